@@ -1,0 +1,1 @@
+"""Images as arrays: files, pixel layout, tiles, resampling, quality metrics. numpy and Pillow only."""

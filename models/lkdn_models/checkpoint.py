@@ -1,0 +1,155 @@
+"""Read and write network weights, as data only."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
+from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_models.lkdn import LKDN, recognise
+
+MAX_BYTES = 1 << 30  # the networks here have a few million parameters at most
+WRAPPERS = ("params_ema", "params", "state_dict")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights of a recognised network."""
+
+    path: Path
+    spec: LkdnSpec
+    state: dict[str, Tensor]
+    sha256: str
+
+    def build(self) -> LKDN:
+        """The network with these weights, in evaluation mode."""
+        network = LKDN(self.spec)
+        network.load_state_dict(self.state)
+        return network.eval()
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read weights and tell their network, scale, block kind and widths from the state dict alone.
+
+    ``.safetensors`` and PyTorch's ``.pth`` are read; of a file with EMA weights (``params_ema``) these are taken.
+    No code from the file is run.
+
+    Raises:
+        InputError: if the file is not there or damaged, holds more than tensors, or no known network.
+        MissingError: if the installed torch cannot read a ``.pth`` safely.
+    """
+    path = Path(path)
+    try:
+        data = _read(path)
+        written_as = None
+        if path.suffix == ".safetensors":
+            raw, written_as = _parse_safetensors(data)
+        else:
+            raw = _parse_pickle(data)
+        state = _unwrap(raw)
+        spec = recognise(state)
+    except LkdnError as error:
+        msg = f"{path}: {error.message}"
+        raise type(error)(msg, error.hint) from error
+    # A BSRB's shortcut has no weights: only our own header can tell it from a BSB.
+    if written_as is not None and written_as.block is Block.BSRB and spec.block is Block.BSB:
+        spec = written_as
+    return Checkpoint(path, spec, state, hashlib.sha256(data).hexdigest())
+
+
+def save_checkpoint(path: str | os.PathLike[str], spec: LkdnSpec, state: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors, the specification in the header. The file appears whole or not at all."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with publish(path) as part:
+        part.write_bytes(save(tensors, metadata={"spec": json.dumps(asdict(spec))}))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            msg = f"{size:,} bytes is more than a checkpoint may have ({MAX_BYTES:,})"
+            raise InputError(msg)
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+
+
+def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        written = header.get("__metadata__", {}).get("spec")
+        return tensors, None if written is None else _spec_from_json(written)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        msg = f"not a safetensors file: {error}"
+        raise InputError(msg) from error
+
+
+def _spec_from_json(text: str) -> LkdnSpec:
+    values = json.loads(text)
+    return LkdnSpec(
+        **{**values, "block": Block(values["block"]), "upsampler": Upsampler(values["upsampler"])}
+    )
+
+
+def _parse_pickle(data: bytes) -> Any:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
+        msg = f"torch {torch.__version__} can be made to run code by a .pth file (CVE-2026-24747)"
+        raise MissingError(msg, "install torch 2.10 or newer, or convert the weights to .safetensors")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+        if "Unsupported" in reason or "GLOBAL" in reason:
+            msg = "refused: it holds Python objects, not only tensors, and reading them could run code"
+            raise InputError(
+                msg, "save the state dict alone: torch.save(model.state_dict(), path)"
+            ) from error
+        msg = "not a PyTorch checkpoint"
+        raise InputError(msg) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+        msg = "not a PyTorch checkpoint, or a damaged one"
+        raise InputError(msg, str(error).splitlines()[0] if str(error) else None) from error
+
+
+def _unwrap(raw: Any) -> dict[str, Tensor]:
+    """The state dict inside the known wrappers, without DataParallel's ``module.`` prefix."""
+    for _ in range(3):
+        key = next(
+            (key for key in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(key), dict)), None
+        )
+        if key is None:
+            break
+        raw = raw[key]
+    if not isinstance(raw, dict) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
+        held = ", ".join(map(str, list(raw)[:8])) if isinstance(raw, dict) else type(raw).__name__
+        msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
+        raise InputError(msg, f"it holds: {held or 'nothing'}")
+    state = {str(name).removeprefix("module."): value for name, value in raw.items()}
+    bad = [
+        name for name, value in state.items() if not value.is_floating_point() or not value.isfinite().all()
+    ]
+    if bad:
+        msg = "weights must be finite floating-point numbers"
+        raise InputError(msg, f"these are not: {', '.join(bad[:8])}")
+    return {name: value.float() for name, value in state.items()}
