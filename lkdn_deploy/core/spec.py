@@ -77,6 +77,11 @@ class LkdnSpec:
         return 12 * self.blocks + 3
 
     @property
+    def live_channels(self) -> int:
+        """Feature channels alive at once at the worst moment: all blocks' outputs, their concatenation, the shortcut."""
+        return (2 * self.blocks + 1) * self.channels
+
+    @property
     def fused(self) -> bool:
         """Whether no branch is left to fuse."""
         return self.block is not Block.RBSB and self.upsampler is Upsampler.PLAIN

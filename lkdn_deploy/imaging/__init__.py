@@ -1,1 +1,1 @@
-"""Images as arrays: files, pixel layout, tiles, resampling, quality metrics. numpy and Pillow only."""
+"""Images as arrays: files, pixel layout, tiles, resampling, quality metrics. numpy, Pillow; imagecodecs for 16 bits."""

@@ -105,9 +105,7 @@ def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None]:
 
 def _spec_from_json(text: str) -> LkdnSpec:
     values = json.loads(text)
-    return LkdnSpec(
-        **{**values, "block": Block(values["block"]), "upsampler": Upsampler(values["upsampler"])}
-    )
+    return LkdnSpec(**{**values, "block": Block(values["block"]), "upsampler": Upsampler(values["upsampler"])})
 
 
 def _parse_pickle(data: bytes) -> Any:
@@ -122,9 +120,7 @@ def _parse_pickle(data: bytes) -> Any:
         reason = str(error)
         if "Unsupported" in reason or "GLOBAL" in reason:
             msg = "refused: it holds Python objects, not only tensors, and reading them could run code"
-            raise InputError(
-                msg, "save the state dict alone: torch.save(model.state_dict(), path)"
-            ) from error
+            raise InputError(msg, "save the state dict alone: torch.save(model.state_dict(), path)") from error
         msg = "not a PyTorch checkpoint"
         raise InputError(msg) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
@@ -135,9 +131,7 @@ def _parse_pickle(data: bytes) -> Any:
 def _unwrap(raw: Any) -> dict[str, Tensor]:
     """The state dict inside the known wrappers, without DataParallel's ``module.`` prefix."""
     for _ in range(3):
-        key = next(
-            (key for key in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(key), dict)), None
-        )
+        key = next((key for key in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(key), dict)), None)
         if key is None:
             break
         raw = raw[key]
@@ -146,9 +140,7 @@ def _unwrap(raw: Any) -> dict[str, Tensor]:
         msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
         raise InputError(msg, f"it holds: {held or 'nothing'}")
     state = {str(name).removeprefix("module."): value for name, value in raw.items()}
-    bad = [
-        name for name, value in state.items() if not value.is_floating_point() or not value.isfinite().all()
-    ]
+    bad = [name for name, value in state.items() if not value.is_floating_point() or not value.isfinite().all()]
     if bad:
         msg = "weights must be finite floating-point numbers"
         raise InputError(msg, f"these are not: {', '.join(bad[:8])}")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.blocks import BSRB, RBSB, BSConv, LargeKernelAttention, PixelNorm, RepUpsampler, replicate
 
@@ -94,25 +94,26 @@ def recognise(state: Mapping[str, Tensor]) -> LkdnSpec:
     Raises:
         InputError: if the names or shapes are not those of an LKDN, listing what is wrong.
     """
+    rep = "upsampler.conv3.weight" in state
+    telling = ("fea_conv.pw.weight", "B1.c5.weight", "upsampler.conv3.weight" if rep else "upsampler.0.weight")
+    for name in telling:
+        if name not in state or state[name].ndim != 4:
+            msg = f"not an LKDN checkpoint: it has no convolution {name}"
+            raise InputError(msg, f"its keys: {_some(list(state))}")
+    (channels, copied), attention, up = state[telling[0]].shape[:2], len(state[telling[1]]), len(state[telling[2]])
     try:
-        channels, copied = state["fea_conv.pw.weight"].shape[:2]
-        attention = state["B1.c5.weight"].shape[0]
-        rep = "upsampler.conv3.weight" in state
-        up = state["upsampler.conv3.weight" if rep else "upsampler.0.weight"].shape[0]
-    except KeyError as missing:
-        msg = f"not an LKDN checkpoint: it has no {missing}"
-        raise InputError(msg, f"its keys: {_some(state)}") from None
-    blocks = {int(m[1]) for key in state if (m := re.match(r"B(\d{1,4})\.", key))}
-    scale = round((up / 3) ** 0.5)
-    spec = LkdnSpec(
-        scale=scale,
-        blocks=max(blocks),
-        channels=channels,
-        attention_channels=attention,
-        block=Block.RBSB if "B1.c1_r.rep1x1.weight" in state else Block.BSB,
-        upsampler=Upsampler.REP if rep else Upsampler.PLAIN,
-        input_copies=copied // 3,
-    )
+        spec = LkdnSpec(
+            scale=round((up / 3) ** 0.5),
+            blocks=max(int(match[1]) for name in state if (match := re.match(r"B(\d{1,4})\.", name))),
+            channels=channels,
+            attention_channels=attention,
+            block=Block.RBSB if "B1.c1_r.rep1x1.weight" in state else Block.BSB,
+            upsampler=Upsampler.REP if rep else Upsampler.PLAIN,
+            input_copies=copied // 3,
+        )
+    except UsageError as error:
+        msg = f"not an LKDN checkpoint: {error.message}"
+        raise InputError(msg) from error
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in LKDN(spec).state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
@@ -126,15 +127,12 @@ def recognise(state: Mapping[str, Tensor]) -> LkdnSpec:
                 if found[k] != expected[k]
             ]
         )
-        msg = (
-            f"looks like an LKDN ({spec.blocks} blocks, {channels} channels, x{scale}), but does not fit one"
-        )
+        msg = f"looks like an LKDN ({spec.blocks} blocks, {channels} channels, x{spec.scale}), but does not fit one"
         raise InputError(msg, _some(sorted(problems)))
     return spec
 
 
-def _some(names: "Mapping[str, Tensor] | list[str]", limit: int = 8) -> str:
-    """The first few names, and how many more there are."""
-    shown = list(names)[:limit]
-    rest = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+def _some(lines: list[str], limit: int = 8) -> str:
+    """The first few, and how many more there are."""
+    rest = len(lines) - limit
+    return ", ".join(lines[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV := .venv
+DEMO := .venv-demo
+BIN := $(VENV)/bin
+# Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
+export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
+
+.PHONY: help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an environment of its own
+	@mkdir -p demo
+	$(DEMO)/bin/lkdn-upscale --overwrite lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png
+	$(DEMO)/bin/python tools/side_by_side.py lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png demo/side_by_side.png
+
+test: $(VENV)/installed ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed ## Formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results
+	$(BIN)/python benchmarks/upscale.py
+
+clean: ## Remove the environments and caches
+	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/installed: pyproject.toml tests/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[cpu,train,dev]'
+	@touch $@
+
+$(DEMO)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@

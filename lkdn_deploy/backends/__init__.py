@@ -1,0 +1,1 @@
+"""One file an engine. Each imports its engine only when an artefact is opened."""

@@ -1,0 +1,146 @@
+"""``lkdn-upscale IN OUT``."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lkdn_deploy import __version__
+from lkdn_deploy.backends.registry import BACKENDS
+from lkdn_deploy.cli._shell import progress_bar, run
+from lkdn_deploy.core.errors import InputError
+
+if TYPE_CHECKING:
+    from lkdn_deploy.imaging.picture import Header
+    from lkdn_deploy.runtime.upscaler import Upscaler
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="A bundled model, or an .onnx file of lkdn-export.  [default: lkdn-s]")
+@click.option("--scale", type=click.IntRange(2, 4), help="Times larger.  [default: 4, or what the file has]")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="A checkpoint (.pth, .safetensors), converted once and kept."
+)
+@click.option("--backend", type=click.Choice(list(BACKENDS)), default="auto", show_default=True, help="What runs it.")
+@click.option(
+    "--tile", type=click.IntRange(1), metavar="N", help="Tiles of N pixels a side.  [default: as memory allows]"
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+@click.option("--quality", type=click.IntRange(1, 100), metavar="1..100", help="Of a JPEG or WebP.  [default: 95]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.version_option(__version__, prog_name="lkdn-upscale")
+def command(
+    source: Path,
+    target: Path,
+    model: str | None,
+    scale: int | None,
+    weights: Path | None,
+    backend: str,
+    tile: int | None,
+    threads: int | None,
+    quality: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Upscale the image IN into the file OUT.
+
+    PNG, JPEG, WebP, TIFF and BMP, by OUT's suffix. Transparency, 16 bits, colour profile and EXIF are kept where the
+    format can hold them. Tiles do not show: the result is that of the whole image.
+    """
+    from lkdn_deploy.imaging.read import probe, read_picture
+    from lkdn_deploy.imaging.write import check_output, write_picture
+
+    header = probe(source)
+    upscaler = _open(model, scale, weights, backend, tile, threads)
+    width, height = header.width * upscaler.scale, header.height * upscaler.scale
+    notes = list(
+        check_output(
+            target,
+            width=width,
+            height=height,
+            channels=header.channels,
+            depth=header.depth,
+            quality=quality,
+            overwrite=overwrite,
+        )
+    )
+    _check_memory(source, header, upscaler.scale)
+    picture = read_picture(source)
+    notes += picture.notes
+    start = time.perf_counter()
+    with progress_bar(source.name) as progress:
+        large = upscaler.upscale_picture(picture, progress=progress)
+    seconds = time.perf_counter() - start
+    notes += write_picture(target, large, quality=quality)
+    notes = list(dict.fromkeys(notes))  # checking and writing say the same of the depth
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    session = upscaler.session
+    if as_json:
+        result = {
+            "input": str(source),
+            "output": str(target),
+            "width": width,
+            "height": height,
+            "channels": header.channels,
+            "depth": header.depth,
+            "model": session.metadata.model,
+            "scale": upscaler.scale,
+            "backend": session.backend,
+            "tile": upscaler.tile_for(header.height, header.width),
+            "network_seconds": round(seconds, 4),
+            "notes": notes,
+        }
+        click.echo(json.dumps(result))
+    else:
+        click.echo(str(target))
+    said = f"{header.width}x{header.height} -> {width}x{height}"
+    click.echo(
+        f"{said} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {seconds:.1f} s", err=True
+    )
+
+
+def _open(
+    model: str | None, scale: int | None, weights: Path | None, backend: str, tile: int | None, threads: int | None
+) -> "Upscaler":
+    from lkdn_deploy.runtime.bundled import DEFAULT_MODEL
+    from lkdn_deploy.runtime.upscaler import load
+
+    artefact: str | Path = model or DEFAULT_MODEL
+    if weights is not None:
+        artefact = weights if weights.suffix == ".onnx" else _convert(weights, model, scale)
+    return load(artefact, scale, backend=backend, tile=tile, threads=threads)
+
+
+def _convert(weights: Path, model: str | None, scale: int | None) -> Path:
+    """The artefact of a checkpoint: made and verified the first time, then found in the user's cache."""
+    from lkdn_deploy.export.cache import cached_artefact, convert
+
+    if found := cached_artefact(weights):
+        return found
+    click.echo(f"converting {weights} (once)", err=True)
+    return convert(weights, model, scale)
+
+
+def _check_memory(source: Path, header: "Header", scale: int) -> None:
+    """Refuse what would not fit: the picture, and the result twice (once more while it is encoded)."""
+    import psutil
+
+    size = header.width * header.height * header.channels * (header.depth // 8)
+    needed, free = size * (1 + 2 * scale**2), psutil.virtual_memory().available
+    if needed > free:
+        msg = (
+            f"{source}: x{scale} of {header.width}x{header.height} needs {needed >> 20} MiB, {free >> 20} MiB are free"
+        )
+        raise InputError(msg, "cut the image in parts, or use a smaller scale")
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(command))

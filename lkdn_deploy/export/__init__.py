@@ -1,0 +1,1 @@
+"""From a checkpoint to a verified artefact. The one room that needs torch and the reference networks."""

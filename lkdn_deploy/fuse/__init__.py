@@ -1,0 +1,1 @@
+"""Re-parameterisation: branches of a training network collapsed into single convolutions. numpy, float64 inside."""

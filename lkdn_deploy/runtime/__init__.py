@@ -1,0 +1,1 @@
+"""An image in, a larger image out: sessions and imaging put together."""

@@ -1,0 +1,155 @@
+"""The upscaler: images of any common kind through a network that knows only RGB in 0..1."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.imaging.alpha import fill_transparent
+from lkdn_deploy.imaging.layout import Pixels, check_pixels, from_batch, to_batch
+from lkdn_deploy.imaging.tiles import largest_tile, plan_tiles
+from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lkdn_deploy.imaging.picture import Picture
+
+Progress = Callable[[int, int], None]
+"""Called after each tile with the number done and the number of all."""
+
+P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
+
+# A network's memory grows with the tile, its waste on halos shrinks with it: at 1 GiB LKDN-S spends 1.6 times the work
+# of the whole image, at 2 GiB 1.4 times.
+MEMORY_BUDGET = 1 << 30
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    scale: int | None = None,
+    *,
+    backend: str = "auto",
+    tile: int | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+) -> "Upscaler":
+    """Open a bundled model by name, or an ``.onnx`` file made by ``lkdn-export``.
+
+    Args:
+        model: name of a bundled model, or path of an artefact.
+        scale: 2, 3 or 4; default 4, or what the artefact has.
+        backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
+        tile, memory_budget: see ``Upscaler``.
+        threads: CPU threads of the engine; default is its own choice.
+
+    Raises:
+        MissingError: if the model is not bundled, or the backend's package or device is not there.
+        UsageError: if an option is wrong, or the artefact's scale is not the one asked for.
+        InputError: if the file is no artefact.
+    """
+    if threads is not None and threads < 1:
+        msg = f"threads must be 1 or more, got {threads}"
+        raise UsageError(msg)
+    session = open_session(resolve(os.fspath(model), scale), backend, threads=threads)
+    if scale is not None and session.metadata.scale != scale:
+        msg = f"x{scale} was asked for, but {os.fspath(model)} upscales x{session.metadata.scale}"
+        raise UsageError(msg)
+    return Upscaler(session, tile=tile, memory_budget=memory_budget)
+
+
+class Upscaler:
+    """Upscale images by ``scale``; call it with an image.
+
+    The image and the result stay in host memory as they are; only tiles, one at a time, become floats and go through
+    the network. Tiles are read with the halo that makes their result equal to the whole image's.
+
+    Args:
+        session: the network.
+        tile: useful LR pixels of a tile's side, its halo comes on top; default: as large as the budget allows.
+        memory_budget: bytes that the network may take for a tile, default 1 GiB or half of what is free, if less.
+    """
+
+    def __init__(self, session: Session, *, tile: int | None = None, memory_budget: int | None = None) -> None:
+        for name, value in (("tile", tile), ("memory_budget", memory_budget)):
+            if value is not None and value < 1:
+                msg = f"{name} must be 1 or more, got {value}"
+                raise UsageError(msg)
+        self.session = session
+        self.scale = session.metadata.scale
+        self._tile = tile
+        self._memory_budget = memory_budget
+
+    @overload
+    def __call__(self, image: "Image", *, progress: Progress | None = None) -> "Image": ...
+    @overload
+    def __call__(self, image: P, *, progress: Progress | None = None) -> P: ...
+
+    def __call__(self, image: "Image | Pixels", *, progress: Progress | None = None) -> "Image | Pixels":
+        """Upscale a PIL image, or an array (H, W) or (H, W, C) of uint8, uint16, or float32 in 0..1.
+
+        Channels are grey, grey and alpha, RGB, or RGB and alpha (straight). What comes back is of the same kind:
+        a PIL image of the same mode (palettes become RGB or RGBA, 1-bit becomes L, CMYK becomes RGB), an array of the
+        same type and channels.
+
+        Raises:
+            UsageError: if the array is of another shape, type or range.
+            InputError: if the engine fails.
+        """
+        if not isinstance(image, np.ndarray):
+            from lkdn_deploy.imaging.modes import from_pil, to_pil
+
+            return to_pil(self.upscale_picture(from_pil(image), progress=progress))
+        if image.ndim == 2:
+            return self._upscale(check_pixels(image[:, :, None]), progress)[:, :, 0]
+        return self._upscale(check_pixels(image), progress)
+
+    def upscale_picture(self, picture: "Picture", *, progress: Progress | None = None) -> "Picture":
+        """Upscale what ``imaging.read`` gives and ``imaging.write`` takes; profile, EXIF and resolution stay.
+
+        Raises:
+            InputError: if the engine fails.
+        """
+        return picture.with_pixels(self._upscale(picture.pixels, progress))
+
+    def _upscale(self, pixels: Pixels, progress: Progress | None) -> Pixels:
+        """(H, W, C) -> (scale * H, scale * W, C)."""
+        height, width, channels = pixels.shape
+        scale = self.scale
+        result = np.empty((scale * height, scale * width, channels), pixels.dtype)
+        tiles = plan_tiles(height, width, self.tile_for(height, width), self.session.metadata.receptive_radius)
+        passes = self._passes(pixels, result)
+        steps = [(source, large, tile) for source, large in passes for tile in tiles]
+        for index, (source, large, tile) in enumerate(steps):
+            batch = self.session.run(to_batch(source[tile.window]))
+            large[tile.place(scale)] = from_batch(batch[:, :, *tile.kept(scale)], source.shape[2], pixels.dtype)
+            if progress:
+                progress(index + 1, len(steps))
+        return result
+
+    @staticmethod
+    def _passes(pixels: Pixels, result: Pixels) -> list[tuple[Pixels, Pixels]]:
+        """What goes through the network, of 1 or 3 channels, and the part of ``result`` that it fills."""
+        if pixels.shape[2] in (1, 3):
+            return [(pixels, result)]
+        alpha = pixels[:, :, -1]
+        # What lies under fully transparent pixels is arbitrary, and a convolution would carry it into visible ones.
+        colour = (fill_transparent(pixels[:, :, :-1], alpha), result[:, :, :-1])
+        if (alpha == alpha[0, 0]).all():
+            result[:, :, -1] = alpha[0, 0]
+            return [colour]
+        return [colour, (pixels[:, :, -1:], result[:, :, -1:])]
+
+    def tile_for(self, height: int, width: int) -> int:
+        """Useful side of the tiles that an image of this size is cut into."""
+        if self._tile is not None:
+            return self._tile
+        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+        halo = self.session.metadata.receptive_radius
+        return largest_tile(height, width, halo, budget // self.session.bytes_per_pixel())

@@ -1,0 +1,19 @@
+"""A photograph to try things on."""
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SAMPLE = "dandelion.png"
+
+
+def sample_pixels() -> "NDArray[np.uint8]":
+    """The photograph as (H, W, 3) RGB; CREDITS.md beside it says whose it is."""
+    import numpy as np
+    from PIL import Image
+
+    with files(__package__).joinpath(SAMPLE).open("rb") as file, Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))

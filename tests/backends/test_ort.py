@@ -1,0 +1,162 @@
+"""ONNX Runtime for real on the CPU; a stand-in where it would need a GPU or a broken installation."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from lkdn_deploy.backends.registry import BACKENDS, open_session
+from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.errors import InputError, MissingError, UsageError
+
+METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=0, live_channels=3, fused=True)
+
+
+def tiny(path: Path, *, props: dict[str, str] | None = None, shape: tuple[Any, ...] = ("n", 3, "h", "w")) -> Path:
+    """An artefact that repeats each pixel."""
+    nodes = [
+        helper.make_node("Concat", ["lr"] * 4, ["four"], axis=1),
+        helper.make_node("DepthToSpace", ["four"], ["sr"], blocksize=2, mode="DCR"),
+    ]
+    inputs = [helper.make_tensor_value_info("lr", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("sr", TensorProto.FLOAT, [None] * 4)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    helper.set_model_props(model, METADATA.to_props() if props is None else props)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("backend", ["auto", "ort-cpu"])
+def test_an_artefact_opens_runs_and_says_what_it_is(tmp_path: Path, backend: str) -> None:
+    session = open_session(tiny(tmp_path / "a.onnx"), backend, threads=1)
+    batch = np.random.default_rng(0).random((2, 3, 3, 5), np.float32)
+    assert np.array_equal(session.run(batch), batch.repeat(2, axis=2).repeat(2, axis=3))
+    assert session.metadata == METADATA
+    assert session.backend == "ort-cpu"
+
+
+def test_cuda_without_cuda_is_an_error_and_not_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="CUDAExecutionProvider"):
+        open_session(tiny(tmp_path / "a.onnx"), "ort-cuda")
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such backend: tpu") as error:
+        open_session(tiny(tmp_path / "a.onnx"), "tpu")
+    assert all(name in str(error.value.hint) for name in BACKENDS)
+
+
+def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path) -> None:
+    session = open_session(tiny(tmp_path / "a.onnx", shape=(1, 3, 4, 6)), "ort-cpu")
+    session.run(np.zeros((1, 3, 4, 6), np.float32))
+    with pytest.raises(UsageError, match=r"takes \[1, 3, 4, 6\] only, got \(1, 3, 6, 4\)"):
+        session.run(np.zeros((1, 3, 6, 4), np.float32))
+
+
+@pytest.mark.parametrize("content", [b"", b"not onnx", b"\x08\x0a"])
+def test_what_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.onnx is not an ONNX model"):
+        open_session(tmp_path / "a.onnx")
+
+
+def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.onnx: .*not made by lkdn-export"):
+        open_session(tiny(tmp_path / "a.onnx", props={}))
+
+
+def test_a_model_with_another_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected one float32 input"):
+        open_session(tiny(tmp_path / "a.onnx", shape=("n", 1, "h", "w")))
+
+
+def test_weights_in_another_file_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may name any file of the machine as its weights."""
+    monkeypatch.chdir(tmp_path)
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(np.ones(3, np.float32).tobytes())
+    path = tiny(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.bin")
+    model.graph.initializer.append(tensor)
+    model.graph.node.insert(0, helper.make_node("Mul", ["lr", "w"], ["scaled"]))
+    model.graph.node[1].input[0] = "scaled"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"a\.onnx"):
+        open_session(path)
+
+
+class Session:
+    """Shaped like onnxruntime.InferenceSession where CUDA does not start: it falls back and only logs."""
+
+    runs_on: str
+
+    def __init__(self, model: bytes, options: object, providers: list[str]) -> None:
+        self.providers = [self.runs_on] if self.runs_on else providers
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="lr", shape=["n", 3, "h", "w"], type="tensor(float)")]
+
+    get_outputs = get_inputs
+
+    def get_modelmeta(self) -> Any:
+        return SimpleNamespace(custom_metadata_map=METADATA.to_props())
+
+
+def with_cuda_wheel(monkeypatch: pytest.MonkeyPatch, *, runs_on: str) -> None:
+    module = ModuleType("onnxruntime")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    session = type("InferenceSession", (Session,), {"runs_on": runs_on})
+    for name, value in {
+        "get_available_providers": lambda: providers,
+        "SessionOptions": SimpleNamespace,
+        "InferenceSession": session,
+    }.items():
+        setattr(module, name, value)
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+
+
+def test_cuda_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(monkeypatch, runs_on="CPUExecutionProvider")
+    with pytest.raises(MissingError, match="asked for, but ONNX Runtime runs on CPUExecutionProvider"):
+        open_session(path, "ort-cuda")
+
+
+def test_auto_takes_cuda_where_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(monkeypatch, runs_on="")
+    assert open_session(path, "auto").backend == "ort-cuda"
+
+
+def test_auto_says_so_when_it_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(monkeypatch, runs_on="CPUExecutionProvider")
+    assert open_session(path, "auto").backend == "ort-cpu"
+    assert "running on the CPU" in caplog.text
+
+
+def test_both_wheels_together_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "distribution", lambda name: name)
+    with pytest.raises(MissingError, match="installed together"):
+        open_session(tiny(tmp_path / "a.onnx"))
+
+
+def test_a_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingError, match="cannot be imported") as error:
+        open_session(tiny(tmp_path / "a.onnx"))
+    assert "lkdn-deploy[cpu]" in str(error.value.hint)

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.files import publish
+
+
+def test_the_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "out.bin"
+    with publish(target) as part:
+        part.write_bytes(b"whole")
+        assert not target.exists()
+        assert part.suffix == ".bin"
+    assert target.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_is_left_and_the_old_file_stays_when_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "out.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(error), publish(target) as part:
+        part.write_bytes(b"half")
+        raise error
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_bytes(b"")
+    with pytest.raises(InputError, match=r"out\.bin cannot be written"), publish(blocker / "out.bin") as part:
+        part.write_bytes(b"x")
+
+
+def test_a_long_name_does_not_make_the_temporary_one_too_long(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 250 + ".png")
+    with publish(target) as part:
+        part.write_bytes(b"x")
+    assert target.exists()

@@ -1,0 +1,172 @@
+"""From checkpoints to artefacts, by the command and in Python."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+import lkdn_deploy.export.job as job
+from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.export import command
+from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.errors import ExitCode, UsageError, VerificationError
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.export.job import ExportSettings, export_onnx
+from lkdn_deploy.fuse.plan import FuseResult, fuse_state
+from lkdn_models.checkpoint import load_checkpoint
+
+SMALL = LkdnSpec(2, 1, 8, 8, Block.RBSB, Upsampler.REP)
+
+
+@pytest.fixture(scope="module")
+def weights(random_checkpoint: Callable[[LkdnSpec], Path]) -> Path:
+    """A small network in training form."""
+    return random_checkpoint(SMALL)
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def test_the_command_writes_one_verified_file_and_prints_its_path(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(command, ["--fuse", "--onnx", "--weights", str(weights), "-o", str(tmp_path / "new" / "folder")])
+    said = capsys.readouterr()
+    assert code == ExitCode.DONE, said.err
+    (path,) = (tmp_path / "new" / "folder").iterdir()
+    assert said.out == f"{path}\n"
+    assert path.name == "lkdn-b1-c8-a8_x2.onnx"
+    assert said.err.count("fused ") == 5
+    assert len(re.findall(r"verified .*: max difference \d", said.err)) == 3
+
+
+def test_the_file_is_small_portable_and_describes_itself(weights: Path, tmp_path: Path) -> None:
+    report = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", ExportSettings())
+    onnx.checker.check_model(report.path, full_check=True)
+    model = onnx.load(report.path, load_external_data=False)
+    names = operators(model)
+    assert names.count("DepthToSpace") == 1
+    assert not {"Reshape", "Slice", "Shape", "Concat"} & set(names) - {"Concat"}
+    assert names.count("Concat") == 1  # the distilled features: one block has no trunk to gather
+    assert all(not tensor.external_data for tensor in model.graph.initializer)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, "height", "width"]
+    metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
+    assert metadata == report.metadata
+    assert (metadata.scale, metadata.receptive_radius, metadata.fused, metadata.target) == (2, 15, True, "plain")
+    assert metadata.weights_sha256 == load_checkpoint(weights).sha256
+    assert {"lkdn-deploy", "torch", "onnx"} <= metadata.tools.keys()
+
+
+def test_no_path_of_the_machine_that_exported_is_in_the_file(weights: Path, tmp_path: Path) -> None:
+    content = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", ExportSettings()).path.read_bytes()
+    for trace in (b".py", b"site-packages", str(Path(job.__file__).parent).encode()):
+        assert trace not in content
+
+
+def test_fusion_halves_the_branches_and_not_fusing_keeps_them(weights: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(weights)
+    fused = export_onnx(checkpoint, tmp_path / "f.onnx", ExportSettings())
+    plain = export_onnx(checkpoint, tmp_path / "t.onnx", ExportSettings(fuse=False))
+    assert fused.metadata.fused
+    assert not plain.metadata.fused
+    count = [operators(onnx.load(report.path)).count("Conv") for report in (fused, plain)]
+    # Three RBSB lose a convolution each, the up-sampler three.
+    assert count[1] - count[0] == 3 + 3
+    batch = np.random.default_rng(0).random((1, 3, 30, 31), np.float32)
+    results = [ort.InferenceSession(report.path).run(None, {"lr": batch})[0] for report in (fused, plain)]
+    assert np.abs(results[0] - results[1]).max() < 1e-5 * np.abs(results[1]).max()
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_the_oldest_and_the_newest_opset_work(weights: Path, tmp_path: Path, opset: int) -> None:
+    report = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", ExportSettings(opset=opset))
+    assert all(report.comparisons)
+    assert onnx.load(report.path).opset_import[0].version == opset
+
+
+def test_a_static_size_is_fixed_and_verified_at_that_size(weights: Path, tmp_path: Path) -> None:
+    report = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", ExportSettings(static=(200, 24)))
+    dims = onnx.load(report.path).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [1, 3, 200, 24]
+    assert {comparison.shape for comparison in report.comparisons} == {(1, 3, 200, 24)}
+
+
+def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
+    inputs = job.verification_inputs(LkdnSpec.lkdn_s(4))
+    shapes = [batch.shape[2:] for batch in inputs.values()]
+    assert any(height % 2 and width % 2 for height, width in shapes)
+    assert any(max(shape) < 63 for shape in shapes)
+    assert inputs["photograph"].std() > 0.1
+    assert all(0 <= batch.min() and batch.max() <= 1 for batch in inputs.values())
+
+
+def tampered(*args: Any, **kwargs: Any) -> FuseResult:
+    """One weight of many is off by a hundredth."""
+    result = fuse_state(*args, **kwargs)
+    weight = result.state["B1.c2_r.pw.weight"].copy()
+    weight[3, 4] += 0.01
+    return dataclasses.replace(result, state=result.state | {"B1.c2_r.pw.weight": weight})
+
+
+def test_weights_that_changed_in_fusion_leave_no_file_and_exit_with_4(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "fuse_state", tampered)
+    code = run(command, ["--onnx", "--weights", str(weights), "-o", str(tmp_path)])
+    assert code == ExitCode.VERIFICATION_FAILED == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "does not compute what the checkpoint does" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_verification_keeps_the_earlier_file(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"earlier")
+    monkeypatch.setattr(job, "fuse_state", tampered)
+    with pytest.raises(VerificationError):
+        export_onnx(load_checkpoint(weights), path, ExportSettings())
+    assert path.read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--fuse"], 2, "say what: --onnx"),
+        (["--onnx", "--opset", "9"], 2, "opset must be one of 18"),
+        (["--onnx", "--static", "180"], 2, "expected HEIGHTxWIDTH"),
+        (["--onnx", "--static", "0x8"], 2, "static height and width must be between 1"),
+        (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
+        (["--onnx", "--model", "edsr"], 2, "no network is called edsr"),
+        (["--onnx", "--model", "lkdn", "--scale", "3"], 3, "do not come with the package"),
+        (["--onnx", "--weights", "gone.pth"], 1, "gone.pth: cannot be read"),
+    ],
+)
+def test_a_wrong_request_ends_with_its_code_and_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str, weights: Path
+) -> None:
+    own = [] if "--weights" in args or "--model" in args else ["--weights", str(weights)]
+    assert run(command, [*args, *own, "-o", str(tmp_path / "out")]) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_network_than_the_one_named_are_refused(weights: Path) -> None:
+    with pytest.raises(UsageError, match=r"lkdn x2 was asked for, but .*\.safetensors is lkdn-b1-c8-a8 x2"):
+        job.open_checkpoint(weights, "lkdn")
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["--onnx", "--weights", str(weights), "-o", str(weights / "below")]) == 1
+    assert "cannot be made" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Files that are refused, by the header where it tells, and in words that say which file and why."""
+
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+
+from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.imaging.picture import Picture
+from lkdn_deploy.imaging.read import probe, read_picture
+from lkdn_deploy.imaging.write import write_picture
+
+RNG = np.random.default_rng(8)
+PIXELS = RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+FRAMES = [Image.fromarray(RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8)) for _ in range(2)]
+
+both = pytest.mark.parametrize("read", [probe, read_picture])
+
+
+@both
+def test_a_missing_file_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.png does not exist"):
+        read(tmp_path / "gone.png")
+
+
+@both
+def test_a_folder_is_no_image(read: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; expected an image file"):
+        read(tmp_path)
+
+
+@both
+def test_an_empty_file_is_refused(read: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    with pytest.raises(InputError, match=r"x\.png is empty"):
+        read(tmp_path / "x.png")
+
+
+@both
+@pytest.mark.parametrize("content", [b"Dear Sir or Madam", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
+def test_text_under_an_image_name_is_refused(read: Callable[[Path], object], content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.png is not an image that can be read"):
+        read(tmp_path / "x.png")
+
+
+@both
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("side", [14000, 60000])
+def test_a_header_that_promises_too_many_pixels_is_refused(
+    read: Callable[[Path], object], depth: int, side: int, tmp_path: Path, make_png: Any
+) -> None:
+    (tmp_path / "x.png").write_bytes(make_png(side, side, depth, 2))
+    with pytest.raises(InputError, match="178,956,970"):
+        read(tmp_path / "x.png")
+
+
+@both
+@pytest.mark.parametrize(
+    ("tags", "match"),
+    [
+        pytest.param({256, 257}, "3,600,000,000 pixels; at most 178,956,970", id="picture"),
+        pytest.param({322, 323}, "its tiles are larger than any picture", id="tiles"),
+    ],
+)
+def test_so_is_such_a_header_of_a_tiff(
+    read: Callable[[Path], object], tags: set[int], match: str, tmp_path: Path
+) -> None:
+    data = bytearray(imagecodecs.tiff_encode(np.zeros((4, 4, 3), np.uint16), tile=(16, 16)))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
+        if tag in tags:
+            struct.pack_into("<HHII", data, at, tag, 4, 1, 60000)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(InputError, match=match):
+        read(tmp_path / "x.tif")
+
+
+@both
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.png", "x.tif"])
+def test_animations_and_several_pages_are_refused(read: Callable[[Path], object], name: str, tmp_path: Path) -> None:
+    FRAMES[0].save(tmp_path / name, save_all=True, append_images=FRAMES[1:])
+    with pytest.raises(InputError, match="is animated or has several pages; expected a single picture"):
+        read(tmp_path / name)
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+def test_floats_and_32_bit_integers_are_refused(
+    read: Callable[[Path], object], dtype: Any, shape: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "x.tif").write_bytes(imagecodecs.tiff_encode(np.zeros(shape, dtype)))
+    with pytest.raises(InputError, match=r"holds 32-bit (floating-point|integer) samples"):
+        read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif", "x.bmp"])
+def test_a_file_that_is_cut_off_is_an_error_not_half_a_picture(
+    name: str, dtype: Any, part: float, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    write_picture(path, Picture(PIXELS.astype(dtype)))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(InputError, match=name) as caught:
+        read_picture(path)
+    assert caught.value.hint
+
+
+def test_damage_within_sixteen_bit_pixels_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    write_picture(path, Picture(PIXELS.astype(np.uint16) * 257))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"x\.png cannot be read"):
+        read_picture(path)
+
+
+def test_without_the_library_for_sixteen_bits_the_package_to_install_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(tmp_path / "x.png", Picture(PIXELS.astype(np.uint16)))
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    assert probe(tmp_path / "x.png").depth == 16
+    with pytest.raises(MissingError, match=r"need the package imagecodecs.*pip install imagecodecs"):
+        read_picture(tmp_path / "x.png")

@@ -1,0 +1,157 @@
+"""Weights are data: recognised by names and shapes, refused with the reason, and never run."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
+from lkdn_models.lkdn import LKDN
+
+SMALL = LkdnSpec(3, 2, 8, 6, Block.RBSB, Upsampler.REP, input_copies=2)
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return LKDN(SMALL).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("file", "spec"),
+    [
+        ("LKDN_x2.pth", LkdnSpec.lkdn(2)),
+        ("LKDN_x3.pth", LkdnSpec.lkdn(3)),
+        ("LKDN_x4.pth", LkdnSpec.lkdn(4)),
+        ("LKDN-S_x4.pth", LkdnSpec.lkdn_s(4)),
+        ("LKDN-S_del_rep_x4.pth", LkdnSpec(4, 5, 42, 42)),
+    ],
+)
+def test_published_checkpoints_are_recognised(lkdn_weights: Path, file: str, spec: LkdnSpec) -> None:
+    checkpoint = load_checkpoint(lkdn_weights / file)
+    assert checkpoint.spec == spec
+    sums = (lkdn_weights.parent / "SHA256SUMS").read_text()
+    assert f"{checkpoint.sha256}  LKDN/{file}" in sums
+    checkpoint.build()
+
+
+@pytest.mark.parametrize("block", Block)
+@pytest.mark.parametrize("upsampler", Upsampler)
+def test_what_was_saved_comes_back_whatever_its_form(tmp_path: Path, block: Block, upsampler: Upsampler) -> None:
+    spec = LkdnSpec(2, 3, 10, 7, block, upsampler, input_copies=3)
+    network = LKDN(spec)
+    save_checkpoint(tmp_path / "w.safetensors", spec, network.state_dict())
+    back = load_checkpoint(tmp_path / "w.safetensors")
+    assert back.spec == spec
+    assert all(torch.equal(back.state[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"params": state},
+        lambda state: {"params_ema": state, "params": {name: 0 * value for name, value in state.items()}},
+        lambda state: {"params_ema": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {name: value.half() for name, value in state.items()},
+    ],
+    ids=["bare", "params", "ema before plain", "module.", "state_dict", "half"],
+)
+def test_wrappers_are_taken_off(tmp_path: Path, state: dict[str, torch.Tensor], wrap: Any) -> None:
+    torch.save(wrap(state), tmp_path / "w.pth")
+    checkpoint = load_checkpoint(tmp_path / "w.pth")
+    assert checkpoint.spec == SMALL
+    name = "B1.c5.weight"
+    assert torch.allclose(checkpoint.state[name], state[name], atol=1e-3)
+    assert checkpoint.state[name].dtype == torch.float32
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: Path(path).write_bytes(pickle.dumps(value))])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, write: Any) -> None:
+    proof = tmp_path / "it-ran"
+    write({"params": Hostile(proof)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="could run code"):
+        load_checkpoint(tmp_path / "w.pth")
+    assert not proof.exists()
+
+
+def test_an_old_torch_is_not_trusted_with_a_pickle(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "__version__", "2.9.1")
+    with pytest.raises(MissingError, match="CVE-2026-24747"):
+        load_checkpoint(tmp_path / "w.pth")
+
+
+def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
+    torch.save({"conv_first.weight": torch.zeros(3), "tail.bias": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"no convolution fea_conv.pw.weight.*conv_first\.weight, tail\.bias"):
+        load_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("B2.c6.bias"), r"B2\.c6\.bias is missing"),
+        (lambda state: state.update({"B1.extra": torch.zeros(1)}), r"B1\.extra is unknown"),
+        (lambda state: state.update({"c1.weight": torch.zeros(8, 8, 1, 1)}), r"c1\.weight is \(8, 8, 1, 1\), not"),
+        (lambda state: state.update({"B9999999.c": torch.zeros(1)}), r"B9999999\.c is unknown"),
+        (lambda state: state.update({"B4000.c": torch.zeros(1)}), r"blocks must be between 1 and 256, got 4000"),
+        (lambda state: state.update({"fea_conv.pw.weight": torch.zeros(5)}), "does not fit|not an LKDN"),
+        (lambda state: state.update({"c1.bias": torch.full((8,), torch.nan)}), r"finite .*c1\.bias"),
+        (lambda state: state.update({"c1.bias": torch.zeros(8, dtype=torch.int64)}), r"floating-point .*c1\.bias"),
+    ],
+)
+def test_a_network_that_almost_fits_is_refused_with_what_is_wrong(
+    tmp_path: Path, state: dict[str, torch.Tensor], change: Any, said: str
+) -> None:
+    change(state)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=said):
+        load_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02", b"PK\x03\x04 cut off", b"\xff" * 64])
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: "):
+        load_checkpoint(tmp_path / name)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    for name in ("w.pth", "w.safetensors"):
+        path = tmp_path / name
+        torch.save(state, path) if name == "w.pth" else save_checkpoint(path, SMALL, state)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(InputError, match=name):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"params": [1]}, {}, torch.zeros(2)])
+def test_a_pickle_of_something_else_is_refused(tmp_path: Path, value: Any) -> None:
+    torch.save(value, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="expected a state dict"):
+        load_checkpoint(tmp_path / "w.pth")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.pth: cannot be read: No such file"):
+        load_checkpoint(tmp_path / "gone.pth")

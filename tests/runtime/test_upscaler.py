@@ -1,0 +1,174 @@
+"""The upscaler in Python, on the networks themselves."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lkdn_deploy import Upscaler, load
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.core.errors import MissingError, UsageError
+from lkdn_deploy.imaging.tiles import plan_tiles
+from lkdn_deploy.samples import sample_pixels
+
+NETWORKS = ("lkdn", "lkdn-s")
+TILES = (96, 160, 256)
+random = np.random.default_rng(0)
+
+
+def textured(height: int, width: int) -> np.ndarray:
+    """A photograph tiled to any size, with noise on it, in 0..1."""
+    photograph = sample_pixels()[: height or 1, : width or 1]
+    repeats = (-(-height // photograph.shape[0]), -(-width // photograph.shape[1]), 1)
+    image = np.tile(photograph, repeats)[:height, :width].astype(np.float32) / 255
+    return np.clip(image + random.normal(0, 0.05, image.shape).astype(np.float32), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def upscalers(random_artefacts: dict[str, Path]) -> dict[str, Upscaler]:
+    return {name: load(path) for name, path in random_artefacts.items()}
+
+
+def assert_tiled_is_whole(upscaler: Upscaler, image: np.ndarray, tile: int) -> int:
+    """Compare in float and in 8 bits; gives the number of tiles."""
+    tiled = Upscaler(upscaler.session, tile=tile)
+    whole = upscaler(image)
+    assert np.mean((whole == 0) | (whole == 1)) < 0.2  # where it is clipped, nothing is compared
+    assert np.abs(tiled(image) - whole).max() <= 1e-5
+    levels = np.rint(image * 255).astype(np.uint8)
+    assert np.abs(tiled(levels).astype(int) - upscaler(levels)).max() <= 1
+    return len(plan_tiles(*image.shape[:2], tile, upscaler.session.metadata.receptive_radius))
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiles_give_the_whole_image_when_one_side_is_a_pixel_longer_than_a_tile(
+    upscalers: dict[str, Upscaler], name: str, tile: int
+) -> None:
+    halo = upscalers[name].session.metadata.receptive_radius
+    # A pixel too long for one window in height, narrow in width so that the test is quick.
+    assert assert_tiled_is_whole(upscalers[name], textured(tile + 2 * halo + 1, 31), tile) == 2
+    assert assert_tiled_is_whole(upscalers[name], textured(33, tile + 1), tile) == 1
+
+
+@settings(max_examples=8)
+@given(st.sampled_from(NETWORKS), st.sampled_from(TILES), st.integers(1, 260), st.booleans())
+def test_tiles_give_the_whole_image_at_random_sizes(
+    upscalers: dict[str, Upscaler], name: str, tile: int, other: int, wide: bool
+) -> None:
+    shape = (tile + 1, other) if wide else (other, tile + 1)
+    assert_tiled_is_whole(upscalers[name], textured(*shape), tile)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 100), st.integers(1, 100), st.integers(8, 40))
+def test_tiles_give_the_whole_image_where_corners_edges_and_middle_meet(
+    upscalers: dict[str, Upscaler], height: int, width: int, tile: int
+) -> None:
+    assert_tiled_is_whole(upscalers["one block"], textured(height, width), tile)
+
+
+def test_a_halo_one_pixel_short_would_show(upscalers: dict[str, Upscaler], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail: the network does look as far as its halo."""
+    upscaler = upscalers["one block"]
+    session = copy.copy(upscaler.session)
+    short = dataclasses.replace(session.metadata, receptive_radius=session.metadata.receptive_radius - 1)
+    monkeypatch.setattr(session, "metadata", short)
+    image = textured(90, 90)
+    assert np.abs(Upscaler(session, tile=20)(image) - upscaler(image)).max() > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_an_array_comes_back_of_its_own_kind(
+    upscalers: dict[str, Upscaler], dtype: type[np.generic], channels: int | None
+) -> None:
+    shape = (9, 7) if channels is None else (9, 7, channels)
+    image = random.random(shape).astype(np.float32)
+    if np.issubdtype(dtype, np.integer):
+        image = (image * np.iinfo(dtype).max).astype(dtype)  # type: ignore[type-var]
+    large = upscalers["lkdn-s"](image)
+    assert large.dtype == dtype
+    assert large.shape == (36, 28, *shape[2:])
+
+
+def test_depths_agree(upscalers: dict[str, Upscaler]) -> None:
+    levels = sample_pixels()[:40, :40]
+    upscaler = upscalers["lkdn-s"]
+    eight = upscaler(levels).astype(np.float64) / 255
+    sixteen = upscaler(levels.astype(np.uint16) * 257).astype(np.float64) / 65535
+    floating = upscaler(levels.astype(np.float32) / 255)
+    assert np.abs(eight - floating).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(sixteen - floating).max() <= 0.5 / 65535 + 1e-6
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_a_pil_image_comes_back_as_one(upscalers: dict[str, Upscaler], mode: str) -> None:
+    image = Image.fromarray(sample_pixels()[:12, :10]).convert(mode)
+    large = upscalers["lkdn-s"](image)
+    assert (large.mode, large.size) == (mode, (40, 48))
+
+
+def test_what_lies_under_full_transparency_does_not_matter(upscalers: dict[str, Upscaler]) -> None:
+    image = np.dstack([sample_pixels()[:32, :32], np.full((32, 32), 255, np.uint8)])
+    image[:, 16:, 3] = 0
+    other = image.copy()
+    other[:, 16:, :3] = [0, 255, 0]
+    first, second = upscalers["lkdn-s"](image), upscalers["lkdn-s"](other)
+    assert np.array_equal(first, second)
+
+
+def test_constant_alpha_stays_exactly_as_it_is(upscalers: dict[str, Upscaler]) -> None:
+    image = np.dstack([sample_pixels()[:8, :8], np.full((8, 8), 77, np.uint8)])
+    assert (upscalers["lkdn-s"](image)[:, :, 3] == 77).all()
+
+
+def test_progress_counts_tiles_up_to_all_of_them(random_artefacts: dict[str, Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    upscaler = load(random_artefacts["one block"], tile=16)
+    image = np.dstack([textured(160, 150), np.linspace(0, 1, 150, dtype=np.float32)[None].repeat(160, axis=0)])
+    upscaler(image, progress=lambda done, total: seen.append((done, total)))
+    total = 2 * len(plan_tiles(160, 150, 16, 15))
+    assert seen == [(index + 1, total) for index in range(total)]
+
+
+def test_the_tile_follows_from_the_memory_budget(random_artefacts: dict[str, Path]) -> None:
+    session = open_session(random_artefacts["lkdn-s"])
+    small = Upscaler(session, memory_budget=200 << 20).tile_for(3000, 2000)
+    large = Upscaler(session, memory_budget=800 << 20).tile_for(3000, 2000)
+    assert 0 < small < large < 2000
+    assert (small + 2 * 63) ** 2 * session.bytes_per_pixel() <= 200 << 20
+    assert Upscaler(session, memory_budget=800 << 20).tile_for(100, 120) == 120
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"scale": 2}, UsageError, "x2 was asked for"),
+        ({"tile": 0}, UsageError, "tile must be 1 or more, got 0"),
+        ({"memory_budget": 0}, UsageError, "memory_budget must be 1 or more"),
+        ({"threads": 0}, UsageError, "threads must be 1 or more"),
+        ({"backend": "tpu"}, UsageError, "no such backend"),
+    ],
+)
+def test_a_wrong_option_is_refused(
+    random_artefacts: dict[str, Path], options: dict[str, int], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        load(random_artefacts["lkdn-s"], **options)  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_not_bundled_says_where_to_go() -> None:
+    with pytest.raises(MissingError, match="lkdn x3 does not come with the package") as error:
+        load("lkdn", 3)
+    assert "lkdn-zoo show lkdn" in str(error.value.hint)
+
+
+def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone\.onnx is not a file"):
+        load(tmp_path / "gone.onnx")
