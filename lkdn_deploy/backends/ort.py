@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda"}
 
-# Measured on the CPU, LKDN-S and LKDN at 256 to 700 pixels a side: the engine's blocked layout keeps a second copy of
-# part of what is alive (benchmarks/memory.py).
-_OVERHEAD = 1.9
+# Measured on the CPU (benchmarks/upscale.py): the engine's blocked layout keeps a second copy of part of what is
+# alive.
+_OVERHEAD = 1.7
 
 
 class OrtSession:

@@ -46,10 +46,9 @@ def show(name: str) -> None:
     click.echo(f"  {widths}; trained with {spec.block.upper()}, {spec.upsampler} up-sampler")
     click.echo(f"  input {spec.input_copies} copies of RGB in 0..1; receptive radius {spec.receptive_radius} LR pixels")
     for entry in found:
-        source = "the paper's" if entry.in_paper else "not in the paper, counted alike"
-        click.echo(
-            f"\n  x{entry.spec.scale}: {entry.parameters:,} parameters fused, {entry.multi_adds} G Multi-Adds ({source})"
-        )
+        origin = "the paper's" if entry.in_paper else "not in the paper, counted alike"
+        cost = f"{entry.parameters:,} parameters fused, {entry.multi_adds} G Multi-Adds"
+        click.echo(f"\n  x{entry.spec.scale}: {cost} ({origin})")
         if entry.psnr:
             click.echo("    published weights: Set5 {:.3f} dB, Set14 {:.3f} dB (PSNR on luma)".format(*entry.psnr))
         if entry.bundled:

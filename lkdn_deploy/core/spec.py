@@ -78,7 +78,7 @@ class LkdnSpec:
 
     @property
     def live_channels(self) -> int:
-        """Feature channels alive at once at the worst moment: all blocks' outputs, their concatenation, the shortcut."""
+        """Feature channels alive at the worst moment: all blocks' outputs, their concatenation, the shortcut."""
         return (2 * self.blocks + 1) * self.channels
 
     @property

@@ -23,6 +23,7 @@ from lkdn_deploy.verify.compare import Comparison, Run, verify
 
 with needs("train"):
     import torch
+
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.lkdn import LKDN
     from lkdn_models.zoo import bundled_checkpoint, name_of
@@ -93,8 +94,8 @@ def file_name(spec: LkdnSpec, settings: ExportSettings) -> str:
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
     """Write ``path``, unless its numbers differ from the checkpoint's.
 
-    The reference is the checkpoint in PyTorch in the form it came in; the candidate is the written file on ONNX Runtime.
-    So the comparison covers fusion, export and engine.
+    The reference is the checkpoint in PyTorch in the form it came in; the candidate is the written file on ONNX
+    Runtime. So the comparison covers fusion, export and engine.
 
     Raises:
         VerificationError: if they differ by more than the tolerance; no file is left.

@@ -1,4 +1,4 @@
-"""Between the pixels of an image, (H, W, C) integers or floats in 0..1, and a network's (1, 3, H, W) float32 in 0..1."""
+"""Between an image's pixels, (H, W, C) integers or floats in 0..1, and a network's (1, 3, H, W) float32 in 0..1."""
 
 from typing import Any
 

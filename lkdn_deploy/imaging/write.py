@@ -78,11 +78,10 @@ def check_output(
         InputError: if files cannot be written there.
     """
     path = Path(path)
-    kind = _format_of(path)
-    notes = _check_fit(path, kind, width, height, channels, depth)
-    _check_quality(kind, quality)
     _check_place(path, overwrite=overwrite)
-    return notes
+    kind = _format_of(path)
+    _check_quality(kind, quality)
+    return _check_fit(path, kind, width, height, channels, depth)
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None) -> tuple[str, ...]:

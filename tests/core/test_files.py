@@ -20,9 +20,14 @@ def test_the_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
 def test_nothing_is_left_and_the_old_file_stays_when_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "out.bin"
     target.write_bytes(b"old")
-    with pytest.raises(error), publish(target) as part:
-        part.write_bytes(b"half")
-        raise error
+
+    def fail_half_way() -> None:
+        with publish(target) as part:
+            part.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail_half_way()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

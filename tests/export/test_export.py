@@ -106,7 +106,7 @@ def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
     assert any(height % 2 and width % 2 for height, width in shapes)
     assert any(max(shape) < 63 for shape in shapes)
     assert inputs["photograph"].std() > 0.1
-    assert all(0 <= batch.min() and batch.max() <= 1 for batch in inputs.values())
+    assert all(batch.min() >= 0 and batch.max() <= 1 for batch in inputs.values())
 
 
 def tampered(*args: Any, **kwargs: Any) -> FuseResult:

@@ -1,0 +1,374 @@
+"""``lkdn-upscale`` by its command line, on files of every kind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lkdn_deploy.cli.upscale as cli
+from lkdn_deploy.cli._shell import run
+from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.imaging.picture import Picture
+from lkdn_deploy.imaging.read import read_picture
+from lkdn_deploy.imaging.write import write_picture
+from lkdn_deploy.samples import sample_pixels
+
+PHOTOGRAPH = sample_pixels()[60:90, 90:124]
+DISC = (np.hypot(*np.mgrid[-15:15, -17:17]) < 11).astype(np.uint8) * 255
+
+
+@pytest.fixture
+def upscale(random_artefacts: dict[str, Path]) -> Callable[..., int]:
+    """Run the command with a small x2 network."""
+    model = ["--model", str(random_artefacts["one block"])]
+    return lambda *args: run(cli.command, [*map(str, args), *model])
+
+
+def saved(image: Image.Image, path: Path, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+RGB = Image.fromarray(PHOTOGRAPH)
+RGBA = Image.fromarray(np.dstack([PHOTOGRAPH, DISC]))
+
+
+def palette_with_transparency(path: Path) -> Path:
+    return saved(RGB.quantize(16), path, transparency=0)
+
+
+def sixteen(channels: int) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        pixels = np.dstack([PHOTOGRAPH, DISC])[:, :, {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[channels]]
+        write_picture(path, Picture(pixels.astype(np.uint16) * 257))
+        return path
+
+    return write
+
+
+# Made how, under which suffix; read back by Pillow as which mode (None: 16 bits, which Pillow does not tell).
+KINDS: dict[str, tuple[str, Callable[[Path], Path], str | None, str]] = {
+    "RGB": (".png", lambda path: saved(RGB, path), "RGB", ".png"),
+    "RGBA": (".png", lambda path: saved(RGBA, path), "RGBA", ".png"),
+    "L": (".png", lambda path: saved(RGB.convert("L"), path), "L", ".png"),
+    "LA": (".png", lambda path: saved(RGBA.convert("LA"), path), "LA", ".png"),
+    "palette": (".png", lambda path: saved(RGB.quantize(16), path), "RGB", ".png"),
+    "palette with transparency": (".png", palette_with_transparency, "RGBA", ".png"),
+    "1 bit": (".png", lambda path: saved(RGB.convert("1"), path), "L", ".png"),
+    "16-bit grey": (".png", sixteen(1), "I;16", ".png"),
+    "16-bit grey and alpha": (".png", sixteen(2), None, ".png"),
+    "16-bit RGB": (".png", sixteen(3), None, ".png"),
+    "16-bit RGBA": (".tif", sixteen(4), None, ".tif"),
+    "CMYK": (".jpg", lambda path: saved(RGB.convert("CMYK"), path), "RGB", ".jpg"),
+    "JPEG to WebP": (".jpg", lambda path: saved(RGB, path), "RGB", ".webp"),
+    "WebP to TIFF": (".webp", lambda path: saved(RGBA, path, lossless=True), "RGBA", ".tiff"),
+    "TIFF to BMP": (".tif", lambda path: saved(RGB, path), "RGB", ".bmp"),
+    "BMP to JPEG": (".bmp", lambda path: saved(RGB, path), "RGB", ".jpeg"),
+    "grey JPEG": (".jpg", lambda path: saved(RGB.convert("L"), path), "L", ".jpg"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_image_comes_out_twice_the_size(
+    kind: str, tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix, make, mode, target_suffix = KINDS[kind]
+    source, target = make(tmp_path / f"in{suffix}"), tmp_path / f"out{target_suffix}"
+    assert upscale(source, target) == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out == f"{target}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, target.name])
+    before, after = read_picture(source), read_picture(target)
+    assert after.pixels.shape == (60, 68, before.channels)
+    assert after.depth == before.depth
+    if mode is not None:
+        with Image.open(target) as image:
+            assert image.mode == mode
+    if kind == "CMYK":
+        assert "note: " in said.err
+        assert "CMYK" in said.err
+
+
+@pytest.fixture(scope="module")
+def blur(random_artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artefact whose result is a picture: its network sees each pixel's neighbours, and adds up to the image."""
+    from lkdn_deploy.export.job import ExportSettings, export_onnx
+    from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
+    from lkdn_models.lkdn import LKDN
+
+    spec = LkdnSpec(2, 1, 4, 4, input_copies=1)
+    network = LKDN(spec)
+    folder = tmp_path_factory.mktemp("blur")
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()
+        network.fea_conv.pw.weight[:3] = torch.eye(3)[:, :, None, None]
+        network.fea_conv.dw.weight[:] = 1 / 9
+        for channel in range(3):
+            network.upsampler[0].weight[4 * channel : 4 * channel + 4, channel] = 1 / 9  # type: ignore[index]
+    save_checkpoint(folder / "blur.safetensors", spec, network.state_dict())
+    return export_onnx(load_checkpoint(folder / "blur.safetensors"), folder / "blur.onnx", ExportSettings()).path
+
+
+def test_colour_under_transparent_pixels_does_not_bleed(tmp_path: Path, blur: Path) -> None:
+    """A red disc on transparent green, through a network that mixes neighbours, stays red all over."""
+    image = np.zeros((40, 40, 4), np.uint8)
+    image[:, :] = [0, 255, 0, 0]
+    image[np.hypot(*np.mgrid[-20:20, -20:20]) < 12] = [255, 0, 0, 255]
+    Image.fromarray(image).save(tmp_path / "in.png")
+    assert run(cli.command, [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--model", str(blur)]) == 0
+    large = read_picture(tmp_path / "out.png").pixels
+    visible = large[:, :, 3] > 0
+    assert 0.2 < visible.mean() < 0.5
+    assert large[visible][:, 1].max() == 0
+    assert large[20:60, 20:60, 0].min() > 200
+
+
+def test_orientation_profile_and_exif_are_kept(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Acme"
+    RGB.save(tmp_path / "in.jpg", icc_profile=profile, exif=exif)
+    assert upscale(tmp_path / "in.jpg", tmp_path / "out.jpg") == 0
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (2 * RGB.height, 2 * RGB.width)
+        assert image.info["icc_profile"] == profile
+        assert image.getexif().get(0x0112, 1) == 1
+        assert image.getexif()[0x010F] == "Acme"
+
+
+def test_sixteen_bits_come_from_the_file_and_not_from_its_content(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    write_picture(tmp_path / "dark.png", Picture(np.full((8, 8, 3), 200, np.uint16)))
+    assert upscale(tmp_path / "dark.png", tmp_path / "out.png") == 0
+    assert read_picture(tmp_path / "out.png").depth == 16
+
+
+def truncated(path: Path) -> None:
+    RGB.save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# What IN is; where OUT is; exit code; what is said.
+BAD: dict[str, tuple[Callable[[Path], object], str, int, str]] = {
+    "truncated PNG": (truncated, "out.png", 1, "image file is truncated"),
+    "empty file": (lambda path: path.write_bytes(b""), "out.png", 1, "in.png is empty"),
+    "text renamed": (lambda path: path.write_text("hello there"), "out.png", 1, "in.png is not an image"),
+    "folder as input": (lambda path: path.mkdir(), "out.png", 1, "in.png is a folder"),
+    "missing": (lambda path: None, "out.png", 1, "in.png does not exist"),
+    "too wide for JPEG": (
+        lambda path: Image.new("L", (60000, 1)).save(path),
+        "out.jpg",
+        2,
+        "JPEG files hold at most 65500 pixels a side",
+    ),
+    "too wide for WebP": (lambda path: Image.new("L", (9000, 1)).save(path), "out.webp", 2, "at most 16383"),
+    "animated": (
+        lambda path: RGB.save(path, save_all=True, append_images=[RGBA.convert("RGB")]),
+        "out.png",
+        1,
+        "animated",
+    ),
+    "alpha into JPEG": (RGBA.save, "out.jpg", 2, "transparency"),
+    "unknown suffix": (RGB.save, "out.xyz", 2, "'.xyz'"),
+    "folder as output": (RGB.save, ".", 2, "is a folder"),
+    "no such folder": (RGB.save, "no/where/out.png", 2, "there is no folder"),
+    "output that is no folder's": (RGB.save, "in.png/out.png", 2, "there is no folder"),
+    "unwritable output": (RGB.save, "/proc/out.png", 1, "/proc/out.png cannot be written"),
+    "output that exists": (RGB.save, "in.png", 2, "exists"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_cannot_be_done_ends_with_one_clear_line_and_no_file(
+    kind: str, tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, target, code, said = BAD[kind]
+    source = tmp_path / "in.png"
+    make(source)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert upscale(source, tmp_path / target) == code
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if not line.startswith("hint: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("size", [(1, 1), (60000, 1), (1, 300)])
+def test_extreme_shapes_work(tmp_path: Path, upscale: Callable[..., int], size: tuple[int, int]) -> None:
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png") == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (2 * size[0], 2 * size[1])
+
+
+def test_a_bomb_is_refused_before_any_work(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    assert upscale(tmp_path / "bomb.png", tmp_path / "out.png") == 1
+    assert "more than the 178,956,970 pixels that are read" in capsys.readouterr().err
+
+
+def test_a_result_that_does_not_fit_into_memory_is_refused_before_any_work(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    RGB.save(tmp_path / "in.png")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 20_000}))
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png") == 1
+    assert "needs 0 MiB, 0 MiB are free" in capsys.readouterr().err
+
+
+def test_overwriting_is_possible_when_asked(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    RGB.save(tmp_path / "in.png")
+    (tmp_path / "out.png").write_bytes(b"old")
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--overwrite") == 0
+    assert read_picture(tmp_path / "out.png").width == 68
+
+
+def test_a_file_can_replace_itself_when_asked(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    RGB.save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "in.png", "--overwrite") == 0
+    assert read_picture(tmp_path / "in.png").width == 68
+
+
+def test_quality_is_for_lossy_formats(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    RGB.save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "low.jpg", "--quality", 20) == 0
+    assert upscale(tmp_path / "in.png", tmp_path / "high.jpg", "--quality", 99) == 0
+    assert (tmp_path / "low.jpg").stat().st_size < (tmp_path / "high.jpg").stat().st_size / 2
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--quality", 50) == 2
+
+
+def test_json_says_what_was_done(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    RGB.save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--json", "--tile", 16, "--threads", 1) == 0
+    result = json.loads(capsys.readouterr().out)
+    expected = {"width": 68, "height": 60, "channels": 3, "depth": 8, "scale": 2, "tile": 16, "backend": "ort-cpu"}
+    assert expected.items() <= result.items()
+
+
+def test_tiles_do_not_show(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "whole.png") == 0
+    assert upscale(tmp_path / "in.png", tmp_path / "tiled.png", "--tile", 40) == 0
+    whole, tiled = (read_picture(tmp_path / name).pixels.astype(int) for name in ("whole.png", "tiled.png"))
+    assert np.abs(whole - tiled).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--scale", "3"], 2, "x3 was asked for"),
+        (["--scale", "9"], 2, "--scale"),
+        (["--tile", "0"], 2, "--tile"),
+        (["--backend", "ort-cuda"], 3, "CUDAExecutionProvider"),
+        (["--backend", "tpu"], 2, "--backend"),
+    ],
+)
+def test_wrong_options_end_with_their_code(
+    tmp_path: Path,
+    upscale: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    code: int,
+    said: str,
+) -> None:
+    RGB.save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", *args) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_checkpoint_is_converted_once_and_then_found(
+    tmp_path: Path,
+    random_checkpoint: Callable[[LkdnSpec], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    RGB.save(tmp_path / "in.png")
+    args = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--overwrite"]
+    weights = ["--weights", str(random_checkpoint(LkdnSpec(3, 1, 4, 4)))]
+    assert run(cli.command, [*args, *weights]) == 0
+    assert "converting" in capsys.readouterr().err
+    assert read_picture(tmp_path / "out.png").width == 3 * RGB.width
+    assert run(cli.command, [*args, *weights]) == 0
+    assert "converting" not in capsys.readouterr().err
+    assert run(cli.command, [*args, *weights, "--scale", "4"]) == 2
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_that_runs_code_is_refused_as_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lkdn_deploy.cli.export import command as export
+
+    proof, weights = tmp_path / "it-ran", tmp_path / "w.pth"
+    torch.save({"params": Hostile(proof)}, weights)
+    RGB.save(tmp_path / "in.png")
+    assert run(cli.command, [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--weights", str(weights)]) == 1
+    assert "could run code" in capsys.readouterr().err
+    assert run(export, ["--onnx", "--weights", str(weights), "-o", str(tmp_path / "out")]) == 1
+    assert "could run code" in capsys.readouterr().err
+    assert not proof.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["in.png", "w.pth"], ["in.png", "out", "w.pth"])
+
+
+def test_an_engine_that_fails_half_way_leaves_no_file(
+    tmp_path: Path, upscale: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lkdn_deploy.backends.ort import OrtSession
+
+    working, calls = OrtSession.run, []
+
+    def fail_later(self: OrtSession, batch: Any) -> Any:
+        calls.append(batch)
+        if len(calls) == 2:
+            msg = "the engine stopped"
+            raise InputError(msg)
+        return working(self, batch)
+
+    monkeypatch.setattr(OrtSession, "run", fail_later)
+    Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--tile", 40) == 1
+    assert "the engine stopped" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_artefacts: dict[str, Path]) -> None:
+    Image.fromarray(np.tile(sample_pixels(), (6, 6, 1))).save(tmp_path / "in.png")
+    args = ["in.png", "out.png", "--model", str(random_artefacts["lkdn"]), "--tile", "32"]
+    code = "from lkdn_deploy.cli.upscale import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *args], cwd=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(3)  # the whole of it would take minutes
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.decode().strip() == "interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]

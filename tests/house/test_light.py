@@ -1,0 +1,57 @@
+"""Importing the toolkit and upscaling with it must not need torch, nor load what is not used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"PIL", "imagecodecs", "numpy", "onnx", "onnxruntime", "psutil", "torch"}
+COMMANDS = ("export", "upscale", "zoo")
+
+
+def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+
+
+def imported(code: str) -> set[str]:
+    """Top-level packages that were loaded when ``code`` has run."""
+    done = python(f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n', *sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.rsplit("\n", 2)[-2].split()}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not imported("import lkdn_deploy") & HEAVY
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name: str) -> None:
+    loaded = imported(f"from lkdn_deploy.cli.{name} import main; sys.argv = ['x', '--help']; main()")
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
+def test_upscaling_works_where_torch_and_onnx_cannot_be_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None, onnx=None, lkdn_models=None)\n"
+        "from lkdn_deploy.cli.upscale import main; main()"
+    )
+    sample = Path(__file__).parents[2] / "lkdn_deploy" / "samples" / "dandelion.png"
+    done = python(code, str(sample), str(tmp_path / "out.png"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.png").exists()
+
+
+def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom lkdn_deploy.cli.export import main; main()"
+    done = python(code, "--onnx", "-o", str(tmp_path))
+    assert done.returncode == 3
+    assert "lkdn-deploy[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_zoo_is_shown_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom lkdn_deploy.cli.zoo import main; main()"
+    assert "lkdn-s" in python(code, "list").stdout
