@@ -33,9 +33,7 @@ def test_windows_have_one_size_and_are_as_few_as_can_be(length: int, tile: int, 
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30), st.integers(0, 12), st.integers(1, 4))
-def test_a_copy_put_together_from_tiles_is_the_image(
-    height: int, width: int, tile: int, halo: int, scale: int
-) -> None:
+def test_a_copy_put_together_from_tiles_is_the_image(height: int, width: int, tile: int, halo: int, scale: int) -> None:
     image = np.arange(height * width).reshape(height, width)
     large = image.repeat(scale, axis=0).repeat(scale, axis=1)
     result = np.full_like(large, -1)
