@@ -15,6 +15,7 @@ demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an en
 	@mkdir -p demo
 	$(DEMO)/bin/lkdn-upscale --overwrite lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png
 	$(DEMO)/bin/python tools/side_by_side.py lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png demo/side_by_side.png
+	@echo "result: demo/dandelion_x4.png, beside bicubic: demo/side_by_side.png"
 
 test: $(VENV)/installed ## Run the tests
 	$(BIN)/python -m pytest

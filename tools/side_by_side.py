@@ -29,7 +29,6 @@ def main(small: str, large: str, target: str) -> None:
         sheet.paste(picture.crop((left, top, left + width, top + height)), (x, 32))
         draw.text((x + 8, 6), label, "black", font=ImageFont.load_default(18))
     sheet.save(target)
-    print(f"side by side with bicubic: {target}")
 
 
 if __name__ == "__main__":

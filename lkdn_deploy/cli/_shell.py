@@ -42,7 +42,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+    with click.progressbar(length=1, label=f"{label} ", file=sys.stderr) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.length = total

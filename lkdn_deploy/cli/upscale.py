@@ -11,7 +11,7 @@ import click
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import BACKENDS
 from lkdn_deploy.cli._shell import progress_bar, run
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from lkdn_deploy.imaging.picture import Header
@@ -115,7 +115,12 @@ def _open(
     artefact: str | Path = model or DEFAULT_MODEL
     if weights is not None:
         artefact = weights if weights.suffix == ".onnx" else _convert(weights, model, scale)
-    return load(artefact, scale, backend=backend, tile=tile, threads=threads)
+    upscaler = load(artefact, scale, backend=backend, tile=tile, threads=threads)
+    found = upscaler.session.metadata.model
+    if weights is not None and model is not None and found != model:
+        msg = f"{model} was asked for, but {weights} is {found}"
+        raise UsageError(msg, "leave out --model: the weights tell it")
+    return upscaler
 
 
 def _convert(weights: Path, model: str | None, scale: int | None) -> Path:

@@ -314,6 +314,8 @@ def test_a_checkpoint_is_converted_once_and_then_found(
     assert run(cli.command, [*args, *weights]) == 0
     assert "converting" not in capsys.readouterr().err
     assert run(cli.command, [*args, *weights, "--scale", "4"]) == 2
+    assert run(cli.command, [*args, *weights, "--model", "lkdn"]) == 2
+    assert "lkdn was asked for, but" in capsys.readouterr().err
 
 
 class Hostile:

@@ -1,0 +1,52 @@
+"""The bundled model: the artefact is what the bundled checkpoint gives, and its card tells the truth."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lkdn_deploy import load
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
+from lkdn_deploy.imaging.metrics import psnr_y
+from lkdn_deploy.imaging.resample import downsample, imresize
+from lkdn_deploy.runtime.bundled import bundled
+from lkdn_deploy.samples import sample_pixels
+from lkdn_models.zoo import bundled_checkpoint
+
+
+def test_the_default_model_is_bundled_in_both_forms() -> None:
+    assert ("lkdn-s", 4) in bundled()
+    assert open_checkpoint(None).spec == LkdnSpec.lkdn_s(4)
+
+
+@pytest.mark.parametrize(("model", "scale"), bundled(), ids=lambda value: str(value))
+def test_the_artefact_is_what_the_checkpoint_gives(tmp_path: Path, model: str, scale: int) -> None:
+    checkpoint = open_checkpoint(None, model, scale)
+    report = export_onnx(checkpoint, tmp_path / "again.onnx", ExportSettings())
+    shipped, again = load(model, scale), load(report.path)
+    assert shipped.session.metadata.weights_sha256 == checkpoint.sha256
+    assert shipped.session.metadata.fused
+    image = sample_pixels().astype(np.float32) / 255
+    assert np.abs(shipped(image) - again(image)).max() <= 1e-6
+
+
+@pytest.mark.parametrize(("model", "scale"), bundled(), ids=lambda value: str(value))
+def test_the_card_states_the_quality_that_is_measured_and_it_beats_bicubic(data: Path, model: str, scale: int) -> None:
+    card = bundled_checkpoint(model, scale).with_suffix(".md").read_text()
+    upscaler = load(model, scale)
+    for name in ("Set5", "Set14"):
+        row = re.search(rf"^\| {name} \| ([\d.]+) \| ([\d.]+) \|", card, re.M)
+        assert row
+        network, bicubic = [], []
+        for path in sorted((data / "testsets" / name / f"x{scale}" / "HR").glob("*.png")):
+            with Image.open(path) as image:
+                high = np.asarray(image.convert("RGB"))
+            low = downsample(high, scale)
+            network.append(psnr_y(upscaler(low), high, scale))
+            bicubic.append(psnr_y(imresize(low, scale), high, scale))
+        assert np.mean(network) == pytest.approx(float(row[1]), abs=0.005)
+        assert np.mean(bicubic) == pytest.approx(float(row[2]), abs=0.005)
+        assert np.mean(network) > np.mean(bicubic) + 1
