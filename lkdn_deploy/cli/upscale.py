@@ -14,7 +14,7 @@ from lkdn_deploy.cli._shell import progress_bar, run
 from lkdn_deploy.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.imaging.picture import Header
+    from lkdn_deploy.imaging.files.picture import Header
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 
@@ -53,8 +53,8 @@ def command(
     PNG, JPEG, WebP, TIFF and BMP, by OUT's suffix. Transparency, 16 bits, colour profile and EXIF are kept where the
     format can hold them. Tiles do not show: the result is that of the whole image.
     """
-    from lkdn_deploy.imaging.read import probe, read_picture
-    from lkdn_deploy.imaging.write import check_output, write_picture
+    from lkdn_deploy.imaging.files.read import probe, read_picture
+    from lkdn_deploy.imaging.files.write import check_output, write_picture
 
     header = probe(source)
     upscaler = _open(model, scale, weights, backend, tile, threads)

@@ -19,7 +19,7 @@ from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lkdn_deploy.imaging.picture import Picture
+    from lkdn_deploy.imaging.files.picture import Picture
 
 Progress = Callable[[int, int], None]
 """Called after each tile with the number done and the number of all."""
@@ -103,7 +103,7 @@ class Upscaler:
             InputError: if the engine fails.
         """
         if not isinstance(image, np.ndarray):
-            from lkdn_deploy.imaging.modes import from_pil, to_pil
+            from lkdn_deploy.imaging.files.modes import from_pil, to_pil
 
             return to_pil(self.upscale_picture(from_pil(image), progress=progress))
         if image.ndim == 2:

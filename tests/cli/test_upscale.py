@@ -19,9 +19,9 @@ import lkdn_deploy.cli.upscale as cli
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.imaging.picture import Picture
-from lkdn_deploy.imaging.read import read_picture
-from lkdn_deploy.imaging.write import write_picture
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
 
 PHOTOGRAPH = sample_pixels()[60:90, 90:124]

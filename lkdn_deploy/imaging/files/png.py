@@ -6,10 +6,10 @@ from typing import IO
 
 import numpy as np
 
-from lkdn_deploy.imaging.deep import imagecodecs
+from lkdn_deploy.imaging.files.deep import imagecodecs
+from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
+from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.layout import Pixels
-from lkdn_deploy.imaging.metadata import EXIF_PREFIX
-from lkdn_deploy.imaging.picture import Picture
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # signature, and the IHDR chunk, which always comes first

@@ -10,11 +10,11 @@ from typing import Any
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.imaging.metadata import profile_fits
-from lkdn_deploy.imaging.modes import to_pil
-from lkdn_deploy.imaging.picture import Picture, to_eight_bits
-from lkdn_deploy.imaging.png import encode_png
-from lkdn_deploy.imaging.tiff import write_tiff
+from lkdn_deploy.imaging.files.metadata import profile_fits
+from lkdn_deploy.imaging.files.modes import to_pil
+from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
+from lkdn_deploy.imaging.files.png import encode_png
+from lkdn_deploy.imaging.files.tiff import write_tiff
 
 DEFAULT_QUALITY = 95
 _EXIF_IN_JPEG = 65533  # one segment, less its length field

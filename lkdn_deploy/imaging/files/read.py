@@ -10,11 +10,11 @@ from typing import IO, TypeAlias
 from PIL import Image, UnidentifiedImageError
 
 from lkdn_deploy.core.errors import InputError, LkdnError
-from lkdn_deploy.imaging.metadata import orientation_of
-from lkdn_deploy.imaging.modes import channels_of, from_pil, quiet
-from lkdn_deploy.imaging.picture import MAX_PIXELS, Header, Picture, check_size, make_upright
-from lkdn_deploy.imaging.png import decode_png, png_depth, png_exif
-from lkdn_deploy.imaging.tiff import TiffHeader, decode_deep_tiff, read_tiff_header
+from lkdn_deploy.imaging.files.metadata import orientation_of
+from lkdn_deploy.imaging.files.modes import channels_of, from_pil, quiet
+from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, Picture, check_size, make_upright
+from lkdn_deploy.imaging.files.png import decode_png, png_depth, png_exif
+from lkdn_deploy.imaging.files.tiff import TiffHeader, decode_deep_tiff, read_tiff_header
 
 # Only formats whose every sample Pillow or imagecodecs gives; others would lose bits unseen, or run programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")

@@ -13,10 +13,10 @@ from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.deep import imagecodecs
+from lkdn_deploy.imaging.files.deep import imagecodecs
+from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
+from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Picture, check_size, make_upright
 from lkdn_deploy.imaging.layout import Pixels
-from lkdn_deploy.imaging.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
-from lkdn_deploy.imaging.picture import MAX_PIXELS, Picture, check_size, make_upright
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError, MissingError
-from lkdn_deploy.imaging.picture import Picture
-from lkdn_deploy.imaging.read import probe, read_picture
-from lkdn_deploy.imaging.write import write_picture
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.write import write_picture
 
 RNG = np.random.default_rng(8)
 PIXELS = RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)

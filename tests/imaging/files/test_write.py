@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import lkdn_deploy.imaging.write as module
+import lkdn_deploy.imaging.files.write as module
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
-from lkdn_deploy.imaging.picture import Picture
-from lkdn_deploy.imaging.read import read_picture
-from lkdn_deploy.imaging.write import OUTPUT_FORMATS, check_output, write_picture
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.write import OUTPUT_FORMATS, check_output, write_picture
 
 RNG = np.random.default_rng(9)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lkdn_deploy.imaging.picture import Picture
-from lkdn_deploy.imaging.read import probe, read_picture
-from lkdn_deploy.imaging.write import write_picture
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.write import write_picture
 
 RNG = np.random.default_rng(7)
 
@@ -265,8 +265,8 @@ def test_of_a_file_with_several_jpegs_the_first_is_read_and_the_rest_told(tmp_pa
 def test_only_a_file_of_sixteen_bits_loads_the_library_for_them(tmp_path: Path) -> None:
     Image.fromarray(noise(9, 11, 3)).save(tmp_path / "x.png")
     program = (
-        "import sys; from lkdn_deploy.imaging.read import read_picture;"
-        "from lkdn_deploy.imaging.write import write_picture;"
+        "import sys; from lkdn_deploy.imaging.files.read import read_picture;"
+        "from lkdn_deploy.imaging.files.write import write_picture;"
         "write_picture(sys.argv[2], read_picture(sys.argv[1])); print('imagecodecs' in sys.modules)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "x.png"), str(tmp_path / "y.tif")]
