@@ -15,6 +15,7 @@ from lkdn_deploy.core.optional import needs
 log = logging.getLogger(__name__)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
 _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda"}
 
 # Measured on the CPU (benchmarks/upscale.py): the engine's blocked layout keeps a second copy of part of what is
@@ -40,17 +41,23 @@ class OrtSession:
             options.intra_op_num_threads = threads
         try:
             # From bytes: so a file cannot point at other files of this machine as its weights.
-            self._session = ort.InferenceSession(artefact.read_bytes(), options, providers=[provider])
+            # Its own fallback to the CPU would come with a message on stdout, which is for results.
+            self._session = ort.InferenceSession(
+                artefact.read_bytes(), options, providers=[provider], enable_fallback=0
+            )
         except OSError as error:
             msg = f"{artefact} cannot be read: {error.strerror}"
             raise InputError(msg) from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base
+            if provider != CPU:
+                msg = f"{provider} cannot run {artefact}: {str(error).splitlines()[0]}"
+                raise MissingError(msg, _GPU_HINT) from error
             msg = f"{artefact} is not an ONNX model that ONNX Runtime can run"
             raise InputError(msg, str(error).splitlines()[0]) from error
-        # It falls back to the CPU by itself when a provider fails to start.
+        # A provider whose libraries do not load is left out with no more than a line in the log.
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
-            raise MissingError(msg, "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu")
+            raise MissingError(msg, _GPU_HINT)
         self._input = _only_input(artefact, self._session)
         self.backend = _NAMES[provider]
         try:

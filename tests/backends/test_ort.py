@@ -61,10 +61,13 @@ def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not onnx", b"\x08\x0a"])
-def test_what_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_model_is_refused_by_name_and_nothing_is_printed(
+    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.onnx is not an ONNX model"):
         open_session(tmp_path / "a.onnx")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path) -> None:
@@ -95,11 +98,15 @@ def test_weights_in_another_file_are_not_followed(tmp_path: Path, monkeypatch: p
 
 
 class Session:
-    """Shaped like onnxruntime.InferenceSession where CUDA does not start: it falls back and only logs."""
+    """Shaped like onnxruntime.InferenceSession on a machine where CUDA works, is left out, or fails."""
 
     runs_on: str
 
-    def __init__(self, model: bytes, options: object, providers: list[str]) -> None:
+    def __init__(self, model: bytes, options: object, providers: list[str], enable_fallback: int) -> None:
+        assert not enable_fallback
+        if self.runs_on == "nothing" and providers == ["CUDAExecutionProvider"]:
+            msg = "CUDA failure 35: driver version is insufficient"
+            raise RuntimeError(msg)
         self.providers = [self.runs_on] if self.runs_on else providers
 
     def get_providers(self) -> list[str]:
@@ -131,6 +138,13 @@ def test_cuda_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytes
     path = tiny(tmp_path / "a.onnx")
     with_cuda_wheel(monkeypatch, runs_on="CPUExecutionProvider")
     with pytest.raises(MissingError, match="asked for, but ONNX Runtime runs on CPUExecutionProvider"):
+        open_session(path, "ort-cuda")
+
+
+def test_cuda_that_fails_is_an_error_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(monkeypatch, runs_on="nothing")
+    with pytest.raises(MissingError, match="driver version is insufficient"):
         open_session(path, "ort-cuda")
 
 

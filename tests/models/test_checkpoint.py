@@ -136,6 +136,12 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path: Path, name: str, con
         load_checkpoint(tmp_path / name)
 
 
+def test_a_file_of_another_program_is_not_called_dangerous(tmp_path: Path) -> None:
+    (tmp_path / "w.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200))
+    with pytest.raises(InputError, match="not a PyTorch checkpoint"):
+        load_checkpoint(tmp_path / "w.mat")
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     for name in ("w.pth", "w.safetensors"):
         path = tmp_path / name
