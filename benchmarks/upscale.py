@@ -158,7 +158,7 @@ def peak_of_upscale(folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child so far is this one
-    return {"peak_mib": round(peak), "seconds": round(seconds, 1), "tile": json.loads(done.stdout)["tile"]}
+    return {"peak_mib": round(peak), "seconds": round(seconds, 1), "tiles": json.loads(done.stdout)["tiles"]}
 
 
 def bytes_per_pixel(artefact: Path) -> dict[str, Any]:

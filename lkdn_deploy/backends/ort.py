@@ -58,7 +58,7 @@ class OrtSession:
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
             raise MissingError(msg, _GPU_HINT)
-        self._input = _only_input(artefact, self._session)
+        self._input, self.fixed_size = _only_input(artefact, self._session)
         self.backend = _NAMES[provider]
         try:
             self.metadata = ArtifactMetadata.from_props(self._session.get_modelmeta().custom_metadata_map)
@@ -68,15 +68,19 @@ class OrtSession:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
-        fixed = [(want, got) for want, got in zip(self._input.shape, batch.shape, strict=True) if isinstance(want, int)]
-        if any(want != got for want, got in fixed):
-            msg = f"this artefact takes {self._input.shape} only, got {batch.shape}"
+        height, width = batch.shape[2:]
+        if self.fixed_size not in (None, (height, width)):
+            msg = "this artefact takes {}x{} pixels only".format(*self.fixed_size or ()) + f", got {height}x{width}"
             raise UsageError(msg, "export it without --static")
         try:
-            (result,) = self._session.run(None, {self._input.name: batch})
+            (result,) = self._session.run(None, {self._input: batch})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            msg = f"{self.backend} failed on a window of {batch.shape[2]}x{batch.shape[3]} pixels"
+            msg = f"{self.backend} failed on a window of {height}x{width} pixels"
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
+        scale = self.metadata.scale
+        if result.shape != (len(batch), 3, scale * height, scale * width):
+            msg = f"the artefact says it upscales x{scale}, but made {result.shape} of {batch.shape}"
+            raise InputError(msg, "export the checkpoint again")
         return np.asarray(result, np.float32)
 
     def bytes_per_pixel(self) -> int:
@@ -106,12 +110,14 @@ def open_best(artefact: Path, *, threads: int | None = None) -> OrtSession:
     return open_cpu(artefact, threads=threads)
 
 
-def _only_input(artefact: Path, session: Any) -> Any:
+def _only_input(artefact: Path, session: Any) -> tuple[str, tuple[int, int] | None]:
+    """The name of the input, and its height and width if they are fixed."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)" or inputs[0].shape[1:2] != [3]:
         msg = f"{artefact}: expected one float32 input (N, 3, H, W) and one output"
         raise InputError(msg, "export the checkpoint with lkdn-export")
-    return inputs[0]
+    height, width = inputs[0].shape[2:]
+    return inputs[0].name, (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _refuse_both_wheels() -> None:

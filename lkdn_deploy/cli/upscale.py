@@ -71,6 +71,7 @@ def command(
         )
     )
     _check_memory(source, header, upscaler.scale)
+    tiles = upscaler.plan(header.height, header.width)
     picture = read_picture(source)
     notes += picture.notes
     start = time.perf_counter()
@@ -93,7 +94,7 @@ def command(
             "model": session.metadata.model,
             "scale": upscaler.scale,
             "backend": session.backend,
-            "tile": upscaler.tile_for(header.height, header.width),
+            "tiles": len(tiles),
             "network_seconds": round(seconds, 4),
             "notes": notes,
         }

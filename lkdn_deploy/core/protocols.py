@@ -23,6 +23,11 @@ class Session(Protocol):
         """What the artefact says of itself."""
         ...
 
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width, if the artefact takes only these."""
+        ...
+
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
 

@@ -44,12 +44,19 @@ def _scaled(span: Span, scale: int, origin: int) -> slice:
     return slice((span.keep_start - origin) * scale, (span.keep_stop - origin) * scale)
 
 
-def plan_axis(length: int, tile: int, halo: int) -> list[Span]:
-    """Cover ``0..length`` by as few equal windows of at most ``tile + 2 * halo`` as give every pixel exactly, once.
+def plan_axis(length: int, window: int, halo: int) -> list[Span]:
+    """Cover ``0..length`` by as few equal windows as give every pixel exactly, once.
 
-    A window that starts or ends on the border needs no halo there and keeps that much more.
+    A window that starts or ends on the border needs no halo there and keeps that much more. An axis shorter than the
+    window is one span.
+
+    Raises:
+        ValueError: if the windows are nothing but halo.
     """
-    window = min(length, tile + 2 * halo)
+    window = min(window, length)
+    if window < length and window <= 2 * halo:
+        msg = f"a window of {window} pixels leaves nothing between two halos of {halo}"
+        raise ValueError(msg)
     spans: list[Span] = []
     done = 0
     while done < length:
@@ -61,23 +68,21 @@ def plan_axis(length: int, tile: int, halo: int) -> list[Span]:
     return spans
 
 
-def plan_tiles(height: int, width: int, tile: int, halo: int) -> list[Tile]:
-    """Tiles of at least ``tile`` useful pixels a side, row by row; the whole image if it is no larger than a window.
+def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int) -> list[Tile]:
+    """Windows of (rows, columns) over an image, row by row; a single one if the image is no larger.
 
     Raises:
-        ValueError: if ``tile`` is not positive.
+        ValueError: if the windows are nothing but halo.
     """
-    if tile < 1:
-        msg = f"a tile has at least one pixel, got {tile}"
-        raise ValueError(msg)
-    return [Tile(rows, columns) for rows in plan_axis(height, tile, halo) for columns in plan_axis(width, tile, halo)]
+    across = plan_axis(width, window[1], halo)
+    return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo) for columns in across]
 
 
-def largest_tile(height: int, width: int, halo: int, pixels: int) -> int:
-    """The useful side of the largest square windows of at most ``pixels``, or of the image if it is no larger.
+def largest_window(height: int, width: int, halo: int, pixels: int) -> int:
+    """The side of the largest square windows of at most ``pixels``, or of the image if it is no larger.
 
-    Never below half the halo: smaller tiles would spend over 25 times the work of the whole image.
+    Never below two and a half halos: smaller windows would spend over 25 times the work of the whole image.
     """
     if height * width <= pixels:
         return max(height, width)
-    return max(int(pixels**0.5) - 2 * halo, halo // 2, 1)
+    return max(int(pixels**0.5), 2 * halo + max(halo // 2, 1))

@@ -13,7 +13,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.layout import Pixels, check_pixels, from_batch, to_batch
-from lkdn_deploy.imaging.tiles import largest_tile, plan_tiles
+from lkdn_deploy.imaging.tiles import Tile, largest_window, plan_tiles
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class Upscaler:
             if value is not None and value < 1:
                 msg = f"{name} must be 1 or more, got {value}"
                 raise UsageError(msg)
+        if tile is not None and session.fixed_size is not None:
+            msg = "tile cannot be chosen: the artefact takes {}x{} pixels only".format(*session.fixed_size)
+            raise UsageError(msg, "export it without --static")
         self.session = session
         self.scale = session.metadata.scale
         self._tile = tile
@@ -99,7 +102,8 @@ class Upscaler:
         same type and channels.
 
         Raises:
-            UsageError: if the array is of another shape, type or range.
+            UsageError: if the array is of another shape, type or range, or of a size that a network of one fixed
+                size cannot do.
             InputError: if the engine fails.
         """
         if not isinstance(image, np.ndarray):
@@ -111,7 +115,7 @@ class Upscaler:
         return self._upscale(check_pixels(image), progress)
 
     def upscale_picture(self, picture: "Picture", *, progress: Progress | None = None) -> "Picture":
-        """Upscale what ``imaging.read`` gives and ``imaging.write`` takes; profile, EXIF and resolution stay.
+        """Upscale what ``imaging.files`` reads and writes; profile, EXIF and resolution stay.
 
         Raises:
             InputError: if the engine fails.
@@ -123,9 +127,8 @@ class Upscaler:
         height, width, channels = pixels.shape
         scale = self.scale
         result = np.empty((scale * height, scale * width, channels), pixels.dtype)
-        tiles = plan_tiles(height, width, self.tile_for(height, width), self.session.metadata.receptive_radius)
-        passes = self._passes(pixels, result)
-        steps = [(source, large, tile) for source, large in passes for tile in tiles]
+        tiles = self.plan(height, width)
+        steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
         for index, (source, large, tile) in enumerate(steps):
             batch = self.session.run(to_batch(source[tile.window]))
             large[tile.place(scale)] = from_batch(batch[:, :, *tile.kept(scale)], source.shape[2], pixels.dtype)
@@ -146,10 +149,28 @@ class Upscaler:
             return [colour]
         return [colour, (pixels[:, :, -1:], result[:, :, -1:])]
 
-    def tile_for(self, height: int, width: int) -> int:
-        """Useful side of the tiles that an image of this size is cut into."""
-        if self._tile is not None:
-            return self._tile
-        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+    def plan(self, height: int, width: int) -> list[Tile]:
+        """The tiles that an image of this size is cut into.
+
+        Raises:
+            UsageError: if the network takes one size only, and this image cannot be cut into it.
+        """
         halo = self.session.metadata.receptive_radius
-        return largest_tile(height, width, halo, budget // self.session.bytes_per_pixel())
+        window = self.session.fixed_size
+        if window is None:
+            side = self._window_side(height, width, halo)
+            window = side, side
+        elif height < window[0] or width < window[1]:
+            msg = f"this artefact takes {window[0]}x{window[1]} pixels (height x width), the image has {height}x{width}"
+            raise UsageError(msg, "export it without --static")
+        try:
+            return plan_tiles(height, width, window, halo)
+        except ValueError as error:
+            msg = f"an image of {height}x{width} cannot be cut for this artefact: {error}"
+            raise UsageError(msg, "export it without --static, or with a larger size") from error
+
+    def _window_side(self, height: int, width: int, halo: int) -> int:
+        if self._tile is not None:
+            return self._tile + 2 * halo
+        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+        return largest_window(height, width, halo, budget // self.session.bytes_per_pixel())

@@ -1,5 +1,6 @@
 """ONNX Runtime for real on the CPU; a stand-in where it would need a GPU or a broken installation."""
 
+import dataclasses
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -56,8 +57,15 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path) -> No
 def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path) -> None:
     session = open_session(tiny(tmp_path / "a.onnx", shape=(1, 3, 4, 6)), "ort-cpu")
     session.run(np.zeros((1, 3, 4, 6), np.float32))
-    with pytest.raises(UsageError, match=r"takes \[1, 3, 4, 6\] only, got \(1, 3, 6, 4\)"):
+    with pytest.raises(UsageError, match="takes 4x6 pixels only, got 6x4"):
         session.run(np.zeros((1, 3, 6, 4), np.float32))
+
+
+def test_an_artefact_that_upscales_otherwise_than_it_says_is_refused(tmp_path: Path) -> None:
+    lying = dataclasses.replace(METADATA, scale=3)
+    session = open_session(tiny(tmp_path / "a.onnx", props=lying.to_props()))
+    with pytest.raises(InputError, match=r"says it upscales x3, but made \(1, 3, 4, 4\)"):
+        session.run(np.zeros((1, 3, 2, 2), np.float32))
 
 
 @pytest.mark.parametrize("content", [b"", b"not onnx", b"\x08\x0a"])

@@ -262,7 +262,7 @@ def test_json_says_what_was_done(
     RGB.save(tmp_path / "in.png")
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--json", "--tile", 16, "--threads", 1) == 0
     result = json.loads(capsys.readouterr().out)
-    expected = {"width": 68, "height": 60, "channels": 3, "depth": 8, "scale": 2, "tile": 16, "backend": "ort-cpu"}
+    expected = {"width": 68, "height": 60, "channels": 3, "depth": 8, "scale": 2, "tiles": 1, "backend": "ort-cpu"}
     assert expected.items() <= result.items()
 
 

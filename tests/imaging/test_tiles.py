@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkdn_deploy.imaging.tiles import largest_tile, plan_axis, plan_tiles
+from lkdn_deploy.imaging.tiles import largest_window, plan_axis, plan_tiles
 
 lengths, tiles, halos = st.integers(1, 400), st.integers(1, 100), st.integers(0, 110)
 
 
 @given(lengths, tiles, halos)
 def test_every_pixel_is_kept_once_and_far_from_where_its_window_is_cut(length: int, tile: int, halo: int) -> None:
-    spans = plan_axis(length, tile, halo)
+    spans = plan_axis(length, tile + 2 * halo, halo)
     assert [spans[0].keep_start, *(span.keep_stop for span in spans)] == [
         *(span.keep_start for span in spans),
         length,
@@ -23,7 +23,7 @@ def test_every_pixel_is_kept_once_and_far_from_where_its_window_is_cut(length: i
 
 @given(lengths, tiles, halos)
 def test_windows_have_one_size_and_are_as_few_as_can_be(length: int, tile: int, halo: int) -> None:
-    spans = plan_axis(length, tile, halo)
+    spans = plan_axis(length, tile + 2 * halo, halo)
     window = min(length, tile + 2 * halo)
     assert {span.stop - span.start for span in spans} == {window}
     # Of n windows the outer two keep tile + halo and the others tile.
@@ -37,33 +37,36 @@ def test_a_copy_put_together_from_tiles_is_the_image(height: int, width: int, ti
     image = np.arange(height * width).reshape(height, width)
     large = image.repeat(scale, axis=0).repeat(scale, axis=1)
     result = np.full_like(large, -1)
-    for part in plan_tiles(height, width, tile, halo):
+    for part in plan_tiles(height, width, (tile + 2 * halo, tile + 2 * halo + 1), halo):
         window = image[part.window].repeat(scale, axis=0).repeat(scale, axis=1)
         result[part.place(scale)] = window[part.kept(scale)]
     assert np.array_equal(result, large)
 
 
 def test_an_image_one_larger_than_the_tile_needs_no_second_window() -> None:
-    assert len(plan_tiles(97, 97, 96, 63)) == 1
-    assert len(plan_tiles(96 + 2 * 63 + 1, 97, 96, 63)) == 2
+    assert len(plan_tiles(97, 97, (222, 222), 63)) == 1
+    assert len(plan_tiles(223, 97, (222, 222), 63)) == 2
 
 
-def test_a_tile_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one pixel"):
-        plan_tiles(10, 10, 0, 3)
+@pytest.mark.parametrize("window", [0, 1, 126])
+def test_windows_of_nothing_but_halo_are_refused_where_there_is_more_than_one(window: int) -> None:
+    with pytest.raises(ValueError, match="leaves nothing between two halos of 63"):
+        plan_tiles(200, 100, (window, 300), 63)
+    assert len(plan_tiles(100, 100, (126, 126), 63)) == 1
 
 
 def test_what_fits_is_not_cut() -> None:
-    assert len(plan_tiles(300, 200, largest_tile(300, 200, 63, 60_000), 63)) == 1
+    side = largest_window(300, 200, 63, 60_000)
+    assert len(plan_tiles(300, 200, (side, side), 63)) == 1
 
 
 def test_what_does_not_fit_is_cut_into_windows_that_do() -> None:
-    tile = largest_tile(3000, 2000, 63, 250_000)
-    for part in plan_tiles(3000, 2000, tile, 63):
+    side = largest_window(3000, 2000, 63, 250_000)
+    for part in plan_tiles(3000, 2000, (side, side), 63):
         rows, columns = part.window
         assert (rows.stop - rows.start) * (columns.stop - columns.start) <= 250_000
 
 
-def test_however_little_memory_there_is_a_tile_keeps_something() -> None:
-    assert largest_tile(3000, 2000, 63, 1) == 31
-    assert largest_tile(3000, 2000, 0, 1) == 1
+def test_however_little_memory_there_is_a_window_keeps_something() -> None:
+    assert largest_window(3000, 2000, 63, 1) == 2 * 63 + 31
+    assert largest_window(3000, 2000, 0, 1) == 1

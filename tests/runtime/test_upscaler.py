@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from PIL import Image
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import MissingError, UsageError
-from lkdn_deploy.imaging.tiles import plan_tiles
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.samples import sample_pixels
+from lkdn_models.checkpoint import load_checkpoint
 
 NETWORKS = ("lkdn", "lkdn-s")
 TILES = (96, 160, 256)
@@ -42,7 +45,7 @@ def assert_tiled_is_whole(upscaler: Upscaler, image: np.ndarray, tile: int) -> i
     assert np.abs(tiled(image) - whole).max() <= 1e-5
     levels = np.rint(image * 255).astype(np.uint8)
     assert np.abs(tiled(levels).astype(int) - upscaler(levels)).max() <= 1
-    return len(plan_tiles(*image.shape[:2], tile, upscaler.session.metadata.receptive_radius))
+    return len(tiled.plan(*image.shape[:2]))
 
 
 @pytest.mark.parametrize("tile", TILES)
@@ -133,17 +136,39 @@ def test_progress_counts_tiles_up_to_all_of_them(random_artefacts: dict[str, Pat
     upscaler = load(random_artefacts["one block"], tile=16)
     image = np.dstack([textured(160, 150), np.linspace(0, 1, 150, dtype=np.float32)[None].repeat(160, axis=0)])
     upscaler(image, progress=lambda done, total: seen.append((done, total)))
-    total = 2 * len(plan_tiles(160, 150, 16, 15))
+    total = 2 * len(upscaler.plan(160, 150))
+    assert total > 20
     assert seen == [(index + 1, total) for index in range(total)]
 
 
-def test_the_tile_follows_from_the_memory_budget(random_artefacts: dict[str, Path]) -> None:
+def test_tiles_follow_from_the_memory_budget(random_artefacts: dict[str, Path]) -> None:
     session = open_session(random_artefacts["lkdn-s"])
-    small = Upscaler(session, memory_budget=200 << 20).tile_for(3000, 2000)
-    large = Upscaler(session, memory_budget=800 << 20).tile_for(3000, 2000)
-    assert 0 < small < large < 2000
-    assert (small + 2 * 63) ** 2 * session.bytes_per_pixel() <= 200 << 20
-    assert Upscaler(session, memory_budget=800 << 20).tile_for(100, 120) == 120
+    counts = []
+    for budget in (200 << 20, 800 << 20):
+        plan = Upscaler(session, memory_budget=budget).plan(3000, 2000)
+        rows, columns = plan[0].window
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) * session.bytes_per_pixel() <= budget
+        counts.append(len(plan))
+    assert counts[0] > counts[1] > 1
+    assert len(Upscaler(session, memory_budget=800 << 20).plan(100, 120)) == 1
+
+
+def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
+    random_checkpoint: Callable[[LkdnSpec], Path], tmp_path: Path, upscalers: dict[str, Upscaler]
+) -> None:
+    checkpoint = load_checkpoint(random_checkpoint(LkdnSpec(2, 1, 8, 8)))
+    upscaler = load(export_onnx(checkpoint, tmp_path / "static.onnx", ExportSettings(static=(40, 64))).path)
+    image = textured(95, 64)
+    assert len(upscaler.plan(95, 64)) == 7  # 25 rows, five times 10, and then 20
+    assert np.abs(upscaler(image) - upscalers["one block"](image)).max() <= 1e-5
+    with pytest.raises(UsageError, match=r"takes 40x64 pixels \(height x width\), the image has 39x64"):
+        upscaler(textured(39, 64))
+    with pytest.raises(UsageError, match="tile cannot be chosen"):
+        Upscaler(upscaler.session, tile=8)
+    narrow = load(export_onnx(checkpoint, tmp_path / "narrow.onnx", ExportSettings(static=(30, 30))).path)
+    assert narrow(textured(30, 30)).shape == (60, 60, 3)
+    with pytest.raises(UsageError, match="leaves nothing between two halos of 15"):
+        narrow(textured(31, 30))
 
 
 @pytest.mark.parametrize(
