@@ -14,7 +14,7 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, to_onnx
+from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.fuse.plan import FuseResult, State, fuse_state
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
@@ -50,6 +50,9 @@ class ExportSettings:
         if self.target not in TARGETS:
             msg = f"no such target: {self.target}"
             raise UsageError(msg, f"known are {', '.join(TARGETS)}")
+        if self.opset not in OPSETS:
+            msg = f"opset must be one of {', '.join(map(str, OPSETS))}, got {self.opset}"
+            raise UsageError(msg)
         if self.static is not None and not all(1 <= size <= 1 << 14 for size in self.static):
             msg = f"static height and width must be between 1 and {1 << 14}, got {self.static}"
             raise UsageError(msg)

@@ -7,7 +7,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.optional import needs
 
 if TYPE_CHECKING:
@@ -30,19 +29,16 @@ def to_onnx(
 ) -> "onnx.ModelProto":
     """Export ``network``: input ``lr`` (N, 3, H, W), output ``sr`` (N, 3, scale * H, scale * W), weights inside.
 
-    N, H and W are free, or 1 and ``static``. The model carries ``metadata`` and passes ``onnx.checker`` in full.
+    N, H and W are free, or 1 and ``static``. ``opset`` is one of ``OPSETS``. The model carries ``metadata`` and passes
+    ``onnx.checker`` in full.
 
     Raises:
-        UsageError: if the opset is not one of ``OPSETS``.
         MissingError: without the packages of the ``train`` extra.
     """
     with needs("train"):
         import onnx
         import onnxscript  # noqa: F401  (torch's exporter imports it late and names no extra)
         import torch
-    if opset not in OPSETS:
-        msg = f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}"
-        raise UsageError(msg)
     height, width = static or (37, 41)  # no multiples of anything: a size that is baked in by mistake shows
     example = torch.zeros(1 if static else 2, 3, height, width)
     free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}

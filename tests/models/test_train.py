@@ -45,9 +45,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread():
-    """Sums may be taken in another order by more threads."""
+    """More threads take sums in another order, and are slow beyond measure where other work holds a core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -94,7 +94,7 @@ def test_tiny_recipe_learns_more_than_to_repeat_pixels(photos, tmp_path):
     assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "images_per_s"}
 
 
-def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path, one_thread):
+def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path):
     recipe = replace(tiny(iterations=60), log_every=1)
     text = TINY.read_text().replace("log_every = 25", "log_every = 1")
     (tmp_path / "recipe.toml").write_text(text)
@@ -112,7 +112,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path
     assert_same_weights(resumed, train(recipe, photos, tmp_path / "whole"))
 
 
-def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread):
+def test_two_processes_learn_what_one_does(photos, tmp_path):
     shared = command(TINY, "--data", photos, "--out", tmp_path / "two", "--iterations", 5, processes=2)
     subprocess.run(shared, env=environment(), check=True, capture_output=True)
     one = load_checkpoint(train(tiny(iterations=5), photos, tmp_path / "one")).state

@@ -1,6 +1,7 @@
 """Writing image files: nothing is lost that the format can hold, and a file appears whole or not at all."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,22 +161,24 @@ def test_the_limits_are_those_of_the_libraries(tmp_path: Path) -> None:
             Image.new("RGB", (side + 1, 1)).save(path)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond a few bytes."""
+    """No file may grow beyond a few bytes; the one that this test's own output goes to included, so keep it short."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif", "x.bmp"])
-@pytest.mark.usefixtures("full_disk")
 def test_a_write_that_fails_half_way_leaves_no_file(name: str, dtype: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{name} cannot be written"):
-        write_picture(tmp_path / name, Picture(noise(3, dtype)))
+    picture = Picture(noise(3, dtype))
+    with pytest.raises(InputError, match=f"{name} cannot be written"), full_disk():
+        write_picture(tmp_path / name, picture)
     assert list(tmp_path.iterdir()) == []
 
 
