@@ -21,7 +21,7 @@ from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.imaging.metrics import psnr_y
 from lkdn_deploy.imaging.resample import downsample
 from lkdn_models.checkpoint import load_checkpoint
-from lkdn_models.evaluate import mean_psnr_y
+from lkdn_models.evaluate import in_torch, mean_psnr_y
 from lkdn_models.lkdn import LKDN
 from lkdn_models.online import OnlineLKDN, merge, plain_spec
 from lkdn_models.train import Optimisation, read_recipe, train
@@ -87,7 +87,7 @@ def test_tiny_recipe_learns_more_than_to_repeat_pixels(photos, tmp_path):
         repeated.append(psnr_y(downsample(high, 2).repeat(2, axis=0).repeat(2, axis=1), high, border=2))
     checkpoint = load_checkpoint(weights)
     assert checkpoint.spec == read_recipe(TINY).network
-    assert mean_psnr_y(checkpoint.build(), 2, photos) > np.mean(repeated)
+    assert mean_psnr_y(in_torch(checkpoint.build()), 2, photos) > np.mean(repeated)
     entries = log(tmp_path / "run")
     assert [entry["step"] for entry in entries] == list(range(25, 301, 25))
     assert entries[-1]["loss"] < entries[0]["loss"] / 2
