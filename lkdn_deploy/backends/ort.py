@@ -52,7 +52,7 @@ class OrtSession:
             if provider != CPU:
                 msg = f"{provider} cannot run {artefact}: {str(error).splitlines()[0]}"
                 raise MissingError(msg, _GPU_HINT) from error
-            msg = f"{artefact} is not an ONNX model that ONNX Runtime can run"
+            msg = f"{artefact} cannot be opened by ONNX Runtime as a model"
             raise InputError(msg, str(error).splitlines()[0]) from error
         # A provider whose libraries do not load is left out with no more than a line in the log.
         if self._session.get_providers()[0] != provider:

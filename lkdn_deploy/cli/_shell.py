@@ -4,16 +4,25 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
-from lkdn_deploy.core.errors import ExitCode, LkdnError
+from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. Messages go to stderr; stdout is for results."""
     try:
-        return int(command.main(args=args, standalone_mode=False) or ExitCode.DONE)
+        # Not command.main(): it ends the process by itself on some errors, with exit codes of its own.
+        words = list(sys.argv[1:] if args is None else args)
+        with command.make_context(Path(sys.argv[0]).name, words) as context:
+            command.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return ExitCode.DONE
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except LkdnError as error:
         complain(error)
         return error.exit_code
@@ -27,6 +36,10 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        complain(InputError(f"cannot read or write: {error}"))
+        return ExitCode.INPUT_FAILED
 
 
 def complain(error: LkdnError) -> None:
@@ -39,7 +52,7 @@ def complain(error: LkdnError) -> None:
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """A callback (done, total) that draws a bar on stderr; ``None`` where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     with click.progressbar(length=1, label=f"{label} ", file=sys.stderr) as bar:

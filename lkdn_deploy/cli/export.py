@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Export a checkpoint, fused and verified, into the folder of -o.
 
-    The file is compared with the checkpoint in PyTorch at sizes it was not traced at. If the numbers differ, nothing
-    is written and the exit code is 4. Prints the path of each file written.
+    The file is compared with the checkpoint in PyTorch, without --static at sizes it was not traced at. If the numbers
+    differ, nothing is written and the exit code is 4. A file of the same name is replaced. Prints the path of each file
+    written.
     """
     if not onnx:
         msg = "nothing to write"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tile", type=click.IntRange(1), metavar="N", help="Tiles of N pixels a side.  [default: as memory allows]"
 )
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
 @click.option("--quality", type=click.IntRange(1, 100), metavar="1..100", help="Of a JPEG or WebP.  [default: 95]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
@@ -54,9 +54,10 @@ def command(
     format can hold them. Tiles do not show: the result is that of the whole image.
     """
     from lkdn_deploy.imaging.files.read import probe, read_picture
-    from lkdn_deploy.imaging.files.write import check_output, write_picture
+    from lkdn_deploy.imaging.files.write import check_output, check_target, write_picture
 
     header = probe(source)
+    check_target(target, quality=quality, overwrite=overwrite)  # before a checkpoint is converted for nothing
     upscaler = _open(model, scale, weights, backend, tile, threads)
     width, height = header.width * upscaler.scale, header.height * upscaler.scale
     notes = list(
@@ -115,23 +116,24 @@ def _open(
 
     artefact: str | Path = model or DEFAULT_MODEL
     if weights is not None:
-        artefact = weights if weights.suffix == ".onnx" else _convert(weights, model, scale)
-    upscaler = load(artefact, scale, backend=backend, tile=tile, threads=threads)
-    found = upscaler.session.metadata.model
-    if weights is not None and model is not None and found != model:
-        msg = f"{model} was asked for, but {weights} is {found}"
-        raise UsageError(msg, "leave out --model: the weights tell it")
+        if model is not None and model.lower().endswith(".onnx"):
+            msg = "--model with an .onnx file and --weights exclude each other"
+            raise UsageError(msg, "give one of them")
+        artefact = weights if weights.suffix.lower() == ".onnx" else _convert(weights, model, scale)
+    upscaler = load(artefact, None if weights else scale, backend=backend, tile=tile, threads=threads)
+    if weights is not None:
+        found = upscaler.session.metadata.model, upscaler.scale
+        asked = model or found[0], scale or found[1]
+        if asked != found:
+            msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, *found)
+            raise UsageError(msg, "leave out --model and --scale: the weights tell them")
     return upscaler
 
 
 def _convert(weights: Path, model: str | None, scale: int | None) -> Path:
-    """The artefact of a checkpoint: made and verified the first time, then found in the user's cache."""
-    from lkdn_deploy.export.cache import cached_artefact, convert
+    from lkdn_deploy.export.cache import artefact_of
 
-    if found := cached_artefact(weights):
-        return found
-    click.echo(f"converting {weights} (once)", err=True)
-    return convert(weights, model, scale)
+    return artefact_of(weights, model, scale, lambda: click.echo(f"converting {weights} (once)", err=True))
 
 
 def _check_memory(source: Path, header: "Header", scale: int) -> None:

@@ -50,6 +50,10 @@ class ArtifactMetadata:
         if not isinstance(self.model, str) or not isinstance(self.fused, bool):
             msg = f"artefact metadata: expected a name and whether it is fused, got {self.model!r} and {self.fused!r}"
             raise InputError(msg)
+        texts = (self.target, self.precision, self.weights_sha256)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.tools, Mapping):
+            msg = "artefact metadata: target, precision and the weights' hash are texts, tools are a table"
+            raise InputError(msg)
         for name, only in (("colour", "RGB"), ("value_range", "0..1"), ("size_multiple", 1)):
             if getattr(self, name) != only:
                 msg = f"artefact metadata: this version runs {name} {only} only, got {getattr(self, name)!r}"
@@ -78,6 +82,6 @@ class ArtifactMetadata:
             raise InputError(msg, "export it again with this version of lkdn-deploy")
         try:
             return cls(**{item.name: json.loads(props[PREFIX + item.name]) for item in fields(cls)})
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             msg = f"artefact metadata is damaged: {error}"
             raise InputError(msg, "export it again") from error

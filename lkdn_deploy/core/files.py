@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,16 +14,24 @@ from lkdn_deploy.core.errors import InputError
 def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, since libraries choose the format by it.
+    The temporary name keeps the suffix, since libraries choose the format by it. A file that is replaced passes on its
+    permissions.
 
     Raises:
         InputError: if the file cannot be written, saying why.
     """
     path = Path(path)
-    part = path.with_name(f".{path.stem[:64]}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    try:
+        target = path.resolve()  # a link stays, and what it leads to is replaced
+        part = target.with_name(f".{uuid.uuid4().hex[:12]}.part{target.suffix}")
+    except (OSError, RuntimeError) as error:
+        msg = f"{path} cannot be written: {error}"
+        raise InputError(msg) from error
     try:
         yield part
-        part.replace(path)
+        if target.exists():
+            shutil.copymode(target, part)
+        part.replace(target)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror or error}"
         raise InputError(msg) from error

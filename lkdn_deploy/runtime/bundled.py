@@ -23,25 +23,24 @@ def find(model: str, scale: int) -> Path:
 
     Raises:
         MissingError: if this model, or this model at this scale, is not bundled.
+        UsageError: if the name is a file's.
     """
     known = bundled()
     if (model, scale) in known:
         return known[model, scale]
     msg = f"{model} x{scale} does not come with the package; bundled are {', '.join(f'{m} x{s}' for m, s in known)}"
-    raise MissingError(msg, f"`lkdn-zoo show {model}` says where its weights are; then use --weights FILE")
+    if Path(model).suffix:
+        raise UsageError(msg, "a checkpoint is given with --weights, an artefact ends in .onnx")
+    raise MissingError(msg, "`lkdn-zoo list` says what there is and whose weights can be had; then use --weights FILE")
 
 
 def resolve(model: str, scale: int | None) -> Path:
     """An artefact named by a bundled model or by the path of an ``.onnx`` file.
 
     Raises:
-        UsageError: if the file is not there.
-        MissingError: as ``find`` does.
+        MissingError, UsageError: as ``find`` does.
     """
-    if not model.endswith(".onnx"):
-        return find(model, DEFAULT_SCALE if scale is None else scale)
     path = Path(model)
-    if not path.is_file():
-        msg = f"{path} is not a file"
-        raise UsageError(msg)
+    if path.suffix.lower() != ".onnx":
+        return find(model, DEFAULT_SCALE if scale is None else scale)
     return path

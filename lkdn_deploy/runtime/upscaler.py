@@ -30,6 +30,8 @@ P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 # of the whole image, at 2 GiB 1.4 times.
 MEMORY_BUDGET = 1 << 30
 
+MAX_THREADS = 256  # engines start as many as they are told, and thousands take the machine down
+
 
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
@@ -47,16 +49,16 @@ def load(
         scale: 2, 3 or 4; default 4, or what the artefact has.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
         tile, memory_budget: see ``Upscaler``.
-        threads: CPU threads of the engine; default is its own choice.
+        threads: CPU threads of the engine, at most 256; default is its own choice.
 
     Raises:
         MissingError: if the model is not bundled, or the backend's package or device is not there.
         UsageError: if an option is wrong, or the artefact's scale is not the one asked for.
         InputError: if the file is no artefact.
     """
-    if threads is not None and threads < 1:
-        msg = f"threads must be 1 or more, got {threads}"
-        raise UsageError(msg)
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        msg = f"threads must be between 1 and {MAX_THREADS}, got {threads}"
+        raise UsageError(msg, "more threads than the machine has cores make it slower")
     session = open_session(resolve(os.fspath(model), scale), backend, threads=threads)
     if scale is not None and session.metadata.scale != scale:
         msg = f"x{scale} was asked for, but {os.fspath(model)} upscales x{session.metadata.scale}"
@@ -67,8 +69,8 @@ def load(
 class Upscaler:
     """Upscale images by ``scale``; call it with an image.
 
-    The image and the result stay in host memory as they are; only tiles, one at a time, become floats and go through
-    the network. Tiles are read with the halo that makes their result equal to the whole image's.
+    The image and the result stay in host memory as they are; only tiles, one at a time, go through the network. Tiles
+    are read with the halo that makes their result equal to the whole image's.
 
     Args:
         session: the network.
@@ -98,17 +100,22 @@ class Upscaler:
         """Upscale a PIL image, or an array (H, W) or (H, W, C) of uint8, uint16, or float32 in 0..1.
 
         Channels are grey, grey and alpha, RGB, or RGB and alpha (straight). What comes back is of the same kind:
-        a PIL image of the same mode (palettes become RGB or RGBA, 1-bit becomes L, CMYK becomes RGB), an array of the
-        same type and channels.
+        an array of the same type and channels, or a PIL image, upright, of the same mode (palettes become RGB or RGBA,
+        colour keys become alpha, 1-bit becomes L, other colour spaces become RGB).
 
         Raises:
-            UsageError: if the array is of another shape, type or range, or of a size that a network of one fixed
-                size cannot do.
-            InputError: if the engine fails.
+            UsageError: if it is neither, or an array of another shape, type or range, or of a size that a network of a
+                fixed size cannot do.
+            InputError: if the engine fails, or a PIL image holds floats or 32-bit integers.
         """
         if not isinstance(image, np.ndarray):
+            from PIL.Image import Image
+
             from lkdn_deploy.imaging.files.modes import from_pil, to_pil
 
+            if not isinstance(image, Image):
+                msg = f"expected a PIL image or a numpy array, got {type(image).__name__}"
+                raise UsageError(msg, "open a file with PIL.Image.open")
             return to_pil(self.upscale_picture(from_pil(image), progress=progress))
         if image.ndim == 2:
             return self._upscale(check_pixels(image[:, :, None]), progress)[:, :, 0]

@@ -7,7 +7,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         data = _read(path)
         written_as = None
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             raw, written_as = _parse_safetensors(data)
         else:
             raw = _parse_pickle(data)
         state = _unwrap(raw)
         spec = recognise(state)
+        state = _finite(state)
     except LkdnError as error:
         msg = f"{path}: {error.message}"
         raise type(error)(msg, error.hint) from error
     # A BSRB's shortcut has no weights: only our own header can tell it from a BSB.
     if written_as is not None and written_as.block is Block.BSRB and spec.block is Block.BSB:
-        spec = written_as
+        spec = replace(spec, block=Block.BSRB)
     return Checkpoint(path, spec, state, hashlib.sha256(data).hexdigest())
 
 
@@ -98,7 +99,7 @@ def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         written = header.get("__metadata__", {}).get("spec")
         return tensors, None if written is None else _spec_from_json(written)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"not a safetensors file: {error}"
         raise InputError(msg) from error
 
@@ -125,7 +126,7 @@ def _parse_pickle(data: bytes) -> Any:
         raise InputError(msg) from error
     except Exception as error:  # damaged input: the unpickler raises whatever it trips over
         msg = "not a PyTorch checkpoint, or a damaged one"
-        raise InputError(msg, str(error).splitlines()[0] if str(error) else None) from error
+        raise InputError(msg, "it should be what torch.save or safetensors wrote") from error
 
 
 def _unwrap(raw: Any) -> dict[str, Tensor]:
@@ -140,8 +141,24 @@ def _unwrap(raw: Any) -> dict[str, Tensor]:
         msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
         raise InputError(msg, f"it holds: {held or 'nothing'}")
     state = {str(name).removeprefix("module."): value for name, value in raw.items()}
-    bad = [name for name, value in state.items() if not value.is_floating_point() or not value.isfinite().all()]
-    if bad:
-        msg = "weights must be finite floating-point numbers"
+    # An expanded tensor can claim any size, and so can one that lies elsewhere or is sparse.
+    odd = [name for name, value in state.items() if not _is_whole(value)]
+    if odd:
+        msg = "weights must be dense tensors of floating-point numbers, all of them in the file"
+        raise InputError(msg, f"these are not: {', '.join(odd[:8])}")
+    return state
+
+
+def _is_whole(value: Tensor) -> bool:
+    if value.layout is not torch.strided or value.device.type != "cpu" or not value.is_floating_point():
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same in float32."""
+    state = {name: value.float() for name, value in state.items()}
+    if bad := [name for name, value in state.items() if not value.isfinite().all()]:
+        msg = "weights must be finite numbers in float32"
         raise InputError(msg, f"these are not: {', '.join(bad[:8])}")
-    return {name: value.float() for name, value in state.items()}
+    return state

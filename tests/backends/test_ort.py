@@ -73,7 +73,7 @@ def test_what_is_no_model_is_refused_by_name_and_nothing_is_printed(
     tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.onnx is not an ONNX model"):
+    with pytest.raises(InputError, match=r"a\.onnx cannot be opened by ONNX Runtime as a model"):
         open_session(tmp_path / "a.onnx")
     assert capfd.readouterr() == ("", "")
 

@@ -188,6 +188,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str, int, str]] = {
     "output that is no folder's": (RGB.save, "in.png/out.png", 2, "there is no folder"),
     "unwritable output": (RGB.save, "/proc/out.png", 1, "/proc/out.png cannot be written"),
     "output that exists": (RGB.save, "in.png", 2, "exists"),
+    "name too long": (RGB.save, "n" * 300 + ".png", 1, "File name too long"),
 }
 
 
@@ -301,6 +302,7 @@ def test_wrong_options_end_with_their_code(
 def test_a_checkpoint_is_converted_once_and_then_found(
     tmp_path: Path,
     random_checkpoint: Callable[[LkdnSpec], Path],
+    random_artefacts: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -315,7 +317,16 @@ def test_a_checkpoint_is_converted_once_and_then_found(
     assert "converting" not in capsys.readouterr().err
     assert run(cli.command, [*args, *weights, "--scale", "4"]) == 2
     assert run(cli.command, [*args, *weights, "--model", "lkdn"]) == 2
-    assert "lkdn was asked for, but" in capsys.readouterr().err
+    assert "lkdn x3 was asked for, but" in capsys.readouterr().err
+    (artefact,) = (tmp_path / "cache" / "lkdn-deploy").iterdir()
+    other = random_artefacts["one block"].read_bytes()
+    for content in (b"damaged", other):  # anyone may have written there
+        artefact.write_bytes(content)
+        assert run(cli.command, [*args, *weights]) == 0
+        assert "converting" in capsys.readouterr().err
+        assert read_picture(tmp_path / "out.png").width == 3 * RGB.width
+    assert run(cli.command, [args[0], args[1], "--weights", "gone.pth"]) == 2  # before the weights are looked at
+    assert "exists" in capsys.readouterr().err
 
 
 class Hostile:
@@ -361,6 +372,19 @@ def test_an_engine_that_fails_half_way_leaves_no_file(
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--tile", 40) == 1
     assert "the engine stopped" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_an_unusable_cache_folder_is_said_with_the_cure(
+    tmp_path: Path,
+    random_checkpoint: Callable[[LkdnSpec], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    RGB.save(tmp_path / "in.png")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "in.png"))
+    weights = str(random_checkpoint(LkdnSpec(2, 1, 4, 4)))
+    assert run(cli.command, [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--weights", weights]) == 1
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_artefacts: dict[str, Path]) -> None:

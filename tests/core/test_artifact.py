@@ -37,6 +37,9 @@ def test_a_file_of_another_tool_is_told_apart() -> None:
         ("lkdn.colour", '"BGR"', "runs colour RGB only"),
         ("lkdn.value_range", '"0..255"', r"runs value_range 0\.\.1 only"),
         ("lkdn.format", "7", "format '7' is not known"),
+        ("lkdn.tools", "[" * 100_000, "damaged"),
+        ("lkdn.tools", "3", "tools are a table"),
+        ("lkdn.target", "7", "target, precision"),
     ],
 )
 def test_metadata_that_would_mislead_the_runtime_is_refused(key: str, value: str, said: str) -> None:

@@ -40,7 +40,26 @@ def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> Non
 
 
 def test_a_long_name_does_not_make_the_temporary_one_too_long(tmp_path: Path) -> None:
-    target = tmp_path / ("n" * 250 + ".png")
+    for name in ("n" * 250 + ".png", "é" * 124 + ".png"):
+        with publish(tmp_path / name) as part:
+            part.write_bytes(b"x")
+        assert (tmp_path / name).exists()
+
+
+def test_a_replaced_file_passes_on_its_permissions(tmp_path: Path) -> None:
+    target = tmp_path / "private.png"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
     with publish(target) as part:
-        part.write_bytes(b"x")
-    assert target.exists()
+        part.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to("real.png")
+    with publish(tmp_path / "link.png") as part:
+        part.write_bytes(b"new")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").read_bytes() == b"new"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from lkdn_deploy.core.errors import InputError, MissingError
@@ -117,6 +118,10 @@ def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
         (lambda state: state.update({"fea_conv.pw.weight": torch.zeros(5)}), "does not fit|not an LKDN"),
         (lambda state: state.update({"c1.bias": torch.full((8,), torch.nan)}), r"finite .*c1\.bias"),
         (lambda state: state.update({"c1.bias": torch.zeros(8, dtype=torch.int64)}), r"floating-point .*c1\.bias"),
+        (lambda state: state.update({"c1.bias": torch.eye(8).to_sparse()}), r"dense tensors .*c1\.bias"),
+        (lambda state: state.update({"c1.bias": torch.zeros(1).expand(1 << 46)}), r"all of them in the file.*c1\.bias"),
+        (lambda state: state.update({"c1.bias": torch.zeros(8, device="meta")}), r"all of them in the file.*c1\.bias"),
+        (lambda state: state.update({"c1.bias": torch.full((8,), 1e300, dtype=torch.float64)}), r"finite .*c1\.bias"),
     ],
 )
 def test_a_network_that_almost_fits_is_refused_with_what_is_wrong(
@@ -156,6 +161,21 @@ def test_a_pickle_of_something_else_is_refused(tmp_path: Path, value: Any) -> No
     torch.save(value, tmp_path / "w.pth")
     with pytest.raises(InputError, match="expected a state dict"):
         load_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("header", ['{"block": "bsrb", "scale": 99}', "[" * 100_000, "7", '{"scale": 2}'])
+def test_a_header_that_is_no_specification_is_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor], header: str
+) -> None:
+    safetensors.torch.save_file(dict(state), tmp_path / "w.safetensors", metadata={"spec": header})
+    with pytest.raises(InputError, match="not a safetensors file"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
+def test_a_header_cannot_change_what_the_weights_tell(tmp_path: Path) -> None:
+    written, other = LkdnSpec(2, 1, 8, 8), LkdnSpec(4, 3, 10, 10, Block.BSRB)
+    save_checkpoint(tmp_path / "w.safetensors", other, LKDN(written).state_dict())
+    assert load_checkpoint(tmp_path / "w.safetensors").spec == LkdnSpec(2, 1, 8, 8, Block.BSRB)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.core.errors import MissingError, UsageError
+from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.samples import sample_pixels
@@ -177,7 +177,8 @@ def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
         ({"scale": 2}, UsageError, "x2 was asked for"),
         ({"tile": 0}, UsageError, "tile must be 1 or more, got 0"),
         ({"memory_budget": 0}, UsageError, "memory_budget must be 1 or more"),
-        ({"threads": 0}, UsageError, "threads must be 1 or more"),
+        ({"threads": 0}, UsageError, "threads must be between 1 and 256, got 0"),
+        ({"threads": 100_000}, UsageError, "threads must be between 1 and 256"),
         ({"backend": "tpu"}, UsageError, "no such backend"),
     ],
 )
@@ -188,12 +189,21 @@ def test_a_wrong_option_is_refused(
         load(random_artefacts["lkdn-s"], **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("image", ["in.png", None, [[1, 2], [3, 4]]])
+def test_what_is_no_image_is_refused(upscalers: dict[str, Upscaler], image: object) -> None:
+    with pytest.raises(UsageError, match="expected a PIL image or a numpy array, got"):
+        upscalers["one block"](image)  # type: ignore[call-overload]
+
+
 def test_a_model_that_is_not_bundled_says_where_to_go() -> None:
     with pytest.raises(MissingError, match="lkdn x3 does not come with the package") as error:
         load("lkdn", 3)
-    assert "lkdn-zoo show lkdn" in str(error.value.hint)
+    assert "lkdn-zoo list" in str(error.value.hint)
+    with pytest.raises(UsageError) as wrong:
+        load("LKDN_x4.pth")
+    assert "--weights" in str(wrong.value.hint)
 
 
 def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"gone\.onnx is not a file"):
+    with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
         load(tmp_path / "gone.onnx")

@@ -153,10 +153,10 @@ def _refuse_frames(path: StrPath) -> None:
 def _reading(path: StrPath) -> Iterator[IO[bytes]]:
     """The opened file; whatever goes wrong in reading it becomes an InputError that names it."""
     path = Path(path)
-    if path.is_dir():
-        msg = f"{path} is a folder; expected an image file"
-        raise InputError(msg)
     try:
+        if path.is_dir():
+            msg = f"{path} is a folder; expected an image file"
+            raise InputError(msg)
         with path.open("rb") as file:
             if file.seek(0, io.SEEK_END) == 0:
                 msg = f"{path} is empty"

@@ -77,11 +77,20 @@ def check_output(
             output that exists or is a folder, and a parent folder that does not exist.
         InputError: if files cannot be written there.
     """
+    check_target(path, quality=quality, overwrite=overwrite)
+    path = Path(path)
+    return _check_fit(path, _format_of(path), width, height, channels, depth)
+
+
+def check_target(path: str | os.PathLike[str], *, quality: int | None = None, overwrite: bool = False) -> None:
+    """The part of ``check_output`` that needs no picture: the place, the format and the quality.
+
+    Raises:
+        UsageError, InputError: as ``check_output`` does.
+    """
     path = Path(path)
     _check_place(path, overwrite=overwrite)
-    kind = _format_of(path)
-    _check_quality(kind, quality)
-    return _check_fit(path, kind, width, height, channels, depth)
+    _check_quality(_format_of(path), quality)
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None) -> tuple[str, ...]:
@@ -196,11 +205,11 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         if not path.parent.is_dir():
             msg = f"{path} cannot be written: there is no folder {path.parent}"
             raise UsageError(msg, "make the folder first")
-        exists = path.exists()
+        exists = os.path.lexists(path)  # a link that leads nowhere is something too
         if exists and not overwrite:
             msg = f"{path} exists"
             raise UsageError(msg, "choose another name, or allow overwriting")
-        if exists and not (path.is_file() and os.access(path, os.W_OK)):
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
             msg = f"{path} cannot be overwritten: it is not a file that may be written"
             raise InputError(msg)
         # Asking for permission bits would miss read-only and special file systems. This leaves no file.
