@@ -91,7 +91,8 @@ def file_name(spec: LkdnSpec, settings: ExportSettings) -> str:
     """``lkdn-s_x4.onnx``, with what is unusual about it in the name."""
     form = "" if settings.fuse else "_unfused"
     size = "_{}x{}".format(*settings.static) if settings.static else ""
-    return f"{name_of(spec)}_x{spec.scale}{form}{size}.onnx"
+    opset = "" if settings.opset == DEFAULT_OPSET else f"_opset{settings.opset}"
+    return f"{name_of(spec)}_x{spec.scale}{form}{size}{opset}.onnx"
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:

@@ -100,6 +100,13 @@ def test_a_static_size_is_fixed_and_verified_at_that_size(weights: Path, tmp_pat
     assert {comparison.shape for comparison in report.comparisons} == {(1, 3, 200, 24)}
 
 
+def test_what_is_unusual_about_a_file_is_in_its_name() -> None:
+    spec = LkdnSpec.lkdn_s(4)
+    assert job.file_name(spec, ExportSettings()) == "lkdn-s_x4.onnx"
+    unusual = ExportSettings(fuse=False, static=(180, 320), opset=18)
+    assert job.file_name(spec, unusual) == "lkdn-s_x4_unfused_180x320_opset18.onnx"
+
+
 def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
     inputs = job.verification_inputs(LkdnSpec.lkdn_s(4))
     shapes = [batch.shape[2:] for batch in inputs.values()]
