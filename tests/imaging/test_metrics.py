@@ -1,7 +1,37 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from lkdn_deploy.imaging.metrics import luma, psnr_y
+from lkdn_deploy.imaging.metrics import luma, psnr_y, ssim_y
+
+Image = NDArray[np.uint8]
+C1, C2 = 6.5025, 58.5225  # (0.01 * 255)^2 and (0.03 * 255)^2
+
+
+def random_image(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def ssim_by_windows(image: Image, other: Image) -> float:
+    """The definition itself: a two-dimensional window at each place, two passes for the variances."""
+    y, x = np.mgrid[-5:6, -5:6]
+    window = np.exp(-(x**2 + y**2) / (2 * 1.5**2))
+    window /= window.sum()
+    first, second = luma(image), luma(other)
+    values = []
+    for top in range(first.shape[0] - 10):
+        for left in range(first.shape[1] - 10):
+            a, b = (light[top : top + 11, left : left + 11] for light in (first, second))
+            mean_a, mean_b = np.sum(window * a), np.sum(window * b)
+            variances = np.sum(window * (a - mean_a) ** 2) + np.sum(window * (b - mean_b) ** 2)
+            covariance = np.sum(window * (a - mean_a) * (b - mean_b))
+            light = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
+            values.append(light * (2 * covariance + C2) / (variances + C2))
+    return float(np.mean(values))
 
 
 def test_luma_of_black_white_and_the_primaries() -> None:
@@ -23,9 +53,55 @@ def test_equal_images_and_a_border_that_hides_the_only_difference() -> None:
     assert psnr_y(image, other, 0) < 20
 
 
-def test_images_of_two_sizes_and_a_border_that_leaves_nothing_are_refused() -> None:
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y])
+def test_images_of_two_sizes_and_a_border_that_leaves_nothing_are_refused(
+    metric: Callable[[Image, Image, int], float],
+) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="one size"):
-        psnr_y(image, image[:4], 0)
+        metric(image, image[:4], 0)
     with pytest.raises(ValueError, match="leaves nothing"):
-        psnr_y(image, image, 4)
+        metric(image, image, 4)
+
+
+def test_ssim_of_equal_images_is_one() -> None:
+    assert ssim_y(random_image(20, 30), random_image(20, 30), 2) == 1
+
+
+def test_ssim_of_two_flat_images_is_that_of_their_means() -> None:
+    dark, light = (np.full((16, 20, 3), grey, np.uint8) for grey in (50, 200))
+    a, b = (16 + 219 / 255 * grey for grey in (50, 200))
+    assert ssim_y(dark, light, 0) == pytest.approx((2 * a * b + C1) / (a**2 + b**2 + C1), abs=1e-12)
+
+
+def test_ssim_of_an_image_and_its_negative_is_negative() -> None:
+    image = random_image(24, 24)
+    assert ssim_y(image, 255 - image, 0) < -0.5
+
+
+@pytest.mark.parametrize("size", [(11, 11), (13, 19), (19, 12)])
+def test_ssim_is_that_of_a_window_at_each_place(size: tuple[int, int]) -> None:
+    image, noise = random_image(*size), random_image(*size, seed=1)
+    other = (image // 2 + noise // 2).astype(np.uint8)
+    assert ssim_y(image, other, 0) == pytest.approx(ssim_by_windows(image, other), abs=1e-12)
+
+
+def test_ssim_leaves_out_the_border() -> None:
+    image, other = random_image(20, 22), random_image(20, 22, seed=1)
+    assert ssim_y(image, other, 4) == ssim_y(image[4:-4, 4:-4], other[4:-4, 4:-4], 0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), contrast=st.integers(0, 255))
+def test_ssim_is_symmetric_and_between_minus_one_and_one(seed: int, contrast: int) -> None:
+    rng = np.random.default_rng(seed)
+    image, other = (rng.integers(0, contrast + 1, (12, 14, 3), dtype=np.uint8) for _ in range(2))
+    value = ssim_y(image, other, 0)
+    assert ssim_y(other, image, 0) == value
+    assert -1 <= value <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "border"), [(10, 40, 0), (40, 18, 4)])
+def test_ssim_of_less_than_its_window_is_refused(height: int, width: int, border: int) -> None:
+    image = random_image(height, width)
+    with pytest.raises(ValueError, match="needs 11x11 pixels inside the border"):
+        ssim_y(image, image, border)
