@@ -28,6 +28,7 @@ check: $(VENV)/installed ## Formatting, lint, types, layers
 
 bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results
 	$(BIN)/python benchmarks/upscale.py
+	$(BIN)/python benchmarks/resample.py
 
 clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

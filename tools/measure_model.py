@@ -1,4 +1,4 @@
-"""Print the quality rows of a model card: PSNR on luma of an artefact and of bicubic.
+"""Print the quality rows of a model card: PSNR / SSIM on luma of an artefact and of bicubic.
 
     python tools/measure_model.py lkdn-s 4 TESTSETS
 
@@ -9,18 +9,16 @@ import sys
 from pathlib import Path
 
 from lkdn_deploy import load
-from lkdn_deploy.imaging.resample import imresize
-from lkdn_models.evaluate import mean_psnr_y
+from lkdn_models.evaluate import bicubic, mean, measure, open_set
 
 
 def main(model: str, scale: str, testsets: str) -> None:
     """One row a set: the network, bicubic."""
     upscaler = load(model, int(scale))
     for name in ("Set5", "Set14"):
-        folder = Path(testsets) / name / f"x{scale}" / "HR"
-        candidates = (upscaler, lambda low: imresize(low, upscaler.scale))
-        network, bicubic = (mean_psnr_y(candidate, upscaler.scale, folder) for candidate in candidates)
-        print(f"| {name} | {network:.3f} | {bicubic:.3f} |")
+        pictures = open_set(Path(testsets) / name, upscaler.scale)
+        means = [mean(measure(upscale, pictures)) for upscale in (upscaler, bicubic(upscaler.scale))]
+        print("|", name, "|", " | ".join(f"{quality.psnr_y:.3f} / {quality.ssim_y:.4f}" for quality in means), "|")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lkdn_deploy.export.job import ExportReport
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -60,13 +64,18 @@ def command(
     settings = ExportSettings(fuse=fuse, opset=DEFAULT_OPSET if opset is None else opset, static=static, target=target)
     checkpoint = open_checkpoint(weights, model, scale)
     report = export_onnx(checkpoint, output / file_name(checkpoint.spec, settings), settings)
+    tell(report)
+    click.echo(str(report.path))
+
+
+def tell(report: "ExportReport") -> None:
+    """Say on stderr what was fused, what was not, and how far the file's numbers are from the checkpoint's."""
     for line in report.fused.applied if report.fused else ():
         click.echo(f"fused    {line}", err=True)
     for line in report.fused.skipped if report.fused else ():
         click.echo(f"skipped  {line}", err=True)
     for comparison in report.comparisons:
         click.echo(f"verified {comparison}", err=True)
-    click.echo(str(report.path))
 
 
 def main() -> None:

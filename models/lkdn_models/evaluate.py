@@ -1,45 +1,117 @@
-"""Mean PSNR on luma over a folder of photographs, as the papers measure it, of anything that upscales."""
+"""Quality of anything that upscales, on pictures whose original is known, as the papers measure it.
+
+``mean(measure(in_torch(network), open_set("testsets/Set5", 4)))`` is one entry of their tables.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lkdn_deploy.imaging.metrics import psnr_y
-from lkdn_deploy.imaging.resample import downsample
+from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.metrics import SSIM_WINDOW, psnr_y, ssim_y
+from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_models.data import image_files, read_rgb
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, bicubic."""
+"""(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
 
 
-def mean_psnr_y(upscale: Upscale, scale: int, folder: str | os.PathLike[str]) -> float:
-    """Mean PSNR-Y in dB over the HR images of a folder, ``scale`` pixels at each border left out.
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How near an upscaled picture is to the original, on luma: PSNR in dB, and SSIM, of which 1 is equal."""
 
-    Low-resolution images are made by ``downsample``.
+    psnr_y: float
+    ssim_y: float
+
+
+Pair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+"""A picture's name, low (h, w, 3) and high (scale * h, scale * w, 3) RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """Pictures to measure on. They are taken one after the other, so that ``pairs`` may read them when asked."""
+
+    name: str
+    pairs: Sequence[Pair]
+
+
+def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
+    """The HR pictures of a folder, cropped to a multiple of ``scale``, and their LR made by ``downsample``.
+
+    All are held in memory. A folder laid out as test sets are, with pictures in ``x4/HR`` and the like, gives those
+    of ``scale``. LR files beside them are not read: sets were made with differing treatment of the border, and what
+    is measured would hang on that. The set has the folder's name, a picture its file's without the suffix.
 
     Raises:
-        InputError: if the folder holds no image or one cannot be read.
+        InputError: if the folder cannot be read or holds no image, or an image cannot be read or is too small for
+            SSIM's window.
+    """
+    folder = Path(folder).resolve()  # so that "." has a name
+    laid_out = folder / f"x{scale}" / "HR"
+    try:
+        paths = image_files(laid_out if laid_out.is_dir() else folder)
+    except InputError as error:
+        raise InputError(error.message, f"give a folder of pictures, or one that holds x{scale}/HR") from error
+    return ValidationSet(folder.name, tuple(_open_pair(path, scale) for path in paths))
+
+
+def measure(upscale: Upscale, pictures: ValidationSet) -> list[Quality]:
+    """The quality on each picture, in the set's order; as many pixels as the scale are left out at each border.
+
+    Raises:
+        ValueError: if ``upscale`` gives another size than the originals'.
     """
     values = []
-    for path in image_files(folder):
-        high = read_rgb(path)
-        low = downsample(high, scale)
-        height, width = (scale * size for size in low.shape[:2])
-        values.append(psnr_y(upscale(low), high[:height, :width], border=scale))
-    return float(np.mean(values))
+    for _, low, high in pictures.pairs:
+        image = upscale(low)
+        border = high.shape[0] // low.shape[0]
+        values.append(Quality(psnr_y(image, high, border), ssim_y(image, high, border)))
+    return values
+
+
+def mean(values: Sequence[Quality]) -> Quality:
+    """The mean of each figure: the papers' way, PSNR too, though it is a logarithm."""
+    psnr, ssim = np.mean([(value.psnr_y, value.ssim_y) for value in values], axis=0)
+    return Quality(float(psnr), float(ssim))
+
+
+def bicubic(scale: int) -> Upscale:
+    """Enlargement by MATLAB's bicubic, rounded to 8 bits: what every network must beat."""
+
+    def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return imresize(low, scale)  # type: ignore[return-value]
+
+    return upscale
 
 
 def in_torch(network: nn.Module) -> Upscale:
-    """Run a network on 8-bit images; its output is clamped to 0..1 and rounded."""
+    """Run a network on 8-bit images, on the device where it is; its output is clamped to 0..1 and rounded."""
+    device = next(network.parameters()).device
 
     def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        x = torch.from_numpy(low).permute(2, 0, 1)[None].float() / 255
+        # A copy: torch warns of a view of an array that may not be written, as decoded images are.
+        x = torch.tensor(low, device=device).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             y = network(x.contiguous(memory_format=torch.channels_last))
-        return (y[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()  # type: ignore[no-any-return]
+        return (y[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()  # type: ignore[no-any-return]
 
     return upscale
+
+
+def _open_pair(path: Path, scale: int) -> Pair:
+    image = read_rgb(path)
+    height, width = image.shape[:2]
+    need = -(-(SSIM_WINDOW + 2 * scale) // scale) * scale  # after the crop to a multiple, too
+    if min(height, width) < need:
+        msg = f"{path} is {width}x{height}: quality at x{scale} is measured on {need}x{need} or more"
+        raise InputError(msg, "remove it from the set")
+    # A copy, so that the cropped rest is not kept.
+    high = np.ascontiguousarray(image[: height - height % scale, : width - width % scale])
+    return path.stem, downsample(high, scale), high

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "imagecodecs", "numpy", "onnx", "onnxruntime", "psutil", "torch"}
-COMMANDS = ("export", "upscale", "zoo")
+HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "psutil", "torch"}
+COMMANDS = ("export", "train", "upscale", "zoo")
 
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +32,13 @@ def test_help_loads_nothing_heavy(name: str) -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize("task", ["run", "plot", "export", "tiny"])
+def test_help_of_the_parts_of_lkdn_train_loads_nothing_heavy(task: str) -> None:
+    loaded = imported(f"from lkdn_deploy.cli.train import main; sys.argv = ['x', '{task}', '--help']; main()")
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
 def test_upscaling_works_where_torch_and_onnx_cannot_be_imported(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules.update(torch=None, onnx=None, lkdn_models=None)\n"
@@ -50,6 +57,23 @@ def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
     assert "lkdn-deploy[train]" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "args"),
+    [
+        ("torch", ["tiny", "--data", "photos"]),
+        ("torch", ["export", "run"]),
+        ("torch", ["plot", "run"]),
+        ("matplotlib", ["plot", "run"]),
+    ],
+)
+def test_training_without_its_packages_names_the_extra(missing: str, args: list[str]) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None\nfrom lkdn_deploy.cli.train import main; main()"
+    done = python(code, *args)
+    assert done.returncode == 3
+    assert "lkdn-deploy[train]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_zoo_is_shown_without_torch() -> None:

@@ -1,14 +1,16 @@
-"""The training loop on a folder of small made-up photographs, and the merged weights it trains through."""
+"""The training loop on a folder of small made-up photographs, through the command and the Python function."""
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import contextmanager
 from dataclasses import replace
-from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +19,40 @@ import torch
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
-from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_deploy.imaging.metrics import psnr_y
-from lkdn_deploy.imaging.resample import downsample
 from lkdn_models.checkpoint import load_checkpoint
-from lkdn_models.evaluate import in_torch, mean_psnr_y
-from lkdn_models.lkdn import LKDN
-from lkdn_models.online import OnlineLKDN, merge, plain_spec
-from lkdn_models.train import Optimisation, read_recipe, train
+from lkdn_models.learner import Learner
+from lkdn_models.recipe import Loss, Optimiser, find_recipe, read_recipe
+from lkdn_models.runs import RunFolder
+from lkdn_models.train import Places, train
 
-RECIPES = Path(str(files("lkdn_models") / "recipes"))
-TINY = RECIPES / "tiny.toml"
+TINY = find_recipe("tiny")
+
+
+def picture(seed, side=96, fine=3):
+    """Overlapping discs on a slope of colour, with edges as smooth as a lens makes them."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : side : side * fine * 1j, 0 : side : side * fine * 1j]
+    image = 60 + rng.uniform(0, 1, 3) * y[..., None] + rng.uniform(0, 1, 3) * x[..., None]
+    for _ in range(25):
+        (cy, cx), radius = rng.uniform(0, side, 2), rng.uniform(3, 20)
+        image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.uniform(0, 255, 3)
+    return image.reshape(side, fine, side, fine, 3).mean(axis=(1, 3)).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of overlapping discs with sharp edges on a slope of colour."""
     folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:96, 0:96]
     for number in range(6):
-        image = 60 + rng.uniform(0, 1, 3) * y[..., None] + rng.uniform(0, 1, 3) * x[..., None]
-        for _ in range(25):
-            (cy, cx), radius = rng.uniform(0, 96, 2), rng.uniform(3, 20)
-            image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.uniform(0, 255, 3)
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(picture(number)).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    """The user's cache, for this process and those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +64,26 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def tiny(**changes):
+def tiny(iterations, log_every=1, **changes):
     recipe = read_recipe(TINY)
-    return replace(recipe, optimisation=replace(recipe.optimisation, **changes))
+    optimisation = replace(recipe.optimisation, iterations=iterations, **changes)
+    return replace(recipe, log_every=log_every, optimisation=optimisation)
 
 
-def log(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+def places(photos, out, **others):
+    return Places([photos], out, **others)
+
+
+def losses(run):
+    return [entry["loss"] for entry in RunFolder(run).read_log() if "loss" in entry]
+
+
+def validations(run):
+    return {entry["step"]: entry["validation"] for entry in RunFolder(run).read_log() if "validation" in entry}
+
+
+def states(run):
+    return sorted(path.name for path in (run / "states").iterdir())
 
 
 def command(*arguments, processes=0):
@@ -72,6 +95,12 @@ def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
 
+def run(*arguments, processes=0):
+    return subprocess.run(
+        command(*arguments, processes=processes), env=environment(), capture_output=True, text=True, check=False
+    )
+
+
 def assert_same_weights(one, other):
     mine, theirs = load_checkpoint(one).state, load_checkpoint(other).state
     assert mine.keys() == theirs.keys()
@@ -79,140 +108,275 @@ def assert_same_weights(one, other):
         assert torch.equal(value, theirs[name]), name
 
 
-def test_tiny_recipe_learns_more_than_to_repeat_pixels(photos, tmp_path):
-    weights = train(read_recipe(TINY), photos, tmp_path / "run")
-    repeated = []
-    for path in photos.iterdir():
-        high = np.asarray(Image.open(path))
-        repeated.append(psnr_y(downsample(high, 2).repeat(2, axis=0).repeat(2, axis=1), high, border=2))
-    checkpoint = load_checkpoint(weights)
-    assert checkpoint.spec == read_recipe(TINY).network
-    assert mean_psnr_y(in_torch(checkpoint.build()), 2, photos) > np.mean(repeated)
-    entries = log(tmp_path / "run")
-    assert [entry["step"] for entry in entries] == list(range(25, 301, 25))
-    assert entries[-1]["loss"] < entries[0]["loss"] / 2
-    assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "images_per_s"}
+def recipe_file(folder, **changes):
+    text = TINY.read_text()
+    for name, value in changes.items():
+        text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
 
 
-def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path):
-    recipe = replace(tiny(iterations=60), log_every=1)
-    text = TINY.read_text().replace("log_every = 25", "log_every = 1")
-    (tmp_path / "recipe.toml").write_text(text)
-    cut = command(tmp_path / "recipe.toml", "--data", photos, "--out", tmp_path / "cut", "--iterations", 60)
-    with subprocess.Popen(cut, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+@contextmanager
+def disk_full_after(size):
+    """Files cannot grow beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, tmp_path):
+    done = run("tiny", "--data", photos, "--out", tmp_path / "run", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    weights = Path(done.stdout.strip())
+    assert load_checkpoint(weights).spec == read_recipe(TINY).network
+    log = RunFolder(tmp_path / "run").read_log()
+    steps = read_recipe(TINY).optimisation.iterations
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(50, steps + 1, 50))
+    assert log[0]["data"]["images"] == 5
+    bicubic, reached = log[0]["bicubic"]["held-out"], validations(tmp_path / "run")[steps]["held-out"]
+    assert reached["psnr_y"] > bicubic["psnr_y"]
+    assert reached["ssim_y"] > bicubic["ssim_y"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path, number):
+    recipe = recipe_file(tmp_path, log_every=1, iterations=60)
+    cut = command(recipe, "--data", photos, "--out", tmp_path / "cut", "--workers", 1 if number == signal.SIGINT else 0)
+    # A session of its own, so that Ctrl-C reaches the workers too, as it does from a terminal, but not us.
+    with subprocess.Popen(cut, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         limit = time.monotonic() + 60
-        while not (tmp_path / "cut" / "log.jsonl").exists() and time.monotonic() < limit:
+        log = tmp_path / "cut" / "log.jsonl"
+        while not (log.exists() and '"loss": 0.' in log.read_text()) and time.monotonic() < limit:
             time.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
     assert "--resume" in said
-    assert 0 < torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] < 60
-    resumed = train(recipe, photos, tmp_path / "cut", resume=True)
-    assert_same_weights(resumed, train(recipe, photos, tmp_path / "whole"))
+    assert "Traceback" not in said
+    assert 0 < RunFolder(tmp_path / "cut").newest()["step"] < 60
+    resumed = train(read_recipe(recipe), places(photos, tmp_path / "cut"), resume=True)
+    whole = train(read_recipe(recipe), places(photos, tmp_path / "whole"))
+    assert_same_weights(resumed, whole)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_two_processes_learn_what_one_does(photos, tmp_path):
-    shared = command(TINY, "--data", photos, "--out", tmp_path / "two", "--iterations", 5, processes=2)
-    subprocess.run(shared, env=environment(), check=True, capture_output=True)
-    one = load_checkpoint(train(tiny(iterations=5), photos, tmp_path / "one")).state
-    two = load_checkpoint(tmp_path / "two" / "weights.safetensors").state
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
-    assert log(tmp_path / "two")[-1]["loss"] == pytest.approx(log(tmp_path / "one")[-1]["loss"], rel=1e-4)
+    recipe = recipe_file(tmp_path, log_every=1, iterations=6)
+    done = run(recipe, "--data", photos, "--out", tmp_path / "two", processes=2)
+    assert done.returncode == 0, done.stderr
+    one = load_checkpoint(train(read_recipe(recipe), places(photos, tmp_path / "one"))).state
+    for name, value in load_checkpoint(tmp_path / "two" / "weights.safetensors").state.items():
+        torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+
+
+def test_processes_that_cannot_share_a_batch_say_so(photos, tmp_path):
+    done = run(recipe_file(tmp_path, batch=9), "--data", photos, "--out", tmp_path / "run", processes=2)
+    assert done.returncode != 0
+    assert "a batch of 9 cannot be shared by 2 processes" in done.stderr
+
+
+def test_worker_processes_change_nothing(photos, tmp_path):
+    plain = train(tiny(4), places(photos, tmp_path / "plain"))
+    assert_same_weights(plain, train(tiny(4), places(photos, tmp_path / "workers"), workers=2))
 
 
 def test_a_run_can_be_told_a_new_total(photos, tmp_path):
-    recipe = replace(tiny(iterations=4), save_every=2)
-    train(recipe, photos, tmp_path)
-    train(replace(recipe, optimisation=replace(recipe.optimisation, iterations=6)), photos, tmp_path, resume=True)
-    assert [entry["step"] for entry in log(tmp_path)] == [4, 6]
+    train(tiny(4, log_every=4), places(photos, tmp_path))
+    train(tiny(6, log_every=4), places(photos, tmp_path), resume=True)
+    assert [entry["step"] for entry in RunFolder(tmp_path).read_log() if "loss" in entry] == [4, 6]
     with pytest.raises(UsageError, match="already at step 6"):
-        train(recipe, photos, tmp_path, resume=True)
+        train(tiny(4, log_every=4), places(photos, tmp_path), resume=True)
 
 
 def test_run_folders_are_not_mixed_up(photos, tmp_path):
     with pytest.raises(UsageError, match="no run"):
-        train(tiny(iterations=1), photos, tmp_path, resume=True)
-    train(tiny(iterations=1), photos, tmp_path)
+        train(tiny(1), places(photos, tmp_path), resume=True)
+    train(tiny(1), places(photos, tmp_path))
     with pytest.raises(UsageError, match="already holds a run"):
-        train(tiny(iterations=1), photos, tmp_path)
+        train(tiny(1), places(photos, tmp_path))
     with pytest.raises(UsageError, match="another recipe"):
-        train(tiny(iterations=2, learning_rate=1e-4), photos, tmp_path, resume=True)
-    (tmp_path / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"state\.pt cannot be read"):
-        train(tiny(iterations=2), photos, tmp_path, resume=True)
+        train(tiny(2, learning_rate=1e-4), places(photos, tmp_path), resume=True)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_naming_the_step(photos, tmp_path):
-    train(tiny(iterations=2), photos, tmp_path)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
+def test_the_last_states_and_the_best_weights_are_kept(photos, tmp_path):
+    recipe = replace(tiny(8), save_every=2, keep=2, validate_every=4)
+    train(recipe, places(photos, tmp_path))
+    assert states(tmp_path) == ["00000006.pt", "00000008.pt"]
+    reached = {step: sets["held-out"]["psnr_y"] for step, sets in validations(tmp_path).items()}
+    assert list(reached) == [4, 8]
+    assert RunFolder(tmp_path).newest()["best"] == max(reached.values())
+    assert reached[8] > reached[4]
+    assert_same_weights(tmp_path / "best.safetensors", tmp_path / "weights.safetensors")
+    sample = np.asarray(Image.open(next((tmp_path / "samples").glob("held-out_*_00000008.png"))))
+    assert sample.shape[0] == 96
+    assert sample.shape[1] > 3 * 96
+
+
+def test_a_best_that_is_not_beaten_stays(photos, tmp_path):
+    recipe = replace(tiny(4), validate_every=2)
+    train(recipe, places(photos, tmp_path / "one"))
+    folder = tmp_path / "one"
+    state = RunFolder(folder).newest()
+    RunFolder(folder).save(4, {**state, "best": 99.0}, keep=1)
+    before = (folder / "best.safetensors").read_bytes()
+    train(replace(tiny(6), validate_every=2), places(photos, folder), resume=True)
+    assert (folder / "best.safetensors").read_bytes() == before
+    assert (folder / "weights.safetensors").read_bytes() != before
+
+
+def test_a_damaged_state_is_named_and_the_one_before_is_taken(photos, tmp_path):
+    recipe = replace(tiny(6), save_every=2)
+    whole = train(recipe, places(photos, tmp_path / "whole"))
+    train(recipe, places(photos, tmp_path / "cut"))
+    (tmp_path / "cut" / "states" / "00000006.pt").write_bytes(b"damaged")
+    with (tmp_path / "cut" / "log.jsonl").open("a") as log:
+        log.write('{"step": 7, "lo')  # as if the machine had stopped while it was written
+    with pytest.warns(UserWarning, match=r"00000006\.pt cannot be read"):
+        resumed = train(recipe, places(photos, tmp_path / "cut"), resume=True)
+    assert_same_weights(resumed, whole)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    for path in (tmp_path / "cut" / "states").iterdir():
+        path.write_bytes(b"damaged")
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(InputError, match=r"no state in .* can be read"),
+    ):
+        train(recipe, places(photos, tmp_path / "cut"), resume=True)
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_last_state_whole(photos, tmp_path):
+    train(replace(tiny(2), keep=1), places(photos, tmp_path))
+    size = (tmp_path / "states" / "00000002.pt").stat().st_size
+    with disk_full_after(size // 2), pytest.raises(InputError, match=r"00000004\.pt cannot be written: File too large"):
+        train(replace(tiny(4), keep=1), places(photos, tmp_path), resume=True)
+    assert states(tmp_path) == ["00000002.pt"]
+    resumed = train(replace(tiny(4), keep=1), places(photos, tmp_path), resume=True)
+    assert_same_weights(resumed, train(tiny(4), places(photos, tmp_path / "whole")))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_naming_step_rate_and_pictures(photos, tmp_path):
+    train(tiny(2), places(photos, tmp_path))
+    state = RunFolder(tmp_path).newest()
     state["weights"]["c1.bias"][0] = float("inf")
-    torch.save(state, tmp_path / "state.pt")
-    with pytest.raises(LkdnError, match=r"the loss is (nan|inf) at step 2, learning rate"):
-        train(tiny(iterations=3), photos, tmp_path, resume=True)
+    RunFolder(tmp_path).save(2, state, keep=1)
+    with pytest.raises(
+        LkdnError, match=r"the loss is (nan|inf) at step 2, learning rate 0\.00\d+, on .*\.png"
+    ) as caught:
+        train(tiny(3), places(photos, tmp_path), resume=True)
+    assert "learning_rate" in caught.value.hint
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_shipped_recipes_are_valid(path):
-    assert read_recipe(path).network.block is Block.RBSB
-
-
-def test_the_bundled_recipe_is_lkdn_s():
-    assert read_recipe(RECIPES / "bundled_lkdn_s_x4.toml").network == LkdnSpec.lkdn_s(4)
+def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(picture(number)).save(folder / f"{number}.png")
+    (folder / "bad.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    done = run("tiny", "--data", folder, "--out", tmp_path / "run", "--iterations", 1)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"warning: .*bad\.png", done.stderr)
+    assert RunFolder(tmp_path / "run").read_log()[0]["data"]["images"] == 2
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("arguments", "code", "says"),
     [
-        ("learning_rate = 1e-2", "learning_rate = -1e-2", "learning_rate must be above 0"),
-        ("learning_rate = 1e-2", "learning_rate = nan", "learning_rate must be above 0"),
-        ("learning_rate = 1e-2", "", "missing.*learning_rate"),
-        ("tail = 0.5", "tale = 0.5", r"unknown key optimisation\.tale"),
-        ("seed = 1", "speed = 1", "unknown key speed"),
-        ("seed = 1", "seed = true", "seed must be of type int"),
-        ('block = "rbsb"', 'block = "abc"', "must be one of bsb, bsrb, rbsb"),
-        ("channels = 12", "channels = 13", "channels must be even"),
-        ("patch = 16", "patch = 0", "patch must be between"),
-        ("[data]", "[data", "not a TOML file"),
+        (("tiny", "--data", "{empty}"), 1, "holds no image"),
+        (("tiny", "--data", "{empty}/nowhere"), 1, "cannot be read"),
+        (("no_such_recipe", "--data", "{photos}"), 2, "no recipe is called no_such_recipe"),
+        (("{empty}/missing.toml", "--data", "{photos}"), 1, "cannot be read"),
+        (("tiny", "--data", "{photos}", "--iterations", "0"), 2, "iterations must be"),
+        (("tiny", "--data", "{photos}", "--init", "{weights}/LKDN/LKDN_x4.pth"), 1, "not of the recipe's network"),
+        (("tiny", "--data", "{photos}", "--init", "{photos}/0.png"), 1, "not a PyTorch checkpoint"),
+        (("tiny", "--data", "{photos}", "--val", "{empty}"), 1, "holds no image"),
+        (("tiny", "--data", "{photos}", "--val", "{photos}", "--val", "{photos}"), 2, "two validation sets are called"),
+        (("tiny", "--data", "{photos}", "--resume"), 2, "holds no run"),
+        (("tiny",), 2, "Missing option '--data'"),
     ],
 )
-def test_a_wrong_recipe_is_refused_naming_the_key(tmp_path, old, new, says):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(TINY.read_text().replace(f"\n{old}\n", f"\n{new}\n"))
-    with pytest.raises(UsageError, match=says):
-        read_recipe(recipe)
+def test_bad_input_is_one_clear_error(photos, data, tmp_path, arguments, code, says):
+    (tmp_path / "empty").mkdir()
+    named = {"empty": tmp_path / "empty", "photos": photos, "weights": data / "weights"}
+    done = run(*(word.format(**named) for word in arguments), "--out", tmp_path / "run")
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_errors_end_the_command_with_their_code_and_hint(tmp_path):
-    arguments = [TINY, "--data", tmp_path, "--out", tmp_path / "run"]
-    done = subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "holds no image" in done.stderr
-    assert "hint: give a folder of photographs" in done.stderr
+def test_weights_of_another_scale_give_all_but_the_upsampler(photos, tmp_path):
+    small = train(tiny(1), places(photos, tmp_path / "x2"))
+    recipe = tiny(1)
+    other = replace(recipe, network=replace(recipe.network, scale=3))
+    start = Learner(other, torch.device("cpu"), load_checkpoint(small)).weights
+    fresh = Learner(other, torch.device("cpu")).weights
+    state = load_checkpoint(small).state
+    taken = {name for name in start if torch.equal(start[name], state[name])}
+    assert {name for name in start if not name.startswith("upsampler.")} <= taken
+    assert torch.equal(start["upsampler.conv3.weight"], fresh["upsampler.conv3.weight"])
 
 
-def test_learning_rate_warms_up_holds_and_falls_to_zero():
-    settings = Optimisation(iterations=1000, learning_rate=1.0, warm_up=9, tail=0.4)
-    rates = [settings.rate(step) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9:601] == [1.0] * 592
-    assert rates[800] == pytest.approx(0.5)
-    assert 0 < rates[-1] < 1e-4
-    assert all(after <= before for before, after in pairwise(rates[600:]))
+def test_a_run_from_given_weights_starts_where_they_are(photos, tmp_path):
+    first = train(tiny(40, log_every=10), places(photos, tmp_path / "first"))
+    train(tiny(10, log_every=10, learning_rate=1e-4), places(photos, tmp_path / "second", init=first))
+    assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0] / 2
 
 
-@pytest.mark.parametrize("block", list(Block))
-@pytest.mark.parametrize("upsampler", list(Upsampler))
-def test_merged_training_equals_the_branch_form_in_outputs_and_gradients(block, upsampler):
-    torch.manual_seed(0)
-    spec = LkdnSpec(3, 2, 10, 8, block=block, upsampler=upsampler)
-    branches = LKDN(spec).double()
-    weights = dict(branches.named_parameters())
-    x, target = torch.rand(2, 3, 9, 11).double(), torch.rand(2, 3, 27, 33).double()
-    outputs = branches(x), OnlineLKDN(spec)(weights, x)
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-10)
-    gradients = [torch.autograd.grad((y - target).abs().mean(), list(weights.values())) for y in outputs]
-    for expected, found in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-    assert merge(weights).keys() == LKDN(plain_spec(spec)).state_dict().keys()
+@pytest.mark.parametrize(
+    "changes", [{"optimiser": Optimiser.ADAM}, {"loss": Loss.L2}, {"bf16": True}, {"milestones": (5, 10)}]
+)
+def test_other_ways_to_learn_learn_too(photos, tmp_path, changes):
+    train(tiny(40, log_every=10, **changes), places(photos, tmp_path))
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0] / 2
+
+
+def test_bfloat16_is_near_but_not_the_same(photos, tmp_path):
+    train(tiny(2), places(photos, tmp_path / "whole"))
+    train(tiny(2, bf16=True), places(photos, tmp_path / "half"))
+    one, other = losses(tmp_path / "whole"), losses(tmp_path / "half")
+    assert one != other
+    np.testing.assert_allclose(one, other, rtol=0.02)
+
+
+def test_compiling_that_fails_is_a_clear_error(photos, tmp_path, monkeypatch):
+    def broken(function):
+        def call(*_):
+            message = "no compiler here"
+            raise torch._dynamo.exc.TorchDynamoException(message)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(LkdnError, match=r"torch\.compile failed: no compiler here") as caught:
+        train(tiny(1, compile=True), places(photos, tmp_path))
+    assert "without" in caught.value.hint
+
+
+def test_tensorboard_shows_the_log(photos, tmp_path):
+    train(replace(tiny(4), validate_every=2), places(photos, tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("loss")}
+    np.testing.assert_allclose([shown[step] for step in (1, 2, 3, 4)], losses(tmp_path), rtol=1e-6)
+    reached = {event.step: event.value for event in events.Scalars("validation/held-out/psnr_y")}
+    assert reached == pytest.approx({s: v["held-out"]["psnr_y"] for s, v in validations(tmp_path).items()}, rel=1e-6)
+
+
+def test_validation_folders_are_measured_instead_of_held_out_photographs(photos, tmp_path):
+    val = tmp_path / "Pictures"
+    val.mkdir()
+    Image.fromarray(picture(77)).save(val / "new.png")
+    train(tiny(2), places(photos, tmp_path / "run", val=[val]))
+    first, *_ = (json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert set(first["bicubic"]) == {"Pictures"}
+    assert set(validations(tmp_path / "run")[2]) == {"Pictures"}
+    assert (tmp_path / "run" / "samples" / "Pictures_new_00000002.png").exists()

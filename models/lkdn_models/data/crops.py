@@ -1,0 +1,151 @@
+"""Random pairs of aligned low- and high-resolution crops.
+
+Batch number i is a pure function of the seed, the photographs and i: a run that is resumed, or whose batches are
+computed by other processes, draws what it would have drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_models.data.pack import Photo
+
+
+@dataclass(frozen=True, slots=True)
+class CropSettings:
+    """Which crops are drawn.
+
+    Attributes:
+        patch: side of an LR crop in pixels; the HR crop is ``scale`` times that.
+        batch: crops in a batch.
+        max_sides: sizes at which each photograph is used: shrunk by the smallest whole factor that brings its longer
+            side to at most that many pixels, never enlarged; a size that asks for the same factor as another counts
+            once. Large photographs are soft or noisy at full size, and a crop of one shows next to nothing. Empty:
+            as they are.
+        candidates: positions drawn for each crop, of which the one with most detail is taken. 1 is uniform.
+        held_out: photographs kept from training, at any size, to validate on.
+
+    Raises:
+        UsageError: if a value is out of range, naming it.
+    """
+
+    patch: int
+    batch: int
+    max_sides: tuple[int, ...] = ()
+    candidates: int = 1
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "patch": ((self.patch,), 8, 1024),
+            "batch": ((self.batch,), 1, 4096),
+            "max_sides": (self.max_sides, 8, 1 << 16),
+            "candidates": ((self.candidates,), 1, 64),
+            "held_out": ((self.held_out,), 0, 1 << 20),
+        }
+        for name, (values, low, high) in ranges.items():
+            for value in values:
+                if not low <= value <= high:
+                    msg = f"{name} must be between {low} and {high}, got {value}"
+                    raise UsageError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A crop's photograph, and its top left corner in LR pixels."""
+
+    photo: Photo
+    top: int
+    left: int
+
+
+class CropSource:
+    """The photographs of a training run, and the batches drawn from them."""
+
+    def __init__(self, photos: Sequence[Photo], scale: int, settings: CropSettings, seed: int) -> None:
+        """Each photograph's low-resolution image must be at least ``settings.patch`` pixels a side."""
+        self._photos = photos
+        self._scale = scale
+        self._settings = settings
+        self._seed = seed
+        # Every crop position of every photograph is equally likely.
+        patch = settings.patch
+        self._ends = np.cumsum(
+            [(p.low.shape[0] - patch + 1) * (p.low.shape[1] - patch + 1) for p in photos], dtype=np.int64
+        )
+
+    def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
+        """Batch number ``index``: RGB in 0..1, float32, (N, 3, patch, patch) and (N, 3, scale * patch, ...).
+
+        Of a batch that is shared by several processes, ``part`` gives every ``parts``-th crop.
+        """
+        low, high = zip(*(self._crop(index, number) for number in self._numbers(part, parts)), strict=True)
+        return _to_tensor(low), _to_tensor(high)
+
+    def nbytes(self, part: int = 0, parts: int = 1) -> int:
+        """What ``batch`` takes in memory."""
+        return len(self._numbers(part, parts)) * 3 * 4 * self._settings.patch**2 * (1 + self._scale**2)
+
+    def names(self, index: int, part: int = 0, parts: int = 1) -> list[str]:
+        """Where each crop of a batch comes from: file, shrunk by what, position in pixels of the HR image."""
+        return [self._name(self._draw(index, number)[0]) for number in self._numbers(part, parts)]
+
+    def _numbers(self, part: int, parts: int) -> range:
+        return range(part, self._settings.batch, parts)
+
+    def _draw(self, index: int, number: int) -> tuple[_Place, bool, int]:
+        """Where crop ``number`` of batch ``index`` is, whether it is mirrored, and its quarter turns."""
+        # A stream for each crop, so that a part is drawn without the others.
+        rng = np.random.default_rng([self._seed, index, number])
+        drawn = rng.integers(self._ends[-1], size=self._settings.candidates)
+        places = [self._place(int(at)) for at in drawn]
+        place = max(places, key=self._detail) if len(places) > 1 else places[0]
+        return place, bool(rng.integers(2)), int(rng.integers(4))
+
+    def _crop(self, index: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One pair of (patch, patch, 3) and (scale * patch, scale * patch, 3), turned and mirrored at random."""
+        place, mirror, turns = self._draw(index, number)
+        low, high = (
+            np.rot90(crop[:, ::-1] if mirror else crop, turns) for crop in (self._low(place), self._high(place))
+        )
+        return low, high
+
+    def _place(self, at: int) -> _Place:
+        """Crop position number ``at`` of all."""
+        which = int(np.searchsorted(self._ends, at, side="right"))
+        photo = self._photos[which]
+        if which:
+            at -= int(self._ends[which - 1])
+        top, left = divmod(at, photo.low.shape[1] - self._settings.patch + 1)
+        return _Place(photo, top, left)
+
+    def _detail(self, place: _Place) -> int:
+        """Sum of the absolute differences of neighbouring pixels of the HR crop, in green: most of what luma is."""
+        green = self._high(place)[..., 1].astype(np.int16)
+        return sum(int(np.abs(np.diff(green, axis=axis)).sum()) for axis in (0, 1))
+
+    def _low(self, place: _Place) -> NDArray[np.uint8]:
+        return _square(place.photo.low, place.top, place.left, self._settings.patch)
+
+    def _high(self, place: _Place) -> NDArray[np.uint8]:
+        scale = self._scale
+        return _square(place.photo.high, scale * place.top, scale * place.left, scale * self._settings.patch)
+
+    def _name(self, place: _Place) -> str:
+        photo = place.photo
+        shrunk = f" shrunk by {photo.factor}" if photo.factor > 1 else ""
+        return f"{photo.path}{shrunk} at {self._scale * place.left},{self._scale * place.top}"
+
+
+def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """N times (H, W, 3) uint8 -> (N, 3, H, W) float32 in 0..1, channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
+
+
+def _square(image: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray[np.uint8]:
+    return image[top : top + side, left : left + side]

@@ -1,0 +1,169 @@
+"""Where training photographs are: plain folders, and trees of pairs laid out as DIV2K and Flickr2K are published."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lkdn_deploy.core.errors import InputError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
+"""Ends of the names of folders that a tree's root is not searched for."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A photograph on disk.
+
+    Attributes:
+        high: its file.
+        low: the file of its low-resolution version; None: it is to be made from ``high``.
+    """
+
+    high: Path
+    low: Path | None = None
+
+    @property
+    def file(self) -> str:
+        """The path that ``high`` leads to, by whatever links."""
+        return os.path.realpath(self.high)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that its pixels come from."""
+        return (self.high,) if self.low is None else (self.high, self.low)
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The images of a folder, by name.
+
+    Raises:
+        InputError: if the folder cannot be read or holds no image.
+    """
+    folder = Path(folder)
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        msg = f"{folder} cannot be read: {error.strerror}"
+        raise InputError(msg, "give a folder of photographs") from error
+    if not files:
+        msg = f"{folder} holds no image"
+        raise InputError(msg, "give a folder of photographs: " + ", ".join(sorted(SUFFIXES)))
+    return files
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """An image as (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: if it cannot be read, saying why.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_size(path: Path) -> Size:
+    """An image's width and height from its header alone.
+
+    Raises:
+        InputError: if it cannot be read, saying why.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def find_sources(folders: Sequence[str | os.PathLike[str]], scale: int) -> list[Source]:
+    """The photographs of several folders, each file once, sorted by file name.
+
+    A folder that holds ``NAME_HR`` folders, or holds folders that do (the root of DIV2K, of Flickr2K, or of both), is
+    a tree: ``NAME_HR/0001.png`` goes with ``NAME_LR_bicubic/X4/0001x4.png`` at scale 4. Its validation and test images
+    are not taken. Any other folder is plain: its images are the high-resolution ones. A ``NAME_HR`` folder itself is
+    plain, too.
+
+    Raises:
+        InputError: if a folder cannot be read or holds no image, or in a tree a folder of low-resolution images or a
+            partner is missing.
+    """
+    found: dict[str, Source] = {}
+    for name in folders:
+        folder = Path(name).absolute()  # not resolved, so that a link keeps its own name and partner
+        trees = _trees(folder)
+        sources = [pair for tree in trees for pair in _pairs(tree, scale)] or map(Source, image_files(folder))
+        for source in sources:
+            found.setdefault(source.file, source)
+    # By name first: the order then stays the same when folders are moved.
+    return sorted(found.values(), key=lambda source: (source.high.name, str(source.high)))
+
+
+def check_pair(source: Source, high: Size, low: Size, scale: int) -> None:
+    """Refuse a low-resolution image that is not of its partner's size divided by ``scale``.
+
+    Raises:
+        InputError: saying the size expected.
+    """
+    expected = high[0] // scale, high[1] // scale
+    if low != expected:
+        msg = (
+            f"{source.low} is {low[0]}x{low[1]}: expected {expected[0]}x{expected[1]}, "
+            f"since {source.high.name} is {high[0]}x{high[1]}"
+        )
+        raise InputError(msg, "fetch both again, or remove both")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} cannot be read as an image: {error}")
+
+
+def _trees(folder: Path) -> list[Path]:
+    """The ``NAME_HR`` folders of a tree; none if the folder is plain."""
+    found = [
+        path
+        for pattern in ("*_HR", "*/*_HR")
+        for path in sorted(folder.glob(pattern))
+        if path.is_dir() and not path.name.endswith(NOT_FOR_TRAINING)
+    ]
+    if any(_partner(path).is_dir() for path in found):
+        return found
+    # Without a single folder of low-resolution images, `NAME_HR` may be a name like any other.
+    plain = any(path.suffix.lower() in SUFFIXES for path in folder.glob("*"))
+    return [] if plain else found
+
+
+def _partner(high: Path) -> Path:
+    return high.with_name(high.name.removesuffix("_HR") + "_LR_bicubic")
+
+
+def _pairs(folder: Path, scale: int) -> list[Source]:
+    partner = _partner(folder) / f"X{scale}"
+    otherwise = f"or give {folder} itself: low-resolution images are then made from it"
+    if not partner.is_dir():
+        msg = f"{folder} has no low-resolution images for x{scale}: {partner} is missing"
+        raise InputError(msg, f"fetch them, {otherwise}")
+    lows = {path.stem: path for path in image_files(partner)}
+    pairs, missing = [], []
+    for high in image_files(folder):
+        low = lows.pop(f"{high.stem}x{scale}", None)
+        if low is None:
+            missing.append(partner / f"{high.stem}x{scale}{high.suffix}")
+        else:
+            pairs.append(Source(high, low))
+    missing += [folder / f"{low.stem.removesuffix(f'x{scale}')}{low.suffix}" for low in lows.values()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        msg = f"{missing[0]}{more} is missing: its partner is there"
+        raise InputError(msg, f"fetch it, {otherwise}")
+    return pairs

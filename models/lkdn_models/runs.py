@@ -1,0 +1,171 @@
+"""A run folder: what a training run writes down, and what it needs to go on.
+
+::
+
+    log.jsonl            one line of JSON a report: losses, and qualities on the validation sets
+    states/00000500.pt   all that is needed to go on exactly from that step; the newest few are kept
+    weights.safetensors  the averaged weights at the newest state, in training form
+    best.safetensors     those that did best on the first validation set
+    samples/             pictures: bicubic, network, original
+    tensorboard/         the log once more, for TensorBoard
+
+All but the log appear whole or not at all, and a state is deleted only after a newer one is there.
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.files import publish
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class RunFolder:
+    """One run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.weights = path / "weights.safetensors"
+        self.best = path / "best.safetensors"
+        self.samples = path / "samples"
+        self._tensorboard = path / "tensorboard"
+        self._writer: SummaryWriter | None = None
+        self._states = path / "states"
+        self._log = path / "log.jsonl"
+
+    def start(self) -> None:
+        """Make the folder of a new run.
+
+        Raises:
+            UsageError: if it holds a run.
+            InputError: if it cannot be made.
+        """
+        if self._list():
+            msg = f"{self.path} already holds a run"
+            raise UsageError(msg, "give --resume to go on with it, or another --out")
+        try:
+            self._states.mkdir(parents=True, exist_ok=True)
+            self.samples.mkdir(exist_ok=True)
+            self._log.write_text("", encoding="utf-8")
+        except OSError as error:
+            msg = f"{self.path} cannot be made: {error.strerror}"
+            raise InputError(msg) from error
+
+    def newest(self) -> dict[str, Any]:
+        """The newest state that can be read; one that cannot is named in a warning.
+
+        Raises:
+            UsageError: if there is no state.
+            InputError: if none can be read.
+        """
+        states = self._list()
+        if not states:
+            msg = f"{self.path} holds no run to go on with"
+            raise UsageError(msg, "start it without --resume")
+        for path in reversed(states):
+            try:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                if {"recipe", "step", "weights"} <= state.keys():
+                    return state
+                problem = "it is no state of a run"
+            except Exception as error:  # whatever a damaged file makes the unpickler trip over
+                problem = str(error).partition("\n")[0]
+            warnings.warn(f"{path} cannot be read: {problem}", stacklevel=2)
+        msg = f"no state in {self._states} can be read"
+        raise InputError(msg, "start again with another --out; --init takes weights.safetensors of this one")
+
+    def save(self, step: int, state: Mapping[str, Any], keep: int) -> None:
+        """Write the state at ``step``; then delete all but the newest ``keep``.
+
+        Raises:
+            InputError: if it cannot be written; the states before stay.
+        """
+        data = io.BytesIO()  # written by torch itself, a full disk would be a RuntimeError with no reason
+        torch.save(state, data)
+        with publish(self._states / f"{step:08d}.pt") as part:
+            part.write_bytes(data.getbuffer())
+        for old in self._list()[:-keep]:
+            with suppress(OSError):
+                old.unlink()
+
+    def saved_step(self) -> int | None:
+        """The step of the newest state, and so of ``weights``; None if no state is left."""
+        states = self._list()
+        return int(states[-1].stem) if states else None
+
+    def log(self, step: int, **values: Any) -> None:
+        """Append one line to the log; TensorBoard gets the numbers in it.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            msg = f"{self._log} cannot be written: {error.strerror}"
+            raise InputError(msg) from error
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # What an earlier process logged beyond this step is not shown twice.
+            self._writer = SummaryWriter(str(self._tensorboard), purge_step=step)
+        for tag, number in _numbers(values):
+            self._writer.add_scalar(tag, number, step)
+
+    def close(self) -> None:
+        """Let go of TensorBoard's file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All lines of the log, but for a last one that was cut off while it was written.
+
+        Raises:
+            InputError: if there is none, or a line is no JSON object.
+        """
+        try:
+            lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
+            entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        except OSError as error:
+            msg = f"{self._log} cannot be read: {error.strerror}"
+            raise InputError(msg, "give the folder of a training run") from error
+        except ValueError as error:
+            msg = f"{self._log} is not a log of JSON lines: {error}"
+            raise InputError(msg) from error
+        if not all(isinstance(entry, dict) and isinstance(entry.get("step"), int) for entry in entries):
+            msg = f"{self._log} is not the log of a training run"
+            raise InputError(msg)
+        return entries
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after ``step``: a run that was cut off goes on from its last state and logs it again.
+
+        Raises:
+            InputError: as ``read_log`` does, or if the log cannot be written.
+        """
+        kept = [entry for entry in self.read_log() if entry["step"] <= step]
+        with publish(self._log) as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+
+    def _list(self) -> list[Path]:
+        """Saved states, oldest first."""
+        return sorted(path for path in self._states.glob("*.pt") if path.stem.isdigit())
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """All numbers in nested tables, with the path of their names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield f"{prefix}{name}", value

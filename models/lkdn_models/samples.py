@@ -1,0 +1,67 @@
+"""Sample pictures: what a network makes of a detail, between bicubic and the original."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.imaging.metrics import luma
+from lkdn_deploy.imaging.resample import imresize
+
+SEPARATOR = 4
+"""Width in pixels of the white line between two pictures."""
+SIDE = 256
+"""Largest side in pixels of the detail that is written."""
+
+Region = tuple[slice, slice]
+"""Rows and columns."""
+WHOLE: Region = (slice(None), slice(None))
+
+
+def comparison(
+    low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8], region: Region = WHOLE
+) -> NDArray[np.uint8]:
+    """Bicubic, ``upscaled`` and the original side by side, (H, 3 W + 2 SEPARATOR, 3) uint8 RGB.
+
+    Args:
+        low: (h, w, 3).
+        upscaled, high: (scale * h, scale * w, 3).
+        region: of the large pictures, H x W pixels, what is shown. Bicubic still sees what is around it.
+
+    Raises:
+        ValueError: if the sizes do not fit.
+    """
+    scale = high.shape[0] // low.shape[0]
+    if not upscaled.shape == high.shape == (scale * low.shape[0], scale * low.shape[1], 3):
+        msg = f"expected one picture at two resolutions, got low {low.shape}, upscaled {upscaled.shape}, {high.shape}"
+        raise ValueError(msg)
+    first, *others = (picture[region] for picture in (imresize(low, scale), upscaled, high))
+    line = np.full((first.shape[0], SEPARATOR, 3), 255, np.uint8)
+    return np.hstack([first, *(part for picture in others for part in (line, picture))])
+
+
+def most_detailed(image: NDArray[np.uint8], side: int) -> Region:
+    """The region with the largest mean absolute luma gradient, ``side`` pixels a side, or less where the image is."""
+    light = luma(image)
+    slope = np.abs(np.diff(light, axis=0, append=light[-1:])) + np.abs(np.diff(light, axis=1, append=light[:, -1:]))
+    table = np.pad(slope, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # sums over all above and to the left
+    height, width = (min(side, size) for size in light.shape)
+    sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
+    top, left = (int(at) for at in np.unravel_index(sums.argmax(), sums.shape))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def write_comparison(
+    path: str | os.PathLike[str], low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8]
+) -> None:
+    """Write the ``comparison`` of the original's most detailed region, at most SIDE x SIDE; ``path`` ends in .png.
+
+    The region hangs on the original only: samples of one picture from a whole training run show the same detail.
+
+    Raises:
+        ValueError: if the sizes do not fit.
+        UsageError, InputError: if the file cannot be written; no part of it is left.
+    """
+    write_picture(path, Picture(comparison(low, upscaled, high, most_detailed(high, SIDE))))

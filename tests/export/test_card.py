@@ -1,0 +1,200 @@
+"""Model cards: what a log tells is in them, what it does not tell is said to be unknown."""
+
+import json
+import math
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.export.card import CardFacts, as_toml, card
+from lkdn_deploy.export.history import History, Quality, Terms, find_terms, public, read_history
+from lkdn_models.recipe import as_table, find_recipe, from_table, read_recipe, shipped
+
+RECIPE: dict[str, Any] = {
+    "seed": 7,
+    "network": {"scale": 4},
+    "data": {"patch": 48, "batch": 64},
+    "optimisation": {
+        "iterations": 16000,
+        "learning_rate": 0.005,
+        "optimiser": "adan",
+        "betas": [],
+        "loss": "l1",
+        "warm_up": 100,
+        "milestones": [8000, 12000],
+        "factor": 0.5,
+        "tail": 0.4,
+        "ema": 0.999,
+        "max_grad_norm": math.inf,
+    },
+}
+LOG: list[dict[str, Any]] = [
+    {
+        "step": 0,
+        "recipe": RECIPE,
+        "init": "/home/somebody/runs/stage1/weights.safetensors",
+        "data": {"folders": ["/home/somebody/data/DIV2K", "Flickr2K"], "images": 3450, "megapixels": 9876.5},
+        "bicubic": {"Set5": {"psnr_y": 28.4287, "ssim_y": 0.81099}, "Set14": {"psnr_y": 26.1, "ssim_y": 0.7}},
+        "tools": {"torch": "9.7"},
+    },
+    {"step": 60, "iterations": 20000},
+    {"step": 100, "loss": 0.05, "lr": 0.005},
+    *(
+        {
+            "step": step,
+            "validation": {"Set5": {"psnr_y": psnr, "ssim_y": 0.88}, "Set14": {"psnr_y": 27.5, "ssim_y": 0.77}},
+        }
+        for step, psnr in ((500, 30.0), (1000, 31.17349), (1500, 31.17349), (2000, 31.1))
+    ),
+]
+FACTS = CardFacts(
+    name="lkdn-s",
+    spec=LkdnSpec.lkdn_s(4),
+    parameters=(129_177, 172_449),
+    paper="a paper",
+    sha256="ab" * 32,
+    step=1000,
+    picked=True,
+    difference=1.23e-6,
+    tools={"torch": "9.8"},
+    history=read_history(LOG),
+    terms=Terms(("DIV2K/SOURCES.md",), ("Flickr2K",)),
+)
+EMPTY = replace(FACTS, paper="", step=None, picked=False, tools={}, history=History(), terms=Terms())
+
+
+def section(text: str, name: str) -> str:
+    return re.split(r"^## ", text.partition(f"\n## {name}\n")[2], flags=re.M)[0]
+
+
+def test_the_best_weights_are_those_that_the_run_kept() -> None:
+    # A run replaces its best weights only by better ones, so of equals the first are there.
+    assert FACTS.history.best() == (1000, "Set5")
+    assert History().best() is None
+
+
+def test_the_card_tells_what_is_known() -> None:
+    text = card(FACTS)
+    for told in (
+        "129,177",
+        "172,449",
+        "ab" * 32,
+        "torch 9.7",
+        "torch 9.8",
+        "1.2e-06",
+        "lkdn-s_x4.onnx",
+        "lkdn-s_x4.safetensors",
+    ):
+        assert told in text
+    training = section(text, "Training")
+    for told in ("L1", "Adan", "0.005", "first 100 steps", "0.5", "8,000, 12,000", "40 %", "64 crops", "48", "seed: 7"):
+        assert told in training, told
+    assert "steps: 1,000 of 20,000" in training
+    assert "3,450" in section(text, "Data")
+    assert "9,876.5" in section(text, "Data")
+    assert "unknown" not in text
+
+
+def test_quality_is_that_of_these_weights_beside_bicubic() -> None:
+    quality = section(card(FACTS), "Quality")
+    assert "| Set5 | 31.173 / 0.8800 | 28.429 / 0.8110 |" in quality
+    assert "| Set14 | 27.500 / 0.7700 | 26.100 / 0.7000 |" in quality
+    assert "picked" in quality, "that they were chosen by this set is told"
+    newest = section(card(replace(FACTS, step=2000, picked=False)), "Quality")
+    assert "| Set5 | 31.100 /" in newest
+    assert "picked" not in newest
+    between = section(card(replace(FACTS, step=1200, picked=False)), "Quality")
+    assert "Unknown" in between
+    assert "|" not in between, "figures of other weights are not given for these"
+
+
+def test_what_the_log_lacks_is_unknown_and_not_made_up() -> None:
+    text = card(EMPTY)
+    assert "None" not in text
+    assert "```toml" not in text
+    for name in (
+        "photographs",
+        "megapixels in all",
+        "folders",
+        "loss",
+        "optimiser",
+        "learning rate",
+        "seed",
+        "started from",
+    ):
+        assert re.search(rf"^- {name}: unknown$", text, re.M), name
+    for name in ("steps", "batch"):
+        assert re.search(rf"^- {name}: unknown", text, re.M), name
+    assert "Unknown" in section(text, "Quality")
+    assert not re.search(r"\d", section(text, "Training"))
+
+
+def test_the_licence_is_asked_for_and_its_sources_are_named() -> None:
+    licence = section(card(FACTS), "Licence")
+    assert "To be filled in" in licence
+    assert "`DIV2K/SOURCES.md`" in licence
+    assert "`Flickr2K`" in licence
+    assert "stage1/weights.safetensors" in licence, "its licence binds too"
+    scratch = section(card(replace(FACTS, history=replace(FACTS.history, init=""))), "Licence")
+    assert "started from" not in scratch
+    assert "To be filled in" in section(card(EMPTY), "Licence")
+
+
+def test_files_that_tell_of_licences_are_found(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("told", "silent", "gone")]
+    for folder in folders[:2]:
+        folder.mkdir()
+    for name in ("LICENSE.txt", "sources.md", "Credits", "0001.png"):
+        (folders[0] / name).touch()
+    terms = find_terms(History(folders=tuple(map(str, folders))))
+    names = [Path(file).name for file in terms.files]
+    assert {"LICENSE.txt", "sources.md", "Credits"} <= set(names)
+    assert "0001.png" not in names
+    assert [Path(folder).name for folder in terms.absent] == ["gone"]
+
+
+def test_a_card_does_not_tell_whose_machine_it_was() -> None:
+    assert "somebody" not in card(FACTS)
+    assert public("/home/somebody/data/DIV2K") == "data/DIV2K"
+    assert public("data/sets/DIV2K") == "data/sets/DIV2K"
+    assert public("/") == "/"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_recipe_in_the_card_is_the_recipe(name: str) -> None:
+    recipe = read_recipe(find_recipe(name))
+    history = read_history([{"step": 0, "recipe": json.loads(json.dumps(as_table(recipe)))}])
+    text = card(replace(FACTS, history=history))
+    block = text.partition("```toml\n")[2].partition("```")[0]
+    assert from_table(tomllib.loads(block)) == recipe
+
+
+def test_toml_holds_every_kind_of_value() -> None:
+    table = {"a": 'quo"te\\é\n', "b": True, "c": [1, 2.5], "d": math.inf, "e": {"f": 1e-7, "g": []}}
+    assert tomllib.loads(as_toml({**table, "nothing": None})) == table
+
+
+@pytest.mark.parametrize("strange", [None, 3, "x", [], {}, [3], {"Set5": 3}, {"Set5": {"psnr_y": "x"}}])
+def test_a_strange_log_gives_a_card_too(strange: Any) -> None:
+    keys = ("recipe", "init", "data", "bicubic", "validation")
+    log = [{"step": 0, **dict.fromkeys(keys, strange)}, {"step": 1, "recipe": dict.fromkeys(RECIPE, strange)}]
+    text = card(replace(FACTS, history=read_history(log)))
+    assert "unknown" in text
+
+
+def test_names_do_not_break_the_markdown() -> None:
+    history = History(folders=("a`b|c",), validations=((1, {"x|y": Quality(30.0)}),))
+    text = card(replace(FACTS, step=1, history=history))
+    assert r"| x\|y | 30.000 | unknown |" in text
+    assert "`a?b|c`" in text
+
+
+def test_a_network_without_branches_is_not_said_to_be_fused() -> None:
+    text = card(replace(FACTS, spec=LkdnSpec.lkdn(4), parameters=(321_992, 321_992)))
+    assert text.count("321,992") == 1
+    assert "the same, compared" in text
