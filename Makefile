@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench convergence clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -29,6 +29,10 @@ check: $(VENV)/installed ## Formatting, lint, types, layers
 bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results
 	$(BIN)/python benchmarks/upscale.py
 	$(BIN)/python benchmarks/resample.py
+	$(BIN)/python benchmarks/training.py
+
+convergence: $(VENV)/installed ## Train with Adan and with Adam on the photographs in DATA
+	$(BIN)/python benchmarks/convergence.py --data $(DATA)
 
 clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

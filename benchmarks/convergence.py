@@ -16,6 +16,7 @@ from statistics import mean
 
 import torch
 
+from lkdn_deploy.core.errors import ExitCode
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.curves import write_curves
 from lkdn_models.data import CropSettings
@@ -57,7 +58,9 @@ def main() -> None:
     logs = {}
     for name, changes in CONTENDERS.items():
         settings, folder = recipe(options.iterations, **changes), options.runs / name
-        train(settings, Places([options.data], folder), resume=(folder / "states").exists(), bar=sys.stderr.isatty())
+        resume = any((folder / "states").glob("*.pt"))
+        if train(settings, Places([options.data], folder), resume, bar=sys.stderr.isatty()) is None:
+            raise SystemExit(ExitCode.INTERRUPTED)
         logs[name] = RunFolder(folder).read_log()
         print(name, logs[name][-1], flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,8 @@ def train_command(
         from lkdn_models.train import Places, train
     if threads is not None:
         torch.set_num_threads(threads)
-    if os.environ.get("RANK", "0") == "0":  # torchrun's number for this process: one of them is enough
+    speaks = os.environ.get("RANK", "0") == "0"  # torchrun's number for this process: one of them is enough
+    if speaks:
         warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
     else:
         warnings.simplefilter("ignore")
@@ -110,9 +111,12 @@ def train_command(
     places = Places(data=data, out=folder, val=val, init=init, cache=cache)
     weights = train(settings, places, resume, workers, bar=sys.stderr.isatty())
     if weights is None:
-        click.echo(f"stopped and saved; go on with --resume --out {folder}", err=True)
+        if speaks:
+            again = [f"--{name}" + (f" {value}" if name == "iterations" else "") for name, value in changed.items()]
+            click.echo(f"stopped and saved; go on with {' '.join(['--resume --out', str(folder), *again])}", err=True)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED)
-    click.echo(str(weights))
+    if speaks:
+        click.echo(str(weights))
 
 
 @command.command()

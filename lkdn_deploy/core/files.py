@@ -38,3 +38,8 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be written anywhere; bytes of a name that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -52,16 +52,6 @@ class History:
     bicubic: Qualities | None = None
     validations: tuple[tuple[int, Qualities], ...] = ()
 
-    def best(self) -> tuple[int, str] | None:
-        """The step that did best on the first validation set, of equals the first, and that set's name."""
-        best: tuple[int, str] | None = None
-        highest = -math.inf
-        for step, figures in self.validations:
-            name, quality = next(iter(figures.items()))
-            if quality.psnr > highest:
-                best, highest = (step, name), quality.psnr
-        return best
-
     def reached(self, step: int | None) -> Qualities | None:
         """What was measured at ``step``."""
         return next((figures for at, figures in self.validations if at == step), None)
@@ -89,7 +79,7 @@ def read_history(log: Sequence[Mapping[str, Any]]) -> History:
         folders=tuple(map(str, folders)) if isinstance(folders, list) else None,
         images=_if(int, data.get("images")),
         megapixels=_if((int, float), data.get("megapixels")),
-        bicubic=_qualities(start.get("bicubic")) or None,
+        bicubic={name: figures for entry in log for name, figures in _qualities(entry.get("bicubic")).items()} or None,
         validations=tuple((entry["step"], found) for entry in log if (found := _qualities(entry.get("validation")))),
     )
 

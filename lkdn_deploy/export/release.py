@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec
@@ -62,13 +62,13 @@ def pick_weights(folder: Path) -> Picked:
     """
     run = RunFolder(folder)
     history = read_history(run.read_log())
-    if run.best.exists():
-        step, name = history.best() or (None, "the first validation set")
-        return Picked(run.best, step, name, history)
-    if not run.weights.exists():
+    path = run.best if run.best.exists() else run.weights
+    if not path.exists():
         msg = f"{folder} holds no weights yet"
-        raise InputError(msg, "a run writes them with its first saved state: see save_every in its recipe")
-    return Picked(run.weights, run.saved_step(), None, history)
+        raise InputError(msg, "a run writes them with its first saved state")
+    step = load_checkpoint(path).step
+    measured = list(history.reached(step) or {})
+    return Picked(path, step, (measured or ["the first validation set"])[0] if path == run.best else None, history)
 
 
 def release(picked: Picked, folder: Path) -> Release:
@@ -88,6 +88,10 @@ def release(picked: Picked, folder: Path) -> Release:
     except OSError as error:
         msg = f"{folder} cannot be made: {error.strerror}"
         raise InputError(msg) from error
+    for path in (weights, artefact, text):
+        if path.is_dir():
+            msg = f"{path} is a folder"
+            raise UsageError(msg, "give another folder with -o")
     with publish(weights) as weights_part, publish(artefact) as artefact_part, publish(text) as text_part:
         weights_part.write_bytes(data)
         report = export_onnx(checkpoint, artefact_part, settings)

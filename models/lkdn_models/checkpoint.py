@@ -31,6 +31,8 @@ class Checkpoint:
     spec: LkdnSpec
     state: dict[str, Tensor]
     sha256: str
+    step: int | None = None
+    """Of the training run that wrote it, if the file says so."""
 
     def build(self) -> LKDN:
         """The network with these weights, in evaluation mode."""
@@ -52,9 +54,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     try:
         data = _read(path)
-        written_as = None
+        written_as, step = None, None
         if path.suffix.lower() == ".safetensors":
-            raw, written_as = _parse_safetensors(data)
+            raw, written_as, step = _parse_safetensors(data)
         else:
             raw = _parse_pickle(data)
         state = _unwrap(raw)
@@ -66,16 +68,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     # A BSRB's shortcut has no weights: only our own header can tell it from a BSB.
     if written_as is not None and written_as.block is Block.BSRB and spec.block is Block.BSB:
         spec = replace(spec, block=Block.BSRB)
-    return Checkpoint(path, spec, state, hashlib.sha256(data).hexdigest())
+    return Checkpoint(path, spec, state, hashlib.sha256(data).hexdigest(), step)
 
 
-def save_checkpoint(path: str | os.PathLike[str], spec: LkdnSpec, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors, the specification in the header. The file appears whole or not at all."""
+def save_checkpoint(
+    path: str | os.PathLike[str], spec: LkdnSpec, state: Mapping[str, Tensor], step: int | None = None
+) -> None:
+    """Write weights as safetensors; the header has the specification, and the training run's step if there is one.
+
+    The file appears whole or not at all.
+    """
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    header = {"spec": json.dumps(asdict(spec))} | ({} if step is None else {"step": str(step)})
     with publish(path) as part:
-        part.write_bytes(save(tensors, metadata={"spec": json.dumps(asdict(spec))}))
+        part.write_bytes(save(tensors, metadata=header))
 
 
 def _read(path: Path) -> bytes:
@@ -90,15 +98,16 @@ def _read(path: Path) -> bytes:
         raise InputError(msg) from error
 
 
-def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None]:
+def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None, int | None]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        written = header.get("__metadata__", {}).get("spec")
-        return tensors, None if written is None else _spec_from_json(written)
+        notes = header.get("__metadata__", {})
+        spec = _spec_from_json(notes["spec"]) if "spec" in notes else None
+        return tensors, spec, int(notes["step"]) if "step" in notes else None
     except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"not a safetensors file: {error}"
         raise InputError(msg) from error

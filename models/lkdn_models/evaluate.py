@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW, psnr_y, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_models.data import image_files, read_rgb
@@ -59,7 +60,7 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
         paths = image_files(laid_out if laid_out.is_dir() else folder)
     except InputError as error:
         raise InputError(error.message, f"give a folder of pictures, or one that holds x{scale}/HR") from error
-    return ValidationSet(folder.name, tuple(_open_pair(path, scale) for path in paths))
+    return ValidationSet(printable(folder.name), tuple(_open_pair(path, scale) for path in paths))
 
 
 def measure(upscale: Upscale, pictures: ValidationSet) -> list[Quality]:
@@ -114,4 +115,4 @@ def _open_pair(path: Path, scale: int) -> Pair:
         raise InputError(msg, "remove it from the set")
     # A copy, so that the cropped rest is not kept.
     high = np.ascontiguousarray(image[: height - height % scale, : width - width % scale])
-    return path.stem, downsample(high, scale), high
+    return printable(path.stem), downsample(high, scale), high

@@ -58,8 +58,13 @@ class Learner:
         return float(loss.item())
 
     def update(self, step: int, rate: float) -> float:
-        """Take step number ``step`` (from 0); returns the norm of the gradients before they are bounded."""
+        """Take step number ``step`` (from 0), unless a gradient is not finite.
+
+        Returns the norm of the gradients before they are bounded.
+        """
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self._recipe.optimisation.max_grad_norm)
+        if not norm.isfinite():
+            return norm.item()
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.step()
         self.ema.update(self.weights, step + 1)
@@ -81,7 +86,16 @@ class Learner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` gave."""
+        """Take over what ``state`` gave.
+
+        Raises:
+            InputError: if it is of another network.
+        """
+        mine = {name: value.shape for name, value in self.weights.items()}
+        for kind in ("weights", "ema"):
+            if {name: getattr(value, "shape", None) for name, value in state[kind].items()} != mine:
+                msg = f"the saved state does not fit the recipe's network: its {kind} have other names or sizes"
+                raise InputError(msg, "it was not written by this run; start again with another --out")
         with torch.no_grad():
             for name, value in self.weights.items():
                 value.copy_(state["weights"][name])
@@ -104,9 +118,13 @@ def _optimiser(weights: Iterable[Tensor], settings: Optimisation) -> torch.optim
 def _initialise(network: LKDN, init: Checkpoint) -> None:
     """Take over the weights of ``init``; of another scale, all but the up-sampler's."""
     mine = network.state_dict()
-    differs = [name for name, value in mine.items() if name not in init.state or init.state[name].shape != value.shape]
-    other_scale = init.spec.scale != network.spec.scale
-    if strange := [name for name in differs if not (other_scale and name.startswith("upsampler."))]:
-        msg = f"{init.path} is not of the recipe's network: {strange[0]} is missing or of another size"
-        raise InputError(msg, f"expected {network.spec}, got {init.spec}")
-    network.load_state_dict({**mine, **{name: init.state[name] for name in mine if name not in differs}})
+    wanted = {
+        name: value.shape
+        for name, value in mine.items()
+        if init.spec.scale == network.spec.scale or not name.startswith("upsampler.")
+    }
+    for name, shape in wanted.items():
+        if name not in init.state or init.state[name].shape != shape:
+            msg = f"{init.path} is not of the recipe's network: {name} is missing or of another size"
+            raise InputError(msg, f"expected {network.spec}, got {init.spec}")
+    network.load_state_dict({**mine, **{name: init.state[name] for name in wanted}})

@@ -147,6 +147,9 @@ class Recipe:
             if getattr(self, name) < low:
                 msg = f"{name} must be {low} or more, got {getattr(self, name)}"
                 raise UsageError(msg)
+        if self.seed >= 1 << 63:
+            msg = f"seed must be below 2^63, got {self.seed}"
+            raise UsageError(msg)
 
 
 def shipped() -> list[str]:

@@ -3,7 +3,7 @@
 ::
 
     log.jsonl            one line of JSON a report: losses, and qualities on the validation sets
-    states/00000500.pt   all that is needed to go on exactly from that step; the newest few are kept
+    states/000000500.pt  all that is needed to go on exactly from that step; the newest few are kept
     weights.safetensors  the averaged weights at the newest state, in training form
     best.safetensors     those that did best on the first validation set
     samples/             pictures: bicubic, network, original
@@ -14,6 +14,7 @@ All but the log appear whole or not at all, and a state is deleted only after a 
 
 import io
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,12 @@ import torch
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.optional import needs
+
+STATE = {"recipe": dict, "step": int, "data": str, "best": dict, "weights": dict, "optimiser": dict, "ema": dict}
+"""What a saved state holds."""
+FACTS = {"recipe", "init", "data", "tools", "iterations"}
+"""What is logged once and is no curve."""
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -39,6 +46,7 @@ class RunFolder:
         self.samples = path / "samples"
         self._tensorboard = path / "tensorboard"
         self._writer: SummaryWriter | None = None
+        self._purge: int | None = None
         self._states = path / "states"
         self._log = path / "log.jsonl"
 
@@ -56,6 +64,8 @@ class RunFolder:
             self._states.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
             self._log.write_text("", encoding="utf-8")
+            for old in (self.weights, self.best):
+                old.unlink(missing_ok=True)
         except OSError as error:
             msg = f"{self.path} cannot be made: {error.strerror}"
             raise InputError(msg) from error
@@ -74,7 +84,7 @@ class RunFolder:
         for path in reversed(states):
             try:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                if {"recipe", "step", "weights"} <= state.keys():
+                if all(isinstance(state.get(name), kind) for name, kind in STATE.items()):
                     return state
                 problem = "it is no state of a run"
             except Exception as error:  # whatever a damaged file makes the unpickler trip over
@@ -84,23 +94,22 @@ class RunFolder:
         raise InputError(msg, "start again with another --out; --init takes weights.safetensors of this one")
 
     def save(self, step: int, state: Mapping[str, Any], keep: int) -> None:
-        """Write the state at ``step``; then delete all but the newest ``keep``.
+        """Write the state at ``step``; then delete all but the newest ``keep``, and those of a future given up.
 
         Raises:
             InputError: if it cannot be written; the states before stay.
         """
         data = io.BytesIO()  # written by torch itself, a full disk would be a RuntimeError with no reason
         torch.save(state, data)
-        with publish(self._states / f"{step:08d}.pt") as part:
-            part.write_bytes(data.getbuffer())
-        for old in self._list()[:-keep]:
-            with suppress(OSError):
-                old.unlink()
-
-    def saved_step(self) -> int | None:
-        """The step of the newest state, and so of ``weights``; None if no state is left."""
-        states = self._list()
-        return int(states[-1].stem) if states else None
+        with publish(self._states / f"{step:09d}.pt") as part, part.open("wb") as file:
+            file.write(data.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # a name without its bytes, after a power cut, would be worse than no state
+        past = [path for path in self._list() if int(path.stem) <= step]
+        for old in self._list():
+            if old not in past[-keep:]:
+                with suppress(OSError):
+                    old.unlink()
 
     def log(self, step: int, **values: Any) -> None:
         """Append one line to the log; TensorBoard gets the numbers in it.
@@ -114,18 +123,25 @@ class RunFolder:
         except OSError as error:
             msg = f"{self._log} cannot be written: {error.strerror}"
             raise InputError(msg) from error
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # What an earlier process logged beyond this step is not shown twice.
-            self._writer = SummaryWriter(str(self._tensorboard), purge_step=step)
-        for tag, number in _numbers(values):
-            self._writer.add_scalar(tag, number, step)
+        try:
+            for tag, number in _numbers({name: value for name, value in values.items() if name not in FACTS}):
+                self._board().add_scalar(tag, number, step)
+        except OSError as error:
+            msg = f"{self._tensorboard} cannot be written: {error.strerror or error}"
+            raise InputError(msg) from error
 
     def close(self) -> None:
         """Let go of TensorBoard's file."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
+
+    def _board(self) -> "SummaryWriter":
+        if self._writer is None:
+            with needs("train"):
+                from torch.utils.tensorboard import SummaryWriter
+            self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._purge)
+        return self._writer
 
     def read_log(self) -> list[dict[str, Any]]:
         """All lines of the log, but for a last one that was cut off while it was written.
@@ -139,7 +155,7 @@ class RunFolder:
         except OSError as error:
             msg = f"{self._log} cannot be read: {error.strerror}"
             raise InputError(msg, "give the folder of a training run") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             msg = f"{self._log} is not a log of JSON lines: {error}"
             raise InputError(msg) from error
         if not all(isinstance(entry, dict) and isinstance(entry.get("step"), int) for entry in entries):
@@ -153,13 +169,15 @@ class RunFolder:
         Raises:
             InputError: as ``read_log`` does, or if the log cannot be written.
         """
+        self._purge = step + 1
         kept = [entry for entry in self.read_log() if entry["step"] <= step]
         with publish(self._log) as part:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
     def _list(self) -> list[Path]:
         """Saved states, oldest first."""
-        return sorted(path for path in self._states.glob("*.pt") if path.stem.isdigit())
+        paths = [path for path in self._states.glob("*.pt") if path.stem.isdecimal()]
+        return sorted(paths, key=lambda path: int(path.stem))
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

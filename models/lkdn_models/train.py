@@ -9,7 +9,7 @@ with several threads, and lose far less when other work takes a core.
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,8 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from lkdn_deploy.core.errors import LkdnError, UsageError
+from lkdn_deploy.core.files import printable
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-from lkdn_models.data import CropSource, Photo, Photos, batches, open_photos
+from lkdn_models.data import CropSource, Photos, batches, open_photos
 from lkdn_models.learner import Learner
 from lkdn_models.parallel import Team, team
 from lkdn_models.recipe import Recipe, as_table
@@ -59,7 +60,7 @@ def train(recipe: Recipe, places: Places, resume: bool = False, workers: int = 0
             made by another recipe; or if the processes cannot share a batch.
         LkdnError: if the loss is no longer finite, or compiling fails.
     """
-    with team() as crew, closing(RunFolder(places.out)) as run:
+    with _terminated_as_interrupted(), team() as crew, closing(RunFolder(places.out)) as run:
         return _train(recipe, places, run, crew, resume, workers, bar)
 
 
@@ -70,35 +71,40 @@ def _train(
     if recipe.data.batch % crew.size:
         msg = f"a batch of {recipe.data.batch} cannot be shared by {crew.size} processes"
         raise UsageError(msg, "give a number of processes that divides it")
+    if resume and places.init:
+        msg = "a run that goes on has its weights"
+        raise UsageError(msg, "leave out --init, or start another run with it")
     state = _state_to_resume(run, recipe) if resume else None
+    learner = Learner(recipe, crew.device, load_checkpoint(places.init) if places.init else None)
+    # Before the photographs are decoded, which takes longer than to find a mistake here.
+    validation = Validation(run, recipe.network.scale, places.val) if crew.leads else None
     if not resume and crew.leads:
         run.start()
-    learner = Learner(recipe, crew.device, load_checkpoint(places.init) if places.init and not resume else None)
     photos = _photos(recipe, places, crew, bar)
-    validation = Validation(run, recipe.network.scale, places.val, photos.held_out) if crew.leads else None
+    start = 0
     if state:
+        if state["data"] != photos.digest:
+            msg = f"{run.path} was trained on other photographs than {', '.join(map(printable, places.data))} holds"
+            raise UsageError(msg, "give the same --data as before, or another --out and --init")
         learner.restore(state)
-    start: int = state["step"] if state else 0
-    if validation and state:
-        run.rewind(start)
-        validation.best = state["best"]
-        run.log(start, iterations=settings.iterations)
-    elif validation:
-        run.log(
-            0,
-            recipe=as_table(recipe),
-            init=str(places.init or ""),
-            data=_facts(places.data, photos.training),
-            bicubic=validation.bicubic(),
-            tools={name: version(name) for name in ("lkdn-deploy", "torch")},
-        )
+        start = state["step"]
 
     def save(step: int) -> None:
         if validation:
-            best = {"best": validation.best}
-            run.save(step, {"recipe": as_table(recipe), "step": step, **best, **learner.state()}, recipe.keep)
-            save_checkpoint(run.weights, recipe.network, learner.ema.average)
+            told = {"recipe": as_table(recipe), "step": step, "data": photos.digest, "best": validation.best}
+            run.save(step, {**told, **learner.state()}, recipe.keep)
+            save_checkpoint(run.weights, recipe.network, learner.ema.average, step)
 
+    if validation:
+        validation.hold_out(photos.held_out)
+        if state:
+            run.rewind(start)
+            validation.best = state["best"]
+            run.log(start, iterations=settings.iterations, bicubic=validation.bicubic())
+        else:
+            run.log(0, **_facts(recipe, places, photos), bicubic=validation.bicubic())
+        if not state or start == settings.iterations:  # it may have ended between the state and the weights
+            save(start)
     source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed)
     losses: list[float] = []
     with (
@@ -113,10 +119,11 @@ def _train(
             if stop:
                 save(step)
                 return None
-            if not math.isfinite(loss):
-                msg = f"the loss is {loss} at step {step}, learning rate {rate:.3g}, on {', '.join(source.names(step))}"
+            norm = learner.update(step, rate) if math.isfinite(loss) else math.nan
+            if not math.isfinite(norm):
+                what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+                msg = f"{what} at step {step}, learning rate {rate:.3g}, on {', '.join(source.names(step))}"
                 raise LkdnError(msg, "look at these pictures, or lower learning_rate or max_grad_norm in the recipe")
-            norm = learner.update(step, rate)
             if not validation:
                 continue
             losses.append(loss)
@@ -131,7 +138,7 @@ def _train(
             paused = time.monotonic()
             due = last or (recipe.validate_every and done % recipe.validate_every == 0)
             if due and validation.measure(done, learner.averaged()):
-                save_checkpoint(run.best, recipe.network, learner.ema.average)
+                save_checkpoint(run.best, recipe.network, learner.ema.average, done)
             if last or done % recipe.save_every == 0:
                 save(done)
             since += time.monotonic() - paused
@@ -155,34 +162,63 @@ def _photos(recipe: Recipe, places: Places, crew: Team, bar: bool) -> Photos:
     return photos
 
 
-def _facts(folders: Sequence[Path], photos: Sequence[Photo]) -> dict[str, Any]:
-    """What a model card says of the training data; a photograph used at several sizes counts once."""
+def _facts(recipe: Recipe, places: Places, photos: Photos) -> dict[str, Any]:
+    """What a model card says of a run; of a photograph used at several sizes, the largest counts."""
+    pixels: dict[Path, int] = {}
+    for photo in photos.training:
+        pixels[photo.path] = max(pixels.get(photo.path, 0), math.prod(photo.high.shape[:2]))
     return {
-        "folders": [str(folder) for folder in folders],
-        "images": len({photo.path for photo in photos}),
-        "megapixels": _short(sum(math.prod(photo.high.shape[:2]) for photo in photos) / 1e6),
+        "recipe": as_table(recipe),
+        "init": printable(places.init or ""),
+        "data": {
+            "folders": [printable(folder) for folder in places.data],
+            "images": len(pixels),
+            "megapixels": _short(sum(pixels.values()) / 1e6),
+        },
+        "tools": {name: version(name) for name in ("lkdn-deploy", "torch")},
     }
 
 
 def _state_to_resume(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     state = run.newest()
     total = recipe.optimisation.iterations
-    # The number of iterations alone may change: a running job can be told to end sooner or later.
-    if _same_but_iterations(state["recipe"]) != _same_but_iterations(as_table(recipe)):
-        msg = f"{run.path} was made by another recipe"
-        raise UsageError(msg, "only the number of iterations may change; give another --out")
+    was, now = dict(_leaves(state["recipe"])), dict(_leaves(as_table(recipe)))
+    # A running job can be told to end sooner or later.
+    for name in [name for name in was | now if name != "optimisation.iterations"]:
+        if was.get(name) != now.get(name):
+            msg = f"{run.path} was made by another recipe: {name} was {was.get(name)}, and is {now.get(name)}"
+            raise UsageError(msg, "only the number of iterations may change; give another --out")
     if state["step"] > total:
         msg = f"{run.path} is already at step {state['step']}, beyond {total} iterations"
         raise UsageError(msg)
     return state
 
 
-def _same_but_iterations(table: dict[str, Any]) -> dict[str, Any]:
-    return {**table, "optimisation": {**table["optimisation"], "iterations": None}}
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, with their paths."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _short(value: float) -> float:
     return float(f"{value:.5g}")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: outside the loop, nothing needs saving, but half-written files must go."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from lkdn_deploy.cli.train import command
 from lkdn_deploy.core.errors import ExitCode, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.release import pick_weights
-from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.recipe import shipped
 
 STEM = "lkdn-b1-c8-a8_x2"
@@ -38,6 +38,7 @@ VALIDATIONS = [
     {"step": step, "validation": {"Set5": {"psnr_y": psnr, "ssim_y": 0.95}}}
     for step, psnr in ((1000, 36.5), (2000, 36))
 ]
+STEPS = {"best.safetensors": 1000, "weights.safetensors": 2000}
 Make = Callable[..., Path]
 
 
@@ -52,13 +53,12 @@ def make(tmp_path: Path, weights: Path) -> Make:
 
     def folder(name: str, *files: str, validated: bool = True) -> Path:
         path = tmp_path / name
-        (path / "states").mkdir(parents=True)
-        for step in (1500, 2000):
-            (path / "states" / f"{step:08d}.pt").touch()
+        path.mkdir(parents=True)
         lines = [START, *LOSSES, *(VALIDATIONS if validated else [])]
         (path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        saved = load_checkpoint(weights)
         for file in files:
-            shutil.copy(weights, path / file)
+            save_checkpoint(path / file, saved.spec, saved.state, STEPS[file])
         return path
 
     return folder
@@ -169,7 +169,7 @@ def test_export_writes_the_best_weights_their_artefact_and_a_card(
     assert len(re.findall(r"verified .*: max difference \d", printed.err)) == 3
 
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
-    assert digest == load_checkpoint(weights).sha256
+    assert digest == load_checkpoint(run_folder / "best.safetensors").sha256
     assert load_checkpoint(files[0]).spec.block is Block.RBSB, "the training form"
     assert load(files[1]).session.metadata.weights_sha256 == digest, "the artefact is of these weights"
     text = files[2].read_text(encoding="utf-8")
@@ -184,12 +184,19 @@ def test_of_a_run_without_validation_the_newest_weights_are_taken(make: Make) ->
     assert (picked.path.name, picked.step, picked.best_on) == ("weights.safetensors", 2000, None)
 
 
-def test_the_step_of_weights_is_not_guessed(make: Make) -> None:
+def test_the_step_of_weights_is_what_they_say_and_not_guessed(make: Make, weights: Path) -> None:
     run_folder = make("run", "weights.safetensors")
-    shutil.rmtree(run_folder / "states")
+    shutil.copy(weights, run_folder / "weights.safetensors")  # it does not tell its step
     assert "step unknown" in str(pick_weights(run_folder))
     best = make("other", "best.safetensors", validated=False)
-    assert "step unknown" in str(pick_weights(best))
+    assert "step 1,000, the best on the first validation set" in str(pick_weights(best))
+
+
+def test_a_folder_in_the_way_leaves_all_as_it_was(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / f"{STEM}.safetensors").mkdir(parents=True)
+    assert run(command, ["export", str(make("run", "weights.safetensors")), "-o", str(out)]) == 2
+    assert [path.name for path in out.iterdir()] == [f"{STEM}.safetensors"]
 
 
 def test_a_failed_verification_leaves_none_of_the_files_and_keeps_earlier_ones(

@@ -72,12 +72,6 @@ def section(text: str, name: str) -> str:
     return re.split(r"^## ", text.partition(f"\n## {name}\n")[2], flags=re.M)[0]
 
 
-def test_the_best_weights_are_those_that_the_run_kept() -> None:
-    # A run replaces its best weights only by better ones, so of equals the first are there.
-    assert FACTS.history.best() == (1000, "Set5")
-    assert History().best() is None
-
-
 def test_the_card_tells_what_is_known() -> None:
     text = card(FACTS)
     for told in (

@@ -171,7 +171,7 @@ def _make_room(folder: Path, wanted: PackId, need: int, limit: int) -> None:
     """
     if need > limit:
         msg = f"the decoded photographs take {_gib(need)}, more than the {_gib(limit)} that the cache may take"
-        raise InputError(msg, "raise the limit, or train on fewer or smaller photographs")
+        raise InputError(msg, "train on fewer photographs, or lower max_sides in the recipe")
     for part in folder.glob(".*.part.pack"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED:
@@ -211,13 +211,14 @@ def _unreadable(source: Source) -> InputError | None:
     return None
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """The time of the last change of status, too, since programs set that of the contents back, as `cp -p` does."""
     real = os.path.realpath(path)
     try:
         facts = os.stat(real)  # noqa: PTH116
     except OSError:  # a link that leads nowhere; who reads it will say so
-        return real, -1, -1
-    return real, facts.st_size, facts.st_mtime_ns
+        return real, -1, -1, -1
+    return real, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _digest(value: Any) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.files.picture import to_eight_bits
+from lkdn_deploy.imaging.files.read import probe, read_picture
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
@@ -61,29 +62,28 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB.
+    """An image as (H, W, 3) uint8 RGB, upright.
+
+    16 bits a sample are rounded to 8, grey is repeated, and of a transparent image the colours are taken as they are
+    under its alpha.
 
     Raises:
-        InputError: if it cannot be read, saying why.
+        InputError: if it cannot be read, saying why; floats, 32-bit integers, animations and several pages are not.
+        MissingError: for 16 bits a sample where imagecodecs is not installed.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+    pixels = read_picture(path).pixels
+    colours = to_eight_bits(pixels[..., : 3 if pixels.shape[2] > 2 else 1])
+    return np.ascontiguousarray(colours) if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
 
 
 def read_size(path: Path) -> Size:
-    """An image's width and height from its header alone.
+    """Width and height that ``read_rgb`` gives an image, from its header alone.
 
     Raises:
         InputError: if it cannot be read, saying why.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+    header = probe(path)
+    return header.width, header.height
 
 
 def find_sources(folders: Sequence[str | os.PathLike[str]], scale: int) -> list[Source]:
@@ -122,10 +122,6 @@ def check_pair(source: Source, high: Size, low: Size, scale: int) -> None:
             f"since {source.high.name} is {high[0]}x{high[1]}"
         )
         raise InputError(msg, "fetch both again, or remove both")
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as an image: {error}")
 
 
 def _trees(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
 
-VERSION = 1
+VERSION = 2
 SIGNATURE = b"LKDNpack"
 TAIL = struct.Struct("<Q32sI8s")
 
@@ -169,7 +169,7 @@ def open_pack(path: Path, key: str, scale: int) -> Pack | None:
     try:
         with path.open("rb") as file:
             return _open(path, file, key, scale)
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error):
         return None
 
 

@@ -1,6 +1,7 @@
 """The door to training photographs: folders in, mapped pixels out."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,18 @@ class Photos:
 
     training: PackedPhotos
     held_out: PackedPhotos
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides, with the settings, which crops are drawn: names and sizes of those to learn from.
+
+        The same for a copied folder; pixels do not count.
+        """
+        facts = [
+            (os.path.basename(entry.path), entry.full_width, entry.full_height, entry.width, entry.height, entry.factor)  # noqa: PTH119
+            for entry in self.training.entries
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def open_photos(

@@ -1,5 +1,6 @@
 """Batches one after the other, prepared ahead by other processes."""
 
+import os
 import shutil
 import signal
 import threading
@@ -28,7 +29,8 @@ def batches(
     """``source.batch(index, part, parts)`` for each index from ``start`` to before ``stop``.
 
     They are computed by as many processes as ``workers`` says, or, if that is 0, by this one when asked for. The
-    processes leave Ctrl-C to this one, and end when the iterator is closed or this process ends.
+    processes leave Ctrl-C, and what is sent to this one's process group, to this one, and end when the iterator is
+    closed or this process ends.
 
     Raises:
         UsageError: if there is not enough shared memory for so many processes.
@@ -45,7 +47,7 @@ def batches(
         sampler=range(start, stop),
         num_workers=workers,
         prefetch_factor=AHEAD,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # without one, the seed that it draws would change what the caller draws next
     )
     with _signals_as_before():
@@ -83,8 +85,14 @@ def _check_shared_memory(need: int, workers: int) -> None:
         raise UsageError(msg, "use fewer workers, or start the container with more (docker run --shm-size 8g)")
 
 
-def _leave_interrupts(number: int) -> None:
+def _leave_signals(number: int) -> None:
+    """In a process that prepares batches: outlive what tells the whole group to stop, as torchrun and timeout do.
+
+    SIGTERM is not ignored: PyTorch ends with it a process that hangs, and has nothing stronger.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 @contextmanager

@@ -61,6 +61,23 @@ def test_processes_end_with_the_iterator_and_before_that_ignore_an_interrupt(sou
     assert children() == []
 
 
+@pytest.mark.skipif(not hasattr(os, "setpgid"), reason="no process groups here")
+def test_what_is_sent_to_the_callers_group_spares_the_processes_but_the_caller_can_still_end_them(source):
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *facts: told.append(facts))  # they start with a copy of it
+    try:
+        with closing(batches(source, 0, 1000, workers=2)) as stream:
+            next(stream)
+            started = children()
+            assert os.getpgrp() not in {os.getpgid(process.pid) for process in started}
+            for process in started:
+                process.terminate()  # as PyTorch ends one that hangs
+            assert psutil.wait_procs(started, timeout=30)[1] == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == []
+
+
 def test_the_callers_signals_and_random_numbers_stay_as_they_are(source):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)], torch.get_rng_state()
     with closing(batches(source, 0, 5, workers=1)) as stream:

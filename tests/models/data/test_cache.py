@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_models.data import CropSettings, default_folder, open_photos, plan
-from lkdn_models.data.pack import TAIL
+from lkdn_models.data.pack import TAIL, VERSION
 
 
 @pytest.fixture
@@ -91,6 +91,27 @@ def test_a_change_of_the_photographs_is_noticed_and_the_old_pack_deleted(folder,
     assert not pack.exists()
 
 
+def test_a_photograph_put_in_the_place_of_another_of_its_size_and_time_is_noticed(folder, write, photos_of):
+    before, facts = pixels(photos_of(folder)), (folder / "1.png").stat()
+    write(folder / "other.png", 40, 50, seed=9)
+    assert (folder / "other.png").stat().st_size == facts.st_size
+    os.utime(folder / "other.png", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    (folder / "other.png").replace(folder / "1.png")
+    assert (folder / "1.png").stat().st_mtime_ns == facts.st_mtime_ns
+    after = pixels(photos_of(folder))
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_reading_photographs_and_links_to_them_change_nothing(folder, photos_of, decoded):
+    photos_of(folder)
+    (folder.with_name("link")).symlink_to(folder)
+    for path in folder.iterdir():
+        path.read_bytes()
+    photos_of(folder)
+    photos_of(folder.with_name("link"))
+    assert len(decoded) == 3
+
+
 def test_other_settings_and_folders_have_packs_of_their_own(folder, photos_of, cache, decoded):
     for settings in ({}, {"scale": 3}, {"max_sides": (25,)}):
         photos_of(folder, **settings)
@@ -154,14 +175,26 @@ def test_a_damaged_pack_is_made_again(packed, data):
     assert packed.path.read_bytes() == whole
 
 
+def split(whole):
+    """The pixels, the index and the tail of a pack."""
+    length, *_ = TAIL.unpack(whole[-TAIL.size :])
+    end = len(whole) - TAIL.size
+    return whole[: end - length], whole[end - length : end], whole[end:]
+
+
+def joined(pixels, index, tail, version=None):
+    """A pack as one who knows the format would write it."""
+    _, _, current, signature = TAIL.unpack(tail)
+    facts = len(index), hashlib.sha256(index).digest(), current if version is None else version, signature
+    return pixels + index + TAIL.pack(*facts)
+
+
 def forged(whole, change):
-    """A pack with a changed index, as one who knows the format would write it."""
-    length, _, version, signature = TAIL.unpack(whole[-TAIL.size :])
-    table = json.loads(whole[-TAIL.size - length : -TAIL.size])
+    """A pack with a changed index."""
+    start, index, tail = split(whole)
+    table = json.loads(index)
     change(table)
-    index = json.dumps(table).encode()
-    tail = TAIL.pack(len(index), hashlib.sha256(index).digest(), version, signature)
-    return whole[: -TAIL.size - length] + index + tail
+    return joined(start, json.dumps(table).encode(), tail)
 
 
 def put(row, column, value):
@@ -195,6 +228,21 @@ def put(row, column, value):
 )
 def test_an_index_is_not_trusted(packed, change):
     packed.path.write_bytes(forged(packed.whole, change))
+    assert packed.reopened() == packed.pixels
+    assert packed.path.read_bytes() == packed.whole
+
+
+@pytest.mark.parametrize("index", [b"[" * 100_000, b'{"key":' * 100_000, b"9" * 10_000, b"\xff", b"null"])
+def test_an_index_that_json_chokes_on_is_not_a_pack(packed, index):
+    start, _, tail = split(packed.whole)
+    packed.path.write_bytes(joined(start, index, tail))
+    assert packed.reopened() == packed.pixels
+    assert packed.path.read_bytes() == packed.whole
+
+
+def test_a_pack_of_an_older_version_is_made_again(packed):
+    start, index, tail = split(packed.whole)
+    packed.path.write_bytes(joined(start, index, tail, version=VERSION - 1))
     assert packed.reopened() == packed.pixels
     assert packed.path.read_bytes() == packed.whole
 
@@ -233,7 +281,7 @@ def test_a_pack_above_the_limit_is_refused_before_anything_is_decoded_or_deleted
     photos_of(folder, scale=3)
     with pytest.raises(InputError, match=r"take 2\.1e-05 GiB, more than the 1\.86e-05 GiB") as refused:
         photos_of(folder, limit=20_000)
-    assert "raise the limit" in refused.value.hint
+    assert "fewer photographs, or lower max_sides" in refused.value.hint
     assert len(decoded) == 3
     assert len(list(cache.iterdir())) == 1
     photos_of(folder, limit=23_000)

@@ -1,5 +1,10 @@
 """Which photographs are found in folders, and what they are paired with."""
 
+import functools
+import os
+import re
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -156,3 +161,28 @@ def test_an_empty_or_missing_folder_is_refused_with_a_hint(tmp_path, write, phot
             photos_of(tmp_path / "full", folder)
         assert str(folder) in refused.value.message
         assert "folder of photographs" in refused.value.hint
+
+
+def test_the_digest_tells_other_photographs_from_the_same_ones_elsewhere(tmp_path, write, photos_of):
+    for name in ("a", "b", "c"):
+        write(tmp_path / "here" / f"{name}.png", 60, 72, seed=ord(name))
+    first = photos_of(tmp_path / "here", max_sides=(72, 36)).digest
+    assert re.fullmatch(r"[0-9a-f]{64}", first)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    os.utime(tmp_path / "there" / "a.png", ns=(1, 1))
+    there = functools.partial(photos_of, tmp_path / "there", max_sides=(72, 36))
+    assert there().digest == first
+    others = {
+        "sizes": there(max_sides=(72,)).digest,
+        "scale": there(scale=3).digest,
+        "held out": there(held_out=1).digest,
+        "held out by another seed": there(held_out=1, seed=3).digest,
+    }
+    (tmp_path / "there" / "a.png").rename(tmp_path / "there" / "d.png")
+    others["name"] = there().digest
+    (tmp_path / "there" / "d.png").rename(tmp_path / "there" / "a.png")
+    write(tmp_path / "there" / "a.png", 61, 72)  # one row more, which x2 cuts off
+    others["full size"] = there().digest
+    (tmp_path / "there" / "a.png").unlink()
+    others["one less"] = there().digest
+    assert len({first, *others.values()}) == 1 + len(others), others
