@@ -36,6 +36,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "lkdn_models/recipes/tiny.toml",
         "lkdn_models/weights/lkdn-s_x4.safetensors",
         "lkdn_models/weights/lkdn-s_x4.md",
+        "lkdn_models/weights/DATA.md",
+        "lkdn_deploy/runtime/artefacts/lkdn-s_x2.onnx",
+        "lkdn_deploy/runtime/artefacts/lkdn-s_x3.onnx",
     ],
 )
 def test_the_wheel_has_what_is_needed_at_run_time(wheel: list[str], name: str) -> None:
