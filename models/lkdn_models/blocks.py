@@ -3,9 +3,30 @@
 Parameter names are those of the published checkpoints.
 """
 
+from collections.abc import Callable, Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Layer = Callable[[int, int], nn.Module]
+"""Makes a layer from its input and output channels: what networks of one plan differ in."""
+Activation = Callable[[Tensor], Tensor]
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A plain 1x1 convolution with bias."""
+    return nn.Conv2d(in_channels, out_channels, 1)
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A plain, zero-padded 3x3 convolution with bias."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 0.05: that of IDN, IMDN, RFDN and RLFN."""
+    return F.leaky_relu(x, 0.05)
 
 
 class BSConv(nn.Module):
@@ -101,3 +122,138 @@ class RepUpsampler(nn.Module):
 def replicate(x: Tensor, copies: int) -> Tensor:
     """(N, C, H, W) -> (N, copies * C, H, W): the input repeated along the channels."""
     return torch.cat([x] * copies, dim=1) if copies > 1 else x
+
+
+def joined(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Blocks run one after the other: (N, C, H, W) -> (N, blocks * C, H, W), the outputs of all of them."""
+    outputs = []
+    for block in blocks:
+        x = block(x)
+        outputs.append(x)
+    return torch.cat(outputs, dim=1)
+
+
+def shuffled(channels: int, scale: int) -> nn.Sequential:
+    """The plain up-sampler, (N, C, H, W) -> (N, 3, scale * H, scale * W): a 3x3 convolution and pixel shuffle."""
+    return nn.Sequential(conv3x3(channels, 3 * scale**2), nn.PixelShuffle(scale))
+
+
+class SRB(nn.Conv2d):
+    """Shallow residual block (RFDN, Liu et al., ECCV-W 2020): a 3x3 convolution with a shortcut around it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return super().forward(x) + x
+
+
+class FeatureDistillation(nn.Module):
+    """What RFDN's block and BSRN's are before attention (RFDN, Liu et al., ECCV-W 2020).
+
+    Three steps: a 1x1 keeps half as many channels, a residual convolution refines all of them for the next step. The
+    last refined ones are halved by a 3x3, and a 1x1 makes C channels of the four halves.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        act: Activation,
+        *,
+        refine: Callable[[int], nn.Module],
+        conv: Layer = conv3x3,
+        pointwise: Layer = conv1x1,
+    ) -> None:
+        super().__init__()
+        half = channels // 2
+        self.act = act
+        self.c1_d = pointwise(channels, half)
+        self.c1_r = refine(channels)
+        self.c2_d = pointwise(channels, half)
+        self.c2_r = refine(channels)
+        self.c3_d = pointwise(channels, half)
+        self.c3_r = refine(channels)
+        self.c4 = conv(channels, half)
+        self.c5 = pointwise(4 * half, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        kept = []
+        for distil, refine in ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r)):
+            kept.append(self.act(distil(x)))
+            x = self.act(refine(x))
+        kept.append(self.act(self.c4(x)))
+        return self.c5(torch.cat(kept, dim=1))  # type: ignore[no-any-return]
+
+
+class CCA(nn.Module):
+    """Contrast-aware channel attention (IMDN, Hui et al., ACM MM 2019).
+
+    Each channel is weighed by the sum of its mean and its (population) standard deviation over the whole picture: so
+    every pixel depends on every other.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        inner = channels // reduction
+        self.conv_du = nn.Sequential(conv1x1(channels, inner), nn.ReLU(), conv1x1(inner, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        mean = x.mean((2, 3), keepdim=True)
+        contrast = (x - mean).square().mean((2, 3), keepdim=True).sqrt()
+        return x * self.conv_du(mean + contrast)  # type: ignore[no-any-return]
+
+
+class ESA(nn.Module):
+    """Enhanced spatial attention (RFANet, Liu et al., CVPR 2020), in the form of RFDN.
+
+    A map of few channels is shrunk by a strided convolution and a max-pool, seen by 3x3 convolutions, and stretched
+    bilinearly back over the picture. The unpadded shrinking loses the right and lower rim, so that how far a cell is
+    stretched hangs on the picture's size: a part of a picture does not get what it gets within the whole, however wide
+    its surroundings. Height and width must be at least ``SMALLEST``.
+
+    Args:
+        channels: C.
+        width: channels of the map.
+        act: between the 3x3 convolutions on the shrunk map.
+        conv: makes these.
+        pointwise: makes the 1x1 convolutions.
+        shrink: makes the unpadded 3x3 convolution with stride 2.
+        steps: the names of the convolutions on the shrunk map, in order.
+    """
+
+    SMALLEST = 15
+    """The strided 3x3 makes 7 of it, which is the pool's window."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        act: Activation = F.relu,
+        *,
+        conv: Layer = conv3x3,
+        pointwise: Layer = conv1x1,
+        shrink: Layer = lambda in_channels, out_channels: nn.Conv2d(in_channels, out_channels, 3, stride=2),
+        steps: tuple[str, ...] = ("conv_max", "conv3", "conv3_"),
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.conv1 = pointwise(channels, width)
+        self.conv_f = pointwise(width, width)
+        self.conv2 = shrink(width, width)
+        self._steps = steps
+        for name in steps:
+            self.add_module(name, conv(width, width))
+        self.conv4 = pointwise(width, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        narrow = self.conv1(x)
+        seen = F.max_pool2d(self.conv2(narrow), 7, stride=3)
+        for name in self._steps[:-1]:
+            seen = self.act(self.get_submodule(name)(seen))
+        seen = self.get_submodule(self._steps[-1])(seen)
+        seen = F.interpolate(seen, size=x.shape[2:], mode="bilinear", align_corners=False)
+        return x * torch.sigmoid(self.conv4(seen + self.conv_f(narrow)))

@@ -1,0 +1,104 @@
+"""BSRN, BSRN-S and the ablation without attention against their known figures and published weights."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lkdn_models.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
+from lkdn_models.evaluate import Quality
+
+
+@pytest.mark.parametrize(
+    ("make", "scale", "parameters"),
+    [
+        (BSRN, 2, 331_628),
+        (BSRN, 3, 340_283),
+        (BSRN, 4, 352_400),
+        (BSRN.small, 4, 156_288),
+        (BSRN.without_attention, 4, 315_248),
+    ],
+)
+def test_parameters_are_those_of_the_published_networks(
+    make: Callable[[int], BSRN], scale: int, parameters: int
+) -> None:
+    assert sum(value.numel() for value in make(scale).parameters()) == parameters
+
+
+FORMS = {
+    "paper": {"channels": 16},
+    "small": {"channels": 8, "block": SmallESDB, "conv": BiasedBSConv, "pointwise": Pointwise},
+    "without attention": {"channels": 8, "block": PlainESDB},
+}
+
+
+def small(form: str, scale: int) -> BSRN:
+    return BSRN(scale, blocks=1, **FORMS[form])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("form", FORMS)
+def test_it_gives_a_picture_of_scale_times_the_size(form: str, scale: int) -> None:
+    network = small(form, scale)
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, network.smallest, 17)).shape == (2, 3, network.smallest * scale, 17 * scale)
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_with_attention_it_takes_no_less_than_it_says(form: str) -> None:
+    network = small(form, 2)
+    with pytest.raises(RuntimeError, match="too small"):
+        network(torch.rand(1, 3, 17, network.smallest - 1))
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_with_attention_a_pixel_depends_on_the_whole_picture(form: str, sees_everything: Callable[..., bool]) -> None:
+    network = small(form, 2)
+    assert network.receptive_radius is None
+    assert sees_everything(network)
+
+
+def test_without_attention_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(
+    reach: Callable[..., int],
+) -> None:
+    assert BSRN.without_attention().receptive_radius == 35
+    network = small("without attention", 2)
+    assert reach(network) == network.receptive_radius
+
+
+def test_pointwise_is_a_linear_layer_of_each_pixel() -> None:
+    torch.manual_seed(0)
+    layer = Pointwise(3, 5)
+    x = torch.rand(2, 3, 4, 7)
+    by_pixel = torch.nn.functional.linear(x.permute(0, 2, 3, 1), layer.weight, layer.bias).permute(0, 3, 1, 2)
+    assert torch.allclose(layer(x), by_pixel, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_exported_for_every_size_it_gives_the_same(form: str, onnx_error: Callable[..., float]) -> None:
+    assert onnx_error(small(form, 2)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "make", "scale", "psnr", "ssim"),
+    [
+        ("BSRN/net_g_BSRN_x2.pth", BSRN, 2, 38.083, 0.9608),
+        ("BSRN/net_g_BSRN_x3.pth", BSRN, 3, 34.450, 0.9276),
+        ("BSRN/net_g_BSRN_x4.pth", BSRN, 4, 32.349, 0.8965),
+        ("BSRN/net_g_BSRN-S.pth", BSRN.small, 4, 32.157, 0.8949),
+    ],
+)
+def test_published_weights_have_their_quality(
+    file: str,
+    make: Callable[[int], BSRN],
+    scale: int,
+    psnr: float,
+    ssim: float,
+    published: Callable[..., dict],
+    set5: Callable[..., Quality],
+) -> None:
+    network = make(scale)
+    network.load_state_dict(published(file))
+    quality = set5(network)
+    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
+    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)

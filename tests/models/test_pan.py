@@ -1,0 +1,63 @@
+"""PAN against the paper's figures, its published weights and its own reach."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_models.evaluate import Quality
+from lkdn_models.pan import PAN
+
+
+@pytest.mark.parametrize(("scale", "parameters"), [(2, 261_403), (3, 261_403), (4, 272_419)])
+def test_parameters_are_those_of_the_paper(scale: int, parameters: int) -> None:
+    assert sum(value.numel() for value in PAN(scale).parameters()) == parameters
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_it_gives_a_picture_of_scale_times_the_size(scale: int) -> None:
+    network = PAN(scale, channels=8, blocks=1)
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, network.smallest, 7)).shape == (2, 3, network.smallest * scale, 7 * scale)
+
+
+def test_a_scale_that_it_has_not_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"PAN has no x5 \(it has x2, x3, x4\)"):
+        PAN(5)
+
+
+@pytest.mark.parametrize(("scale", "radius"), [(2, 36), (3, 35), (4, 36)])
+def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(
+    scale: int, radius: int, reach: Callable[..., int]
+) -> None:
+    assert PAN(scale).receptive_radius == radius
+    small = PAN(scale, channels=8, blocks=2)
+    assert reach(small) == small.receptive_radius
+
+
+def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
+    assert onnx_error(PAN(4, channels=8, blocks=1)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "scale", "psnr", "ssim"),
+    [
+        ("PAN/PANx2_DF2K.pth", 2, 38.001, 0.9605),
+        ("PAN/PANx3_DF2K.pth", 3, 34.400, 0.9272),
+        ("PAN/PANx4_DF2K.pth", 4, 32.131, 0.8948),
+    ],
+)
+def test_published_weights_have_their_quality(
+    file: str,
+    scale: int,
+    psnr: float,
+    ssim: float,
+    published: Callable[..., dict],
+    set5: Callable[..., Quality],
+) -> None:
+    network = PAN(scale)
+    network.load_state_dict(published(file))
+    quality = set5(network)
+    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
+    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)

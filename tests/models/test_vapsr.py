@@ -1,0 +1,68 @@
+"""VAPSR and VAPSR-S against their known figures, published weights and own reach."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lkdn_models.evaluate import Quality
+from lkdn_models.vapsr import VAPSR
+
+
+@pytest.mark.parametrize(
+    ("make", "scale", "parameters"),
+    [(VAPSR, 2, 329_236), (VAPSR, 3, 336_811), (VAPSR, 4, 342_220), (VAPSR.small, 4, 154_956)],
+)
+def test_parameters_are_those_of_the_published_networks(
+    make: Callable[[int], VAPSR], scale: int, parameters: int
+) -> None:
+    assert sum(value.numel() for value in make(scale).parameters()) == parameters
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_it_gives_a_picture_of_scale_times_the_size(scale: int) -> None:
+    network = VAPSR(scale, channels=8, blocks=1, groups=2)
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, network.smallest, 7)).shape == (2, 3, network.smallest * scale, 7 * scale)
+
+
+@pytest.mark.parametrize(
+    ("make", "scale", "radius"), [(VAPSR, 2, 164), (VAPSR, 3, 164), (VAPSR, 4, 172), (VAPSR.small, 4, 92)]
+)
+def test_receptive_radius(make: Callable[[int], VAPSR], scale: int, radius: int) -> None:
+    assert make(scale).receptive_radius == radius
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(scale: int, reach: Callable[..., int]) -> None:
+    network = VAPSR(scale, channels=8, blocks=2)
+    assert reach(network) == network.receptive_radius
+
+
+def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
+    assert onnx_error(VAPSR(4, channels=8, blocks=1)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "make", "scale", "psnr", "ssim"),
+    [
+        ("VapSR/VapSR_X2.pth", VAPSR, 2, 38.107, 0.9609),
+        ("VapSR/VapSR_X3.pth", VAPSR, 3, 34.525, 0.9281),
+        ("VapSR/VapSR_X4.pth", VAPSR, 4, 32.400, 0.8974),
+        ("VapSR/VapSR-S.pth", VAPSR.small, 4, 32.166, 0.8947),
+    ],
+)
+def test_published_weights_have_their_quality(
+    file: str,
+    make: Callable[[int], VAPSR],
+    scale: int,
+    psnr: float,
+    ssim: float,
+    published: Callable[..., dict],
+    set5: Callable[..., Quality],
+) -> None:
+    network = make(scale)
+    network.load_state_dict(published(file))
+    quality = set5(network)
+    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
+    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)
