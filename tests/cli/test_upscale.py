@@ -391,10 +391,18 @@ def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_ar
     Image.fromarray(np.tile(sample_pixels(), (6, 6, 1))).save(tmp_path / "in.png")
     args = ["in.png", "out.png", "--model", str(random_artefacts["lkdn"]), "--tile", "32"]
     code = "from lkdn_deploy.cli.upscale import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *args], cwd=tmp_path, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell lets its background jobs ignore it
+    )
     time.sleep(3)  # the whole of it would take minutes
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert err.decode().strip() == "interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
