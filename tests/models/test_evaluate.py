@@ -64,7 +64,7 @@ def test_a_picture_that_cannot_be_read_or_measured_is_named(tmp_path):
     with pytest.raises(InputError, match=r"a\.png is 40x19: .* 20x20 or more"):
         open_set(tmp_path, 4)
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"a\.png is not an image that can be read"):
         open_set(tmp_path, 4)
     write(tmp_path / "a.png", 20, 40)
     assert len(measure(bicubic(4), open_set(tmp_path, 4))) == 1
