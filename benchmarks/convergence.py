@@ -65,7 +65,7 @@ def main() -> None:
         print(name, logs[name][-1], flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(summary(logs), indent=1) + "\n")
-    write_curves(options.output.with_suffix(".png"), logs)
+    write_curves(options.output.with_suffix(".svg"), logs)
 
 
 def summary(logs: dict[str, list[dict]]) -> dict:
