@@ -20,7 +20,7 @@ _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda"}
 
 # Measured on the CPU (benchmarks/upscale.py): the engine's blocked layout keeps a second copy of part of what is
 # alive.
-_OVERHEAD = 1.7
+_OVERHEAD = 1.6
 
 
 class OrtSession:

@@ -30,7 +30,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--onnx", is_flag=True, help="Write an ONNX file.")
 @click.option("--model", metavar="NAME", help="The network.  [default: lkdn-s, or what the weights are]")
 @click.option("--scale", type=click.IntRange(2, 4), help="Its scale.  [default: 4, or what the weights are for]")
-@click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: the bundled one]")
+@click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: bundled, or downloaded]")
 @click.option("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23.  [default: 20]")
 @click.option("--static", callback=_size, metavar="HxW", help="Fix the input size.  [default: any size and batch]")
 @click.option("--target", default="plain", show_default=True, help="Engine that the graph is made for.")
@@ -63,16 +63,16 @@ def command(
 
     settings = ExportSettings(fuse=fuse, opset=DEFAULT_OPSET if opset is None else opset, static=static, target=target)
     checkpoint = open_checkpoint(weights, model, scale)
-    report = export_onnx(checkpoint, output / file_name(checkpoint.spec, settings), settings)
+    report = export_onnx(checkpoint, output / file_name(checkpoint, settings), settings)
     tell(report)
     click.echo(str(report.path))
 
 
 def tell(report: "ExportReport") -> None:
     """Say on stderr what was fused, what was not, and how far the file's numbers are from the checkpoint's."""
-    for line in report.fused.applied if report.fused else ():
+    for line in report.applied:
         click.echo(f"fused    {line}", err=True)
-    for line in report.fused.skipped if report.fused else ():
+    for line in report.skipped:
         click.echo(f"skipped  {line}", err=True)
     for comparison in report.comparisons:
         click.echo(f"verified {comparison}", err=True)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.command(context_settings={"max_content_width": 100})
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--model", metavar="NAME", help="A bundled model, or an .onnx file of lkdn-export.  [default: lkdn-s]")
+@click.option(
+    "--model", metavar="NAME", help="A network of `lkdn-zoo list`, or an .onnx file of lkdn-export.  [default: lkdn-s]"
+)
 @click.option("--scale", type=click.IntRange(2, 4), help="Times larger.  [default: 4, or what the file has]")
 @click.option(
     "--weights", type=click.Path(path_type=Path), help="A checkpoint (.pth, .safetensors), converted once and kept."
@@ -51,7 +53,8 @@ def command(
     """Upscale the image IN into the file OUT.
 
     PNG, JPEG, WebP, TIFF and BMP, by OUT's suffix. Transparency, 16 bits, colour profile and EXIF are kept where the
-    format can hold them. Tiles do not show: the result is that of the whole image.
+    format can hold them. Tiles do not show: the result is that of the whole image. Networks that weigh every pixel by
+    the whole image, where it would not be, are tiled only with --tile.
     """
     from lkdn_deploy.imaging.files.read import probe, read_picture
     from lkdn_deploy.imaging.files.write import check_output, check_target, write_picture
@@ -96,6 +99,7 @@ def command(
             "scale": upscaler.scale,
             "backend": session.backend,
             "tiles": len(tiles),
+            "exact": upscaler.exact or len(tiles) == 1,
             "network_seconds": round(seconds, 4),
             "notes": notes,
         }
@@ -111,10 +115,12 @@ def command(
 def _open(
     model: str | None, scale: int | None, weights: Path | None, backend: str, tile: int | None, threads: int | None
 ) -> "Upscaler":
-    from lkdn_deploy.runtime.bundled import DEFAULT_MODEL
+    from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
     from lkdn_deploy.runtime.upscaler import load
 
     artefact: str | Path = model or DEFAULT_MODEL
+    if weights is None and model is not None and (model, scale or DEFAULT_SCALE) not in bundled():
+        weights = _downloaded(model, scale)
     if weights is not None:
         if model is not None and model.lower().endswith(".onnx"):
             msg = "--model with an .onnx file and --weights exclude each other"
@@ -128,6 +134,18 @@ def _open(
             msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, *found)
             raise UsageError(msg, "leave out --model and --scale: the weights tell them")
     return upscaler
+
+
+def _downloaded(model: str, scale: int | None) -> Path | None:
+    """The weights that ``lkdn-zoo get`` brought; ``None`` if this is no name of a network."""
+    from lkdn_deploy.runtime.bundled import DEFAULT_SCALE
+    from lkdn_models.zoo import find, names
+
+    if model not in names():
+        return None
+    from lkdn_models.download import usable
+
+    return usable(find(model, DEFAULT_SCALE if scale is None else scale))
 
 
 def _convert(weights: Path, model: str | None, scale: int | None) -> Path:

@@ -1,4 +1,4 @@
-"""``lkdn-zoo list / show``."""
+"""``lkdn-zoo list / show / get / check``."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -7,8 +7,10 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._shell import run
+from lkdn_deploy.core.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
+    from lkdn_deploy.bench.check import Checked
     from lkdn_models.zoo import Entry
 
 
@@ -22,43 +24,140 @@ def command() -> None:
 def list_() -> None:
     """One line a network and scale.
 
-    Params are of the fused network. Multi-Adds are for a 1280x720 output. PSNR is on luma, of the weights named.
+    Params are of the fused network. Multi-Adds are for a 1280x720 output, counted as the LKDN paper's row is. PSNR is
+    on luma, of the published weights.
     """
     from lkdn_models.zoo import ENTRIES
 
-    click.echo(f"{'model':<8} {'scale':<5} {'params':>8} {'Multi-Adds':>10} {'Set5 dB':>8} {'Set14 dB':>8}  weights")
+    click.echo(f"{'model':<15} {'':<2} {'params':>8} {'Multi-Adds':>10} {'Set5 dB':>8} {'Set14 dB':>8}  weights")
     for entry in ENTRIES:
-        set5, set14 = (f"{value:.2f}" for value in entry.psnr) if entry.psnr else ("-", "-")
-        row = f"{entry.name:<8} {f'x{entry.spec.scale}':<5} {entry.parameters / 1e3:>7.1f}K {entry.multi_adds:>9.1f}G"
-        click.echo(f"{row} {set5:>8} {set14:>8}  {_where(entry)}")
+        set5, set14 = (
+            f"{entry.measured[name][0]:.2f}" if name in entry.measured else "-" for name in ("Set5", "Set14")
+        )
+        cost = f"{entry.parameters / 1e3:>7.1f}K {entry.multi_adds:>9.1f}G"
+        click.echo(f"{entry.name:<15} x{entry.scale} {cost} {set5:>8} {set14:>8}  {_where(entry)}")
 
 
 @command.command()
 @click.argument("name")
 def show(name: str) -> None:
     """All facts about one network."""
-    from lkdn_models.zoo import PAPERS, entries
+    from lkdn_models.zoo import entries
 
     found = list(entries(name))
-    spec = found[0].spec
-    click.echo(f"{name}: {PAPERS[name]}\n")
-    widths = f"{spec.blocks} blocks, {spec.channels} channels, attention {spec.attention_channels}"
-    click.echo(f"  {widths}; trained with {spec.block.upper()}, {spec.upsampler} up-sampler")
-    click.echo(f"  input {spec.input_copies} copies of RGB in 0..1; receptive radius {spec.receptive_radius} LR pixels")
+    network, spec = found[0].network, found[0].spec
+    for line in _wrapped(f"{name}: {network.paper}"):
+        click.echo(line)
+    if network.remark:
+        click.echo(f"  {network.remark}")
+    if spec:
+        widths = f"{spec.blocks} blocks, {spec.channels} channels, attention {spec.attention_channels}"
+        click.echo(f"  {widths}; trained with {spec.block.upper()}, {spec.upsampler} up-sampler")
+    click.echo(f"  input: {network.input}")
+    click.echo(f"  Multi-Adds count {network.rule.counts}")
     for entry in found:
-        origin = "the paper's" if entry.in_paper else "not in the paper, counted alike"
-        cost = f"{entry.parameters:,} parameters fused, {entry.multi_adds} G Multi-Adds"
-        click.echo(f"\n  x{entry.spec.scale}: {cost} ({origin})")
-        if entry.psnr:
-            click.echo("    published weights: Set5 {:.3f} dB, Set14 {:.3f} dB (PSNR on luma)".format(*entry.psnr))
+        reach = "whole picture" if entry.receptive_radius is None else f"{entry.receptive_radius} LR pixels"
+        click.echo(f"\n  x{entry.scale}: {entry.parameters:,} parameters, {entry.multi_adds:.4f} G Multi-Adds")
+        click.echo(f"    receptive radius: {reach}")
+        if entry.printed:
+            printed = entry.printed
+            click.echo(f"    the LKDN paper (table {printed.tables}): {printed.parameters} K, {printed.multi_adds} G")
+            for line in _wrapped(printed.remark):
+                click.echo(f"      {line}")
+        for line in _quality(entry):
+            click.echo(f"    {line}")
         if entry.bundled:
             click.echo("    bundled: trained by this project, see its model card")
         if entry.weights:
-            click.echo(
-                f"    {entry.weights.url}\n    sha256 {entry.weights.sha256}\n    licence {entry.weights.licence}"
-            )
-        if not entry.bundled and not entry.weights:
+            click.echo(f"    weights: {entry.weights.page}")
+            click.echo(f"    sha256 {entry.weights.sha256}\n    licence: {entry.weights.licence}")
+        elif not entry.bundled:
             click.echo("    no weights")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--scale", type=click.IntRange(2, 4), help="Only this one.  [default: all that are published]")
+def get(name: str, scale: int | None) -> None:
+    """Download a network's published weights into the user's cache.
+
+    The files come from their authors' repositories and must have the SHA-256 that is written down here. Prints the path
+    of each.
+    """
+    from lkdn_models.download import download
+    from lkdn_models.zoo import entries, find
+
+    wanted = [entry for entry in ([find(name, scale)] if scale else entries(name)) if entry.weights]
+    if not wanted:
+        msg = f"no weights of {name}{f' x{scale}' if scale else ''} were published, or none where they can be fetched"
+        raise UsageError(msg, "`lkdn-zoo list` says whose can be had")
+    for weights in dict.fromkeys(entry.weights for entry in wanted if entry.weights):
+        path = download(weights, progress=sys.stderr is not None and sys.stderr.isatty())
+        click.echo(f"{weights.repository}: licence {weights.licence}", err=True)
+        if weights.converter:
+            target = path.with_suffix(".safetensors")
+            click.echo(f"to use it, convert it: python {weights.converter} {path} {target}", err=True)
+        click.echo(str(path))
+
+
+@command.command()
+def check() -> None:
+    """Count parameters and Multi-Adds of every network anew, beside the LKDN paper's figures.
+
+    P are parameters in K, M are Multi-Adds in G. Where paper and count differ, the row below says why. The exit code is
+    4 if a count is not the one written down.
+    """
+    from lkdn_deploy.bench.check import recount
+    from lkdn_models.zoo import ENTRIES
+
+    head = f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table"
+    click.echo(head)
+    problems: list[str] = []
+    for entry in ENTRIES:
+        checked = recount(entry)
+        for line in _row(checked):
+            click.echo(line)
+        problems += checked.problems
+    if problems:
+        msg = f"{len(problems)} figures of the zoo are not what is counted: {'; '.join(problems)}"
+        raise VerificationError(msg, "correct lkdn_models/zoo/table.py, or the network")
+    click.echo(f"{len(ENTRIES)} rows: every figure is as written down", err=True)
+
+
+def _row(checked: "Checked") -> list[str]:
+    """A line of ``check``, and one that explains it if it needs to be."""
+    entry = checked.entry
+    printed = entry.printed
+    paper = (printed.parameters, printed.multi_adds, printed.tables) if printed else ("-", "-", "-")
+    computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
+    line = f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {_rule(entry):<12} {paper[2]}"
+    remark = printed.remark if printed else ""
+    return [line, *(f"    {part}" for part in _wrapped(remark))]
+
+
+def _rule(entry: "Entry") -> str:
+    """What was counted, and at which input where it is not the usual one."""
+    from lkdn_models.zoo.facts import LR
+
+    size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
+    return f"{entry.network.rule}{size}"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 74)
+
+
+def _quality(entry: "Entry") -> list[str]:
+    """A line a test set: the paper's figures and those of the published weights."""
+    printed = entry.printed.quality if entry.printed else {}
+    lines = []
+    for name in dict.fromkeys([*printed, *entry.measured]):
+        here = "{:.3f} / {:.4f} measured".format(*entry.measured[name]) if name in entry.measured else ""
+        paper = "{} / {} in papers".format(*printed[name]) if name in printed else ""
+        lines.append(f"{name:<9} {', '.join(filter(None, (here, paper)))}")
+    return lines
 
 
 def _where(entry: "Entry") -> str:

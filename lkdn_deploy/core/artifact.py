@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from lkdn_deploy.core.errors import InputError
 
 PREFIX = "lkdn."
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,18 @@ class ArtifactMetadata:
     model: str
     """Name in the zoo, or one made of its widths."""
     scale: int
-    receptive_radius: int
-    """Distance in LR pixels beyond which nothing can change an output pixel: the halo of an exact tile."""
+    receptive_radius: int | None
+    """Distance in LR pixels beyond which nothing can change an output pixel: the halo of an exact tile. ``None``: every
+    pixel depends on the whole picture, and tiles are not exact."""
     live_channels: int
-    """Feature channels alive at once at the worst moment, an estimate of memory: 4 bytes each, a LR pixel."""
+    """Values alive at once at the worst moment, for each LR pixel: an estimate of memory."""
     fused: bool
     target: str = "plain"
     colour: str = "RGB"
     value_range: str = "0..1"
     precision: str = "fp32"
+    smallest: int = 1
+    """The least height and width that the network takes."""
     size_multiple: int = 1
     """Height and width must be multiples of it."""
     weights_sha256: str = ""
@@ -41,9 +44,12 @@ class ArtifactMetadata:
             ("scale", 1, 8),
             ("receptive_radius", 0, 4096),
             ("live_channels", 1, 1 << 20),
+            ("smallest", 1, 256),
             ("size_multiple", 1, 256),
         ):
             value = getattr(self, name)
+            if value is None and name == "receptive_radius":
+                continue
             if type(value) is not int or not low <= value <= high:
                 msg = f"artefact metadata: {name} must be between {low} and {high}, got {value!r}"
                 raise InputError(msg)

@@ -1,6 +1,6 @@
 """The one description of an LKDN network that the reference model, the fuser and the exporter share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lkdn_deploy.core.errors import UsageError
@@ -77,14 +77,15 @@ class LkdnSpec:
         return 12 * self.blocks + 3
 
     @property
-    def live_channels(self) -> int:
-        """Feature channels alive at the worst moment: all blocks' outputs, their concatenation, the shortcut."""
-        return (2 * self.blocks + 1) * self.channels
-
-    @property
     def fused(self) -> bool:
         """Whether no branch is left to fuse."""
         return self.block is not Block.RBSB and self.upsampler is Upsampler.PLAIN
+
+    @property
+    def deployed(self) -> "LkdnSpec":
+        """The network with its branches fused, as the paper counts it: the copies of the input are still there."""
+        block = Block.BSB if self.block is Block.RBSB else self.block
+        return replace(self, block=block, upsampler=Upsampler.PLAIN)
 
     @classmethod
     def lkdn(cls, scale: int) -> "LkdnSpec":

@@ -20,7 +20,8 @@ def artefact_of(weights: Path, model: str | None, scale: int | None, converting:
         LkdnError: as ``load_checkpoint`` and ``export_onnx`` do; UsageError if it is not ``model`` or ``scale``.
     """
     digest = _digest(weights)
-    path = platformdirs.user_cache_path("lkdn-deploy") / f"{digest}-{__version__}.onnx"
+    wanted = "" if scale is None else f"-x{scale}"  # some weights serve several
+    path = platformdirs.user_cache_path("lkdn-deploy") / f"{digest}{wanted}-{__version__}.onnx"
     if _is_of(path, digest):
         return path
     converting()

@@ -13,20 +13,26 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
-from lkdn_deploy.fuse.plan import FuseResult, State, fuse_state
+from lkdn_deploy.fuse.plan import fuse_state
 from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.samples import sample_pixels
 from lkdn_deploy.verify.compare import Comparison, Run, verify
 
 with needs("train"):
     import torch
+    from torch import nn
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+    from lkdn_models.download import usable
+    from lkdn_models.evaluate import floats
+    from lkdn_models.lapar import LAPAR
+    from lkdn_models.liveness import peak_floats
     from lkdn_models.lkdn import LKDN
-    from lkdn_models.zoo import bundled_checkpoint, name_of
+    from lkdn_models.rgb import as_rgb
+    from lkdn_models.zoo import find
 
 TARGETS = ("plain",)
 
@@ -64,22 +70,28 @@ class ExportReport:
 
     path: Path
     metadata: ArtifactMetadata
-    fused: FuseResult | None
+    applied: tuple[str, ...]
+    """A line for each thing that was fused."""
+    skipped: tuple[str, ...]
+    """A line for each thing that was not, with the reason."""
     comparisons: list[Comparison]
 
 
 def open_checkpoint(weights: Path | None, model: str | None = None, scale: int | None = None) -> Checkpoint:
-    """The checkpoint in the file ``weights``, or the bundled one of ``model`` (default lkdn-s) and ``scale`` (4).
+    """The checkpoint in the file ``weights``, or the one of ``model`` (default lkdn-s) and ``scale`` (4).
+
+    That is the bundled one, or the published one if it is downloaded.
 
     Raises:
-        UsageError: if the file holds another network or scale than the one named.
-        MissingError: if the bundled one is not there.
+        UsageError: if the file holds another network or scale than the one named, or there is no such network.
+        MissingError: if it is neither bundled nor downloaded.
         InputError: as ``load_checkpoint`` does.
     """
     if weights is None:
-        return load_checkpoint(bundled_checkpoint(model or DEFAULT_MODEL, scale or DEFAULT_SCALE))
-    checkpoint = load_checkpoint(weights)
-    found = name_of(checkpoint.spec), checkpoint.spec.scale
+        entry = find(model or DEFAULT_MODEL, scale or DEFAULT_SCALE)
+        return load_checkpoint(entry.bundled or usable(entry), entry.scale)
+    checkpoint = load_checkpoint(weights, scale)
+    found = checkpoint.name, checkpoint.scale
     asked = model or found[0], scale or found[1]
     if asked != found:
         msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, *found)
@@ -87,12 +99,12 @@ def open_checkpoint(weights: Path | None, model: str | None = None, scale: int |
     return checkpoint
 
 
-def file_name(spec: LkdnSpec, settings: ExportSettings) -> str:
+def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
     """``lkdn-s_x4.onnx``, with what is unusual about it in the name."""
     form = "" if settings.fuse else "_unfused"
     size = "_{}x{}".format(*settings.static) if settings.static else ""
     opset = "" if settings.opset == DEFAULT_OPSET else f"_opset{settings.opset}"
-    return f"{name_of(spec)}_x{spec.scale}{form}{size}{opset}.onnx"
+    return f"{checkpoint.name}_x{checkpoint.scale}{form}{size}{opset}.onnx"
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
@@ -111,60 +123,95 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
     except OSError as error:
         msg = f"{path.parent} cannot be made: {error.strerror}"
         raise InputError(msg) from error
-    spec, state = checkpoint.spec, {name: value.numpy() for name, value in checkpoint.state.items()}
-    fused = fuse_state(state, spec) if settings.fuse else None
-    deployed = _build(fused.spec, fused.state) if fused else checkpoint.build()
+    fused = _fused(checkpoint) if settings.fuse else _Fused(checkpoint.build(), skipped=("left out as asked",))
+    deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
     metadata = ArtifactMetadata(
-        model=name_of(spec),
-        scale=spec.scale,
-        receptive_radius=spec.receptive_radius,
-        live_channels=spec.live_channels,
-        fused=deployed.spec.fused,
+        model=checkpoint.name,
+        scale=checkpoint.scale,
+        receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
+        live_channels=live_channels(deployed),
+        fused=fused.whole,
         target=settings.target,
+        smallest=deployed.smallest,  # type: ignore[arg-type]
         weights_sha256=checkpoint.sha256,
         tools={"lkdn-deploy": __version__, "torch": version("torch"), "onnx": version("onnx")},
     )
+    if settings.static and min(settings.static) < metadata.smallest:
+        msg = f"{metadata.model} x{metadata.scale} takes {metadata.smallest} pixels a side or more"
+        raise UsageError(msg, "static height and width must be as large")
     model = to_onnx(deployed, metadata, opset=settings.opset, static=settings.static)
     with publish(path) as part:
         part.write_bytes(model.SerializeToString())
         session = open_session(part, "ort-cpu")
-        comparisons = verify(verification_inputs(spec, settings.static), session.run, _reference(checkpoint))
-    return ExportReport(path, metadata, fused, comparisons)
+        comparisons = verify(verification_inputs(metadata, settings.static), session.run, _reference(checkpoint))
+    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons)
 
 
-def verification_inputs(spec: LkdnSpec, static: tuple[int, int] | None = None) -> dict[str, NDArray[np.float32]]:
+def verification_inputs(
+    metadata: ArtifactMetadata, static: tuple[int, int] | None = None
+) -> dict[str, NDArray[np.float32]]:
     """What artefacts are compared on; none of these sizes is the one that was traced.
 
-    Noise at an odd size, noise smaller than the receptive field (all of it within reach of the zero padding), and a
-    photograph; with ``static``, noise and a photograph of that size.
+    Clouds at an odd size, clouds smaller than the receptive field (all of it within reach of the zero padding) or, of a
+    network that sees the whole picture, as small as it takes, and a photograph; with ``static``, clouds and a
+    photograph of that size. Clouds are noise as soft as pictures are: on white noise PAN's values leave all bounds, and
+    the rounding of its own layers with them.
     """
     random = np.random.default_rng(0)
     photograph = to_batch(sample_pixels())
     if static:
         rows, columns = (np.arange(size) % limit for size, limit in zip(static, photograph.shape[2:], strict=True))
         return {
-            "noise": random.random((1, 3, *static), np.float32),
+            "clouds": _clouds(random, 1, *static),
             "photograph": np.ascontiguousarray(photograph[:, :, rows][:, :, :, columns]),
         }
-    small = max(1, spec.receptive_radius // 3)
+    small = max(metadata.smallest, (metadata.receptive_radius or 0) // 3, 1)
     return {
-        "noise": random.random((2, 3, 61, 83), np.float32),
-        "smaller than the receptive field": random.random((1, 3, small, small + 2), np.float32),
+        "clouds": _clouds(random, 2, 61, 83),
+        "small clouds": _clouds(random, 1, small, small + 2),
         "photograph": photograph,
     }
 
 
-def _build(spec: LkdnSpec, state: State) -> LKDN:
-    network = LKDN(spec)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-    return network.eval()
+def _clouds(random: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.float32]:
+    """(count, 3, height, width) in 0..1: noise, enlarged."""
+    times = 4
+    seeds = random.random((count * 3, -(-height // times), -(-width // times)))
+    clouds = np.stack([imresize(seed, times)[:height, :width] for seed in seeds])
+    return clouds.reshape(count, 3, height, width).clip(0, 1).astype(np.float32)
+
+
+def live_channels(network: nn.Module) -> int:
+    """What ``ArtifactMetadata.live_channels`` says of a network."""
+    height, width = 180, 320
+    return -(-peak_floats(network, (1, 3, height, width)) // (height * width))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """A network with less branches, and a line for each thing done or not."""
+
+    network: nn.Module
+    applied: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether no branch is left."""
+        return not isinstance(self.network, LKDN) or self.network.spec.fused
+
+
+def _fused(checkpoint: Checkpoint) -> _Fused:
+    network = checkpoint.build()
+    if isinstance(network, LKDN):
+        result = fuse_state({name: value.numpy() for name, value in checkpoint.state.items()}, checkpoint.spec)
+        network = LKDN(result.spec)
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in result.state.items()})
+        return _Fused(network.eval(), result.applied, result.skipped)
+    if isinstance(network, LAPAR):
+        return _Fused(network.fold(), ("weights: their norms multiplied in",))
+    return _Fused(network, skipped=(f"{checkpoint.name} has no branches",))
 
 
 def _reference(checkpoint: Checkpoint) -> Run:
-    network = checkpoint.build()
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return network(torch.from_numpy(batch)).numpy()  # type: ignore[no-any-return]
-
-    return run
+    return floats(as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval())

@@ -17,9 +17,8 @@ with needs("train"):
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.lkdn import LKDN
-    from lkdn_models.online import plain_spec
     from lkdn_models.runs import RunFolder
-    from lkdn_models.zoo import PAPERS, name_of
+    from lkdn_models.zoo import ENTRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def release(picked: Picked, folder: Path) -> Release:
     """
     checkpoint, data = _read(picked.path)
     settings = ExportSettings()
-    artefact = folder / file_name(checkpoint.spec, settings)
+    artefact = folder / file_name(checkpoint, settings)
     weights, text = artefact.with_suffix(".safetensors"), artefact.with_suffix(".md")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,12 +113,12 @@ def _read(path: Path) -> tuple[Checkpoint, bytes]:
 
 
 def _facts(picked: Picked, checkpoint: Checkpoint, report: ExportReport) -> CardFacts:
-    spec, name = checkpoint.spec, name_of(checkpoint.spec)
+    spec, name = checkpoint.spec, checkpoint.name
     return CardFacts(
         name=name,
         spec=spec,
-        parameters=(_parameters(plain_spec(spec)), _parameters(spec)),
-        paper=PAPERS.get(name, ""),
+        parameters=(_parameters(spec.deployed), _parameters(spec)),
+        paper=next((entry.network.paper for entry in ENTRIES if entry.name == name), ""),
         sha256=checkpoint.sha256,
         step=picked.step,
         picked=picked.best_on is not None,

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma, as the super-resolution papers measure them.
+"""PSNR and SSIM, of RGB images on their luma, as the super-resolution papers measure them.
 
 Luma is ITU-R BT.601 in studio range, ``16 + 65.481 R + 128.553 G + 24.966 B`` with RGB in 0..1, not rounded. Images
 are 8-bit: round a network's output before measuring. ``border`` pixels on each side are left out (papers: the
@@ -25,8 +25,8 @@ _SSIM_C1 = (0.01 * _PEAK) ** 2
 _SSIM_C2 = (0.03 * _PEAK) ** 2
 
 
-def luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W, 3) RGB 0..255 -> (H, W) in 16..235."""
+def luma(image: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """(H, W, 3) RGB in 0..255 -> (H, W) in 16..235."""
     return 16.0 + image.astype(np.float64) @ _LUMA
 
 
@@ -36,7 +36,7 @@ def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
     Raises:
         ValueError: if the shapes differ or the border leaves nothing.
     """
-    return _psnr(*(luma(inner) for inner in _inner(image, reference, border)))
+    return psnr(*(luma(inner) for inner in _inner(image, reference, border)))
 
 
 def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
@@ -45,7 +45,7 @@ def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
     Raises:
         ValueError: if the shapes differ or the border leaves nothing, or less than the window.
     """
-    return _ssim(*(luma(inner) for inner in _inner(image, reference, border)))
+    return ssim(*(luma(inner) for inner in _inner(image, reference, border)))
 
 
 def _inner(
@@ -63,13 +63,13 @@ def _inner(
     return image[rows, columns], reference[rows, columns]
 
 
-def _psnr(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def psnr(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """PSNR in dB of two arrays of one shape, of whatever channels, on 0..255."""
     error = float(np.mean((x - y) ** 2))
     return float("inf") if error == 0 else 10 * float(np.log10(_PEAK**2 / error))
 
 
-def _ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Mean SSIM of two (H, W) arrays on 0..255."""
     if min(x.shape) < SSIM_WINDOW:
         height, width = x.shape

@@ -1,5 +1,6 @@
 """The upscaler: images of any common kind through a network that knows only RGB in 0..1."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from lkdn_deploy.imaging.files.picture import Picture
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 """Called after each tile with the number done and the number of all."""
 
@@ -29,6 +32,9 @@ P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 # A network's memory grows with the tile, its waste on halos shrinks with it: at 1 GiB LKDN-S spends 1.6 times the work
 # of the whole image, at 2 GiB 1.4 times.
 MEMORY_BUDGET = 1 << 30
+
+# For networks that no halo makes exact: wide enough for what their convolutions see.
+INEXACT_HALO = 32
 
 MAX_THREADS = 256  # engines start as many as they are told, and thousands take the machine down
 
@@ -70,7 +76,9 @@ class Upscaler:
     """Upscale images by ``scale``; call it with an image.
 
     The image and the result stay in host memory as they are; only tiles, one at a time, go through the network. Tiles
-    are read with the halo that makes their result equal to the whole image's.
+    are read with the halo that makes their result equal to the whole image's. A network by which every pixel depends on
+    the whole image has no such halo: it is given the whole image, unless ``tile`` is set; if that makes more than one,
+    the log has a warning that the result is another.
 
     Args:
         session: the network.
@@ -132,9 +140,21 @@ class Upscaler:
     def _upscale(self, pixels: Pixels, progress: Progress | None) -> Pixels:
         """(H, W, C) -> (scale * H, scale * W, C)."""
         height, width, channels = pixels.shape
-        scale = self.scale
+        scale, smallest = self.scale, self.session.metadata.smallest
+        if min(height, width) < smallest:
+            # More of the same all around changes least, and the network's own padding stays away from the image.
+            margins = [(-(-(smallest - size) // 2),) * 2 if size < smallest else (0, 0) for size in (height, width)]
+            padded = np.pad(pixels, (*margins, (0, 0)), mode="edge")
+            (top, _), (left, _) = margins
+            inner = np.s_[scale * top : scale * (top + height), scale * left : scale * (left + width)]
+            return np.ascontiguousarray(self._upscale(padded, progress)[inner])
         result = np.empty((scale * height, scale * width, channels), pixels.dtype)
         tiles = self.plan(height, width)
+        if len(tiles) > 1 and not self.exact:
+            log.warning(
+                "%s weighs every pixel by the whole picture: in tiles the result is another one, and seams may show",
+                self.session.metadata.model,
+            )
         steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
         for index, (source, large, tile) in enumerate(steps):
             batch = self.session.run(to_batch(source[tile.window]))
@@ -142,6 +162,11 @@ class Upscaler:
             if progress:
                 progress(index + 1, len(steps))
         return result
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles give the whole image's result."""
+        return self.session.metadata.receptive_radius is not None
 
     @staticmethod
     def _passes(pixels: Pixels, result: Pixels) -> list[tuple[Pixels, Pixels]]:
@@ -157,13 +182,18 @@ class Upscaler:
         return [colour, (pixels[:, :, -1:], result[:, :, -1:])]
 
     def plan(self, height: int, width: int) -> list[Tile]:
-        """The tiles that an image of this size is cut into.
+        """The tiles that an image of this size, at least as large as the network takes, is cut into.
 
         Raises:
-            UsageError: if the network takes one size only, and this image cannot be cut into it.
+            UsageError: if the network takes one size only, and this image cannot be cut into it; or if it must see the
+                whole image, which does not fit into memory.
         """
         halo = self.session.metadata.receptive_radius
         window = self.session.fixed_size
+        if halo is None and self._tile is None:
+            return [self._whole(height, width)]
+        if halo is None:
+            halo = INEXACT_HALO
         if window is None:
             side = self._window_side(height, width, halo)
             window = side, side
@@ -175,6 +205,22 @@ class Upscaler:
         except ValueError as error:
             msg = f"an image of {height}x{width} cannot be cut for this artefact: {error}"
             raise UsageError(msg, "export it without --static, or with a larger size") from error
+
+    def _whole(self, height: int, width: int) -> Tile:
+        """The one window of a network that must see the whole image."""
+        model, window = self.session.metadata.model, self.session.fixed_size
+        if window not in (None, (height, width)):
+            msg = "{} must see the whole image of {}x{}, this artefact takes {}x{}".format(
+                model, height, width, *window
+            )
+            raise UsageError(msg, "export it without --static")
+        need, free = height * width * self.session.bytes_per_pixel(), self._memory_budget
+        free = psutil.virtual_memory().available if free is None else free
+        if need > free:
+            msg = f"{model} must see the whole image of {height}x{width} at once: {need >> 20} MiB of {free >> 20} MiB"
+            raise UsageError(msg, "use tiles (--tile 256), whose result is another one, or a network without attention")
+        (tile,) = plan_tiles(height, width, (height, width), 0)
+        return tile
 
     def _window_side(self, height: int, width: int, halo: int) -> int:
         if self._tile is not None:

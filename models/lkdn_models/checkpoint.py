@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.lkdn import LKDN, recognise
+from lkdn_models.lkdn import LKDN
+from lkdn_models.recognise import recognise
+from lkdn_models.zoo import Entry, Input, name_of, published_scale
 
 MAX_BYTES = 1 << 30  # the networks here have a few million parameters at most
+CONVERTERS = {".mat": "tools/convert_vdsr.py", ".caffemodel": "tools/convert_idn.py"}
 WRAPPERS = ("params_ema", "params", "state_dict")
 
 
@@ -28,47 +31,80 @@ class Checkpoint:
     """Weights of a recognised network."""
 
     path: Path
-    spec: LkdnSpec
+    network: LkdnSpec | Entry
+    """An LKDN of whatever widths and form, or another network of the zoo."""
     state: dict[str, Tensor]
     sha256: str
     step: int | None = None
     """Of the training run that wrote it, if the file says so."""
 
-    def build(self) -> LKDN:
-        """The network with these weights, in evaluation mode."""
-        network = LKDN(self.spec)
+    @property
+    def name(self) -> str:
+        """In the zoo, or of an LKDN of other widths one made of these."""
+        return name_of(self.network) if isinstance(self.network, LkdnSpec) else self.network.name
+
+    @property
+    def scale(self) -> int:
+        """How many times larger it makes a picture."""
+        return self.network.scale
+
+    @property
+    def input(self) -> Input:
+        """What the network takes."""
+        return Input.RGB if isinstance(self.network, LkdnSpec) else self.network.input
+
+    @property
+    def spec(self) -> LkdnSpec:
+        """Of an LKDN.
+
+        Raises:
+            InputError: if it is another network.
+        """
+        if isinstance(self.network, LkdnSpec):
+            return self.network
+        msg = f"{self.path}: expected an LKDN, this is {self.name} x{self.scale}"
+        raise InputError(msg, "only LKDN can be trained and fused here; other networks are exported as they are")
+
+    def build(self) -> nn.Module:
+        """The network with these weights, in evaluation mode; for what it takes, see ``input``."""
+        network = LKDN(self.network) if isinstance(self.network, LkdnSpec) else self.network.build()
         network.load_state_dict(self.state)
         return network.eval()
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read weights and tell their network, scale, block kind and widths from the state dict alone.
+def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> Checkpoint:
+    """Read weights and tell their network from the state dict: an LKDN of whatever widths, or another of the zoo.
 
     ``.safetensors`` and PyTorch's ``.pth`` are read; of a file with EMA weights (``params_ema``) these are taken.
-    No code from the file is run.
+    No code from the file is run. ``scale`` is for weights that fit a network at several scales.
 
     Raises:
-        InputError: if the file is not there or damaged, holds more than tensors, or no known network.
+        InputError: if the file is not there or damaged, holds more than tensors, or no known network, or does not tell
+            its scale.
         MissingError: if the installed torch cannot read a ``.pth`` safely.
     """
     path = Path(path)
     try:
-        data = _read(path)
-        written_as, step = None, None
-        if path.suffix.lower() == ".safetensors":
-            raw, written_as, step = _parse_safetensors(data)
+        data, kind = _read(path), path.suffix.lower()
+        notes = _Notes()
+        if kind in CONVERTERS:
+            msg = f"{kind} files are not read as they are"
+            raise InputError(msg, f"convert it: python {CONVERTERS[kind]} {path} OUT.safetensors")
+        if kind == ".safetensors":
+            raw, notes = _parse_safetensors(data)
         else:
             raw = _parse_pickle(data)
         state = _unwrap(raw)
-        spec = recognise(state)
+        digest = hashlib.sha256(data).hexdigest()
+        network = recognise(state, notes.scale or published_scale(digest) or scale)
         state = _finite(state)
     except LkdnError as error:
         msg = f"{path}: {error.message}"
         raise type(error)(msg, error.hint) from error
     # A BSRB's shortcut has no weights: only our own header can tell it from a BSB.
-    if written_as is not None and written_as.block is Block.BSRB and spec.block is Block.BSB:
-        spec = replace(spec, block=Block.BSRB)
-    return Checkpoint(path, spec, state, hashlib.sha256(data).hexdigest(), step)
+    if isinstance(network, LkdnSpec) and network.block is Block.BSB and notes.block is Block.BSRB:
+        network = replace(network, block=Block.BSRB)
+    return Checkpoint(path, network, state, digest, notes.step)
 
 
 def save_checkpoint(
@@ -98,7 +134,16 @@ def _read(path: Path) -> bytes:
         raise InputError(msg) from error
 
 
-def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None, int | None]:
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What a safetensors header says that the weights do not tell."""
+
+    block: Block | None = None
+    scale: int | None = None
+    step: int | None = None
+
+
+def _parse_safetensors(data: bytes) -> tuple[Any, _Notes]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -107,7 +152,8 @@ def _parse_safetensors(data: bytes) -> tuple[Any, LkdnSpec | None, int | None]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         notes = header.get("__metadata__", {})
         spec = _spec_from_json(notes["spec"]) if "spec" in notes else None
-        return tensors, spec, int(notes["step"]) if "step" in notes else None
+        numbers = {name: int(notes[name]) for name in ("scale", "step") if name in notes}
+        return tensors, _Notes(spec.block if spec else None, **numbers)
     except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"not a safetensors file: {error}"
         raise InputError(msg) from error

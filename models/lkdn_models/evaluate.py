@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from torch import nn
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.imaging.metrics import SSIM_WINDOW, psnr_y, ssim_y
+from lkdn_deploy.imaging.metrics import SSIM_WINDOW, luma, psnr, psnr_y, ssim, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_models.data import image_files, read_rgb
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped: a deployed session's ``run``, ``floats``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,26 @@ def measure(upscale: Upscale, pictures: ValidationSet) -> list[Quality]:
     return values
 
 
+def measure_luma(run: Run, pictures: ValidationSet) -> list[Quality]:
+    """The quality on each picture as the papers of networks that know luma only measure it.
+
+    Luma of the original is rounded to 8 bits, and the low-resolution luma made of it is not; the result is. The network
+    gets a grey picture of that luma. (A grey file's own values are luma in MATLAB's scripts; here its luma is that of
+    its RGB. Of the test sets, only Set14 has one: bridge.)
+    """
+    values = []
+    for _, low, high in pictures.pairs:
+        border = high.shape[0] // low.shape[0]
+        reference = luma(high).round()
+        # Grey of value v has luma 16 + 219 v.
+        small = (imresize(reference, Fraction(1, border)) - 16) / 219
+        result = run(np.repeat(small[None, None], 3, axis=1).astype(np.float32))[0].astype(np.float64)
+        image = luma(result.transpose(1, 2, 0) * 255).round().clip(0, 255)
+        inner = np.s_[border:-border, border:-border]
+        values.append(Quality(psnr(image[inner], reference[inner]), ssim(image[inner], reference[inner])))
+    return values
+
+
 def mean(values: Sequence[Quality]) -> Quality:
     """The mean of each figure: the papers' way, PSNR too, though it is a logarithm."""
     psnr, ssim = np.mean([(value.psnr_y, value.ssim_y) for value in values], axis=0)
@@ -104,6 +128,16 @@ def in_torch(network: nn.Module) -> Upscale:
         return (y[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()  # type: ignore[no-any-return]
 
     return upscale
+
+
+def floats(network: nn.Module) -> Run:
+    """Run a network of RGB in 0..1 on arrays, on the CPU."""
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch)).numpy()  # type: ignore[no-any-return]
+
+    return run
 
 
 def _open_pair(path: Path, scale: int) -> Pair:

@@ -5,6 +5,7 @@ Parameter names are those of the authors' code.
 """
 
 import math
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +56,13 @@ class LAPAR(nn.Module):
         image = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
         return self.decom_conv(self.w_conv(x), image)  # type: ignore[no-any-return]
 
-    def fold(self) -> None:
+    def fold(self) -> Self:
         """Replace every normalised weight by its value: the same function with fewer parameters."""
         with torch.enable_grad():  # without it the values would be no parameters any more
             for module in self.modules():
                 if is_parametrized(module, "weight"):
                     remove_parametrizations(module, "weight")
+        return self
 
 
 class _Dictionary(nn.Module):

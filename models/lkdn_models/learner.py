@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.lkdn import LKDN
-from lkdn_models.online import OnlineLKDN, merge, plain_spec
+from lkdn_models.online import OnlineLKDN, merge
 from lkdn_models.optim import Adan, Ema
 from lkdn_models.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
 
@@ -73,7 +73,7 @@ class Learner:
     def averaged(self) -> LKDN:
         """The network with the averaged weights, its branches merged: what is measured and published."""
         with torch.no_grad():
-            network = LKDN(plain_spec(self._recipe.network)).to(self._device)
+            network = LKDN(self._recipe.network.deployed).to(self._device)
             network.load_state_dict(merge(self.ema.average))
         return network.eval()
 

@@ -3,14 +3,10 @@
 Written from the paper, with the parameter names of the published checkpoints.
 """
 
-import re
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.blocks import BSRB, RBSB, BSConv, LargeKernelAttention, PixelNorm, RepUpsampler, replicate
 
@@ -57,9 +53,16 @@ def _refinement(block: Block, channels: int) -> BSConv:
 class LKDN(nn.Module):
     """The network of ``spec``. RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped."""
 
+    peak = 1.0
+    """The top of the range of values."""
+    smallest = 1
+    """The least height and width that it takes."""
+
     def __init__(self, spec: LkdnSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.scale = spec.scale
+        self.receptive_radius = spec.receptive_radius
         channels = spec.channels
         self.fea_conv = BSConv(3 * spec.input_copies, channels)
         self._block_names = [f"B{i + 1}" for i in range(spec.blocks)]
@@ -84,55 +87,3 @@ class LKDN(nn.Module):
             deep.append(features)
         trunk = F.gelu(self.c1(torch.cat(deep, dim=1)))
         return self.upsampler(self.c2(trunk) + shallow)  # type: ignore[no-any-return]
-
-
-def recognise(state: Mapping[str, Tensor]) -> LkdnSpec:
-    """Tell the network from its weights' names and shapes alone.
-
-    BSB and BSRB have the same weights: what has no branch is taken for BSB, as every published checkpoint is.
-
-    Raises:
-        InputError: if the names or shapes are not those of an LKDN, listing what is wrong.
-    """
-    rep = "upsampler.conv3.weight" in state
-    telling = ("fea_conv.pw.weight", "B1.c5.weight", "upsampler.conv3.weight" if rep else "upsampler.0.weight")
-    for name in telling:
-        if name not in state or state[name].ndim != 4:
-            msg = f"not an LKDN checkpoint: it has no convolution {name}"
-            raise InputError(msg, f"its keys: {_some(list(state))}")
-    (channels, copied), attention, up = state[telling[0]].shape[:2], len(state[telling[1]]), len(state[telling[2]])
-    try:
-        spec = LkdnSpec(
-            scale=round((up / 3) ** 0.5),
-            blocks=max(int(match[1]) for name in state if (match := re.match(r"B(\d{1,4})\.", name))),
-            channels=channels,
-            attention_channels=attention,
-            block=Block.RBSB if "B1.c1_r.rep1x1.weight" in state else Block.BSB,
-            upsampler=Upsampler.REP if rep else Upsampler.PLAIN,
-            input_copies=copied // 3,
-        )
-    except UsageError as error:
-        msg = f"not an LKDN checkpoint: {error.message}"
-        raise InputError(msg) from error
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in LKDN(spec).state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if found != expected:
-        problems = (
-            [f"{k} is missing" for k in expected.keys() - found.keys()]
-            + [f"{k} is unknown" for k in found.keys() - expected.keys()]
-            + [
-                f"{k} is {found[k]}, not {expected[k]}"
-                for k in found.keys() & expected.keys()
-                if found[k] != expected[k]
-            ]
-        )
-        msg = f"looks like an LKDN ({spec.blocks} blocks, {channels} channels, x{spec.scale}), but does not fit one"
-        raise InputError(msg, _some(sorted(problems)))
-    return spec
-
-
-def _some(lines: list[str], limit: int = 8) -> str:
-    """The first few, and how many more there are."""
-    rest = len(lines) - limit
-    return ", ".join(lines[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -7,20 +7,13 @@ gradients of the branch form; the branches' feature maps are never computed.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.lkdn import LKDN
-
-
-def plain_spec(spec: LkdnSpec) -> LkdnSpec:
-    """The network with the branches merged."""
-    block = Block.BSB if spec.block is Block.RBSB else spec.block
-    return replace(spec, block=block, upsampler=Upsampler.PLAIN)
 
 
 def merge(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,7 +63,7 @@ class OnlineLKDN:
 
     def __init__(self, spec: LkdnSpec) -> None:
         with torch.device("meta"):  # a graph to call: it needs no weights of its own
-            self._plain = LKDN(plain_spec(spec))
+            self._plain = LKDN(spec.deployed)
 
     def __call__(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W)."""

@@ -1,5 +1,7 @@
 """SRCNN: "Image Super-Resolution Using Deep Convolutional Networks", Dong, Loy, He and Tang, TPAMI 2016."""
 
+from typing import Self
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ class SRCNN(nn.Module):
     MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). The image's edge is repeated in every layer, as in the
     authors' demo; they trained without padding.
 
-    The paper's best network is 9-5-5, the default. 9-1-5 is ``kernels=(9, 1, 5)``.
+    The paper's best network is 9-5-5, the default.
     """
 
     scale = 1
@@ -25,6 +27,11 @@ class SRCNN(nn.Module):
         self.conv1 = _conv(1, wide, kernels[0])
         self.conv2 = _conv(wide, narrow, kernels[1])
         self.conv3 = _conv(narrow, 1, kernels[2])
+
+    @classmethod
+    def narrow(cls) -> Self:
+        """9-1-5, whose parameters later papers print beside the figures of 9-5-5."""
+        return cls(kernels=(9, 1, 5))
 
     @property
     def receptive_radius(self) -> int:

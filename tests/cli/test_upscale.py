@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
+from lkdn_models.download import local
+from lkdn_models.zoo import find
 
 PHOTOGRAPH = sample_pixels()[60:90, 90:124]
 DISC = (np.hypot(*np.mgrid[-15:15, -17:17]) < 11).astype(np.uint8) * 255
@@ -406,3 +409,43 @@ def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_ar
     assert process.returncode == 130
     assert err.decode().strip() == "interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_a_network_of_the_zoo_runs_by_its_name_once_its_weights_are_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source, target = saved(RGB, tmp_path / "in.png"), tmp_path / "out.png"
+    args = [str(source), str(target), "--model", "bsrn-s"]
+    assert run(cli.command, args) == 3
+    assert "lkdn-zoo get bsrn-s --scale 4" in capsys.readouterr().err
+    assert not target.exists()
+    weights = find("bsrn-s", 4).weights
+    place = local(weights)
+    place.parent.mkdir(parents=True)
+    shutil.copy(data / "weights" / "BSRN" / weights.file_name, place)
+    assert run(cli.command, args) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{target}\n"
+    assert "with bsrn-s x4" in said.err
+    with Image.open(target) as image:
+        large = np.asarray(image).astype(int)
+    bicubic = np.asarray(RGB.resize((4 * RGB.width, 4 * RGB.height), Image.Resampling.BICUBIC))
+    assert large.shape == bicubic.shape
+    assert np.abs(large - bicubic).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--model", "bsrn-s", "--scale", "2"], 2, "bsrn-s has no x2"),
+        (["--model", "drrn"], 3, "were published"),
+        (["--model", "edsr"], 3, "does not come with the package"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_named_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str
+) -> None:
+    assert run(cli.command, [str(saved(RGB, tmp_path / "in.png")), str(tmp_path / "out.png"), *args]) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()

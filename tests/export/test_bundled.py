@@ -12,7 +12,7 @@ from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.evaluate import bicubic, mean, measure, open_set
-from lkdn_models.zoo import bundled_checkpoint
+from lkdn_models.zoo import find
 
 
 def test_the_default_model_is_bundled_in_both_forms() -> None:
@@ -33,7 +33,7 @@ def test_the_artefact_is_what_the_checkpoint_gives(tmp_path: Path, model: str, s
 
 @pytest.mark.parametrize(("model", "scale"), bundled(), ids=lambda value: str(value))
 def test_the_card_states_the_quality_that_is_measured_and_it_beats_bicubic(data: Path, model: str, scale: int) -> None:
-    card = bundled_checkpoint(model, scale).with_suffix(".md").read_text()
+    card = find(model, scale).bundled.with_suffix(".md").read_text()
     upscaler = load(model, scale)
     for name in ("Set5", "Set14"):
         cell = r" ([\d.]+) / (0\.\d{4}) \|"

@@ -19,7 +19,7 @@ from lkdn_deploy.core.errors import ExitCode, UsageError, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.fuse.plan import FuseResult, fuse_state
-from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.checkpoint import Checkpoint, load_checkpoint
 
 SMALL = LkdnSpec(2, 1, 8, 8, Block.RBSB, Upsampler.REP)
 
@@ -101,14 +101,15 @@ def test_a_static_size_is_fixed_and_verified_at_that_size(weights: Path, tmp_pat
 
 
 def test_what_is_unusual_about_a_file_is_in_its_name() -> None:
-    spec = LkdnSpec.lkdn_s(4)
-    assert job.file_name(spec, ExportSettings()) == "lkdn-s_x4.onnx"
+    checkpoint = Checkpoint(Path("w.pth"), LkdnSpec.lkdn_s(4), {}, "")
+    assert job.file_name(checkpoint, ExportSettings()) == "lkdn-s_x4.onnx"
     unusual = ExportSettings(fuse=False, static=(180, 320), opset=18)
-    assert job.file_name(spec, unusual) == "lkdn-s_x4_unfused_180x320_opset18.onnx"
+    assert job.file_name(checkpoint, unusual) == "lkdn-s_x4_unfused_180x320_opset18.onnx"
 
 
 def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
-    inputs = job.verification_inputs(LkdnSpec.lkdn_s(4))
+    metadata = ArtifactMetadata(model="x", scale=4, receptive_radius=63, live_channels=1, fused=True)
+    inputs = job.verification_inputs(metadata)
     shapes = [batch.shape[2:] for batch in inputs.values()]
     assert any(height % 2 and width % 2 for height, width in shapes)
     assert any(max(shape) < 63 for shape in shapes)

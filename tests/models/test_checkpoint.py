@@ -103,7 +103,7 @@ def test_an_old_torch_is_not_trusted_with_a_pickle(
 
 def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
     torch.save({"conv_first.weight": torch.zeros(3), "tail.bias": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"no convolution fea_conv.pw.weight.*conv_first\.weight, tail\.bias"):
+    with pytest.raises(InputError, match=r"no network of lkdn-zoo.*conv_first\.weight, tail\.bias"):
         load_checkpoint(tmp_path / "w.pth")
 
 
@@ -115,7 +115,7 @@ def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
         (lambda state: state.update({"c1.weight": torch.zeros(8, 8, 1, 1)}), r"c1\.weight is \(8, 8, 1, 1\), not"),
         (lambda state: state.update({"B9999999.c": torch.zeros(1)}), r"B9999999\.c is unknown"),
         (lambda state: state.update({"B4000.c": torch.zeros(1)}), r"blocks must be between 1 and 256, got 4000"),
-        (lambda state: state.update({"fea_conv.pw.weight": torch.zeros(5)}), "does not fit|not an LKDN"),
+        (lambda state: state.update({"fea_conv.pw.weight": torch.zeros(5)}), "does not fit|no network"),
         (lambda state: state.update({"c1.bias": torch.full((8,), torch.nan)}), r"finite .*c1\.bias"),
         (lambda state: state.update({"c1.bias": torch.zeros(8, dtype=torch.int64)}), r"floating-point .*c1\.bias"),
         (lambda state: state.update({"c1.bias": torch.eye(8).to_sparse()}), r"dense tensors .*c1\.bias"),
@@ -143,8 +143,9 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path: Path, name: str, con
 
 def test_a_file_of_another_program_is_not_called_dangerous(tmp_path: Path) -> None:
     (tmp_path / "w.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200))
-    with pytest.raises(InputError, match="not a PyTorch checkpoint"):
+    with pytest.raises(InputError, match=r"\.mat files are not read") as refused:
         load_checkpoint(tmp_path / "w.mat")
+    assert "tools/convert_vdsr.py" in refused.value.hint
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -3,7 +3,6 @@
 import importlib.util
 import struct
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging import metrics
-from lkdn_deploy.imaging.resample import imresize
-from lkdn_models.evaluate import open_set
+from lkdn_models.evaluate import floats, mean, measure_luma, open_set
 from lkdn_models.idn import IDN
+from lkdn_models.rgb import as_rgb
+from lkdn_models.zoo import Input
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +91,9 @@ def test_the_published_model_has_its_quality(convert: ModuleType, data: Path, tm
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     network = IDN(4).eval()
     network.load_state_dict(state)
-    # As in the paper: luma of the original is rounded first, and the small picture made of it is not.
-    quality = []
-    for _, _, high in open_set(data / "testsets" / "Set5", 4).pairs:
-        light = metrics.luma(high).round()
-        low = imresize(light / 255, Fraction(1, 4))
-        with torch.inference_mode():
-            out = network(torch.from_numpy(low).float()[None, None])[0, 0].double().numpy()
-        inner, reference = (picture[4:-4, 4:-4] for picture in ((out * 255).round().clip(0, 255), light))
-        quality.append((metrics._psnr(inner, reference), metrics._ssim(inner, reference)))
-    psnr, ssim = np.mean(quality, axis=0)
-    assert psnr == pytest.approx(31.809, abs=0.005)
-    assert ssim == pytest.approx(0.8902, abs=0.0001)
+    quality = mean(measure_luma(floats(as_rgb(network, Input.LUMA, 4)), open_set(data / "testsets" / "Set5", 4)))
+    assert quality.psnr_y == pytest.approx(31.809, abs=0.005)
+    assert quality.ssim_y == pytest.approx(0.8902, abs=0.0001)
 
 
 # Protobuf, written by hand.

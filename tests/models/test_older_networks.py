@@ -1,17 +1,15 @@
-"""SRCNN, FSRCNN, VDSR, LapSRN, DRRN, MemNet, CARN and LAPAR against the figures they are known by.
+"""SRCNN, FSRCNN, VDSR, LapSRN, DRRN, MemNet, CARN and LAPAR: their parameters, how far they see, what they give.
 
-Figures are those of the published networks under the counting rule that their papers used; which rule that is, and for
-what input, is the table's part.
+Their Multi-Adds are in ``tests/bench/test_complexity.py``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_models.carn import CARN
@@ -23,65 +21,10 @@ from lkdn_models.memnet import MemNet
 from lkdn_models.srcnn import SRCNN
 from lkdn_models.vdsr import VDSR
 
-HD = (720, 1280)
-LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
-THIRD = (320, 320)
-"""A ninth of 1280x720 in positions: what 426x240 only nearly is."""
-
-
-@dataclass
-class Operations:
-    """What one run of a network takes."""
-
-    macs: int = 0
-    """Multiply-accumulates of all convolutions and linear layers."""
-    macs_at_outputs: int = 0
-    """The same with transposed convolutions counted at every output position, stride**2 times too many."""
-    biases: int = 0
-    """Additions of biases: one for each output element of a layer that has them."""
-
-
-def count(network: nn.Module, height: int, width: int) -> Operations:
-    """Operations for an input of this size, without computing anything."""
-    done = Operations()
-
-    def add(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        weight: Tensor = layer.weight
-        if isinstance(layer, nn.ConvTranspose2d):
-            # A border put on for it, or cut off after it, does not count.
-            cells = layer.stride[0] * layer.stride[1]
-            macs = min(inputs[0][0, 0].numel() * cells, output[0, 0].numel()) * weight.numel()
-            done.macs += macs // cells
-        else:
-            macs = output.numel() * weight[0].numel()
-            done.macs += macs
-        done.macs_at_outputs += macs
-        if layer.bias is not None:
-            done.biases += output.numel()
-
-    network = network.to("meta")
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            layer.register_forward_hook(add)
-    network(torch.empty(1, colours(network), height, width, device="meta"))
-    return done
-
 
 def colours(network: nn.Module) -> int:
     """Channels of the images a network takes."""
     return 3 if isinstance(network, (CARN, LAPAR)) else 1
-
-
-def conv(done: Operations) -> int:
-    return done.macs
-
-
-def conv_deconv_out(done: Operations) -> int:
-    return done.macs_at_outputs
-
-
-def conv_bias(done: Operations) -> int:
-    return done.macs + done.biases
 
 
 @pytest.mark.parametrize(
@@ -116,45 +59,6 @@ def conv_bias(done: Operations) -> int:
 )
 def test_parameters_are_the_known_ones(make: Callable[[], nn.Module], parameters: int) -> None:
     assert sum(value.numel() for value in make().parameters()) == parameters
-
-
-@pytest.mark.parametrize(
-    ("make", "rule", "size", "giga"),
-    [
-        (SRCNN, conv, HD, "52.7008"),
-        (lambda: SRCNN(kernels=(9, 1, 5)), conv, HD, "7.4023"),
-        (lambda: FSRCNN(2), conv_deconv_out, LR[2], "6.007"),
-        (lambda: FSRCNN(3), conv_deconv_out, LR[3], "4.9844"),
-        (lambda: FSRCNN(4), conv_deconv_out, LR[4], "4.637"),
-        (lambda: FSRCNN(2), conv, LR[2], "2.8717"),
-        (lambda: FSRCNN(3), conv, LR[3], "1.2743"),
-        (lambda: FSRCNN(4), conv, LR[4], "0.7179"),
-        (VDSR, conv, HD, "612.5912"),
-        (lambda: LapSRN(2), conv_deconv_out, LR[2], "119.5868"),
-        (lambda: LapSRN(2), conv_deconv_out, LR[4], "29.8967"),
-        (lambda: LapSRN(4), conv_deconv_out, LR[4], "149.3508"),
-        (DRRN, conv, HD, "6796.8958"),
-        (MemNet, conv, HD, "2662.3476"),
-        (lambda: CARN(2), conv, LR[2], "222.8311"),
-        (lambda: CARN(3), conv, THIRD, "118.800"),
-        (lambda: CARN(4), conv, LR[4], "90.8823"),
-        (lambda: CARN.mobile(2), conv, LR[2], "91.1824"),
-        (lambda: CARN.mobile(3), conv, LR[3], "46.0614"),
-        (lambda: CARN.mobile(4), conv, LR[4], "32.4897"),
-        # Without the mixing of filters, which the paper does not count.
-        (lambda: LAPAR(2), conv, LR[2], "170.3043"),
-        (lambda: LAPAR(3), conv, LR[3], "113.3932"),
-        (lambda: LAPAR(4), conv, LR[4], "93.7138"),
-        (lambda: LAPAR(2), conv_bias, LR[2], "170.761"),
-        (lambda: LAPAR(3), conv_bias, LR[3], "113.698"),
-        (lambda: LAPAR(4), conv_bias, LR[4], "93.966"),
-    ],
-)
-def test_multi_adds_are_the_known_ones(
-    make: Callable[[], nn.Module], rule: Callable[[Operations], int], size: tuple[int, int], giga: str
-) -> None:
-    digits = len(giga.partition(".")[2])
-    assert rule(count(make(), *size)) / 1e9 == pytest.approx(float(giga), abs=0.501 * 10**-digits)
 
 
 SHALLOW: list[Callable[[], nn.Module]] = [

@@ -10,7 +10,6 @@ import torch
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.lkdn import LKDN
-from lkdn_models.online import plain_spec
 from lkdn_models.recipe import (
     FOLDER,
     Loss,
@@ -132,7 +131,7 @@ def test_the_rate_of_the_paper_is_constant(name: str) -> None:
 )
 def test_parameters_are_those_of_the_paper(name: str, training: int, fused: int) -> None:
     spec = recipe(name).network
-    assert (parameters(spec), parameters(plain_spec(spec))) == (training, fused)
+    assert (parameters(spec), parameters(spec.deployed)) == (training, fused)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

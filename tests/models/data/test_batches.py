@@ -67,7 +67,7 @@ def test_what_is_sent_to_the_callers_group_spares_the_processes_but_the_caller_c
     before = signal.signal(signal.SIGTERM, lambda *facts: told.append(facts))  # they start with a copy of it
     try:
         with closing(batches(source, 0, 1000, workers=2)) as stream:
-            next(stream)
+            next(stream), next(stream)  # one of each process: so both have set their signals up
             started = children()
             assert os.getpgrp() not in {os.getpgid(process.pid) for process in started}
             for process in started:

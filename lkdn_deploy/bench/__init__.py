@@ -1,0 +1,1 @@
+"""What a network costs: its operations counted, by the rules of the papers."""

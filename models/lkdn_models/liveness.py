@@ -1,0 +1,90 @@
+"""How much memory a network's activations need, told without computing any."""
+
+import copy
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+def peak_floats(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """How many values of activations are alive at the worst moment of one eager run for inference.
+
+    The input and everything made on the way is counted for as long as something refers to it; tensors that share
+    memory count once. Parameters and buffers do not count, nor what an operation takes for itself while it runs:
+    reordered copies, workspaces. So this is the least that a run takes.
+
+    Args:
+        network: on whatever device and in whatever mode; it is left as it is. ``forward`` may make tensors on its
+            input's device only.
+        shape: of the input, (N, C, H, W).
+
+    Raises:
+        RuntimeError: PyTorch's, if the network does not take such an input.
+    """
+    plan, x = without_values(network), meta_input(network, shape)
+    alive = _Alive([*plan.parameters(), *plan.buffers()])
+    alive.follow(x)
+    with torch.no_grad(), alive:
+        plan(x)
+    return alive.peak
+
+
+def without_values(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose parameters and buffers have shapes only: it runs on the device ``meta``.
+
+    Parameters that were shared are shared.
+    """
+    # What the copy finds in its memo it takes for copied already, so that no value is.
+    memo: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+    return copy.deepcopy(network, memo).eval()
+
+
+def meta_input(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """An input without values, of the parameters' type."""
+    types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
+    return torch.empty(shape, dtype=next(types, None), device="meta")
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the memory of every tensor that an operation returns, until its last reference is gone."""
+
+    def __init__(self, free: list[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._now = 0
+        # A storage is the same Python object for as long as any tensor uses it, so its id tells it from the others.
+        self._sizes = {id(tensor.untyped_storage()): 0 for tensor in free}
+
+    def follow(self, tensor: Tensor) -> None:
+        """Count the tensor's memory, unless it is counted already."""
+        storage = tensor.untyped_storage()
+        if id(storage) in self._sizes:
+            return
+        size = storage.nbytes() // tensor.element_size()
+        self._sizes[id(storage)] = size
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._gone, id(storage)).atexit = False
+
+    def _gone(self, storage: int) -> None:
+        self._now -= self._sizes.pop(storage)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.follow(leaf)
+        return result

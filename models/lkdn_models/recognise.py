@@ -1,0 +1,125 @@
+"""Tell a network from the names and shapes of its weights."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_models.lkdn import LKDN
+from lkdn_models.zoo import ENTRIES, Entry, entries, names
+
+State = Mapping[str, Tensor]
+Layout = dict[str, tuple[int, ...]]
+
+ALIKE = 0.5
+"""Share of common names above which weights are taken for a network's that they do not quite fit."""
+
+
+def recognise(state: State, scale: int | None = None) -> LkdnSpec | Entry:
+    """The network that these weights fit, an LKDN of whatever widths or another of the zoo.
+
+    Some weights fit a network at several scales. One set for all of them is then taken for ``scale``, or for the
+    largest. Where each scale has weights of its own and shapes do not tell which, ``scale`` must.
+
+    Raises:
+        InputError: if they fit no network, saying which comes nearest and what is wrong; or if their scale is unknown.
+    """
+    if all(name in state and state[name].ndim == 4 for name in _telling(state)):
+        return _recognise_lkdn(state)
+    found = _layout(state)
+    for name in names():
+        # No two networks have weights alike.
+        if fitting := [entry for entry in entries(name) if entry.spec is None and _layout_of(entry) == found]:
+            break
+    else:
+        raise _no_network(found)
+    wanted = [entry for entry in fitting if entry.scale == scale]
+    if wanted or len(fitting) == 1 or fitting[0].network.shared_weights:
+        return (wanted or fitting)[-1]
+    scales = ", ".join(f"x{entry.scale}" for entry in fitting)
+    msg = f"these weights of {fitting[0].name} may be for {scales}: their shapes do not tell"
+    raise InputError(msg, "say which with --scale")
+
+
+def _recognise_lkdn(state: State) -> LkdnSpec:
+    """The widths of an LKDN.
+
+    BSB and BSRB have the same weights: what has no branch is taken for BSB, as every published checkpoint is.
+    """
+    first, block, up = (state[name] for name in _telling(state))
+    channels, copied = first.shape[:2]
+    try:
+        spec = LkdnSpec(
+            scale=round((len(up) / 3) ** 0.5),
+            blocks=max(int(match[1]) for name in state if (match := re.match(r"B(\d{1,4})\.", name))),
+            channels=channels,
+            attention_channels=len(block),
+            block=Block.RBSB if "B1.c1_r.rep1x1.weight" in state else Block.BSB,
+            upsampler=Upsampler.REP if "upsampler.conv3.weight" in state else Upsampler.PLAIN,
+            input_copies=copied // 3,
+        )
+    except UsageError as error:
+        msg = f"not an LKDN checkpoint: {error.message}"
+        raise InputError(msg) from error
+    if problems := _misfits(_layout(state), _built(lambda: LKDN(spec))):
+        msg = f"looks like an LKDN ({spec.blocks} blocks, {channels} channels, x{spec.scale}), but does not fit one"
+        raise InputError(msg, _some(problems))
+    return spec
+
+
+def _telling(state: State) -> tuple[str, str, str]:
+    """The convolutions that tell an LKDN's widths."""
+    rep = "upsampler.conv3.weight" in state
+    return "fea_conv.pw.weight", "B1.c5.weight", "upsampler.conv3.weight" if rep else "upsampler.0.weight"
+
+
+def _no_network(found: Layout) -> InputError:
+    nearest = max(ENTRIES, key=lambda entry: _alike(found, _layout_of(entry)))
+    if _alike(found, _layout_of(nearest))[0] < ALIKE:
+        return InputError("no network of lkdn-zoo has weights of these names", f"its keys: {_some(list(found))}")
+    msg = f"looks like {nearest.name} x{nearest.scale}, but does not fit it"
+    return InputError(msg, _some(_misfits(found, _layout_of(nearest))))
+
+
+def _alike(one: Layout, other: Layout) -> tuple[float, float]:
+    """The share of names in common, then that of those whose shapes agree."""
+    either = len(one.keys() | other.keys())
+    return len(one.keys() & other.keys()) / either, len(one.items() & other.items()) / either
+
+
+def _layout(state: State) -> Layout:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+@cache
+def _layout_of(entry: Entry) -> Layout:
+    return _built(entry.build)
+
+
+def _built(make: Callable[[], nn.Module]) -> Layout:
+    """Of a network that is made without memory for its weights."""
+    with torch.device("meta"):
+        return _layout(make().state_dict())
+
+
+def _misfits(found: Layout, expected: Layout) -> list[str]:
+    """What is wrong, name by name."""
+    return sorted(
+        [f"{name} is missing" for name in expected.keys() - found.keys()]
+        + [f"{name} is unknown" for name in found.keys() - expected.keys()]
+        + [
+            f"{name} is {found[name]}, not {expected[name]}"
+            for name in found.keys() & expected.keys()
+            if found[name] != expected[name]
+        ]
+    )
+
+
+def _some(lines: Sequence[str], limit: int = 8) -> str:
+    """The first few, and how many more there are."""
+    rest = len(lines) - limit
+    return ", ".join(lines[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,91 @@
+"""Any network as one that takes and gives RGB in 0..1: what is deployed.
+
+What a network needs done to its input and output becomes part of it, so that an artefact has it in its graph and no
+runtime has to know.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkdn_models.bicubic import Bicubic
+from lkdn_models.zoo import Input
+
+# BT.601, studio range over 255: rows Y, Cb, Cr of R, G, B.
+_TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+_OFFSET = np.array([16.0, 128.0, 128.0]) / 255
+
+
+def as_rgb(network: nn.Module, takes: Input, scale: int) -> nn.Module:
+    """``network`` itself, if it takes RGB in 0..1, or the same in a wrapper.
+
+    (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped. What comes back has ``scale``, ``smallest`` (the least
+    height and width that it takes) and ``receptive_radius`` (in LR pixels; ``None``: a pixel depends on the whole
+    picture), as every network here has.
+    """
+    match takes:
+        case Input.RGB:
+            return network
+        case Input.RGB_255:
+            return InRange(network)
+        case Input.LUMA | Input.ENLARGED_LUMA:
+            return OnLuma(network, scale, enlarge=takes is Input.ENLARGED_LUMA)
+
+
+class InRange(nn.Module):
+    """A network of another value range."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.peak = float(network.peak)  # type: ignore[arg-type]
+        self.scale, self.smallest = network.scale, network.smallest
+        self.receptive_radius = network.receptive_radius
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
+        return self.network(x * self.peak) / self.peak  # type: ignore[no-any-return]
+
+
+class OnLuma(nn.Module):
+    """A network of luma, with the colours enlarged by MATLAB's bicubic, as its paper does.
+
+    Args:
+        network: (N, 1, H, W) -> (N, 1, H', W'), luma in BT.601's studio range over 255.
+        scale: times larger.
+        enlarge: whether the network wants luma enlarged beforehand, by the same bicubic.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, *, enlarge: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.enlarge = enlarge
+        self.bicubic = Bicubic(3 if enlarge else 2, scale)
+        self.scale = scale
+        self.smallest = max(Bicubic.SMALLEST, int(network.smallest))  # type: ignore[arg-type]
+        radius: int = network.receptive_radius  # type: ignore[assignment]
+        # Enlarged pixels that far away lie in a cell at most that many cells away, and are made of two more.
+        around = (radius + scale - 1) // scale + Bicubic.REACH
+        self.receptive_radius = around if enlarge else max(radius, Bicubic.REACH)
+        self._add("to_ycbcr", _TO_YCBCR, _OFFSET)
+        back = np.linalg.inv(_TO_YCBCR)
+        self._add("to_rgb", back, -back @ _OFFSET)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
+        ycbcr = self._mix(x, "to_ycbcr")
+        if self.enlarge:
+            ycbcr = self.bicubic(ycbcr)
+            light, colours = self.network(ycbcr[:, :1]), ycbcr[:, 1:]
+        else:
+            light, colours = self.network(ycbcr[:, :1]), self.bicubic(ycbcr[:, 1:])
+        return self._mix(torch.cat([light, colours], dim=1), "to_rgb")
+
+    def _add(self, name: str, matrix: np.ndarray, offset: np.ndarray) -> None:
+        """Fixed, so no part of a checkpoint."""
+        self.register_buffer(f"{name}_weight", torch.from_numpy(matrix).float()[:, :, None, None], persistent=False)
+        self.register_buffer(f"{name}_bias", torch.from_numpy(offset).float(), persistent=False)
+
+    def _mix(self, x: Tensor, name: str) -> Tensor:
+        return F.conv2d(x, self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias"))

@@ -1,0 +1,607 @@
+"""Operations counted: of tiny networks against figures counted by hand, of every network against the published ones."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.flop_counter import FlopCounterMode
+
+from lkdn_deploy.bench.complexity import Complexity, LeftOut, count
+from lkdn_deploy.core.counting import Rule
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_models.blocks import CCA, PixelNorm
+from lkdn_models.bsrn import BSRN
+from lkdn_models.carn import CARN
+from lkdn_models.drrn import DRRN
+from lkdn_models.fsrcnn import FSRCNN
+from lkdn_models.idn import IDN
+from lkdn_models.imdn import IMDN
+from lkdn_models.lapar import LAPAR
+from lkdn_models.lapsrn import LapSRN
+from lkdn_models.liveness import peak_floats
+from lkdn_models.lkdn import LKDN
+from lkdn_models.memnet import MemNet
+from lkdn_models.pan import PAN
+from lkdn_models.rfdn import RFDN
+from lkdn_models.rlfn import RLFN
+from lkdn_models.srcnn import SRCNN
+from lkdn_models.vapsr import VAPSR
+from lkdn_models.vdsr import VDSR
+
+X = (2, 4, 6, 8)
+"""A batch of 2 with 4 channels: 48 pixels each."""
+PIXELS = 2 * 6 * 8
+ELEMENTS = 4 * PIXELS
+
+
+class Call(nn.Module):
+    """A function of the input, and of whatever it is given as layers, as a network."""
+
+    def __init__(self, function: Callable[..., Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.layers)
+
+
+class Fixed(nn.Module):
+    """A convolution whose weights are numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", torch.rand(6, 9), persistent=False)
+        self.bias = nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.taps.reshape(6, 1, 3, 3)[:4], self.bias[:4], groups=4)
+
+
+def none_but(counted: Complexity, **figures: int) -> bool:
+    """Whether of the sums just these are not 0, and are so much."""
+    sums = {
+        name: value for name, value in asdict(counted).items() if name not in {"parameters", "peak_floats", "left_out"}
+    }
+    return {name: value for name, value in sums.items() if value} == figures
+
+
+def convolutions(macs: int, outputs: int, *, biases: int = 0, calls: int = 1, at_outputs: int = 0) -> dict[str, int]:
+    return {
+        "macs": macs,
+        "macs_at_outputs": at_outputs or macs,
+        **({"bias_additions": biases} if biases else {}),
+        "activations": outputs,
+        "convolutions": calls,
+    }
+
+
+@pytest.mark.parametrize(
+    ("layer", "macs", "outputs", "biased"),
+    [
+        (nn.Conv2d(4, 7, 3, padding=1, bias=False), 9 * 4 * 7 * PIXELS, 7 * PIXELS, False),
+        (nn.Conv2d(4, 7, 3, padding=1), 9 * 4 * 7 * PIXELS, 7 * PIXELS, True),
+        (nn.Conv2d(4, 7, 3, padding="same", padding_mode="replicate"), 9 * 4 * 7 * PIXELS, 7 * PIXELS, True),
+        (nn.Conv2d(4, 7, (1, 5)), 5 * 4 * 7 * 2 * 6 * 4, 7 * 2 * 6 * 4, True),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=4), 9 * 8 * PIXELS, 8 * PIXELS, True),
+        (nn.Conv2d(4, 6, 3, padding=1, groups=2), 9 * 2 * 6 * PIXELS, 6 * PIXELS, True),
+        (nn.Conv2d(4, 4, 5, padding=6, dilation=3, groups=4), 25 * 4 * PIXELS, 4 * PIXELS, True),
+        (nn.Conv2d(4, 3, 3, stride=2), 9 * 4 * 3 * 2 * 2 * 3, 3 * 2 * 2 * 3, True),
+        (weight_norm(nn.Conv2d(4, 7, 1)), 4 * 7 * PIXELS, 7 * PIXELS, True),
+    ],
+)
+def test_a_convolution_takes_its_kernel_at_every_output(
+    layer: nn.Module, macs: int, outputs: int, biased: bool
+) -> None:
+    counted = count(layer, X)
+    assert none_but(counted, **convolutions(macs, outputs, biases=outputs if biased else 0))
+    assert counted.parameters == sum(value.numel() for value in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "outputs"),
+    [
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), 4 * PIXELS),
+        (nn.ConvTranspose2d(4, 6, 9, stride=2, padding=4, output_padding=1), 4 * PIXELS),
+        (nn.ConvTranspose2d(4, 6, 5, stride=(2, 3), padding=(2, 1), output_padding=(1, 0)), 6 * PIXELS),
+        (nn.ConvTranspose2d(4, 6, 3, stride=1, padding=1, groups=2), PIXELS),
+    ],
+)
+def test_a_transposed_convolution_takes_its_kernel_at_every_input_or_under_c_out_at_every_output(
+    layer: nn.ConvTranspose2d, outputs: int
+) -> None:
+    kernel = layer.weight.numel()
+    expected = convolutions(kernel * PIXELS, 6 * outputs, biases=6 * outputs, at_outputs=kernel * outputs)
+    assert none_but(count(layer, X), **expected)
+
+
+def test_a_border_put_on_for_a_transposed_convolution_does_not_count() -> None:
+    layer = nn.ConvTranspose2d(4, 1, 9, stride=2, padding=4 + 2, output_padding=1)
+    counted = count(Call(lambda x, layer: layer(F.pad(x, (1, 1, 1, 1))), layer), X)
+    assert counted.macs == 81 * 4 * PIXELS
+    assert counted.macs_at_outputs == 81 * 4 * 4 * PIXELS
+
+
+def test_nor_does_what_is_cut_off_after_one() -> None:
+    layer = nn.ConvTranspose2d(4, 1, 3, stride=2)  # one row and one column too many
+    counted = count(Call(lambda x, layer: layer(x)[..., :-1, :-1], layer), X)
+    assert counted.macs == 9 * 4 * PIXELS
+    assert counted.macs_at_outputs == 9 * 4 * 4 * PIXELS
+
+
+def last(x: Tensor) -> Tensor:
+    """The channels put last, not contiguous."""
+    return x.permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Call(lambda x, layer: layer(last(x)), nn.Linear(4, 5)),
+        Call(lambda x, layer: layer(last(x).contiguous()), nn.Linear(4, 5)),
+        Call(lambda x, layer: layer(last(x).flatten(0, 2)), nn.Linear(4, 5)),
+        Call(lambda x, layer: torch.addmm(layer.bias, last(x).reshape(-1, 4), layer.weight.t()), nn.Linear(4, 5)),
+    ],
+)
+def test_a_linear_layer_takes_its_weights_at_every_position(network: nn.Module) -> None:
+    macs = 4 * 5 * PIXELS
+    assert none_but(count(network, X), macs=macs, macs_at_outputs=macs, bias_additions=5 * PIXELS)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Call(lambda x, layer: layer(last(x)), nn.Linear(4, 5, bias=False)),
+        Call(lambda x, layer: last(x) @ layer.weight.t(), nn.Linear(4, 5)),
+        Call(lambda x, layer: torch.einsum("nchw,dc->ndhw", x, layer.weight), nn.Linear(4, 5)),
+    ],
+)
+def test_without_a_bias_none_is_added(network: nn.Module) -> None:
+    assert none_but(count(network, X), macs=4 * 5 * PIXELS, macs_at_outputs=4 * 5 * PIXELS)
+
+
+def test_the_product_of_two_maps_counts() -> None:
+    # Of (N * C) pairs of matrices of 6x8 and 8x6.
+    counted = count(Call(lambda x: x @ x.transpose(2, 3)), X)
+    assert none_but(counted, macs=8 * 6 * 6 * 8, macs_at_outputs=8 * 6 * 6 * 8)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        nn.AdaptiveAvgPool2d(1),
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+        lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: x.mean((-1, -2)),
+        lambda x: x.mean(dim=(3, 2)) + (x - 1).mean(dim=1)[:, :1, 0],
+        lambda x: (x**0.5).mean((2, 3)),
+        lambda x: (x**x).mean((2, 3)),
+        lambda x: (2**x).mean((2, 3)),
+    ],
+)
+def test_a_global_average_pool_adds_every_element(function: Callable[[Tensor], Tensor]) -> None:
+    assert none_but(count(Call(function), X), pool_additions=ELEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x.mean(1), "mean"),
+        (lambda x: x.mean((1, 2, 3)), "mean"),
+        (lambda x: x.mean(3), "mean"),
+        (lambda x: x.mean(), "mean"),
+        (lambda x: x.square().mean((2, 3)), "mean of squares"),
+        (lambda x: (x**2).mean((2, 3)), "mean of squares"),
+        (lambda x: (x * x).mean((2, 3)), "mean of squares"),
+        (lambda x: x.sum((2, 3)), "sum"),
+        (lambda x: x.std((2, 3)), "std"),
+        (lambda x: F.avg_pool2d(x, 2), "avg_pool2d"),
+    ],
+)
+def test_another_mean_is_no_global_average_pool(function: Callable[[Tensor], Tensor], name: str) -> None:
+    counted = count(Call(function), X)
+    assert none_but(counted)
+    assert counted.left_out[name] == LeftOut(calls=1, elements=ELEMENTS)
+
+
+def test_contrast_aware_attention_has_one_pool_though_it_takes_two_means() -> None:
+    counted = count(CCA(4, reduction=2), X)
+    assert counted.pool_additions == ELEMENTS
+    assert counted.left_out["mean of squares"] == LeftOut(1, ELEMENTS)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        PixelNorm(4),
+        nn.LayerNorm(8, elementwise_affine=False),
+        Call(lambda x: F.layer_norm(x, (6, 8))),
+    ],
+)
+def test_a_layer_normalisation_reads_every_element(network: nn.Module) -> None:
+    assert none_but(count(network, X), norm_elements=ELEMENTS)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.ReLU(),
+        nn.ReLU(inplace=True),
+        nn.ReLU6(),
+        nn.LeakyReLU(0.1),
+        nn.PReLU(4),
+        nn.ELU(),
+        Call(F.relu),
+        Call(torch.relu_),
+        Call(F.relu6),
+        Call(F.leaky_relu),
+        Call(F.elu),
+    ],
+)
+def test_a_relu_counts_as_a_module_or_as_a_function(network: nn.Module) -> None:
+    assert none_but(count(network, X), relu_elements=ELEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (nn.GELU(), "gelu"),
+        (nn.Sigmoid(), "sigmoid"),
+        (nn.SiLU(), "silu"),
+        (nn.SELU(), "selu"),
+        (nn.CELU(), "celu"),
+        (nn.Hardtanh(), "hardtanh"),
+        (nn.InstanceNorm2d(4, affine=True), "instance_norm"),
+        (nn.GroupNorm(2, 4), "native_group_norm"),
+        (Call(torch.cos_), "cos"),
+    ],
+)
+def test_what_no_rule_counts_is_named(network: nn.Module, name: str) -> None:
+    counted = count(network, X)
+    assert none_but(counted)
+    assert counted.left_out == {name: LeftOut(calls=1, elements=ELEMENTS)}
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "elements"),
+    [
+        (nn.PixelShuffle(2), "pixel_shuffle", ELEMENTS),
+        (Call(lambda x: F.interpolate(x, scale_factor=2)), "upsample_nearest2d", 4 * ELEMENTS),
+        (Call(lambda x: F.interpolate(x, scale_factor=2, mode="bicubic")), "upsample_bicubic2d", 4 * ELEMENTS),
+        (Call(lambda x: F.interpolate(x, (2, 2), mode="bilinear")), "upsample_bilinear2d", ELEMENTS),
+        (Call(lambda x: torch.cat([x, x], 1)), "cat", 2 * ELEMENTS),
+        (Call(lambda x: x + x[:, :1]), "add", ELEMENTS),
+        (Call(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")), "reflection_pad2d", 4 * 2 * 8 * 10),
+    ],
+)
+def test_it_is_as_large_as_its_largest_tensor(network: nn.Module, name: str, elements: int) -> None:
+    assert count(network, X).left_out == {name: LeftOut(calls=1, elements=elements)}
+
+
+def test_calls_of_one_name_add_up() -> None:
+    assert count(nn.Sequential(nn.GELU(), nn.PixelShuffle(2), nn.GELU()), X).left_out == {
+        "gelu": LeftOut(calls=2, elements=2 * ELEMENTS),
+        "pixel_shuffle": LeftOut(calls=1, elements=ELEMENTS),
+    }
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x, last, lambda x: x[:, 1:], lambda x: x.reshape(2, -1), lambda x: x.unflatten(1, (2, 2)), torch.detach],
+)
+def test_a_view_is_no_operation(function: Callable[[Tensor], Tensor]) -> None:
+    counted = count(Call(function), X)
+    assert none_but(counted)
+    assert not counted.left_out
+
+
+@pytest.mark.parametrize(("affine", "operations"), [(True, 2), (False, 1)])
+def test_a_batch_normalisation_scales_and_shifts(affine: bool, operations: int) -> None:
+    assert none_but(count(nn.BatchNorm2d(4, affine=affine), X), batch_norm_operations=operations * ELEMENTS)
+
+
+def test_fixed_weights_make_no_layer() -> None:
+    counted = count(Fixed(), X)
+    assert none_but(counted)
+    assert counted.left_out == {"fixed convolution": LeftOut(calls=1, elements=ELEMENTS)}
+    assert counted.parameters == 6
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: F.conv2d(x, torch.ones(4, 1, 1, 1, device=x.device), groups=4), "fixed convolution"),
+        (lambda x: x @ torch.eye(8, device=x.device), "fixed mm"),
+        (lambda x: F.linear(x, torch.ones(8, 8, device=x.device)), "fixed linear"),
+    ],
+)
+def test_nor_do_weights_that_are_made_on_the_way(function: Callable[[Tensor], Tensor], name: str) -> None:
+    counted = count(Call(function), X)
+    assert none_but(counted)
+    assert name in counted.left_out
+
+
+def test_weights_hang_on_parameters_however_they_are_made_of_them() -> None:
+    layer = nn.Conv2d(4, 4, 1, bias=False)
+    network = Call(lambda x, layer: F.conv2d(x, torch.zeros(4, 4, 1, 1, device=x.device).add_(layer.weight)), layer)
+    counted = count(network, X)
+    assert none_but(counted, **convolutions(16 * PIXELS, ELEMENTS))
+    assert not counted.left_out
+
+
+def test_weights_made_of_the_image_count() -> None:
+    network = Call(lambda x: F.conv2d(x, x.mean((2, 3)).repeat(2, 1)[:, :, None, None]))
+    assert count(network, X).macs == 4 * 4 * PIXELS
+
+
+def test_frozen_parameters_count_as_such() -> None:
+    layer = nn.Conv2d(4, 4, 1).requires_grad_(requires_grad=False)
+    counted = count(layer, X)
+    assert counted.parameters == 20
+    assert counted.macs == 16 * PIXELS
+
+
+def test_shared_layers_count_at_every_call_and_their_parameters_once() -> None:
+    layer = nn.Conv2d(4, 4, 1)
+    twin = nn.Conv2d(4, 4, 1, bias=False)
+    twin.weight = layer.weight
+    counted = count(nn.Sequential(layer, layer, twin), X)
+    assert none_but(counted, **convolutions(3 * 16 * PIXELS, 3 * ELEMENTS, biases=2 * ELEMENTS, calls=3))
+    assert counted.parameters == 20
+
+
+def everything() -> nn.Module:
+    """Of every kind one."""
+    return nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(),
+        PixelNorm(6),
+        nn.BatchNorm2d(6),
+        nn.ConvTranspose2d(6, 2, 2, stride=2),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "extra"),
+    [
+        (Rule.C, 0),
+        (Rule.C_OUT, 3 * 48),
+        (Rule.B, 6 + 8),
+        (Rule.B_POOLS, 6 + 8 + 8),
+        (Rule.T, 4 * 6),
+    ],
+)
+def test_rules_add_what_they_count(rule: Rule, extra: int) -> None:
+    assert count(everything(), X).multi_adds(rule) == (9 * 4 * 6 + 4 * 6 * 2 + extra) * PIXELS
+
+
+def test_every_rule_gives_a_number() -> None:
+    counted = count(everything(), X)
+    assert len({counted.multi_adds(rule) for rule in Rule}) == len(Rule)
+
+
+def test_the_challenge_counts_relu_and_batch_normalisation_and_transposed_convolutions_at_outputs() -> None:
+    assert count(everything(), X).ntire_flops == (9 * 4 * 6 + 4 * 4 * 6 * 2 + 6 + 2 * 6) * PIXELS
+
+
+def test_it_knows_the_peak_of_memory() -> None:
+    assert count(everything(), X).peak_floats == peak_floats(everything(), X)
+
+
+SMALL: list[tuple[Callable[[], nn.Module], int]] = [
+    (lambda: LKDN(LkdnSpec(2, 1, 8, 6)), 3),
+    (lambda: LKDN(LkdnSpec(3, 1, 8, 6, Block.RBSB, Upsampler.REP)), 3),
+    (lambda: BSRN(2, blocks=1, channels=16), 3),
+    (lambda: PAN(4, blocks=1, channels=8, enlarged_channels=4), 3),
+    (lambda: CARN(4, channels=8, groups=4, shared=True), 3),
+    (lambda: LapSRN(2, depth=1, channels=4, up_kernel=4), 1),
+    (lambda: MemNet(blocks=2, units=2, channels=4), 1),
+]
+
+
+@pytest.mark.parametrize(("make", "channels"), SMALL)
+def test_pytorch_s_own_counter_agrees(make: Callable[[], nn.Module], channels: int, without_memory: None) -> None:
+    network, x = make().eval(), torch.empty(2, channels, 20, 19)
+    with torch.no_grad(), FlopCounterMode(display=False) as theirs:
+        network(x)
+    counted = count(network, x.shape)
+    assert theirs.get_total_flops() == 2 * counted.macs
+
+
+@pytest.mark.parametrize(("make", "channels"), SMALL)
+def test_wrapping_changes_nothing(make: Callable[[], nn.Module], channels: int) -> None:
+    network, shape = make(), (1, channels, 16, 17)
+    assert count(nn.Sequential(nn.Sequential(network)), shape) == count(network, shape)
+
+
+@settings(max_examples=20)
+@given(height=st.integers(3, 50), width=st.integers(3, 50), batch=st.integers(1, 3), times=st.integers(2, 3))
+def test_operations_of_padded_networks_grow_with_the_picture(height: int, width: int, batch: int, times: int) -> None:
+    network = everything()
+    one = figures(count(network, (1, 4, height, width)))
+    assert figures(count(network, (1, 4, times * height, width))) == {name: times * n for name, n in one.items()}
+    assert figures(count(network, (batch, 4, height, width))) == {name: batch * n for name, n in one.items()}
+
+
+def figures(counted: Complexity) -> dict[str, int]:
+    """What depends on the size."""
+    elements = {name: left.elements for name, left in counted.left_out.items()}
+    rest = {"parameters": 0, "convolutions": 0, "left_out": 0}
+    return {name: value for name, value in (asdict(counted) | rest | elements).items() if value}
+
+
+@settings(max_examples=30)
+@given(
+    inputs=st.integers(1, 4),
+    outputs=st.integers(1, 4),
+    groups=st.integers(1, 3),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    size=st.integers(4, 12),
+)
+def test_a_convolution_multiplies_as_often_as_one_written_out(
+    inputs: int, outputs: int, groups: int, kernel: int, stride: int, size: int
+) -> None:
+    layer = nn.Conv2d(groups * inputs, groups * outputs, kernel, stride, bias=False, groups=groups)
+    places = len(range(0, size - kernel + 1, stride))
+    products = (
+        1
+        for _ in range(places * places)
+        for _ in range(groups * outputs)
+        for _ in range(inputs)
+        for _ in range(kernel * kernel)
+    )
+    assert count(layer, (1, groups * inputs, size, size)).macs == sum(products)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_type_of_the_values_changes_nothing(dtype: torch.dtype) -> None:
+    assert count(everything().to(dtype), X) == count(everything(), X)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(training: bool) -> None:
+    network = nn.Sequential(nn.Dropout(), Fixed(), everything(), weight_norm(nn.Conv2d(2, 2, 1))).train(training)
+    before = copy.deepcopy(network.state_dict())
+    ids = [id(value) for value in [*network.parameters(), *network.buffers()]]
+    count(network, X)
+    assert ids == [id(value) for value in [*network.parameters(), *network.buffers()]]
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+    assert all(value.device.type == "cpu" and value.requires_grad for value in network.parameters())
+    for module in network.modules():
+        assert module.training is training
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+HD = (720, 1280)
+LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
+WIDE = (240, 427)
+"""What some papers take for a third of 1280x720."""
+NINTH = (320, 320)
+"""As many positions as a ninth of it."""
+
+
+@pytest.fixture
+def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the run that follows the memory: half of the time of a count."""
+    monkeypatch.setattr("lkdn_deploy.bench.complexity.peak_floats", lambda network, shape: 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "giga"),
+    [
+        (SRCNN, HD, {Rule.C: "52.7008"}),
+        (lambda: SRCNN(kernels=(9, 1, 5)), HD, {Rule.C: "7.4023"}),
+        (lambda: FSRCNN(2), LR[2], {Rule.C_OUT: "6.0070", Rule.C: "2.8717"}),
+        (lambda: FSRCNN(3), LR[3], {Rule.C_OUT: "4.9844", Rule.C: "1.2743"}),
+        (lambda: FSRCNN(4), LR[4], {Rule.C_OUT: "4.6370", Rule.C: "0.7179"}),
+        (VDSR, HD, {Rule.C: "612.5912"}),
+        (lambda: LapSRN(2), LR[2], {Rule.C_OUT: "119.5868"}),
+        # What the papers print for x2: of half the output's height and width.
+        (lambda: LapSRN(2), LR[4], {Rule.C_OUT: "29.8967"}),
+        (lambda: LapSRN(4), LR[4], {Rule.C_OUT: "149.3508"}),
+        (DRRN, HD, {Rule.C: "6796.8958"}),
+        (MemNet, HD, {Rule.C: "2662.3476"}),
+        (lambda: IDN(2), LR[2], {Rule.C: "126.9596"}),
+        (lambda: IDN(3), LR[3], {Rule.C: "56.3383"}),
+        (lambda: IDN(4), LR[4], {Rule.C: "31.7399"}),
+    ],
+)
+def test_multi_adds_of_networks_of_luma_are_the_published_ones(
+    make: Callable[[], nn.Module], size: tuple[int, int], giga: dict[Rule, str], without_memory: None
+) -> None:
+    assert multi_adds(make(), (1, 1, *size), giga) == giga
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "giga"),
+    [
+        (lambda: IDN.rgb(2), LR[2], {Rule.C: "124.5561"}),
+        (lambda: IDN.rgb(3), WIDE, {Rule.C: "56.2869"}),
+        (lambda: IDN.rgb(4), LR[4], {Rule.C: "32.3334"}),
+        (lambda: CARN(2), LR[2], {Rule.C: "222.8311"}),
+        (lambda: CARN(3), NINTH, {Rule.C: "118.800"}),
+        (lambda: CARN(4), LR[4], {Rule.C: "90.8823"}),
+        (lambda: CARN.mobile(2), LR[2], {Rule.C: "91.1824"}),
+        (lambda: CARN.mobile(3), LR[3], {Rule.C: "46.0614"}),
+        (lambda: CARN.mobile(4), LR[4], {Rule.C: "32.4897"}),
+        (lambda: IMDN(2), LR[2], {Rule.C: "158.7659"}),
+        (lambda: IMDN(3), WIDE, {Rule.C: "71.5032"}),
+        (lambda: IMDN(4), LR[4], {Rule.C: "40.8859"}),
+        (lambda: PAN(2), LR[2], {Rule.C: "70.5190"}),
+        (lambda: PAN(3), LR[3], {Rule.C: "38.9853"}),
+        (lambda: PAN(4), LR[4], {Rule.C: "28.1636"}),
+        # Without the interpolation and the mixing of filters, which the paper does not count.
+        (lambda: LAPAR(2), LR[2], {Rule.B: "170.761", Rule.C: "170.3043"}),
+        (lambda: LAPAR(3), LR[3], {Rule.B: "113.698", Rule.C: "113.3932"}),
+        (lambda: LAPAR(4), LR[4], {Rule.B: "93.966", Rule.C: "93.7138"}),
+        (lambda: RFDN(2), LR[2], {Rule.C: "120.9324"}),
+        (lambda: RFDN(3), LR[3], {Rule.C: "54.3263"}),
+        (lambda: RFDN(4), LR[4], {Rule.C: "31.1289"}),
+        # What the paper prints: of the challenge's network, which enlarges by 4, at all three sizes.
+        (RFDN.challenge, LR[2], {Rule.C: "95.045"}),
+        (RFDN.challenge, LR[3], {Rule.C: "42.174"}),
+        (RFDN.challenge, LR[4], {Rule.B: "23.858", Rule.C: "23.7591"}),
+        (lambda: RLFN(2), LR[2], {Rule.C: "115.4165"}),
+        (lambda: RLFN(3), LR[3], {Rule.C: "51.9311"}),
+        (lambda: RLFN(4), LR[4], {Rule.C: "29.8215"}),
+        (lambda: RLFN.small(2), LR[2], {Rule.C: "98.8028"}),
+        (lambda: RLFN.small(4), LR[4], {Rule.C: "25.5935"}),
+        (RLFN.challenge, LR[4], {Rule.C: "17.2769"}),
+        (lambda: BSRN(2), LR[2], {Rule.B_POOLS: "72.9947", Rule.C: "71.935"}),
+        (lambda: BSRN(3), LR[3], {Rule.B_POOLS: "33.2753", Rule.C: "32.804"}),
+        (lambda: BSRN(4), LR[4], {Rule.B_POOLS: "19.4440", Rule.C: "19.177"}),
+        (BSRN.without_attention, LR[4], {Rule.B: "18.158", Rule.C: "17.968"}),
+        (BSRN.small, LR[4], {Rule.C: "8.2878"}),
+        (lambda: VAPSR(2), LR[2], {Rule.C: "73.975"}),
+        (lambda: VAPSR(3), LR[3], {Rule.C: "33.5993"}),
+        (lambda: VAPSR(4), LR[4], {Rule.C: "19.5167", Rule.T: "19.7490"}),
+        (VAPSR.small, LR[4], {Rule.C: "8.9930"}),
+        (lambda: LKDN(LkdnSpec.lkdn(2).deployed), LR[2], {Rule.T: "69.1311", Rule.C: "68.718"}),
+        (lambda: LKDN(LkdnSpec.lkdn(3).deployed), LR[3], {Rule.T: "31.4498", Rule.C: "31.267"}),
+        (lambda: LKDN(LkdnSpec.lkdn(4).deployed), LR[4], {Rule.T: "18.3279", Rule.C: "18.225"}),
+        (lambda: LKDN(LkdnSpec.lkdn_s(2).deployed), LR[2], {Rule.T: "26.1999", Rule.C: "26.006"}),
+        (lambda: LKDN(LkdnSpec.lkdn_s(3).deployed), LR[3], {Rule.T: "12.2059", Rule.C: "12.120"}),
+        (lambda: LKDN(LkdnSpec.lkdn_s(4).deployed), LR[4], {Rule.T: "7.3338", Rule.C: "7.285"}),
+        (lambda: LKDN(LkdnSpec(4, 8, 64, 32).deployed), LR[4], {Rule.T: "18.3509", Rule.C: "18.233"}),
+    ],
+)
+def test_multi_adds_of_networks_of_rgb_are_the_published_ones(
+    make: Callable[[], nn.Module], size: tuple[int, int], giga: dict[Rule, str], without_memory: None
+) -> None:
+    assert multi_adds(make(), (1, 3, *size), giga) == giga
+
+
+def multi_adds(network: nn.Module, shape: tuple[int, ...], giga: dict[Rule, str]) -> dict[Rule, str]:
+    """In G, to as many digits."""
+    counted = count(network, shape)
+    digits = {rule: len(value.partition(".")[2]) for rule, value in giga.items()}
+    return {rule: f"{counted.multi_adds(rule) / 1e9:.{n}f}" for rule, n in digits.items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "giga_flops", "mega_activations", "convolutions", "mega_parameters"),
+    [
+        # The baseline of 2023's challenge and the winner of 2022's in runtime, as the reports print them.
+        (RFDN.challenge, "27.10", "112.03", 64, "0.433"),
+        (RLFN.challenge, "19.70", "80.05", 39, "0.317"),
+    ],
+)
+def test_the_challenge_s_figures_are_the_published_ones(
+    make: Callable[[], nn.Module], giga_flops: str, mega_activations: str, convolutions: int, mega_parameters: str
+) -> None:
+    counted = count(make(), (1, 3, 256, 256))
+    assert f"{counted.ntire_flops / 1e9:.2f}" == giga_flops
+    assert f"{counted.activations / 1e6:.2f}" == mega_activations
+    assert counted.convolutions == convolutions
+    assert f"{counted.parameters / 1e6:.3f}" == mega_parameters
