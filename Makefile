@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test check bench convergence clean
+.PHONY: help demo test check bench convergence figure1 clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an environment of its own
 	@mkdir -p demo
@@ -17,8 +17,9 @@ demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an en
 	$(DEMO)/bin/python tools/side_by_side.py lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png demo/side_by_side.png
 	@echo "result: demo/dandelion_x4.png, beside bicubic: demo/side_by_side.png"
 
+# Two processes of one thread: most tests start programs or run small networks, which gain little from a second thread.
 test: $(VENV)/installed ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -33,6 +34,9 @@ bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results
 
 convergence: $(VENV)/installed ## Train with Adan and with Adam on the photographs in DATA
 	$(BIN)/python benchmarks/convergence.py --data $(DATA)
+
+figure1: $(VENV)/installed ## Measure every checkpoint in ../shared through PyTorch and ONNX Runtime, and draw the table
+	$(BIN)/python benchmarks/figure1.py --weights $(LKDN_TEST_DATA)/weights --testsets $(LKDN_TEST_DATA)/testsets
 
 clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

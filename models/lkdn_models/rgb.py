@@ -65,8 +65,10 @@ class OnLuma(nn.Module):
         self.scale = scale
         self.smallest = max(Bicubic.SMALLEST, int(network.smallest))  # type: ignore[arg-type]
         radius: int = network.receptive_radius  # type: ignore[assignment]
-        # Enlarged pixels that far away lie in a cell at most that many cells away, and are made of two more.
-        around = (radius + scale - 1) // scale + Bicubic.REACH
+        # Seen from a cell's last enlarged pixel, the furthest that counts lies so many cells away, at a place in its cell
+        # from where bicubic sees one cell further, or two if that is in its second half.
+        cells, place = divmod(scale - 1 + radius, scale)
+        around = cells + (Bicubic.REACH if 2 * place + 1 > scale else Bicubic.REACH - 1)
         self.receptive_radius = around if enlarge else max(radius, Bicubic.REACH)
         self._add("to_ycbcr", _TO_YCBCR, _OFFSET)
         back = np.linalg.inv(_TO_YCBCR)

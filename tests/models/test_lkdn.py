@@ -13,7 +13,9 @@ def parameters(spec: LkdnSpec) -> int:
     return sum(parameter.numel() for parameter in LKDN(spec).parameters())
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.spec.scale}")
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if entry.spec], ids=lambda entry: f"{entry.name}-x{entry.scale}"
+)
 def test_parameters_are_those_of_the_paper(entry: Entry) -> None:
     state = {name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()}
     # The published files keep the four input copies; reading the input once saves their weights.
