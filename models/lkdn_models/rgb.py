@@ -65,8 +65,8 @@ class OnLuma(nn.Module):
         self.scale = scale
         self.smallest = max(Bicubic.SMALLEST, int(network.smallest))  # type: ignore[arg-type]
         radius: int = network.receptive_radius  # type: ignore[assignment]
-        # Seen from a cell's last enlarged pixel, the furthest that counts lies so many cells away, at a place in its cell
-        # from where bicubic sees one cell further, or two if that is in its second half.
+        # Seen from a cell's last enlarged pixel, the furthest that counts lies so many cells away, at a place in its
+        # cell from where bicubic sees one cell further, or two if that is in its second half.
         cells, place = divmod(scale - 1 + radius, scale)
         around = cells + (Bicubic.REACH if 2 * place + 1 > scale else Bicubic.REACH - 1)
         self.receptive_radius = around if enlarge else max(radius, Bicubic.REACH)
