@@ -1,35 +1,214 @@
+"""``lkdn-zoo``: what it prints, what it fetches, and that what it prints is so."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from lkdn_deploy.bench.check import Checked, recount
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.zoo import command
-from lkdn_models.zoo import ENTRIES, names
+from lkdn_models.zoo import ENTRIES, Entry, Weights, entries, find, names
+
+
+def words(text: str) -> str:
+    """Without line breaks and indents."""
+    return " ".join(text.split())
 
 
 def test_the_list_has_a_row_for_every_network_and_scale_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(ENTRIES)
+    assert [line.split()[:2] for line in lines[1:]] == [[entry.name, f"x{entry.scale}"] for entry in ENTRIES]
     assert max(map(len, lines)) <= 80
-    assert any(line.split()[:4] == ["lkdn", "x4", "322.0K", "18.3G"] for line in lines)
+    rows = [line.split(maxsplit=6) for line in lines]
+    assert ["lkdn", "x4", "322.0K", "18.3G", "32.39", "28.80", "published"] in rows
+    assert ["lkdn-s", "x4", "129.2K", "7.3G", "32.10", "28.62", "bundled, published"] in rows
+    assert ["lkdn-s", "x2", "115.5K", "26.2G", "-", "-", "bundled"] in rows
+    assert ["lapsrn", "x2", "407.4K", "119.6G", "37.46", "32.96", "none"] in rows
 
 
-@pytest.mark.parametrize("name", names())
-def test_a_network_is_shown_with_its_paper_its_costs_and_its_weights(
-    name: str, capsys: pytest.CaptureFixture[str]
+def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in names():
+        assert run(command, ["show", name]) == 0
+        out = capsys.readouterr().out
+        wide = [
+            line for line in out.splitlines() if len(line) > 80 and not line.strip().startswith(("weights:", "sha"))
+        ]
+        assert wide == []
+        head, *parts = out.split("\n\n")
+        found = list(entries(name))
+        network = found[0].network
+        assert all(fact in words(head) for fact in (name, network.paper, network.remark, network.input))
+        assert network.rule.counts in words(head)
+        assert len(parts) == len(found)
+        for entry, part in zip(found, parts, strict=True):
+            radius = "whole picture" if entry.receptive_radius is None else f"{entry.receptive_radius} LR pixels"
+            facts = [f"x{entry.scale}: {entry.parameters:,} parameters", f"receptive radius: {radius} "]
+            facts += [f"{psnr:.3f} / {ssim:.4f} measured" for psnr, ssim in entry.measured.values()]
+            if printed := entry.printed:
+                facts += [f"{printed.parameters} K, {printed.multi_adds} G", printed.remark]
+                facts += [f"{psnr} / {ssim} in papers" for psnr, ssim in printed.quality.values()]
+            if weights := entry.weights:
+                facts += [f"weights: {weights.page}", f"sha256 {weights.sha256}", f"licence: {weights.licence}"]
+            said = words(part)
+            assert [fact for fact in facts if fact not in said] == []
+            assert ("bundled" in said) == (entry.bundled is not None)
+            assert said.endswith("no weights") == (entry.weights is entry.bundled is None)
+
+
+@pytest.mark.parametrize("task", ["show", "get"])
+def test_an_unknown_network_is_refused_with_the_known_ones(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, [task, "edsr"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no network is called edsr" in said.err
+    assert "lkdn-s" in said.err
+
+
+@pytest.fixture
+def downloaded(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
+    """What was asked for; nothing is fetched."""
+    asked = []
+
+    def download(weights: Weights, *, progress: bool = False) -> Path:
+        assert not progress
+        asked.append(weights)
+        return Path("cache", weights.file_name)
+
+    monkeypatch.setattr("lkdn_models.download.download", download)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("args", "scales", "files"),
+    [
+        (["lkdn"], [2, 3, 4], ["LKDN_x2.pth", "LKDN_x3.pth", "LKDN_x4.pth"]),
+        (["lkdn", "--scale", "3"], [3], ["LKDN_x3.pth"]),
+        (["lkdn-s"], [4], ["LKDN-S_x4.pth"]),
+        (["rlfn"], [2, 4], ["rlfn_x2.pth", "rlfn_x4.pth"]),
+        (["carn-m"], [2], ["carn_m.pth"]),
+    ],
+)
+def test_weights_are_fetched_once_and_their_paths_printed_and_their_licence_told(
+    args: Sequence[str],
+    scales: Sequence[int],
+    files: Sequence[str],
+    downloaded: list[Weights],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(command, ["show", name]) == 0
-    out = capsys.readouterr().out
-    assert "Xie et al." in out
-    assert "receptive radius" in out
-    for entry in ENTRIES:
-        if entry.name == name and entry.weights:
-            assert entry.weights.url in out
-            assert entry.weights.sha256 in out
-            assert entry.weights.licence in out
+    assert run(command, ["get", *args]) == 0
+    said = capsys.readouterr()
+    assert downloaded == [find(args[0], scale).weights for scale in scales]
+    assert said.out.splitlines() == [str(Path("cache", file)) for file in files]
+    assert said.err.splitlines() == [f"{weights.repository}: licence {weights.licence}" for weights in downloaded]
 
 
-def test_an_unknown_network_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, ["show", "edsr"]) == 2
-    err = capsys.readouterr().err
-    assert "no network is called edsr" in err
-    assert "lkdn-s" in err
+def test_of_weights_to_convert_the_command_is_told(
+    downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, ["get", "idn", "--scale", "3"]) == 0
+    said = capsys.readouterr()
+    path = Path("cache", "IDN_x3.caffemodel")
+    assert said.out == f"{path}\n"
+    assert f"python tools/convert_idn.py {path} {path.with_suffix('.safetensors')}\n" in said.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["srcnn"], "no weights of srcnn were published"),
+        (["rlfn", "--scale", "3"], "no weights of rlfn x3 were published"),
+        (["bsrn-s", "--scale", "2"], "bsrn-s has no x2"),
+        (["lkdn", "--scale", "8"], "8 is not in the range 2<=x<=4"),
+    ],
+)
+def test_weights_that_are_nowhere_are_refused(
+    args: Sequence[str], message: str, downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, ["get", *args]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert downloaded == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.scale}")
+def test_every_figure_is_what_is_counted(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The check does not ask for the memory, whose count takes half of the time.
+    monkeypatch.setattr("lkdn_deploy.bench.complexity.peak_floats", lambda network, shape: 0)
+    assert recount(entry).problems == ()
+
+
+def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "lkdn_deploy.bench.check.recount", lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ())
+    )
+    assert run(command, ["check"]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    rows = [line.split()[:2] for line in lines[1:] if not line.startswith(" ")]
+    assert rows == [[entry.name, f"x{entry.scale}"] for entry in ENTRIES]
+    assert max(map(len, lines)) <= 80
+    assert f"{len(ENTRIES)} rows" in said.err
+
+
+def check(monkeypatch: pytest.MonkeyPatch, *changed: Entry) -> int:
+    """The exit code of the check of a table of these."""
+    monkeypatch.setattr("lkdn_models.zoo.ENTRIES", changed)
+    return run(command, ["check"])
+
+
+FSRCNN, LAPSRN, SRCNN = find("fsrcnn", 4), find("lapsrn", 4), find("srcnn-915", 3)
+
+
+def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(monkeypatch, FSRCNN, LAPSRN, SRCNN) == 0
+    said = capsys.readouterr()
+    assert [words(line) for line in said.out.splitlines()[1:]] == [
+        "fsrcnn x4 13 12.809 4.6 4.6370 C-out 5",
+        "lapsrn x4 813 814.242 149.4 149.3508 C-out 5",
+        "813 K is without biases",
+        "srcnn-915 x3 - 8.129 - 7.4023 C 1280x720 -",
+    ]
+    assert said.err == "3 rows: every figure is as written down\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (replace(FSRCNN, parameters=12_808), "fsrcnn x4 has 12,809 parameters, not 12,808"),
+        (replace(FSRCNN, multi_adds=4.6371), "fsrcnn x4 has 4.6370 G Multi-Adds, not 4.6371"),
+        (replace(FSRCNN, receptive_radius=8), "fsrcnn x4 has receptive radius 7, not 8"),
+        (replace(SRCNN, receptive_radius=None), "srcnn-915 x3 has receptive radius 4, not None"),
+        (
+            replace(FSRCNN, printed=replace(FSRCNN.printed, parameters="12")),
+            "fsrcnn x4: the paper prints 12 K parameters, counted are 12.809",
+        ),
+        (
+            replace(LAPSRN, printed=replace(LAPSRN.printed, remark="")),
+            "lapsrn x4: the paper prints 813 K parameters, counted are 814.242",
+        ),
+        (
+            replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.64", remark="as it should be")),
+            "fsrcnn x4: a remark explains a difference that is not there",
+        ),
+        (
+            replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.7")),
+            "fsrcnn x4: the paper prints 4.7 G Multi-Adds, counted are 4.637",
+        ),
+    ],
+)
+def test_a_figure_that_is_not_what_is_counted_is_named_and_the_exit_code_is_4(
+    entry: Entry, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(monkeypatch, entry, find("srcnn-915", 2)) == 4
+    said = capsys.readouterr()
+    assert f"not what is counted: {problem}" in said.err
+    assert "every figure" not in said.err
+    assert "srcnn-915" in said.out

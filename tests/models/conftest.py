@@ -1,11 +1,8 @@
 """What the reference networks are held against: published weights, the papers' protocol, their own reach."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,37 +79,6 @@ def reach() -> Callable[..., int]:
             other[:, :, near, near] = x[:, :, near, near]
             assert torch.equal(network(other)[:, :, inside, inside], pixel)
         return reached
-
-    return measured
-
-
-@pytest.fixture(scope="session")
-def onnx_error() -> Callable[..., float]:
-    """How far ONNX Runtime is from PyTorch, relative to the largest value, at a size other than that of the export."""
-
-    def measured(network: nn.Module, channels: int = 3) -> float:
-        _draw(network)
-        network = network.eval()
-        free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns of its own internals
-            program = torch.onnx.export(
-                network,
-                (torch.zeros(2, channels, 41, 29),),
-                dynamo=True,
-                opset_version=20,
-                input_names=["lr"],
-                dynamic_shapes=(free,),
-                external_data=False,
-                verbose=False,
-            )
-        x = network.peak * torch.rand(1, channels, 23, 37)
-        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-        (got,) = session.run(None, {"lr": x.numpy()})
-        with torch.no_grad():
-            expected = network(x).numpy()
-        assert got.shape == expected.shape == (1, channels, 23 * network.scale, 37 * network.scale)
-        return float(np.abs(got - expected).max() / np.abs(expected).max())
 
     return measured
 

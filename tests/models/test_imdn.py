@@ -1,11 +1,10 @@
-"""IMDN against the paper's figures and its published weights."""
+"""IMDN against the paper's figures; its published weights are measured in ``tests/export/test_zoo_quality.py``."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from lkdn_models.evaluate import Quality
 from lkdn_models.imdn import IMDN
 
 
@@ -25,15 +24,3 @@ def test_a_pixel_depends_on_the_whole_picture(sees_everything: Callable[..., boo
     network = IMDN(2, channels=16, blocks=1)
     assert network.receptive_radius is None
     assert sees_everything(network)
-
-
-def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
-    assert onnx_error(IMDN(3, channels=16, blocks=1)) < 1e-5
-
-
-def test_published_weights_have_their_quality(published: Callable[..., dict], set5: Callable[..., Quality]) -> None:
-    network = IMDN(4)
-    network.load_state_dict(published("IMDN/IMDN_x4.pth"))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(32.210, abs=0.005)
-    assert quality.ssim_y == pytest.approx(0.8948, abs=0.0001)

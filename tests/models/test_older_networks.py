@@ -5,8 +5,6 @@ Their Multi-Adds are in ``tests/bench/test_complexity.py``.
 
 from collections.abc import Callable
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -129,50 +127,6 @@ def test_it_gives_a_picture_of_scale_times_the_size(make: Callable[[], nn.Module
     with torch.no_grad():
         out = network(torch.rand(2, channels, smallest, 7))
     assert out.shape == (2, channels, smallest * scale, 7 * scale)
-
-
-@pytest.mark.filterwarnings("ignore")  # the exporter warns of its own internals
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: SRCNN(channels=(8, 8)),
-        lambda: FSRCNN(3),
-        lambda: VDSR(depth=3),
-        lambda: LapSRN(4, depth=1, channels=8),
-        lambda: DRRN(units=2, channels=8),
-        lambda: MemNet(blocks=2, units=2, channels=8),
-        lambda: CARN(4, channels=16, groups=4, shared=True),
-        lambda: LAPAR(3, blocks=1, channels=8),
-    ],
-)
-def test_the_onnx_graph_takes_any_size_and_gives_the_same(make: Callable[[], nn.Module]) -> None:
-    torch.manual_seed(0)
-    network = make().eval()
-    if isinstance(network, LAPAR):
-        network.fold()
-    x = torch.rand(1, colours(network), 37, 23)
-    session = onnxruntime.InferenceSession(to_onnx(network))
-    (got,) = session.run(None, {"lr": x.numpy()})
-    with torch.no_grad():
-        expected = network(x).numpy()
-    assert got.shape == (1, colours(network), 37 * network.scale, 23 * network.scale)
-    assert np.abs(got - expected).max() < 1e-5 * max(1, np.abs(expected).max())
-
-
-def to_onnx(network: nn.Module) -> bytes:
-    """The network with free batch, height and width, exported from an image of another size."""
-    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, colours(network), 41, 29),),
-        dynamo=True,
-        opset_version=20,
-        input_names=["lr"],
-        dynamic_shapes=(free,),
-        external_data=False,
-        verbose=False,
-    )
-    return program.model_proto.SerializeToString()
 
 
 def test_memnet_mixes_its_outputs() -> None:

@@ -1,4 +1,7 @@
-"""PAN against the paper's figures, its published weights and its own reach."""
+"""PAN against the paper's figures, its published weights and its own reach.
+
+The weights at x4 are measured in ``tests/export/test_zoo_quality.py``.
+"""
 
 from collections.abc import Callable
 
@@ -36,17 +39,9 @@ def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(
     assert reach(small) == small.receptive_radius
 
 
-def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
-    assert onnx_error(PAN(4, channels=8, blocks=1)) < 1e-5
-
-
 @pytest.mark.parametrize(
     ("file", "scale", "psnr", "ssim"),
-    [
-        ("PAN/PANx2_DF2K.pth", 2, 38.001, 0.9605),
-        ("PAN/PANx3_DF2K.pth", 3, 34.400, 0.9272),
-        ("PAN/PANx4_DF2K.pth", 4, 32.131, 0.8948),
-    ],
+    [("PAN/PANx2_DF2K.pth", 2, 38.001, 0.9605), ("PAN/PANx3_DF2K.pth", 3, 34.400, 0.9272)],
 )
 def test_published_weights_have_their_quality(
     file: str,

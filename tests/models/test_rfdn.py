@@ -1,11 +1,13 @@
-"""RFDN and RFDN-L against the paper's figures, the challenge entry against its published weights."""
+"""RFDN, RFDN-L and the challenge entry against their known figures.
+
+The challenge entry's published weights are measured in ``tests/export/test_zoo_quality.py``.
+"""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from lkdn_models.evaluate import Quality
 from lkdn_models.rfdn import RFDN, ChallengeRFDB
 
 
@@ -50,15 +52,3 @@ def test_a_pixel_depends_on_the_whole_picture(form: str, sees_everything: Callab
     network = SMALL[form](2)
     assert network.receptive_radius is None
     assert sees_everything(network)
-
-
-def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
-    assert onnx_error(SMALL["challenge"](2)) < 1e-5
-
-
-def test_published_weights_have_their_quality(published: Callable[..., dict], set5: Callable[..., Quality]) -> None:
-    network = RFDN.challenge()
-    network.load_state_dict(published("RFDN/team00_rfdn.pth"))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(32.159, abs=0.005)
-    assert quality.ssim_y == pytest.approx(0.8946, abs=0.0001)

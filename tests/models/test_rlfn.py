@@ -1,11 +1,13 @@
-"""RLFN, RLFN-S and the challenge entry against their known figures and published weights."""
+"""RLFN, RLFN-S and the challenge entry against their known figures.
+
+RLFN's published weights are measured in ``tests/export/test_zoo_quality.py``.
+"""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from lkdn_models.evaluate import Quality
 from lkdn_models.rlfn import RLFN
 
 
@@ -43,15 +45,3 @@ def test_a_pixel_depends_on_the_whole_picture(sees_everything: Callable[..., boo
     network = RLFN(2, channels=8, blocks=1)
     assert network.receptive_radius is None
     assert sees_everything(network)
-
-
-def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
-    assert onnx_error(RLFN(2, channels=8, blocks=1)) < 1e-5
-
-
-def test_published_weights_have_their_quality(published: Callable[..., dict], set5: Callable[..., Quality]) -> None:
-    network = RLFN(4)
-    network.load_state_dict(published("RLFN/rlfn_x4.pth"))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(32.238, abs=0.005)
-    assert quality.ssim_y == pytest.approx(0.8953, abs=0.0001)

@@ -1,4 +1,7 @@
-"""VAPSR and VAPSR-S against their known figures, published weights and own reach."""
+"""VAPSR and VAPSR-S against their known figures, published weights and own reach.
+
+The weights at x4 are measured in ``tests/export/test_zoo_quality.py``.
+"""
 
 from collections.abc import Callable
 
@@ -39,29 +42,19 @@ def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(scale: i
     assert reach(network) == network.receptive_radius
 
 
-def test_exported_for_every_size_it_gives_the_same(onnx_error: Callable[..., float]) -> None:
-    assert onnx_error(VAPSR(4, channels=8, blocks=1)) < 1e-5
-
-
 @pytest.mark.parametrize(
-    ("file", "make", "scale", "psnr", "ssim"),
-    [
-        ("VapSR/VapSR_X2.pth", VAPSR, 2, 38.107, 0.9609),
-        ("VapSR/VapSR_X3.pth", VAPSR, 3, 34.525, 0.9281),
-        ("VapSR/VapSR_X4.pth", VAPSR, 4, 32.400, 0.8974),
-        ("VapSR/VapSR-S.pth", VAPSR.small, 4, 32.166, 0.8947),
-    ],
+    ("file", "scale", "psnr", "ssim"),
+    [("VapSR/VapSR_X2.pth", 2, 38.107, 0.9609), ("VapSR/VapSR_X3.pth", 3, 34.525, 0.9281)],
 )
 def test_published_weights_have_their_quality(
     file: str,
-    make: Callable[[int], VAPSR],
     scale: int,
     psnr: float,
     ssim: float,
     published: Callable[..., dict],
     set5: Callable[..., Quality],
 ) -> None:
-    network = make(scale)
+    network = VAPSR(scale)
     network.load_state_dict(published(file))
     quality = set5(network)
     assert quality.psnr_y == pytest.approx(psnr, abs=0.005)

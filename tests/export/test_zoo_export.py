@@ -1,0 +1,127 @@
+"""Every network that is no LKDN goes through the export with random weights and runs, whatever it takes and gives.
+
+Those whose published weights are at hand go through it in ``test_zoo_quality``.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import lkdn_deploy.export.job as job
+from lkdn_deploy import load
+from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.export.job import ExportSettings, export_onnx
+from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.samples import sample_pixels
+from lkdn_models.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
+from lkdn_models.checkpoint import Checkpoint
+from lkdn_models.drrn import DRRN
+from lkdn_models.evaluate import floats
+from lkdn_models.imdn import IMDN
+from lkdn_models.lapar import LAPAR
+from lkdn_models.lapsrn import LapSRN
+from lkdn_models.memnet import MemNet
+from lkdn_models.pan import PAN
+from lkdn_models.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.rgb import as_rgb
+from lkdn_models.rlfn import RLFN
+from lkdn_models.vapsr import VAPSR
+from lkdn_models.vdsr import VDSR
+from lkdn_models.zoo import Entry, Input, entries, names
+
+SHALLOW: dict[str, Callable[[int], nn.Module]] = {
+    "bsrn": lambda scale: BSRN(scale, blocks=1),
+    "bsrn-s": lambda scale: BSRN(scale, channels=48, blocks=1, block=SmallESDB, conv=BiasedBSConv, pointwise=Pointwise),
+    "vapsr": lambda scale: VAPSR(scale, blocks=2),
+    "vapsr-s": lambda scale: VAPSR(scale, channels=32, blocks=1, groups=2),
+    "rlfn": lambda scale: RLFN(scale, blocks=1),
+    "rlfn-s": lambda scale: RLFN(scale, channels=48, blocks=1),
+    "rlfn-ntire": lambda scale: RLFN(scale, channels=46, inner=48, blocks=1),
+    "rfdn": lambda scale: RFDN(scale, blocks=1),
+    "rfdn-l": lambda scale: RFDN(scale, channels=52, blocks=1),
+    "rfdn-aim": lambda scale: RFDN(scale, channels=50, blocks=1, block=ChallengeRFDB),
+    "pan": lambda scale: PAN(scale, blocks=1),
+    "imdn": lambda scale: IMDN(scale, blocks=2),
+    "lapar-a": lambda scale: LAPAR(scale, blocks=1),
+    "memnet": lambda _: MemNet(blocks=2, units=1),
+    "drrn": lambda _: DRRN(units=2),
+    "lapsrn": lambda scale: LapSRN(scale, depth=2),
+    "vdsr": lambda _: VDSR(depth=4),
+    "bsrn-wo-esa-cca": lambda scale: BSRN(scale, blocks=1, block=PlainESDB),
+}
+"""Of those that repeat a block, a network with few: what becomes of one block becomes of all."""
+
+PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan"}
+AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
+PHOTOGRAPH = sample_pixels()[60:83, 40:101].astype(np.float32) / 255
+"""(23, 61, 3)."""
+
+
+def entry_of(name: str) -> Entry:
+    """The scale that is odd where there is it, else the largest; the smallest where the input is enlarged."""
+    found = {entry.scale: entry for entry in entries(name)}
+    if found[max(found)].input is Input.ENLARGED_LUMA:
+        return found[2]
+    return found.get(3, found[max(found)])
+
+
+def clouds(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) -> dict[str, NDArray[np.float32]]:
+    return {"clouds": job._clouds(np.random.default_rng(0), 1, 23, 37)}
+
+
+@pytest.fixture
+def checkpoint_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Checkpoint]:
+    """A network with the weights that PyTorch draws, gains and slopes changed so that they show."""
+    monkeypatch.setattr(job, "verification_inputs", clouds)
+    monkeypatch.setattr("lkdn_models.idn.STAGES", range(3, 4))
+
+    def make(name: str) -> Checkpoint:
+        entry = entry_of(name)
+        if name in SHALLOW:
+            monkeypatch.setattr(Entry, "build", lambda self, deployed=False: SHALLOW[self.name](self.scale))
+        torch.manual_seed(0)
+        state = entry.build().state_dict()
+        for key, value in state.items():
+            if value.ndim == 1 or key.endswith("original0"):
+                value.mul_(0.8 + 0.4 * torch.rand_like(value))
+        return Checkpoint(Path("random"), entry, state, "0" * 64)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [name for name in names() if next(entries(name)).spec is None and name not in AT_HAND])
+def test_a_network_is_exported_and_run(name: str, checkpoint_of: Callable[[str], Checkpoint], tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(name)
+    report = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings())
+    (comparison,) = report.comparisons
+    assert comparison.shape == (1, 3, 23, 37)
+    assert bool(report.applied) == (name == "lapar-a") != bool(report.skipped)
+    upscale = load(report.path)
+    metadata = upscale.session.metadata
+    network = as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval()
+    assert metadata == report.metadata
+    assert (metadata.model, metadata.scale, metadata.fused) == (name, checkpoint.scale, True)
+    assert (metadata.receptive_radius, metadata.smallest) == (network.receptive_radius, network.smallest)
+    assert metadata.weights_sha256 == checkpoint.sha256
+    expected = floats(network)(to_batch(PHOTOGRAPH))
+    assert expected.std() > 0.01
+    assert np.allclose(upscale.session.run(to_batch(PHOTOGRAPH)), expected, rtol=0, atol=5e-5)
+    whole = upscale(PHOTOGRAPH)
+    assert whole.shape == (23 * metadata.scale, 61 * metadata.scale, 3)
+    assert np.allclose(to_batch(whole), expected.clip(0, 1), rtol=0, atol=5e-5)
+    if metadata.receptive_radius is not None:
+        tiled = load(report.path, tile=8)
+        assert len(tiled.plan(23, 61)) > 1
+        assert np.allclose(tiled(PHOTOGRAPH), whole, rtol=0, atol=5e-6)
+
+
+def test_lapar_is_exported_without_folding_too(checkpoint_of: Callable[[str], Checkpoint], tmp_path: Path) -> None:
+    report = export_onnx(checkpoint_of("lapar-a"), tmp_path / "a.onnx", ExportSettings(fuse=False))
+    assert (report.applied, report.skipped) == ((), ("left out as asked",))
+    assert [comparison.shape for comparison in report.comparisons] == [(1, 3, 23, 37)]
