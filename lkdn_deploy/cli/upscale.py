@@ -74,7 +74,7 @@ def command(
             overwrite=overwrite,
         )
     )
-    _check_memory(source, header, upscaler.scale)
+    _check_memory(source, header, upscaler)
     tiles = upscaler.plan(header.height, header.width)
     picture = read_picture(source)
     notes += picture.notes
@@ -118,7 +118,7 @@ def _open(
     from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
     from lkdn_deploy.runtime.upscaler import load
 
-    artefact: str | Path = model or DEFAULT_MODEL
+    artefact: str | Path = DEFAULT_MODEL if model is None else model
     if weights is None and model is not None and (model, scale or DEFAULT_SCALE) not in bundled():
         weights = _downloaded(model, scale)
     if weights is not None:
@@ -154,11 +154,13 @@ def _convert(weights: Path, model: str | None, scale: int | None) -> Path:
     return artefact_of(weights, model, scale, lambda: click.echo(f"converting {weights} (once)", err=True))
 
 
-def _check_memory(source: Path, header: "Header", scale: int) -> None:
+def _check_memory(source: Path, header: "Header", upscaler: "Upscaler") -> None:
     """Refuse what would not fit: the picture, and the result twice (once more while it is encoded)."""
     import psutil
 
-    size = header.width * header.height * header.channels * (header.depth // 8)
+    scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
+    pixels = max(header.width, smallest) * max(header.height, smallest)  # its edge is repeated where it is too small
+    size = pixels * header.channels * (header.depth // 8)
     needed, free = size * (1 + 2 * scale**2), psutil.virtual_memory().available
     if needed > free:
         msg = (

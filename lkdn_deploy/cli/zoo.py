@@ -46,15 +46,13 @@ def show(name: str) -> None:
 
     found = list(entries(name))
     network, spec = found[0].network, found[0].spec
-    for line in _wrapped(f"{name}: {network.paper}"):
-        click.echo(line)
-    if network.remark:
-        click.echo(f"  {network.remark}")
+    _say(f"{name}: {network.paper}")
+    _say(network.remark, "  ")
     if spec:
         widths = f"{spec.blocks} blocks, {spec.channels} channels, attention {spec.attention_channels}"
         click.echo(f"  {widths}; trained with {spec.block.upper()}, {spec.upsampler} up-sampler")
     click.echo(f"  input: {network.input}")
-    click.echo(f"  Multi-Adds count {network.rule.counts}")
+    _say(f"Multi-Adds count {network.rule.counts}", "  ")
     for entry in found:
         reach = "whole picture" if entry.receptive_radius is None else f"{entry.receptive_radius} LR pixels"
         click.echo(f"\n  x{entry.scale}: {entry.parameters:,} parameters, {entry.multi_adds:.4f} G Multi-Adds")
@@ -62,15 +60,15 @@ def show(name: str) -> None:
         if entry.printed:
             printed = entry.printed
             click.echo(f"    the LKDN paper (table {printed.tables}): {printed.parameters} K, {printed.multi_adds} G")
-            for line in _wrapped(printed.remark):
-                click.echo(f"      {line}")
+            _say(printed.remark, "      ")
         for line in _quality(entry):
             click.echo(f"    {line}")
         if entry.bundled:
             click.echo("    bundled: trained by this project, see its model card")
         if entry.weights:
             click.echo(f"    weights: {entry.weights.page}")
-            click.echo(f"    sha256 {entry.weights.sha256}\n    licence: {entry.weights.licence}")
+            click.echo(f"    sha256 {entry.weights.sha256}")
+            _say(f"licence: {entry.weights.licence}", "    ")
         elif not entry.bundled:
             click.echo("    no weights")
 
@@ -119,7 +117,7 @@ def check() -> None:
             click.echo(line)
         problems += checked.problems
     if problems:
-        msg = f"{len(problems)} figures of the zoo are not what is counted: {'; '.join(problems)}"
+        msg = f"not all figures of the zoo are what is counted: {'; '.join(problems)}"
         raise VerificationError(msg, "correct lkdn_models/zoo/table.py, or the network")
     click.echo(f"{len(ENTRIES)} rows: every figure is as written down", err=True)
 
@@ -132,7 +130,7 @@ def _row(checked: "Checked") -> list[str]:
     computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
     line = f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {_rule(entry):<12} {paper[2]}"
     remark = printed.remark if printed else ""
-    return [line, *(f"    {part}" for part in _wrapped(remark))]
+    return [line, *(f"    {part}" for part in _wrapped(remark, 74))]
 
 
 def _rule(entry: "Entry") -> str:
@@ -143,10 +141,16 @@ def _rule(entry: "Entry") -> str:
     return f"{entry.network.rule}{size}"
 
 
-def _wrapped(text: str) -> list[str]:
+def _say(text: str, indent: str = "") -> None:
+    """In lines of 80 columns at most; nothing of nothing."""
+    for line in _wrapped(text, 80 - len(indent)):
+        click.echo(indent + line)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, 74)
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _quality(entry: "Entry") -> list[str]:

@@ -44,7 +44,7 @@ class ArtifactMetadata:
             ("scale", 1, 8),
             ("receptive_radius", 0, 4096),
             ("live_channels", 1, 1 << 20),
-            ("smallest", 1, 256),
+            ("smallest", 1, 64),
             ("size_multiple", 1, 256),
         ):
             value = getattr(self, name)
@@ -53,7 +53,7 @@ class ArtifactMetadata:
             if type(value) is not int or not low <= value <= high:
                 msg = f"artefact metadata: {name} must be between {low} and {high}, got {value!r}"
                 raise InputError(msg)
-        if not isinstance(self.model, str) or not isinstance(self.fused, bool):
+        if not isinstance(self.model, str) or not self.model.isprintable() or not isinstance(self.fused, bool):
             msg = f"artefact metadata: expected a name and whether it is fused, got {self.model!r} and {self.fused!r}"
             raise InputError(msg)
         texts = (self.target, self.precision, self.weights_sha256)

@@ -40,6 +40,9 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
             part.unlink()
 
 
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be written anywhere; bytes of a name that are no UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def printable(text: str | os.PathLike[str]) -> str:
+    """A path, or a name from a file, as text that can be written anywhere.
+
+    Control characters, and bytes of a path that are no UTF-8, become replacement characters.
+    """
+    return "".join(character if character.isprintable() else "\ufffd" for character in os.fspath(text))

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from lkdn_deploy.core.errors import UsageError
 
+MAX_SCALE = 8
+"""Far above any published network, as the other bounds: they bound what a hostile file can make us allocate."""
+
 
 class Block(StrEnum):
     """The convolution used for refinement inside a block (LKDN paper, section 3.3).
@@ -46,9 +49,8 @@ class LkdnSpec:
     input_copies: int = 4
 
     def __post_init__(self) -> None:
-        # 8 and 4096 are far above any published network: they bound what a hostile file can make us allocate.
         for name, low, high in (
-            ("scale", 1, 8),
+            ("scale", 1, MAX_SCALE),
             ("blocks", 1, 256),
             ("channels", 2, 4096),
             ("attention_channels", 1, 4096),

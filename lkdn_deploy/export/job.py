@@ -24,6 +24,7 @@ from lkdn_deploy.verify.compare import Comparison, Run, verify
 with needs("train"):
     import torch
     from torch import nn
+    from torch.nn.utils.parametrize import is_parametrized
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.download import usable
@@ -198,7 +199,9 @@ class _Fused:
     @property
     def whole(self) -> bool:
         """Whether no branch is left."""
-        return not isinstance(self.network, LKDN) or self.network.spec.fused
+        if isinstance(self.network, LKDN):
+            return self.network.spec.fused
+        return not any(is_parametrized(module) for module in self.network.modules())
 
 
 def _fused(checkpoint: Checkpoint) -> _Fused:

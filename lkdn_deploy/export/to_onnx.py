@@ -41,7 +41,13 @@ def to_onnx(
         import torch
     height, width = static or (37, 41)  # no multiples of anything: a size that is baked in by mistake shows
     example = torch.zeros(1 if static else 2, 3, height, width)
-    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    # Told the least size, the exporter needs no second trace; 0 and 1 it takes for special anyway.
+    least = {"min": metadata.smallest} if metadata.smallest > 2 else {}
+    free = {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("height", **least),
+        3: torch.export.Dim("width", **least),
+    }
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(

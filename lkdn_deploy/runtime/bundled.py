@@ -31,7 +31,7 @@ def find(model: str, scale: int) -> Path:
     msg = f"{model} x{scale} does not come with the package; bundled are {', '.join(f'{m} x{s}' for m, s in known)}"
     if Path(model).suffix:
         raise UsageError(msg, "a checkpoint is given with --weights, an artefact ends in .onnx")
-    raise MissingError(msg, "`lkdn-zoo list` says what there is and whose weights can be had; then use --weights FILE")
+    raise MissingError(msg, "`lkdn-zoo list` says what networks there are, by what names, and whose weights can be had")
 
 
 def resolve(model: str, scale: int | None) -> Path:

@@ -143,7 +143,8 @@ class Upscaler:
         scale, smallest = self.scale, self.session.metadata.smallest
         if min(height, width) < smallest:
             # More of the same all around changes least, and the network's own padding stays away from the image.
-            margins = [(-(-(smallest - size) // 2),) * 2 if size < smallest else (0, 0) for size in (height, width)]
+            lacking = [max(smallest - size, 0) for size in (height, width)]
+            margins = [(lack - lack // 2, lack // 2) for lack in lacking]
             padded = np.pad(pixels, (*margins, (0, 0)), mode="edge")
             (top, _), (left, _) = margins
             inner = np.s_[scale * top : scale * (top + height), scale * left : scale * (left + width)]
@@ -182,12 +183,13 @@ class Upscaler:
         return [colour, (pixels[:, :, -1:], result[:, :, -1:])]
 
     def plan(self, height: int, width: int) -> list[Tile]:
-        """The tiles that an image of this size, at least as large as the network takes, is cut into.
+        """The tiles that an image of this size is cut into, with its edge repeated where it is too small.
 
         Raises:
             UsageError: if the network takes one size only, and this image cannot be cut into it; or if it must see the
                 whole image, which does not fit into memory.
         """
+        height, width = (max(size, self.session.metadata.smallest) for size in (height, width))
         halo = self.session.metadata.receptive_radius
         window = self.session.fixed_size
         if halo is None and self._tile is None:
@@ -214,11 +216,13 @@ class Upscaler:
                 model, height, width, *window
             )
             raise UsageError(msg, "export it without --static")
-        need, free = height * width * self.session.bytes_per_pixel(), self._memory_budget
-        free = psutil.virtual_memory().available if free is None else free
+        need = height * width * self.session.bytes_per_pixel()
+        # Some engines took half as much again as was estimated.
+        free = self._memory_budget or psutil.virtual_memory().available * 2 // 3
         if need > free:
             msg = f"{model} must see the whole image of {height}x{width} at once: {need >> 20} MiB of {free >> 20} MiB"
-            raise UsageError(msg, "use tiles (--tile 256), whose result is another one, or a network without attention")
+            way_out = "use tiles (--tile 256), whose result is another one, or " if window is None else "use "
+            raise UsageError(msg, f"{way_out}a network without attention over the whole picture, such as lkdn")
         (tile,) = plan_tiles(height, width, (height, width), 0)
         return tile
 

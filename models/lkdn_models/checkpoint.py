@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
-from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.core.files import printable, publish
+from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
 from lkdn_models.lkdn import LKDN
 from lkdn_models.recognise import recognise
 from lkdn_models.zoo import Entry, Input, name_of, published_scale
@@ -153,6 +153,9 @@ def _parse_safetensors(data: bytes) -> tuple[Any, _Notes]:
         notes = header.get("__metadata__", {})
         spec = _spec_from_json(notes["spec"]) if "spec" in notes else None
         numbers = {name: int(notes[name]) for name in ("scale", "step") if name in notes}
+        if not 1 <= numbers.get("scale", 1) <= MAX_SCALE:
+            msg = f"its header says scale {notes['scale']!r}"
+            raise InputError(msg)
         return tensors, _Notes(spec.block if spec else None, **numbers)
     except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"not a safetensors file: {error}"
@@ -194,13 +197,13 @@ def _unwrap(raw: Any) -> dict[str, Tensor]:
     if not isinstance(raw, dict) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
         held = ", ".join(map(str, list(raw)[:8])) if isinstance(raw, dict) else type(raw).__name__
         msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
-        raise InputError(msg, f"it holds: {held or 'nothing'}")
+        raise InputError(msg, f"it holds: {printable(held) or 'nothing'}")
     state = {str(name).removeprefix("module."): value for name, value in raw.items()}
     # An expanded tensor can claim any size, and so can one that lies elsewhere or is sparse.
     odd = [name for name, value in state.items() if not _is_whole(value)]
     if odd:
         msg = "weights must be dense tensors of floating-point numbers, all of them in the file"
-        raise InputError(msg, f"these are not: {', '.join(odd[:8])}")
+        raise InputError(msg, f"these are not: {printable(', '.join(odd[:8]))}")
     return state
 
 
@@ -215,5 +218,5 @@ def _finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
     state = {name: value.float() for name, value in state.items()}
     if bad := [name for name, value in state.items() if not value.isfinite().all()]:
         msg = "weights must be finite numbers in float32"
-        raise InputError(msg, f"these are not: {', '.join(bad[:8])}")
+        raise InputError(msg, f"these are not: {printable(', '.join(bad[:8]))}")
     return state

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.lkdn import LKDN
 from lkdn_models.zoo import ENTRIES, Entry, entries, names
@@ -41,6 +42,9 @@ def recognise(state: State, scale: int | None = None) -> LkdnSpec | Entry:
     if wanted or len(fitting) == 1 or fitting[0].network.shared_weights:
         return (wanted or fitting)[-1]
     scales = ", ".join(f"x{entry.scale}" for entry in fitting)
+    if scale is not None:
+        msg = f"these weights of {fitting[0].name} may be for {scales}, but not for x{scale}"
+        raise InputError(msg, "say another with --scale, or convert the file again if it is its header that says so")
     msg = f"these weights of {fitting[0].name} may be for {scales}: their shapes do not tell"
     raise InputError(msg, "say which with --scale")
 
@@ -122,4 +126,4 @@ def _misfits(found: Layout, expected: Layout) -> list[str]:
 def _some(lines: Sequence[str], limit: int = 8) -> str:
     """The first few, and how many more there are."""
     rest = len(lines) - limit
-    return ", ".join(lines[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    return printable(", ".join(lines[:limit])) + (f" and {rest} more" if rest > 0 else "")

@@ -209,6 +209,6 @@ def test_a_figure_that_is_not_what_is_counted_is_named_and_the_exit_code_is_4(
 ) -> None:
     assert check(monkeypatch, entry, find("srcnn-915", 2)) == 4
     said = capsys.readouterr()
-    assert f"not what is counted: {problem}" in said.err
+    assert f"what is counted: {problem}" in said.err
     assert "every figure" not in said.err
     assert "srcnn-915" in said.out

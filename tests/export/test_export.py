@@ -157,7 +157,7 @@ def test_a_failed_verification_keeps_the_earlier_file(
         (["--onnx", "--static", "0x8"], 2, "static height and width must be between 1"),
         (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
         (["--onnx", "--model", "edsr"], 2, "no network is called edsr"),
-        (["--onnx", "--model", "lkdn", "--scale", "3"], 3, "do not come with the package"),
+        (["--onnx", "--model", "lkdn", "--scale", "3"], 3, "lkdn-zoo get lkdn --scale 3"),
         (["--onnx", "--weights", "gone.pth"], 1, "gone.pth: cannot be read"),
     ],
 )

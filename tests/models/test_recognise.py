@@ -10,7 +10,7 @@ import torch
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.fsrcnn import FSRCNN
 from lkdn_models.lkdn import LKDN
 from lkdn_models.pan import PAN
@@ -55,8 +55,8 @@ def test_a_scale_that_a_shared_network_has_not_is_the_largest() -> None:
     assert recognise(weights_of(find("carn-m", 2)), 8) is find("carn-m", 4)
 
 
-def test_a_scale_that_is_none_of_those_that_fit_is_asked_for_again() -> None:
-    with pytest.raises(InputError, match=r"may be for x2, x3:"):
+def test_a_scale_that_is_none_of_those_that_fit_is_refused_with_them() -> None:
+    with pytest.raises(InputError, match=r"may be for x2, x3, but not for x4"):
         recognise(weights_of(find("pan", 2)), 4)
 
 
@@ -124,7 +124,7 @@ def test_a_header_tells_the_scale_before_it_is_asked_for(tmp_path: Path) -> None
     assert load_checkpoint(path).network is load_checkpoint(path, 2).network is find("fsrcnn", 3)
 
 
-@pytest.mark.parametrize("header", [{"network": "idn", "scale": "2"}, {"network": "idn"}, {"scale": "99"}])
+@pytest.mark.parametrize("header", [{"network": "idn", "scale": "2"}, {"network": "idn"}, {"scale": "8"}])
 def test_a_header_cannot_change_what_the_weights_tell(tmp_path: Path, header: dict[str, str]) -> None:
     path = tmp_path / "pan.safetensors"
     safetensors.torch.save_file(PAN(4).state_dict(), path, metadata=header)
@@ -140,3 +140,25 @@ def test_a_header_whose_scale_is_none_is_refused(tmp_path: Path, scale: str, sai
     safetensors.torch.save_file(FSRCNN(3).state_dict(), path, metadata={"scale": scale})
     with pytest.raises(InputError, match=said):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["lkdn-s-bsb", "lkdn-s-bsrb", "lkdn-s", "lkdn-c64-a32"])
+def test_ablations_of_lkdn_have_their_own_names(tmp_path: Path, name: str) -> None:
+    entry = find(name, 4)
+    save_checkpoint(tmp_path / "w.safetensors", entry.spec, entry.build().state_dict())
+    assert load_checkpoint(tmp_path / "w.safetensors").name == name
+
+
+@pytest.mark.parametrize("scale", ["0", "9", "-1", "1" * 30])
+def test_a_scale_that_cannot_be_is_refused_in_a_header(tmp_path: Path, scale: str) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(safetensors.torch.save(find("idn", 4).build().state_dict(), metadata={"scale": scale}))
+    with pytest.raises(InputError, match="scale"):
+        load_checkpoint(path, 4)
+
+
+def test_what_is_written_of_a_file_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    torch.save({"\x1b[31mred": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(InputError) as refused:
+        load_checkpoint(tmp_path / "w.pth")
+    assert "\x1b" not in str(refused.value)

@@ -152,7 +152,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path
     cut = command(recipe, "--data", photos, "--out", tmp_path / "cut", "--workers", 1 if number == signal.SIGINT else 0)
     # A session of its own, so that Ctrl-C reaches the workers too, as it does from a terminal, but not us.
     with subprocess.Popen(cut, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 240
         log = tmp_path / "cut" / "log.jsonl"
         while not (log.exists() and '"loss": 0.' in log.read_text()) and time.monotonic() < limit:
             time.sleep(0.005)

@@ -95,10 +95,18 @@ def test_an_image_smaller_than_the_network_takes_is_upscaled_all_the_same(
     result = upscaler(image)
     assert result.shape == (SCALE * height, SCALE * width, 3)
     # As the middle of the image with its edge repeated.
-    above, left = (max(0, -(-(SMALLEST - size) // 2)) for size in (height, width))
-    padded = np.pad(image, ((above, above), (left, left), (0, 0)), mode="edge")
+    missing = [max(0, SMALLEST - size) for size in (height, width)]
+    above, left = (-(-size // 2) for size in missing)
+    padded = np.pad(image, ((above, missing[0] - above), (left, missing[1] - left), (0, 0)), mode="edge")
     rows, columns = (slice(SCALE * a, SCALE * (a + size)) for a, size in ((above, height), (left, width)))
     assert np.array_equal(result, upscaler(padded)[rows, columns])
+
+
+def test_an_artefact_of_the_least_size_takes_every_smaller_image(tmp_path: Path) -> None:
+    upscaler = load(exported(tmp_path, static=(SMALLEST, SMALLEST)))
+    for height, width in ((14, 14), (4, 15), (1, 1)):
+        assert len(upscaler.plan(height, width)) == 1
+        assert upscaler(picture(height, width)).shape == (SCALE * height, SCALE * width, 3)
 
 
 def test_an_artefact_of_a_fixed_size_takes_that_size_only(tmp_path: Path) -> None:

@@ -65,9 +65,11 @@ def published_scale(sha256: str) -> int | None:
 
 def name_of(spec: LkdnSpec) -> str:
     """The zoo's name of an LKDN in whatever form, or one made of its widths."""
-    for entry in ENTRIES:
-        if entry.spec is not None and _shape(entry.spec) == _shape(spec):
-            return entry.name
+    # First those in this very training form: the ablations differ in nothing else.
+    for alike in (lambda own: replace(own, scale=1) == replace(spec, scale=1), lambda own: _shape(own) == _shape(spec)):
+        for entry in ENTRIES:
+            if entry.spec is not None and alike(entry.spec):
+                return entry.name
     return f"lkdn-b{spec.blocks}-c{spec.channels}-a{spec.attention_channels}"
 
 
