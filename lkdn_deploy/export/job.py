@@ -190,7 +190,7 @@ def live_channels(network: nn.Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Fused:
-    """A network with less branches, and a line for each thing done or not."""
+    """A network with fewer branches, and a line for each thing done or not."""
 
     network: nn.Module
     applied: tuple[str, ...] = ()

@@ -1,50 +1,12 @@
 """What the reference networks are held against: published weights, the papers' protocol, their own reach."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lkdn_models.checkpoint import WRAPPERS
-from lkdn_models.evaluate import Quality, in_torch, mean, measure, open_set
-
 State = dict[str, Tensor]
-
-
-@pytest.fixture(scope="session")
-def published(data: Path) -> Callable[[str], State]:
-    """Reads a file under ``weights``: the state dict without its wrappers, of several that of the EMA weights."""
-
-    def read(file: str) -> State:
-        raw = torch.load(data / "weights" / file, map_location="cpu", weights_only=True)
-        for wrapper in WRAPPERS:
-            raw = raw.get(wrapper, raw)
-        return {name.removeprefix("module."): value for name, value in raw.items()}
-
-    return read
-
-
-class _Unit(nn.Module):
-    """A network of whatever value range as one of 0..1."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(self.network.peak * x) / self.network.peak
-
-
-@pytest.fixture(scope="session")
-def set5(data: Path) -> Callable[[nn.Module], Quality]:
-    """Mean quality of an RGB network on Set5."""
-
-    def quality(network: nn.Module) -> Quality:
-        return mean(measure(in_torch(_Unit(network).eval()), open_set(data / "testsets" / "Set5", network.scale)))
-
-    return quality
 
 
 def _draw(network: nn.Module) -> None:

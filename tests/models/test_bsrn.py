@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from lkdn_models.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
-from lkdn_models.evaluate import Quality
 
 
 @pytest.mark.parametrize(
@@ -75,22 +74,3 @@ def test_pointwise_is_a_linear_layer_of_each_pixel() -> None:
     x = torch.rand(2, 3, 4, 7)
     by_pixel = torch.nn.functional.linear(x.permute(0, 2, 3, 1), layer.weight, layer.bias).permute(0, 3, 1, 2)
     assert torch.allclose(layer(x), by_pixel, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("file", "scale", "psnr", "ssim"),
-    [("BSRN/net_g_BSRN_x2.pth", 2, 38.083, 0.9608), ("BSRN/net_g_BSRN_x3.pth", 3, 34.450, 0.9276)],
-)
-def test_published_weights_have_their_quality(
-    file: str,
-    scale: int,
-    psnr: float,
-    ssim: float,
-    published: Callable[..., dict],
-    set5: Callable[..., Quality],
-) -> None:
-    network = BSRN(scale)
-    network.load_state_dict(published(file))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
-    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)

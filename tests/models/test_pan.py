@@ -1,6 +1,6 @@
 """PAN against the paper's figures, its published weights and its own reach.
 
-The weights at x4 are measured in ``tests/export/test_zoo_quality.py``.
+Its published weights are measured in ``test_published.py``, at x4 in ``tests/export/test_zoo_quality.py``.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_models.evaluate import Quality
 from lkdn_models.pan import PAN
 
 
@@ -37,22 +36,3 @@ def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(
     assert PAN(scale).receptive_radius == radius
     small = PAN(scale, channels=8, blocks=2)
     assert reach(small) == small.receptive_radius
-
-
-@pytest.mark.parametrize(
-    ("file", "scale", "psnr", "ssim"),
-    [("PAN/PANx2_DF2K.pth", 2, 38.001, 0.9605), ("PAN/PANx3_DF2K.pth", 3, 34.400, 0.9272)],
-)
-def test_published_weights_have_their_quality(
-    file: str,
-    scale: int,
-    psnr: float,
-    ssim: float,
-    published: Callable[..., dict],
-    set5: Callable[..., Quality],
-) -> None:
-    network = PAN(scale)
-    network.load_state_dict(published(file))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
-    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)

@@ -1,6 +1,6 @@
 """VAPSR and VAPSR-S against their known figures, published weights and own reach.
 
-The weights at x4 are measured in ``tests/export/test_zoo_quality.py``.
+Its published weights are measured in ``test_published.py``, at x4 in ``tests/export/test_zoo_quality.py``.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lkdn_models.evaluate import Quality
 from lkdn_models.vapsr import VAPSR
 
 
@@ -40,22 +39,3 @@ def test_receptive_radius(make: Callable[[int], VAPSR], scale: int, radius: int)
 def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(scale: int, reach: Callable[..., int]) -> None:
     network = VAPSR(scale, channels=8, blocks=2)
     assert reach(network) == network.receptive_radius
-
-
-@pytest.mark.parametrize(
-    ("file", "scale", "psnr", "ssim"),
-    [("VapSR/VapSR_X2.pth", 2, 38.107, 0.9609), ("VapSR/VapSR_X3.pth", 3, 34.525, 0.9281)],
-)
-def test_published_weights_have_their_quality(
-    file: str,
-    scale: int,
-    psnr: float,
-    ssim: float,
-    published: Callable[..., dict],
-    set5: Callable[..., Quality],
-) -> None:
-    network = VAPSR(scale)
-    network.load_state_dict(published(file))
-    quality = set5(network)
-    assert quality.psnr_y == pytest.approx(psnr, abs=0.005)
-    assert quality.ssim_y == pytest.approx(ssim, abs=0.0001)

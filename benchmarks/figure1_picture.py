@@ -1,0 +1,172 @@
+"""The picture of ``figure1.py``, drawn from what that recorded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from labels import label_offsets
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.files import publish
+
+Row = dict[str, Any]
+"""What is recorded of one set of weights."""
+
+SETS = ("Set5", "Set14")
+SCALE = 4
+LABELS = {
+    "lapsrn": "LapSRN",
+    "rfdn-aim": "RFDN (AIM)",
+    "rlfn-ntire": "RLFN (NTIRE)",
+    "vapsr": "VapSR",
+    "vapsr-s": "VapSR-S",
+}
+"""Names that are not written in capitals."""
+LABEL_SIZE = 9
+EMPHASISED = ("lkdn", "lkdn-s")
+# Of Okabe and Ito's palette, which the colour-blind tell apart too.
+ORANGE, BLUE, GREY, PALE = "#D55E00", "#0072B2", "0.55", "0.8"
+AXES = {
+    "multi_adds_g": (1, "Multi-Adds for a 1280x720 output (G)", (5, 10, 20, 50, 100, 200, 500, 1000)),
+    "parameters": (1e3, "parameters (K)", (50, 100, 150, 200, 300, 400, 500, 700, 1000, 1500)),
+}
+"""A row of panels each: the unit, the axis label, its ticks."""
+AREA = 0.4
+"""Points**2 of a marker for each thousand parameters."""
+NOTE = (
+    "PSNR on luma, measured on ONNX Runtime. Multi-Adds are the multiply-accumulates of convolutions and linear layers."
+    "\nNetworks of luma are given luma that was not rounded, as in their papers."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a network is drawn."""
+
+    label: str
+    colour: str
+    weight: str = "normal"
+    layer: int = 2
+
+
+def look(row: Row) -> Look:
+    """The paper's networks and the bundled one stand out; those of luma stand back."""
+    label = LABELS.get(row["name"], row["name"].upper())
+    if row["origin"] == "bundled":
+        return Look(f"{label}, bundled", BLUE, "bold", 4)
+    if row["name"] in EMPHASISED:
+        return Look(label, ORANGE, "bold", 3)
+    return Look(label, PALE if row["luma_only"] else GREY)
+
+
+def draw(rows: list[Row]) -> Figure:
+    """A column for each test set, a row for each of ``AXES``; marker areas go by parameters everywhere.
+
+    Raises:
+        InputError: if there is nothing to draw at this scale.
+    """
+    drawn = [row for row in rows if row["scale"] == SCALE and row["origin"] != "other"]
+    if not drawn:
+        msg = f"nothing is recorded at x{SCALE}"
+        raise InputError(msg, "record published or bundled weights first")
+    # At 72 dots an inch, points are pixels: labels are placed in these.
+    figure = Figure(figsize=(10.0, 8.6), dpi=72, layout="constrained")
+    grid = figure.subplots(len(AXES), len(SETS), squeeze=False)
+    for panels, (field, (unit, title, ticks)) in zip(grid, AXES.items(), strict=True):
+        for axes, set_name in zip(panels, SETS, strict=True):
+            prepare(axes, ticks)
+            axes.set_xlabel(title)
+            axes.set_ylabel(f"PSNR on {set_name} x{SCALE} (dB)")
+            for row in drawn:
+                plot(axes, row, (row[field] / unit, row["onnx"][set_name]["psnr"]))
+    figure.legend(handles=legend(drawn), loc="outside upper center", ncols=4, frameon=False)
+    figure.supxlabel(NOTE, fontsize="small", color="0.35")
+    figure.draw_without_rendering()  # the layout is made now: labels must know where their markers are
+    figure.set_layout_engine("none")
+    for panels, (field, (unit, *_)) in zip(grid, AXES.items(), strict=True):
+        for axes, set_name in zip(panels, SETS, strict=True):
+            write_labels(axes, [(row, (row[field] / unit, row["onnx"][set_name]["psnr"])) for row in drawn])
+    return figure
+
+
+def prepare(axes: Axes, ticks: tuple[int, ...]) -> None:
+    """An empty panel with a logarithmic axis below."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.margins(0.15, 0.1)
+    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot(axes: Axes, row: Row, at: tuple[float, float]) -> None:
+    """One marker."""
+    style = look(row)
+    axes.scatter(*at, AREA * row["parameters"] / 1e3, style.colour, alpha=0.85, edgecolors="white", zorder=style.layer)
+
+
+def radius(row: Row) -> float:
+    """Of a marker, in points."""
+    return float(np.sqrt(AREA * row["parameters"] / 1e3 / np.pi))
+
+
+def legend(drawn: list[Row]) -> list[Line2D]:
+    """What colours and areas mean."""
+    styles = {look(row).colour for row in drawn}
+    colours = {
+        ORANGE: "the LKDN paper's, its authors' weights",
+        BLUE: "bundled, trained by this project",
+        GREY: "others, published weights",
+        PALE: "others, of luma only",
+    }
+    marks = [(colour, 8.0, text) for colour, text in colours.items() if colour in styles]
+    marks += [("0.9", 2 * radius({"parameters": 1e3 * size}), f"{size} K parameters") for size in (100, 300, 600)]
+    return [
+        Line2D([], [], linestyle="", marker="o", color=colour, markersize=size, markeredgecolor="0.6", label=text)
+        for colour, size, text in marks
+    ]
+
+
+def write_labels(axes: Axes, points: list[tuple[Row, tuple[float, float]]]) -> None:
+    """Each name beside its marker, or further off with a line to it where it is crowded."""
+    styles = [look(row) for row, _ in points]
+    radii = np.array([radius(row) for row, _ in points])
+    centres = axes.transData.transform([at for _, at in points])
+    frame = axes.get_window_extent().padded(-3).extents
+    offsets = label_offsets(centres, radii, np.array([extent(style) for style in styles]), frame)
+    for (_, at), style, reach, offset, far in zip(points, styles, radii, *offsets, strict=True):
+        axes.annotate(
+            style.label,
+            at,
+            tuple(offset),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=style.colour if style.weight == "bold" else "0.25",
+            fontsize=LABEL_SIZE,
+            fontweight=style.weight,
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7, "shrinkB": reach} if far else None,
+        )
+
+
+def extent(style: Look) -> np.ndarray:
+    """Width and height of a label in points, with a little room around it."""
+    path = TextPath((0, 0), style.label, LABEL_SIZE, prop=FontProperties(weight=style.weight))
+    return np.array([path.get_extents().width + 4, 1.2 * LABEL_SIZE])
+
+
+def write_picture(path: Path, rows: list[Row]) -> None:
+    """The same rows give the same bytes, and its words can be searched and read out."""
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), publish(path) as part:
+        draw(rows).savefig(part, metadata={"Date": None})
