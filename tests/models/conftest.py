@@ -1,12 +1,10 @@
-"""What the reference networks are held against: published weights, the papers' protocol, their own reach."""
+"""What the reference networks are held against: their own reach."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-State = dict[str, Tensor]
+from torch import nn
 
 
 def _draw(network: nn.Module) -> None:

@@ -1,6 +1,6 @@
-"""BSRN, BSRN-S and the ablation without attention against their known figures and published weights.
+"""BSRN, BSRN-S and the ablation without attention against their known figures.
 
-Those at x4 are measured in ``tests/export/test_zoo_quality.py``.
+Their published weights are measured in ``test_published.py``, at x4 in ``tests/export/test_zoo_quality.py``.
 """
 
 from collections.abc import Callable
