@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
+from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.optional import needs
 
 log = logging.getLogger(__name__)
@@ -68,19 +69,13 @@ class OrtSession:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
-        height, width = batch.shape[2:]
-        if self.fixed_size not in (None, (height, width)):
-            msg = "this artefact takes {}x{} pixels only".format(*self.fixed_size or ()) + f", got {height}x{width}"
-            raise UsageError(msg, "export it without --static")
+        check_window(self.fixed_size, batch)
         try:
             (result,) = self._session.run(None, {self._input: batch})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            msg = f"{self.backend} failed on a window of {height}x{width} pixels"
+            msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
-        scale = self.metadata.scale
-        if result.shape != (len(batch), 3, scale * height, scale * width):
-            msg = f"the artefact says it upscales x{scale}, but made {result.shape} of {batch.shape}"
-            raise InputError(msg, "export the checkpoint again")
+        check_result(self.metadata.scale, batch, result)
         return np.asarray(result, np.float32)
 
     def bytes_per_pixel(self) -> int:

@@ -12,6 +12,7 @@ BACKENDS = {
     "auto": "lkdn_deploy.backends.ort:open_best",
     "ort-cpu": "lkdn_deploy.backends.ort:open_cpu",
     "ort-cuda": "lkdn_deploy.backends.ort:open_cuda",
+    "openvino": "lkdn_deploy.backends.ov:open_openvino",
 }
 
 
