@@ -1,6 +1,7 @@
 """What every command does alike: errors as one clear line, and the exit codes of ``ExitCode``."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,21 @@ def complain(error: LkdnError) -> None:
     click.echo(f"error: {error.message}", err=True)
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
+
+
+def size_option(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """``180x320`` -> (180, 320)."""
+    if value is None:
+        return None
+    if not (match := re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)):
+        msg = f"expected HEIGHTxWIDTH, such as 180x320, got {value!r}"
+        raise click.BadParameter(msg)
+    return int(match[1]), int(match[2])
+
+
+def converting(weights: Path) -> None:
+    """Say why a command takes longer the first time."""
+    click.echo(f"converting {weights} (once)", err=True)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """``lkdn-export --fuse --onnx``."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,21 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli._shell import run, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
     from lkdn_deploy.export.job import ExportReport
-
-
-def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """``180x320`` -> (180, 320)."""
-    if value is None:
-        return None
-    if not (match := re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)):
-        msg = f"expected HEIGHTxWIDTH, such as 180x320, got {value!r}"
-        raise click.BadParameter(msg)
-    return int(match[1]), int(match[2])
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -32,7 +21,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--scale", type=click.IntRange(2, 4), help="Its scale.  [default: 4, or what the weights are for]")
 @click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: bundled, or downloaded]")
 @click.option("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23.  [default: 20]")
-@click.option("--static", callback=_size, metavar="HxW", help="Fix the input size.  [default: any size and batch]")
+@click.option(
+    "--static", callback=size_option, metavar="HxW", help="Fix the input size.  [default: any size and batch]"
+)
 @click.option("--target", default="plain", show_default=True, help="Engine that the graph is made for.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path(), help="Folder to write to.  [default: .]"

@@ -10,8 +10,8 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import BACKENDS
-from lkdn_deploy.cli._shell import progress_bar, run
-from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.cli._shell import converting, progress_bar, run
+from lkdn_deploy.core.errors import InputError
 
 if TYPE_CHECKING:
     from lkdn_deploy.imaging.files.picture import Header
@@ -115,43 +115,13 @@ def command(
 def _open(
     model: str | None, scale: int | None, weights: Path | None, backend: str, tile: int | None, threads: int | None
 ) -> "Upscaler":
-    from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
+    from lkdn_deploy.export.artefacts import artefact_for, check_found
     from lkdn_deploy.runtime.upscaler import load
 
-    artefact: str | Path = DEFAULT_MODEL if model is None else model
-    if weights is None and model is not None and (model, scale or DEFAULT_SCALE) not in bundled():
-        weights = _downloaded(model, scale)
-    if weights is not None:
-        if model is not None and model.lower().endswith(".onnx"):
-            msg = "--model with an .onnx file and --weights exclude each other"
-            raise UsageError(msg, "give one of them")
-        artefact = weights if weights.suffix.lower() == ".onnx" else _convert(weights, model, scale)
-    upscaler = load(artefact, None if weights else scale, backend=backend, tile=tile, threads=threads)
-    if weights is not None:
-        found = upscaler.session.metadata.model, upscaler.scale
-        asked = model or found[0], scale or found[1]
-        if asked != found:
-            msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, *found)
-            raise UsageError(msg, "leave out --model and --scale: the weights tell them")
+    artefact = artefact_for(model, scale, weights, converting)
+    upscaler = load(artefact, backend=backend, tile=tile, threads=threads)
+    check_found(upscaler.session.metadata, model, scale, weights)
     return upscaler
-
-
-def _downloaded(model: str, scale: int | None) -> Path | None:
-    """The weights that ``lkdn-zoo get`` brought; ``None`` if this is no name of a network."""
-    from lkdn_deploy.runtime.bundled import DEFAULT_SCALE
-    from lkdn_models.zoo import find, names
-
-    if model not in names():
-        return None
-    from lkdn_models.download import usable
-
-    return usable(find(model, DEFAULT_SCALE if scale is None else scale))
-
-
-def _convert(weights: Path, model: str | None, scale: int | None) -> Path:
-    from lkdn_deploy.export.cache import artefact_of
-
-    return artefact_of(weights, model, scale, lambda: click.echo(f"converting {weights} (once)", err=True))
 
 
 def _check_memory(source: Path, header: "Header", upscaler: "Upscaler") -> None:

@@ -11,10 +11,10 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError
 
 
-def artefact_of(weights: Path, model: str | None, scale: int | None, converting: Callable[[], None]) -> Path:
+def artefact_of(weights: Path, model: str | None, scale: int | None, converting: Callable[[Path], None]) -> Path:
     """The artefact of a checkpoint: fused, exported and verified the first time, then found in the cache.
 
-    Finding it needs no torch. ``converting`` is called before the work.
+    Finding it needs no torch. ``converting`` is called with ``weights`` before the work.
 
     Raises:
         LkdnError: as ``load_checkpoint`` and ``export_onnx`` do; UsageError if it is not ``model`` or ``scale``.
@@ -24,7 +24,7 @@ def artefact_of(weights: Path, model: str | None, scale: int | None, converting:
     path = platformdirs.user_cache_path("lkdn-deploy") / f"{digest}{wanted}-{__version__}.onnx"
     if _is_of(path, digest):
         return path
-    converting()
+    converting(weights)
     from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 
     checkpoint = open_checkpoint(weights, model, scale)

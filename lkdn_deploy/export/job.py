@@ -124,19 +124,9 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
     except OSError as error:
         msg = f"{path.parent} cannot be made: {error.strerror}"
         raise InputError(msg) from error
-    fused = _fused(checkpoint) if settings.fuse else _Fused(checkpoint.build(), skipped=("left out as asked",))
+    fused = fuse(checkpoint) if settings.fuse else Fused(checkpoint.build(), skipped=("left out as asked",))
     deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
-    metadata = ArtifactMetadata(
-        model=checkpoint.name,
-        scale=checkpoint.scale,
-        receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
-        live_channels=live_channels(deployed),
-        fused=fused.whole,
-        target=settings.target,
-        smallest=deployed.smallest,  # type: ignore[arg-type]
-        weights_sha256=checkpoint.sha256,
-        tools={"lkdn-deploy": __version__, "torch": version("torch"), "onnx": version("onnx")},
-    )
+    metadata = describe(checkpoint, deployed, whole=fused.whole, target=settings.target)
     if settings.static and min(settings.static) < metadata.smallest:
         msg = f"{metadata.model} x{metadata.scale} takes {metadata.smallest} pixels a side or more"
         raise UsageError(msg, "static height and width must be as large")
@@ -146,6 +136,24 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         session = open_session(part, "ort-cpu")
         comparisons = verify(verification_inputs(metadata, settings.static), session.run, _reference(checkpoint))
     return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons)
+
+
+def describe(
+    checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, target: str, precision: str = "fp32"
+) -> ArtifactMetadata:
+    """What an artefact says of ``deployed``, the checkpoint's network of RGB in 0..1; ``whole``: no branch is left."""
+    return ArtifactMetadata(
+        model=checkpoint.name,
+        scale=checkpoint.scale,
+        receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
+        live_channels=live_channels(deployed),
+        fused=whole,
+        target=target,
+        precision=precision,
+        smallest=deployed.smallest,  # type: ignore[arg-type]
+        weights_sha256=checkpoint.sha256,
+        tools={"lkdn-deploy": __version__, "torch": version("torch"), "onnx": version("onnx")},
+    )
 
 
 def verification_inputs(
@@ -189,7 +197,7 @@ def live_channels(network: nn.Module) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fused:
+class Fused:
     """A network with fewer branches, and a line for each thing done or not."""
 
     network: nn.Module
@@ -204,16 +212,17 @@ class _Fused:
         return not any(is_parametrized(module) for module in self.network.modules())
 
 
-def _fused(checkpoint: Checkpoint) -> _Fused:
+def fuse(checkpoint: Checkpoint) -> Fused:
+    """The checkpoint's network as it is deployed: an LKDN's branches collapsed, LAPAR's norms multiplied in."""
     network = checkpoint.build()
     if isinstance(network, LKDN):
         result = fuse_state({name: value.numpy() for name, value in checkpoint.state.items()}, checkpoint.spec)
         network = LKDN(result.spec)
         network.load_state_dict({name: torch.from_numpy(value) for name, value in result.state.items()})
-        return _Fused(network.eval(), result.applied, result.skipped)
+        return Fused(network.eval(), result.applied, result.skipped)
     if isinstance(network, LAPAR):
-        return _Fused(network.fold(), ("weights: their norms multiplied in",))
-    return _Fused(network, skipped=(f"{checkpoint.name} has no branches",))
+        return Fused(network.fold(), ("weights: their norms multiplied in",))
+    return Fused(network, skipped=(f"{checkpoint.name} has no branches",))
 
 
 def _reference(checkpoint: Checkpoint) -> Run:
