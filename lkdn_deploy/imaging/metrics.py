@@ -1,8 +1,9 @@
-"""PSNR and SSIM, of RGB images on their luma, as the super-resolution papers measure them.
+"""PSNR and SSIM of RGB images: on their luma, as the super-resolution papers measure them, and on their three channels,
+as the NTIRE challenges do.
 
 Luma is ITU-R BT.601 in studio range, ``16 + 65.481 R + 128.553 G + 24.966 B`` with RGB in 0..1, not rounded. Images
 are 8-bit: round a network's output before measuring. ``border`` pixels on each side are left out (papers: the
-scale). Both take 255 for the range of the values, though luma spans less.
+scale; NTIRE: 4). All take 255 for the range of the values, though luma spans less.
 
 SSIM is that of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
 similarity" (2004). With means m, variances v and the covariance c of x and y under a Gaussian window,
@@ -46,6 +47,25 @@ def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
         ValueError: if the shapes differ or the border leaves nothing, or less than the window.
     """
     return ssim(*(luma(inner) for inner in _inner(image, reference, border)))
+
+
+def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
+    """PSNR in dB of two (H, W, 3) RGB images over all three channels; infinite if it is equal.
+
+    Raises:
+        ValueError: if the shapes differ or the border leaves nothing.
+    """
+    return psnr(*(inner.astype(np.float64) for inner in _inner(image, reference, border)))
+
+
+def ssim_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
+    """The mean of the three channels' mean SSIM, at most 1, of two (H, W, 3) RGB images; 1 if it is equal.
+
+    Raises:
+        ValueError: if the shapes differ or the border leaves nothing, or less than the window.
+    """
+    first, second = (inner.astype(np.float64) for inner in _inner(image, reference, border))
+    return float(np.mean([ssim(first[..., channel], second[..., channel]) for channel in range(3)]))
 
 
 def _inner(

@@ -16,9 +16,10 @@ from torch import nn
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.imaging.metrics import SSIM_WINDOW, luma, psnr, psnr_y, ssim, ssim_y
-from lkdn_deploy.imaging.resample import downsample, imresize
-from lkdn_models.data import image_files, read_rgb
+from lkdn_deploy.imaging.files.rgb import image_files
+from lkdn_deploy.imaging.metrics import luma, psnr, psnr_y, ssim, ssim_y
+from lkdn_deploy.imaging.resample import imresize
+from lkdn_deploy.imaging.testsets import Picture, read_pair
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
@@ -64,7 +65,8 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
         paths = image_files(laid_out if laid_out.is_dir() else folder)
     except InputError as error:
         raise InputError(error.message, f"give a folder of pictures, or one that holds x{scale}/HR") from error
-    return ValidationSet(printable(folder.name), tuple(_open_pair(path, scale) for path in paths))
+    pictures = (Picture(printable(path.stem), path) for path in paths)
+    return ValidationSet(printable(folder.name), tuple((item.name, *read_pair(item, scale)) for item in pictures))
 
 
 def measure(upscale: Upscale, pictures: ValidationSet) -> list[Quality]:
@@ -138,15 +140,3 @@ def floats(network: nn.Module) -> Run:
             return network(torch.from_numpy(batch)).numpy()  # type: ignore[no-any-return]
 
     return run
-
-
-def _open_pair(path: Path, scale: int) -> Pair:
-    image = read_rgb(path)
-    height, width = image.shape[:2]
-    need = -(-(SSIM_WINDOW + 2 * scale) // scale) * scale  # after the crop to a multiple, too
-    if min(height, width) < need:
-        msg = f"{path} is {width}x{height}: quality at x{scale} is measured on {need}x{need} or more"
-        raise InputError(msg, "remove it from the set")
-    # A copy, so that the cropped rest is not kept.
-    high = np.ascontiguousarray(image[: height - height % scale, : width - width % scale])
-    return printable(path.stem), downsample(high, scale), high

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "psutil", "torch"}
-COMMANDS = ("export", "train", "upscale", "zoo")
+COMMANDS = ("eval", "export", "train", "upscale", "zoo")
 
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lkdn_deploy.imaging.metrics import luma, psnr_y, ssim_y
+from lkdn_deploy.imaging.metrics import luma, psnr_rgb, psnr_y, ssim, ssim_rgb, ssim_y
 
 Image = NDArray[np.uint8]
 C1, C2 = 6.5025, 58.5225  # (0.01 * 255)^2 and (0.03 * 255)^2
@@ -53,7 +53,7 @@ def test_equal_images_and_a_border_that_hides_the_only_difference() -> None:
     assert psnr_y(image, other, 0) < 20
 
 
-@pytest.mark.parametrize("metric", [psnr_y, ssim_y])
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y, psnr_rgb, ssim_rgb])
 def test_images_of_two_sizes_and_a_border_that_leaves_nothing_are_refused(
     metric: Callable[[Image, Image, int], float],
 ) -> None:
@@ -64,7 +64,39 @@ def test_images_of_two_sizes_and_a_border_that_leaves_nothing_are_refused(
         metric(image, image, 4)
 
 
+def test_on_rgb_every_channel_counts_alike() -> None:
+    image = np.full((20, 20, 3), 100, np.uint8)
+    for channel in range(3):
+        other = image.copy()
+        other[..., channel] += 3
+        assert psnr_rgb(image, other, 4) == pytest.approx(10 * np.log10(255**2 / 3))
+    assert psnr_rgb(image, image, 4) == float("inf")
+
+
+def test_ssim_on_rgb_is_the_mean_of_the_channels() -> None:
+    image, other = random_image(24, 30), random_image(24, 30, seed=1)
+    other[..., 1] = image[..., 1]
+    first, second = image[4:-4, 4:-4].astype(np.float64), other[4:-4, 4:-4].astype(np.float64)
+    red, blue = (ssim(first[..., channel], second[..., channel]) for channel in (0, 2))
+    assert ssim_rgb(image, other, 4) == pytest.approx((red + 1 + blue) / 3, abs=1e-15)
+
+
+def test_of_grey_images_ssim_on_rgb_is_that_of_one_channel() -> None:
+    image, other = (random_image(20, 20, seed)[..., :1].repeat(3, axis=2) for seed in (0, 1))
+    expected = ssim(image[..., 0].astype(np.float64), other[..., 0].astype(np.float64))
+    assert ssim_rgb(image, other, 0) == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_border_hides_what_lies_in_it_on_rgb_too() -> None:
+    image = random_image(24, 24)
+    other = image.copy()
+    other[:, :4] = 255 - other[:, :4]
+    assert (psnr_rgb(image, other, 4), ssim_rgb(image, other, 4)) == (float("inf"), 1)
+    assert psnr_rgb(image, other, 3) < 40
+
+
 def test_ssim_of_equal_images_is_one() -> None:
+    assert ssim_rgb(random_image(20, 30), random_image(20, 30), 2) == 1
     assert ssim_y(random_image(20, 30), random_image(20, 30), 2) == 1
 
 

@@ -6,7 +6,6 @@ is the door to these; ``crops`` draws from the photographs, ``workers`` does so 
 
 from lkdn_models.data.cache import LIMIT, default_folder
 from lkdn_models.data.crops import CropSettings, CropSource
-from lkdn_models.data.folders import image_files, read_rgb
 from lkdn_models.data.pack import Photo
 from lkdn_models.data.photos import Photos, open_photos
 from lkdn_models.data.workers import batches
@@ -19,7 +18,5 @@ __all__ = [
     "Photos",
     "batches",
     "default_folder",
-    "image_files",
     "open_photos",
-    "read_rgb",
 ]

@@ -5,19 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.picture import to_eight_bits
-from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.rgb import SUFFIXES, Size, image_files
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
 """Ends of the names of folders that a tree's root is not searched for."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +33,6 @@ class Source:
     def files(self) -> tuple[Path, ...]:
         """All files that its pixels come from."""
         return (self.high,) if self.low is None else (self.high, self.low)
-
-
-def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The images of a folder, by name.
-
-    Raises:
-        InputError: if the folder cannot be read or holds no image.
-    """
-    folder = Path(folder)
-    try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        msg = f"{folder} cannot be read: {error.strerror}"
-        raise InputError(msg, "give a folder of photographs") from error
-    if not files:
-        msg = f"{folder} holds no image"
-        raise InputError(msg, "give a folder of photographs: " + ", ".join(sorted(SUFFIXES)))
-    return files
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB, upright.
-
-    16 bits a sample are rounded to 8, grey is repeated, and of a transparent image the colours are taken as they are
-    under its alpha.
-
-    Raises:
-        InputError: if it cannot be read, saying why; floats, 32-bit integers, animations and several pages are not.
-        MissingError: for 16 bits a sample where imagecodecs is not installed.
-    """
-    pixels = read_picture(path).pixels
-    colours = to_eight_bits(pixels[..., : 3 if pixels.shape[2] > 2 else 1])
-    return np.ascontiguousarray(colours) if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
-
-
-def read_size(path: Path) -> Size:
-    """Width and height that ``read_rgb`` gives an image, from its header alone.
-
-    Raises:
-        InputError: if it cannot be read, saying why.
-    """
-    header = probe(path)
-    return header.width, header.height
 
 
 def find_sources(folders: Sequence[str | os.PathLike[str]], scale: int) -> list[Source]:

@@ -6,8 +6,8 @@ from imagecodecs import png_encode, tiff_encode
 from PIL import ExifTags, Image
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.files.rgb import read_rgb, read_size
 from lkdn_deploy.imaging.resample import downsample
-from lkdn_models.data import folders, read_rgb
 
 DEEP = np.linspace(0, 65535, 40 * 48).round().astype(np.uint16).reshape(40, 48)
 ROUNDED = np.rint(DEEP / 257).astype(np.uint8)[..., None].repeat(3, axis=2)
@@ -47,7 +47,7 @@ def test_grey_is_repeated_and_the_colours_under_an_alpha_stay(tmp_path, write, p
 def test_photographs_are_upright_at_the_size_told_beforehand(tmp_path, photos_of, monkeypatch, suffix, orientation):
     told = []
 
-    def planned(path, read=folders.read_size):
+    def planned(path, read=read_size):
         told.append(read(path))
         return told[-1]
 

@@ -1,0 +1,166 @@
+"""One detail of a picture as every model makes it, side by side, like the figures of the papers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.imaging.metrics import SSIM_WINDOW, psnr_y, ssim_y
+
+Panel = tuple[str, NDArray[np.uint8]]
+"""What made it, and the (h, w, 3) RGB detail."""
+
+_PANEL, _PANEL_OF_FEW = 220, 320  # the detail's longer side, about
+_FEW = 3  # that stand in one row
+_FONT = 17
+_LINE = 23  # from one line of text to the next
+_GAP, _MARGIN = 14, 20
+_INK, _PAPER, _MARK = (20, 20, 20), (255, 255, 255), (230, 30, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A rectangle of a picture, in pixels of its original: its left upper corner and its size."""
+
+    image: str
+    """The picture's name, or its set's and its own: ``Set5/img_001``."""
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Crop":
+        """Read ``IMG:X,Y,W,H``.
+
+        Raises:
+            UsageError: if it is not written so, or of no size.
+        """
+        image, _, place = text.rpartition(":")
+        numbers = [part.strip() for part in place.split(",")]
+        if not image or len(numbers) != 4 or not all(part.isdecimal() and len(part) < 10 for part in numbers):
+            msg = f"a crop is written IMG:X,Y,W,H in pixels, got {text!r}"
+            raise UsageError(msg, "for example img_001:120,80,64,48")
+        crop = cls(image, *map(int, numbers))
+        if not (crop.width and crop.height):
+            msg = f"the crop {text!r} is {crop.width}x{crop.height}: it has no pixel"
+            raise UsageError(msg, "give a width and a height of 1 or more")
+        return crop
+
+    @property
+    def place(self) -> str:
+        """Its numbers, fit for the name of a file."""
+        return f"{self.x}_{self.y}_{self.width}_{self.height}"
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Refuse a rectangle that is not inside a picture of this width and height.
+
+        Raises:
+            UsageError: saying both.
+        """
+        if self.x + self.width > size[0] or self.y + self.height > size[1]:
+            right, bottom = self.x + self.width, self.y + self.height
+            msg = f"the crop of {self.image} reaches to {right}, {bottom}, the picture to {size[0]}, {size[1]}"
+            raise UsageError(msg, "X and Y count from the left upper corner of the high-resolution picture")
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of a picture as large as the original, (height, width, 3); a copy."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width].copy()
+
+
+def caption(detail: NDArray[np.uint8], original: NDArray[np.uint8]) -> str:
+    """PSNR in dB and SSIM on luma of the detail alone, without a border; no SSIM of less than its window."""
+    text = f"{psnr_y(detail, original, 0):.2f}"
+    if min(original.shape[:2]) < SSIM_WINDOW:
+        return f"{text} dB"
+    return f"{text} / {ssim_y(detail, original, 0):.4f}"
+
+
+def draw(title: str, high: NDArray[np.uint8], crop: Crop, panels: Sequence[Panel]) -> NDArray[np.uint8]:
+    """The figure, (H, W, 3) RGB.
+
+    At the left is the original with the rectangle, at the right the details, enlarged by a whole number without
+    smoothing: the original's, then ``panels``, each with its name and figures.
+
+    Args:
+        title: under the original.
+        high: the original, (h, w, 3) RGB.
+        crop: inside it.
+        panels: details of the crop's size.
+    """
+    original = crop.cut(high)
+    legend = "PSNR" if min(original.shape[:2]) < SSIM_WINDOW else "PSNR / SSIM"
+    captions = [("HR", legend), *((name, caption(detail, original)) for name, detail in panels)]
+    details = [original, *(detail for _, detail in panels)]
+    side = _PANEL_OF_FEW if len(details) <= _FEW else _PANEL
+    factor = max(1, round(side / max(crop.width, crop.height)))
+    font = ImageFont.load_default(_FONT)
+    inner_width, inner_height = factor * crop.width, factor * crop.height
+    cell_width = max(inner_width, *(_width(line, font) for lines in captions for line in lines))
+    cell_height = inner_height + 2 * _LINE
+    rows = _rows(len(details), cell_width, cell_height)
+    columns = math.ceil(len(details) / rows)
+    grid_height = rows * cell_height + (rows - 1) * _GAP
+    whole = _whole(high, crop, grid_height - 2 * _LINE)
+    left_width = max(whole.width, _width(title, font), _width(crop_text := _describe(crop), font))
+    size = (
+        2 * _MARGIN + left_width + _GAP + columns * (cell_width + _GAP) - _GAP,
+        2 * _MARGIN + grid_height,
+    )
+    sheet = Image.new("RGB", size, _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    top = _MARGIN + (grid_height - 2 * _LINE - whole.height) // 2
+    sheet.paste(whole, (_MARGIN + (left_width - whole.width) // 2, top))
+    _write(pen, font, (_MARGIN, top + whole.height, left_width), (title, crop_text))
+    for index, (detail, lines) in enumerate(zip(details, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left = _MARGIN + left_width + _GAP + column * (cell_width + _GAP)
+        top = _MARGIN + row * (cell_height + _GAP)
+        large = detail.repeat(factor, axis=0).repeat(factor, axis=1)
+        sheet.paste(Image.fromarray(large), (left + (cell_width - inner_width) // 2, top))
+        _write(pen, font, (left, top + inner_height, cell_width), lines)
+    return np.asarray(sheet)
+
+
+def _rows(panels: int, width: int, height: int) -> int:
+    """One row of few panels, else as many as make the grid about one and a half times as wide as high."""
+    return 1 if panels <= _FEW else max(1, min(panels, round(math.sqrt(panels * width / (1.5 * height)))))
+
+
+def _whole(high: NDArray[np.uint8], crop: Crop, height: int) -> Image.Image:
+    """The original, so high or less, with the rectangle on it."""
+    tall, wide = high.shape[:2]
+    zoom = min(height / tall, 2 * height / wide)  # a panorama would push the rest off the screen
+    size = max(1, round(wide * zoom)), max(1, round(tall * zoom))
+    image = Image.fromarray(high).resize(size, Image.Resampling.LANCZOS)
+    corners = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
+    left, top, right, bottom = (round(corner * zoom) for corner in corners)
+    # Around the crop, not on it; on the picture where the crop touches its edge.
+    box = (max(left - 3, 0), max(top - 3, 0), min(right + 2, size[0] - 1), min(bottom + 2, size[1] - 1))
+    ImageDraw.Draw(image).rectangle(box, outline=_MARK, width=3)
+    return image
+
+
+def _describe(crop: Crop) -> str:
+    return f"{crop.width}x{crop.height} at {crop.x}, {crop.y}"
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    place: tuple[int, int, int],
+    lines: Sequence[str],
+) -> None:
+    """Two centred lines under ``place``: left, top and width."""
+    left, top, width = place
+    for index, line in enumerate(lines):
+        at = left + (width - _width(line, font)) // 2, top + 4 + index * (_LINE - 2)
+        pen.text(at, line, fill=_INK, font=font)
+
+
+def _width(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
+    return math.ceil(font.getlength(text))

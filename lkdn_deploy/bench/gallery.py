@@ -1,0 +1,172 @@
+"""Where the pictures of an evaluation go: those that were made, maps of their difference, and figures of details."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.bench.crops import Crop, Panel, draw
+from lkdn_deploy.bench.quality import BICUBIC, Seen, Subject, bicubic
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.imaging.files.picture import Picture as FilePicture
+from lkdn_deploy.imaging.files.rgb import read_size
+from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.imaging.metrics import luma
+from lkdn_deploy.imaging.testsets import Picture, TestSet
+
+DIFFERENCE_GAIN = 4
+"""What the maps multiply the difference of luma by."""
+
+
+@dataclass(slots=True)
+class Figure:
+    """A crop at a scale, and what has been seen of it so far."""
+
+    crop: Crop
+    scale: int
+    test_set: str
+    picture: Picture
+    path: Path
+    """Where it will be."""
+    high: NDArray[np.uint8] | None = None
+    panels: list[Panel] = field(default_factory=list)
+
+    def add(self, subject: Subject, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+        """Keep the detail as ``subject`` made it, and at first as bicubic interpolation does."""
+        if self.high is None:
+            self.high = high
+            self.panels.append((BICUBIC, self.crop.cut(bicubic(self.scale).upscale(low))))
+        if subject.name != BICUBIC:
+            self.panels.append((subject.name, self.crop.cut(image)))
+
+
+class Gallery:
+    """The files that an evaluation writes, known before it begins.
+
+    Args:
+        sets: the test sets of each scale.
+        subjects: what will be measured.
+        crops: details to draw.
+        save: the folder for all pictures; None: details only, into the working folder.
+        overwrite: whether files may be replaced.
+
+    Raises:
+        UsageError: if a file exists, two would have one name, or a crop is of no picture, of several, or not inside it.
+        InputError: if the picture of a crop cannot be read.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[int, Sequence[TestSet]],
+        subjects: Sequence[Subject],
+        crops: Sequence[Crop],
+        *,
+        save: Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        if save is not None and save.exists() and not save.is_dir():
+            msg = f"{save} is a file; expected a folder to save pictures in"
+            raise UsageError(msg, "choose another name")
+        self._save = save
+        self._figures = _plan(sets, crops, Path() if save is None else save)
+        files = [figure.path for figure in self._figures]
+        for subject in subjects if save is not None else ():
+            for test_set in sets[subject.scale]:
+                for picture in test_set.pictures:
+                    files += self._files(subject, test_set, picture)
+        twice = len(files) - len(set(files))
+        if twice:
+            msg = f"{twice} of the {len(files)} pictures to save would have the name of another"
+            raise UsageError(msg, "rename the pictures that end in _diff, or measure the sets one by one")
+        existing = [] if overwrite else [path for path in files if path.exists() or path.is_symlink()]
+        if existing:
+            more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+            msg = f"{existing[0]}{more} exists"
+            raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
+
+    def watch(self, subject: Subject, test_set: TestSet) -> Seen:
+        """What to tell of every picture of a set that a subject upscaled.
+
+        Raises:
+            InputError: if a picture cannot be written.
+        """
+        figures = [one for one in self._figures if (one.scale, one.test_set) == (subject.scale, test_set.name)]
+
+        def seen(picture: Picture, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+            for figure in figures:
+                if figure.picture == picture:
+                    figure.add(subject, low, high, image)
+            if self._save is not None:
+                made, differing = self._files(subject, test_set, picture)
+                made.parent.mkdir(parents=True, exist_ok=True)
+                write_picture(made, FilePicture(image))
+                write_picture(differing, FilePicture(difference(image, high)))
+
+        return seen
+
+    def draw(self) -> list[Path]:
+        """Write the figures of those details that were seen, and tell their paths.
+
+        Raises:
+            InputError: if one cannot be written.
+        """
+        paths = []
+        for figure in self._figures:
+            if figure.high is not None:
+                title = f"{figure.test_set}/{figure.picture.name}, x{figure.scale}"
+                figure.path.parent.mkdir(parents=True, exist_ok=True)
+                write_picture(figure.path, FilePicture(draw(title, figure.high, figure.crop, figure.panels)))
+                paths.append(figure.path)
+        return paths
+
+    def _files(self, subject: Subject, test_set: TestSet, picture: Picture) -> tuple[Path, Path]:
+        folder = (self._save or Path()) / subject.title / test_set.name
+        return folder / f"{picture.name}.png", folder / f"{picture.name}_diff.png"
+
+
+def difference(image: NDArray[np.uint8], original: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The absolute difference of luma of two (H, W, 3) RGB pictures, ``DIFFERENCE_GAIN`` times: (H, W, 1) grey."""
+    differing = DIFFERENCE_GAIN * np.abs(luma(image) - luma(original))
+    grey: NDArray[np.uint8] = np.rint(differing).clip(0, 255).astype(np.uint8)
+    return grey[..., None]
+
+
+def _plan(sets: Mapping[int, Sequence[TestSet]], crops: Sequence[Crop], folder: Path) -> list[Figure]:
+    found = [(crop, scale, *find(crop, those)) for scale, those in sets.items() for crop in dict.fromkeys(crops)]
+    names = [f"{picture.name}_{crop.place}" for crop, scale, _, picture in found if scale == found[0][1]]
+    figures = []
+    for crop, scale, test_set, picture in found:
+        width, height = read_size(picture.high)
+        crop.check((width - width % scale, height - height % scale))
+        name = f"{picture.name}_{crop.place}"
+        if names.count(name) > 1:
+            name = f"{test_set.name}_{name}"
+        if len(sets) > 1:
+            name += f"_x{scale}"
+        figures.append(Figure(crop, scale, test_set.name, picture, folder / f"{name}.png"))
+    return figures
+
+
+def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, Picture]:
+    """The picture that a crop is of, by its name, its file's, or either after ``SET/``.
+
+    Raises:
+        UsageError: if there is none, or more than one.
+    """
+    found = [
+        (one, picture)
+        for one in sets
+        for picture in one.pictures
+        if crop.image
+        in (picture.name, picture.high.name, f"{one.name}/{picture.name}", f"{one.name}/{picture.high.name}")
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        msg = f"{len(found)} pictures are called {crop.image}"
+        raise UsageError(msg, f"name one: {', '.join(f'{one.name}/{picture.name}' for one, picture in found)}")
+    some = [f"{one.name}/{picture.name}" for one in sets for picture in one.pictures]
+    msg = f"no picture is called {crop.image}, which --crop names"
+    raise UsageError(msg, f"there are {', '.join(some[:8])}{', ...' if len(some) > 8 else ''}")
