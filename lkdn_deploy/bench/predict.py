@@ -1,0 +1,53 @@
+"""What the roofline allows on a device that is not here."""
+
+import textwrap
+from collections.abc import Sequence
+
+from lkdn_deploy.bench.devices import PAPER_LATENCY, Device
+from lkdn_deploy.bench.models import Model
+from lkdn_deploy.bench.operations import trace
+from lkdn_deploy.bench.roofline import bounds
+
+PAPER_DEVICE = "rtx3080"
+
+
+def predict(models: Sequence[Model], device: Device, precisions: Sequence[str], size: tuple[int, int]) -> str:
+    """The least times as a table of at most 80 columns, the LKDN paper's measured ones beside where it has them.
+
+    Args:
+        models: of one scale.
+        device: of the table.
+        precisions: that the device has a peak for.
+        size: height and width of the input.
+
+    Raises:
+        UsageError: if the device has no peak for a precision.
+    """
+    height, width = size
+    scale = models[0].scale
+    peaks = ", ".join(f"{device.flops[precision] / 1e12:g} TFLOPS {precision}" for precision in precisions)
+    lines = [
+        f"Least time in ms by the roofline: {device.title}",
+        f"{peaks}, {device.bandwidth / 1e9:g} GB/s",
+        *textwrap.wrap(device.source, 80),
+        f"Input {width}x{height}, output {width * scale}x{height * scale}",
+        "",
+        f"{'model':<22} {'':<2} {'':<5} {'layer by':>9} {'pointwise':>9} {'whole':>9} {'paper':>9}",
+        f"{'':<22} {'':<2} {'':<5} {'layer':>9} {'ops fused':>9} {'network':>9} {'measured':>9}",
+    ]
+    with_paper = device.name == PAPER_DEVICE and scale == 4
+    for model in models:
+        operations = trace(model.build(), (1, 3, height, width))
+        for place, precision in enumerate(precisions):
+            least = bounds(operations, device, precision)
+            times = (f"{seconds * 1e3:>9.3f}" for seconds in (least.layers, least.pointwise, least.network))
+            paper = PAPER_LATENCY.get(model.name) if with_paper and place == 0 else None
+            cell = "-" if paper is None else f"{paper:.2f}"
+            lines.append(f"{model.name[:22]:<22} x{model.scale} {precision:<5} {' '.join(times)} {cell:>9}")
+    if with_paper:
+        lines += [
+            "",
+            "The paper gives its latencies on this GPU without what they were measured on;",
+            "which is whose follows the order of its tables. No such GPU was here.",
+        ]
+    return "\n".join(lines)
