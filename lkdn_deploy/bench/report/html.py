@@ -1,0 +1,149 @@
+"""A report as one page, which needs nothing else: no script, no font, no picture from anywhere."""
+
+from collections.abc import Iterable
+from html import escape
+from string import Template
+
+from lkdn_deploy.bench.report.cells import Table
+from lkdn_deploy.bench.report.contents import cost_table, head, latency_table, quality_table, start_table
+from lkdn_deploy.bench.report.facts import brief, facts
+from lkdn_deploy.bench.report.notes import notes
+from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
+from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.results import Report
+
+# The policy holds even if something in the report were not escaped: the page can load and run nothing.
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<header>
+<h1>$title</h1>
+$head
+</header>
+<main>
+$body
+</main>
+</body>
+</html>
+""")
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2126; --soft: #5b646e; --line: #dfe3e8; --paper: #fff; --note: #f4f6f8 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e6ea; --soft: #9aa4af; --line: #33393f; --paper: #15181b; --note: #1e2226 }
+}
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 72rem; padding: 2.5rem clamp(1rem, 4vw, 3rem) 4rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: anywhere; -webkit-text-size-adjust: 100% }
+h1 { font-size: 1.6rem; line-height: 1.25; font-weight: 650; margin: 0 0 .5rem }
+h2 { font-size: 1.15rem; font-weight: 650; margin: 2.75rem 0 .6rem }
+header p { color: var(--soft); margin: .1rem 0 }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal }
+th, td { padding: .4rem .9rem .4rem 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line);
+  white-space: nowrap }
+th { font-weight: 400 }
+thead th { color: var(--soft); vertical-align: bottom; white-space: normal; min-width: 4.5rem; font-size: .82rem;
+  line-height: 1.3 }
+th:last-child, td:last-child { padding-right: 0 }
+tbody th { white-space: normal; min-width: 5.5rem; max-width: 16rem }
+.figure { text-align: right }
+.close { color: var(--soft); padding-left: 0 }
+.facts { width: 100% }
+.facts th, .facts td { white-space: normal; overflow-wrap: anywhere }
+.facts th { color: var(--soft); width: 14rem; max-width: 40vw }
+.legend { color: var(--soft); font-size: .85rem; padding: 0; margin: .8rem 0 0; list-style: none }
+.notes { background: var(--note); border-radius: .5rem; padding: .9rem 1.2rem .9rem 2.2rem; margin: 0 }
+.notes li + li { margin-top: .35rem }
+figure { margin: 0 }
+figure svg { display: block; width: 100%; min-width: 34rem; max-width: 46rem; height: auto }
+figure svg text { font-family: system-ui, sans-serif !important }
+figcaption { color: var(--soft); font-size: .85rem; margin-top: .5rem; max-width: 46rem }
+"""
+
+
+def html(report: Report) -> str:
+    """The whole page. Words of the report are words there."""
+    report = printable(report)
+    tables = [latency_table(report), cost_table(report), quality_table(report), start_table(report)]
+    timed, *others = [_table(table) for table in tables if table]
+    body = [timed, _notes(report), *_figures(report), *others, _machine(report)]
+    lines = (", ".join(head(report)), ", ".join(brief(report.machine)), f"measured {report.made}")
+    return _PAGE.substitute(
+        title="lkdn-bench",
+        style=_STYLE,
+        head="\n".join(f"<p>{escape(line)}</p>" for line in lines if line),
+        body="\n".join(filter(None, body)),
+    )
+
+
+def _figures(report: Report) -> Iterable[str]:
+    titles = (
+        (
+            "Latency and quality",
+            quality_plot(report),
+            "Each model has a colour, each backend a marker, each precision a filling.",
+        ),
+        (
+            "Time in each kind of layer",
+            kinds_plot(report),
+            "By the engine's own profiler, in a run of its own: profiling takes time, so the sum is not the latency.",
+        ),
+        (
+            "Roofline",
+            roofline_plot(report),
+            "Filled: measured. Hollow: the least time that the device's peak and bandwidth allow if every layer is run "
+            "alone, if pointwise operations are fused with the layer before, and if the whole network is one.",
+        ),
+    )
+    for title, drawn, caption in titles:
+        if drawn:
+            yield (
+                f"<section><h2>{title}</h2><figure>{_scrolling(title, drawn)}<figcaption>{escape(caption)}</figcaption>"
+                "</figure></section>"
+            )
+
+
+def _table(table: Table) -> str:
+    kinds = ["" if column.name else "figure close" if column.close else "figure" for column in table.columns]
+    heads = "".join(
+        f'<th scope="col" class="{kind}">{escape(column.title)}</th>'
+        for column, kind in zip(table.columns, kinds, strict=True)
+    )
+    rows = []
+    for row in table.rows:
+        cells = "".join(
+            f'<th scope="row">{escape(cell)}</th>' if column.name else f'<td class="{kind}">{escape(cell)}</td>'
+            for column, cell, kind in zip(table.columns, row, kinds, strict=True)
+        )
+        rows.append(f"<tr>{cells}</tr>\n")
+    legend = "".join(f"<li>{escape(each)}</li>" for each in table.legend)
+    inner = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{''.join(rows)}</tbody></table>"
+    below = f'<ul class="legend">{legend}</ul>' if legend else ""
+    return f"<section><h2>{escape(table.caption)}</h2>{_scrolling(table.caption, inner)}{below}</section>"
+
+
+def _notes(report: Report) -> str:
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes(report))
+    return f'<section><h2>Notes</h2><ul class="notes">{items}</ul></section>' if items else ""
+
+
+def _machine(report: Report) -> str:
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(words)}</td></tr>'
+        for name, words in facts(report.machine).items()
+    )
+    return f'<section><h2>Machine</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
+
+
+def _scrolling(title: str, inner: str) -> str:
+    """What may be wider than a phone; the keyboard reaches it too."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(title)}">{inner}</div>'

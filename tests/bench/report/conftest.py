@@ -1,0 +1,134 @@
+"""Made-up reports."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lkdn_deploy.bench.results import (
+    Bounds,
+    Copies,
+    Cost,
+    Latency,
+    Memory,
+    Protocol,
+    Ratio,
+    Report,
+    Row,
+    SetQuality,
+    Settings,
+    WarmUp,
+)
+
+COST = Cost(129_177, 6_412_345_678, 61_234_567, 84, (180, 320))
+"""Of one model, at 320x180."""
+
+
+def latency(typical: float = 200.0, **given: Any) -> Latency:
+    """Thirty rounds with a noise of 2 %."""
+    samples = typical * np.random.default_rng(round(typical)).normal(1, 0.02, 30)
+    p5, p95 = np.quantile(samples, [0.05, 0.95])
+    values = {
+        "samples": tuple(map(float, samples)),
+        "median": typical,
+        "p5": float(p5),
+        "p95": float(p95),
+        "mean": 1.5 * typical,
+        "copies": Copies.NONE,
+        "first": 2 * typical,
+        "opening": 321.0,
+        "warm_up": WarmUp(12, 1.5, stable=True),
+    }
+    return Latency(**(values | given))
+
+
+def row(model: str = "lkdn-s", backend: str = "ort-cpu", typical: float | None = 200.0, **given: Any) -> Row:
+    """A row that was only timed, if that: the rest as given."""
+    values = {"scale": 4, "precision": "fp32", "weights": "bundled"}
+    times = {} if typical is None else {"latency": latency(typical)}
+    return Row(model=model, backend=backend, **(values | times | given))
+
+
+def report(*rows: Row, protocol: Protocol = Protocol.STEADY, **given: Any) -> Report:
+    """Of these rows, with nothing that would need a note."""
+    values: dict[str, Any] = {
+        "settings": Settings(protocol, (180, 320), 2, 30, 0),
+        "machine": {
+            "cpu": "Some Processor",
+            "cores": 2,
+            "load before": [0.25, 0.5, 1.0],
+            "versions": {"numpy": "2.4.6"},
+        },
+        "made": "2026-01-02T03:04:05Z",
+    }
+    return Report(rows=rows, **(values | given))
+
+
+@pytest.fixture
+def full() -> Report:
+    """Two models on two engines, with all that can be measured of them."""
+    rows = []
+    for place, (model, backend, typical, psnr) in enumerate(
+        [
+            ("lkdn-s", "torch cpu", 311.0, 32.05),
+            ("lkdn-s", "ort-cpu", 199.0, 32.05),
+            ("lkdn", "torch cpu", 640.0, 32.24),
+            ("lkdn", "ort-cpu", 405.0, 32.24),
+        ]
+    ):
+        value = typical / 311
+        rows.append(
+            row(
+                model,
+                backend,
+                cost=COST,
+                latency=latency(typical, ratio=Ratio(value, value - 0.02, value + 0.03) if place else None),
+                quality=(SetQuality("Set5", 5, psnr, 0.8936), SetQuality("Set14", 14, psnr - 3.6, 0.7812)),
+                memory=Memory(typical / 2, "host"),
+                bounds=Bounds("Some Processor", typical / 2, typical / 3, typical / 5),
+                kinds={"Conv": 0.8 * typical, "Gelu": 0.15 * typical, "LayerNorm": 0.03 * typical},
+            )
+        )
+    return report(*rows)
+
+
+@pytest.fixture
+def hostile() -> Callable[[str], Report]:
+    """Every word of a report is the given one."""
+
+    def make(word: str) -> Report:
+        one = row(
+            word,
+            word,
+            precision=word,
+            weights=word,
+            problem=word,
+            cost=COST,
+            quality=(SetQuality(word, 5, 32.0, 0.9),),
+            memory=Memory(100.0, word),
+            bounds=Bounds(word, 150.0, 90.0, 60.0),
+            kinds={word: 100.0},
+        )
+        other = row(word + "2", word, typical=100.0, kinds={word + "2": 50.0})
+        return report(one, other, machine={word: {word: word}, "cpu": word}, made=word)
+
+    return make
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    """See ``row``."""
+    return row
+
+
+@pytest.fixture
+def make_report() -> Callable[..., Report]:
+    """See ``report``."""
+    return report
+
+
+@pytest.fixture
+def make_latency() -> Callable[..., Latency]:
+    """See ``latency``."""
+    return latency

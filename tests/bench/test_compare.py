@@ -1,0 +1,273 @@
+"""Two reports held against each other: changes that were planted, and changes that are none."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lkdn_deploy.bench.compare import DRIFT, Basis, Change, Verdict, compare, text
+from lkdn_deploy.bench.results import (
+    Copies,
+    Cost,
+    Latency,
+    Memory,
+    Protocol,
+    Report,
+    Row,
+    SetQuality,
+    Settings,
+)
+from lkdn_deploy.bench.statistics import LEAST_ROUNDS
+from lkdn_deploy.core.errors import ExitCode, UsageError
+
+NOISE = 0.02
+"""Of a row in each round, as a fraction; the rounds themselves have five times as much, which all rows share."""
+ROUNDS = 30
+
+
+def latency(samples: Sequence[float], **given: Any) -> Latency:
+    p5, median, p95 = np.quantile(samples, [0.05, 0.5, 0.95])
+    mean = float(np.mean(samples))
+    return Latency(tuple(samples), median, p5, p95, mean, Copies.NONE, first=1.0, opening=1.0, **given)
+
+
+def measured(
+    seed: int, *factors: float, machine: float = 1.0, rounds: int = ROUNDS, names: str = "abcdef", **given: Any
+) -> Report:
+    """A row each, of 100, 200, ... ms times its factor, on a machine that takes so much longer."""
+    rng = np.random.default_rng(seed)
+    shared = machine * rng.normal(1, 5 * NOISE, rounds)
+    rows = [
+        Row(name, 4, "ort-cpu", "fp32", "bundled", latency=latency(100 * place * factor * shared * noise))
+        for place, (name, factor) in enumerate(zip(names, factors, strict=False), 1)
+        for noise in [rng.normal(1, NOISE, rounds)]
+    ]
+    values: dict[str, Any] = {
+        "settings": Settings(Protocol.STEADY, (180, 320), 2, rounds, 0),
+        "machine": {"cpu": "P", "load before": [float(seed)], "versions": {"torch": "2.13"}},
+        "made": "2026-01-02T03:04:05Z",
+    }
+    return Report(rows=tuple(rows), **(values | given))
+
+
+def with_row(report: Report, place: int = 1, **given: Any) -> Report:
+    """The report with one row's fields replaced."""
+    rows = list(report.rows)
+    rows[place] = replace(rows[place], **given)
+    return replace(report, rows=tuple(rows))
+
+
+def images(seed: int, factor: float, count: int = 20) -> Report:
+    """Under the challenge's protocol: images of very different sizes, the same ones for every seed."""
+    sizes = np.geomspace(10, 1000, count)
+    samples = factor * sizes * np.random.default_rng(seed).normal(1, NOISE, count)
+    row = Row("a", 4, "ort-cpu", "fp32", "bundled", latency=latency(samples))
+    return Report(Settings(Protocol.NTIRE_2023, None, 2, 1, 0), (row,), {}, "2026-01-02T03:04:05Z")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, Verdict.SLOWER), (1 / 1.1, Verdict.FASTER)])
+def test_a_planted_change_is_found_and_of_the_right_size(seed: int, factor: float, verdict: Verdict) -> None:
+    compared = compare(measured(seed, 1, 1, 1), measured(seed + 100, 1, factor, 1))
+    assert [row.verdict for row in compared.rows] == [Verdict.REFERENCE, verdict, Verdict.SAME]
+    assert [row.basis for row in compared.rows] == [Basis.NOTHING, Basis.RATIO, Basis.RATIO]
+    assert compared.slower == (("b x4 ort-cpu fp32",) if factor > 1 else ())
+    change = compared.rows[1].ratio
+    assert change is not None
+    assert change.low < factor < change.high
+    assert change.value == pytest.approx(factor, rel=0.03)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_no_change_is_hardly_ever_taken_for_one(alone: bool) -> None:
+    """One false alarm in 200 at most, even with a shift from run to run of up to two thirds of ``DRIFT``.
+
+    Without that floor there would be 16 of the ratios.
+    """
+    rng = np.random.default_rng(1)
+    alarms = []
+    for seed in range(200):
+        shift = 1 + 2 / 3 * DRIFT * rng.uniform(-1, 1)
+        factors, changed = ((1.0,), (shift,)) if alone else ((1.0, 1.0), (1.0, shift))
+        row = compare(measured(seed, *factors), measured(seed + 1000, *changed)).rows[-1]
+        assert row.basis is (Basis.LATENCY if alone else Basis.RATIO)
+        if row.verdict is not Verdict.SAME:
+            alarms.append(seed)
+    assert len(alarms) <= 1
+
+
+@pytest.mark.parametrize("machine", [1.3, 0.7])
+def test_a_machine_that_is_slower_as_a_whole_is_no_verdict_against_a_row(machine: float) -> None:
+    compared = compare(measured(0, 1, 1, 1), measured(1, 1, 1, 1, machine=machine))
+    assert [row.verdict for row in compared.rows] == [Verdict.REFERENCE, Verdict.SAME, Verdict.SAME]
+    for row in compared.rows:
+        assert row.latency is not None
+        assert row.latency.value == pytest.approx(machine, rel=0.1)
+    found = " ".join(text(compared).split())
+    assert "a x4 ort-cpu fp32 itself changed by" in found
+    assert "itself changed by" not in text(compare(measured(0, 1, 1), measured(1, 1, 1)))
+
+
+def test_without_a_shared_first_row_the_latency_itself_decides() -> None:
+    compared = compare(measured(0, 1, 1, names="ab"), measured(1, 1, 1, names="bx", machine=1.5))
+    (row,) = compared.rows
+    assert (row.title, row.verdict, row.basis, row.ratio) == ("b x4 ort-cpu fp32", Verdict.FASTER, Basis.LATENCY, None)
+    assert (compared.only_before, compared.only_after) == (("a x4 ort-cpu fp32",), ("x x4 ort-cpu fp32",))
+    found = " ".join(text(compared).split())
+    assert "faster, by its latency" in found
+    assert "Only before: a x4 ort-cpu fp32 - Only after: x x4 ort-cpu fp32" in found
+
+
+def test_a_row_alone_has_a_verdict_though_it_is_the_first() -> None:
+    (row,) = compare(measured(0, 1), measured(1, 1.3)).rows
+    assert (row.verdict, row.basis) == (Verdict.SLOWER, Basis.LATENCY)
+
+
+def test_too_little_is_no_verdict() -> None:
+    few = LEAST_ROUNDS - 1
+    compared = compare(measured(0, 1, 1), measured(1, 1, 2, rounds=few))
+    assert [(row.verdict, row.basis, row.latency) for row in compared.rows] == [
+        (Verdict.UNKNOWN, Basis.NOTHING, None)
+    ] * 2
+    untimed = with_row(measured(1, 1, 1), latency=None, problem="no kernel")
+    compared = compare(measured(0, 1, 1), untimed)
+    assert compared.rows[1].verdict is Verdict.UNKNOWN
+    assert compared.rows[1].others == ("after: no kernel",)
+    assert "too little was measured" in text(compared)
+
+
+def test_rounds_that_only_one_row_has_do_not_count() -> None:
+    before, after = measured(0, 1, 1), measured(1, 1, 1.1)
+    whole = after.rows[1].latency
+    assert whole is not None
+    longer = with_row(after, latency=replace(whole, samples=(*whole.samples, 1e6, 1e6)))
+    assert compare(before, longer).rows[1].ratio == compare(before, after).rows[1].ratio
+
+
+def test_images_of_different_sizes_are_no_noise() -> None:
+    assert compare(images(0, 1), images(1, 1.1)).rows[0].verdict is Verdict.SLOWER
+    assert compare(images(0, 1), images(1, 1)).rows[0].verdict is Verdict.SAME
+    assert compare(images(0, 1, 20), images(1, 1.1, 19)).rows[0].verdict is Verdict.SAME  # other images
+
+
+def test_protocols_are_never_mixed() -> None:
+    with pytest.raises(UsageError, match="never mixed") as refused:
+        compare(measured(0, 1), images(0, 1))
+    assert refused.value.exit_code == ExitCode.USAGE
+    assert refused.value.hint == "measure again with --protocol steady"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1 + 1.01 * DRIFT, 2, Verdict.SLOWER),
+        (1 + 0.99 * DRIFT, 2, Verdict.SAME),
+        (0.5, 1 / (1 + 1.01 * DRIFT), Verdict.FASTER),
+        (0.5, 1 / (1 + 0.99 * DRIFT), Verdict.SAME),
+    ],
+)
+def test_the_drift_is_the_border(low: float, high: float, verdict: Verdict) -> None:
+    assert Change(1.0, low, high).verdict is verdict
+
+
+COST = Cost(1000, 5_000_000, 70_000, 12, (180, 320))
+QUALITY = (SetQuality("Set5", 5, 32.0, 0.9),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"weights": "bundled"}, {"weights": "random"}, ["weights bundled before, random after"]),
+        ({"quality": QUALITY}, {"quality": (SetQuality("Set5", 5, 32.004, 0.9),)}, []),
+        (
+            {"quality": QUALITY},
+            {"quality": (SetQuality("Set5", 5, 31.99, 0.9),)},
+            ["PSNR -0.010 dB, 32.000 before, 31.990 after"],
+        ),
+        (
+            {"quality": QUALITY},
+            {"quality": (SetQuality("Set14", 14, 30.0, 0.9),)},
+            ["PSNR of other test sets or images, not compared"],
+        ),
+        ({"quality": QUALITY}, {"quality": ()}, []),
+        ({"memory": Memory(100.0, "host")}, {"memory": Memory(104.9, "host")}, []),
+        (
+            {"memory": Memory(100.0, "host")},
+            {"memory": Memory(106.0, "host")},
+            ["peak memory +6.0 %, 100 MiB before, 106 after"],
+        ),
+        (
+            {"memory": Memory(100.0, "host")},
+            {"memory": Memory(900.0, "GPU")},
+            ["peak memory of host before, of GPU after, not compared"],
+        ),
+        ({"cost": COST}, {"cost": COST}, []),
+        ({"cost": COST}, {"cost": None}, []),
+        (
+            {"cost": COST},
+            {"cost": Cost(1001, 6_000_000, 70_000, 12, (180, 320))},
+            ["parameters 1,000 before, 1,001 after", "Multi-Adds 5,000,000 before, 6,000,000 after"],
+        ),
+        (
+            {"cost": COST},
+            {"cost": Cost(1000, 20_000_000, 280_000, 12, (360, 640))},
+            ["counted at 320x180 before, at 640x360 after: operations not compared"],
+        ),
+    ],
+)
+def test_what_else_changed_is_said_and_nothing_more(
+    before: dict[str, Any], after: dict[str, Any], said: list[str]
+) -> None:
+    reports = (with_row(measured(0, 1, 1), **before), with_row(measured(1, 1, 1), **after))
+    compared = compare(*reports)
+    assert [row.others for row in compared.rows] == [(), tuple(said)]
+    found = " ".join(text(compared).split())
+    assert all(f"b x4 ort-cpu fp32: {each}" in found for each in said)
+
+
+def test_times_with_copies_and_without_are_other_things() -> None:
+    before, after = measured(0, 1, 1), measured(1, 1, 1)
+    times = after.rows[1].latency
+    assert times is not None
+    compared = compare(before, with_row(after, latency=replace(times, copies=Copies.TIMED)))
+    assert compared.rows[1].others == (
+        f"host copies {Copies.NONE} before, {Copies.TIMED} after: the latencies are of other things",
+    )
+
+
+def test_circumstances_that_differ_are_named_but_not_those_of_the_moment() -> None:
+    before = measured(0, 1)
+    assert compare(before, measured(1, 1)).differing == ()  # though another load
+    machine = {"cpu": "Q", "load before": [0.0], "versions": {"torch": "2.14", "numpy": "2.4"}}
+    after = measured(1, 1, machine=1, settings=Settings(Protocol.STEADY, (360, 640), 4, ROUNDS, 0))
+    compared = compare(before, replace(after, machine=machine))
+    assert compared.differing == (
+        "cpu: P before, Q after",
+        "versions torch: 2.13 before, 2.14 after",
+        "input size: 320x180 before, 640x360 after",
+        "threads: 2 before, 4 after",
+        "versions numpy: - before, 2.4 after",
+    )
+    assert "threads: 2 before, 4 after" in " ".join(text(compared).split())
+
+
+def test_the_text_is_no_wider_than_a_terminal_and_says_what_counts_as_none() -> None:
+    before, after = measured(0, 1, 1), measured(1, 1, 40)
+    wide = [with_row(report, model="n" * 90, problem="why " * 40) for report in (before, after)]
+    lines = text(compare(*wide)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.endswith("slower, by its ratio") for line in lines)
+    assert f"whole interval lies beyond {100 * DRIFT:g} %" in " ".join(lines)
+
+
+def test_reports_without_a_common_row_are_compared_to_no_effect() -> None:
+    compared = compare(measured(0, 1, names="a"), measured(0, 1, names="b"))
+    assert compared.rows == ()
+    assert "No row is in both reports." in text(compared)
+
+
+def test_the_same_reports_give_the_same_comparison() -> None:
+    reports = measured(0, 1, 1), measured(1, 1, 1.05)
+    assert compare(*reports) == compare(*reports)
