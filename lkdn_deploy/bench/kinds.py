@@ -1,0 +1,147 @@
+"""Where a run's time goes, by kind of layer, as each engine's own profiler has it.
+
+A profiler slows what it watches, and engines fuse: an activation that is part of a convolution counts as that. So the
+figures say how a run is made up, not how long it takes.
+"""
+
+import json
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.bench.operations import Kind
+from lkdn_deploy.core.optional import needs
+
+if TYPE_CHECKING:
+    from lkdn_deploy.bench.torch_session import TorchSession
+
+_KINDS = {
+    Kind.LINEAR: "matmul gemm fusedmatmul linear addmm fullyconnected",
+    Kind.NORM: "layernormalization simplifiedlayernormalization batchnormalization rms mvn layer_norm batch_norm",
+    Kind.ACTIVATION: "gelu fastgelu relu leakyrelu prelu sigmoid tanh elu erf hardsigmoid clip clamp leaky_relu",
+    Kind.ARITHMETIC: "add sub mul div pow sqrt exp sum neg reciprocal eltwise subgraph power square rsub",
+    Kind.REARRANGING: "concat cat transpose reorder reorderinput reorderoutput depthtospace spacetodepth pixel_shuffle "
+    "reshape slice stridedslice split pad expand gather squeeze unsqueeze flatten cast clone contiguous repeat tile "
+    "shapeof constant_pad_nd memcpytohost memcpyfromhost convert",
+    Kind.POOLING: "globalaveragepool averagepool maxpool reducemean reducesum pooling reduce mean max_pool2d std var "
+    "adaptive_avg_pool2d",
+    Kind.RESAMPLING: "resize interpolate upsample upsample_bilinear2d upsample_bicubic2d upsample_nearest2d",
+}
+_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+"""Of the operators of ONNX and the nodes of OpenVINO in lower case, and of ATen's functions."""
+
+Times = dict[str, float]
+"""Milliseconds by ``Kind``."""
+
+
+def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: str) -> Times:
+    """One run on ONNX Runtime, after one to warm up."""
+    with needs("cpu"):
+        import onnxruntime as ort
+    with TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(artefact.read_bytes(), options, providers=[provider])
+        feed = {session.get_inputs()[0].name: batch}
+        session.run(None, feed)
+        session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    begin = max(event["ts"] for event in events if event["name"] == "model_run")
+    nodes = (
+        event["args"] | {"ms": event["dur"] / 1e3}
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= begin
+    )
+    times: defaultdict[str, float] = defaultdict(float)
+    for node in nodes:
+        shapes = [next(iter(shape.values())) for shape in node["input_type_shape"]]
+        name = node["op_name"].lower()
+        times[_of_convolution(shapes[1]) if re.search("conv(?!transpose)", name) else _of_name(name)] += node["ms"]
+    return dict(times)
+
+
+def of_openvino(artefact: Path, batch: NDArray[np.float32], threads: int) -> Times:
+    """One run on OpenVINO's CPU device, after one to warm up."""
+    with needs("openvino"):
+        import openvino
+    core = openvino.Core()
+    model = core.read_model(artefact.read_bytes())
+    model.reshape(list(batch.shape))
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    request.infer({0: batch})
+    request.infer({0: batch})
+    times: defaultdict[str, float] = defaultdict(float)
+    for node in request.profiling_info:
+        name, kernel = node.node_type.lower(), node.exec_type
+        if name == "convolution":
+            kind = Kind.CONV_1X1 if "1x1" in kernel else Kind.OTHER_CONV
+        elif name == "groupconvolution":
+            kind = Kind.DEPTHWISE if "dw" in kernel else Kind.OTHER_CONV
+        else:
+            kind = Kind.OTHER_CONV if "conv" in name and name != "convert" else _of_name(name)
+        times[kind] += node.real_time.total_seconds() * 1e3
+    return dict(times)
+
+
+def of_torch(session: "TorchSession", batch: NDArray[np.float32]) -> Times:
+    """One run in PyTorch, after one to warm up; on CUDA the time of the kernels."""
+    with needs("train"):
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+    cuda = session.device.type == "cuda"
+    x = session.upload(batch)
+    session.forward(x)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with _quiet_stderr(), profile(activities=activities, record_shapes=True) as profiler:
+        session.forward(x)
+        if cuda:
+            torch.cuda.synchronize()
+    times: defaultdict[str, float] = defaultdict(float)
+    for event in profiler.events():
+        if event.cpu_parent is None and event.name.startswith("aten::"):
+            name = event.name.removeprefix("aten::").rstrip("_")
+            shaped = name in ("conv2d", "convolution") and len(event.input_shapes) > 1
+            kind = _of_convolution(event.input_shapes[1]) if shaped else _of_name(name)
+            times[kind] += (event.device_time_total if cuda else event.cpu_time_total) / 1e3
+    return dict(times)
+
+
+def _of_convolution(weight: Sequence[int]) -> Kind:
+    """By the shape of its weights, (out, in / groups, height, width)."""
+    if weight[1] == 1 and weight[0] > 1:
+        return Kind.DEPTHWISE
+    return Kind.CONV_1X1 if set(weight[2:]) == {1} else Kind.OTHER_CONV
+
+
+def _of_name(name: str) -> Kind:
+    if "conv" in name and name != "convert":
+        return Kind.OTHER_CONV
+    return _KIND_OF.get(name, Kind.OTHER)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """PyTorch's profiler writes lines of its own there, past Python."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,415 @@
+"""One run of ``lkdn-bench``: models on engines at precisions, opened, counted, timed and rated, as a ``Report``."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.backends.ort import CPU, CUDA
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.bench import kinds
+from lkdn_deploy.bench.complexity import count
+from lkdn_deploy.bench.devices import Device, measure_cpu, recognise
+from lkdn_deploy.bench.engines import check_precision, open_engine
+from lkdn_deploy.bench.harness import Progress, Run, WarmUpLimits, measure_rounds, timed
+from lkdn_deploy.bench.machine import gpus, machine_facts
+from lkdn_deploy.bench.memory import Task, peak_memory
+from lkdn_deploy.bench.models import Model
+from lkdn_deploy.bench.operations import trace
+from lkdn_deploy.bench.quality import Borders, average, evaluate, of_session
+from lkdn_deploy.bench.results import (
+    Bounds,
+    Copies,
+    Cost,
+    Latency,
+    LeftOut,
+    Protocol,
+    Report,
+    Row,
+    SetQuality,
+    Settings,
+)
+from lkdn_deploy.bench.roofline import bounds
+from lkdn_deploy.bench.statistics import bootstrap_mean_ratio, bootstrap_ratio
+from lkdn_deploy.bench.torch_session import TorchSession
+from lkdn_deploy.core.counting import Rule
+from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.export.artefacts import artefact_for
+from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.testsets import TestSet, read_pair
+
+NTIRE_SIZE = (256, 256)
+NTIRE_BORDER = 4
+
+Stage = Callable[[str], AbstractContextManager[Progress | None]]
+"""Opens a stage of the run by its name; what is given is told how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to measure.
+
+    Raises:
+        UsageError: if the models differ in scale, or the protocol lacks what it needs.
+        MissingError: if quality is asked of a model that has random weights.
+    """
+
+    models: Sequence[Model]
+    engines: Sequence[str]
+    """Names of ``open_engine``'s."""
+    precisions: Sequence[str]
+    settings: Settings
+    sets: Sequence[TestSet] = ()
+    """To rate on; the protocol ``ntire2023`` also times on their images."""
+    required: bool = False
+    """Whether an engine that does not work here is an error, since it was asked for by name."""
+
+    def __post_init__(self) -> None:
+        scales = {model.scale for model in self.models}
+        if len(scales) > 1:
+            msg = f"one scale a run, got {', '.join(f'x{scale}' for scale in sorted(scales))}"
+            raise UsageError(msg, "latencies at different scales are of different work: measure each by itself")
+        ntire = self.settings.protocol is Protocol.NTIRE_2023
+        if ntire and not self.sets:
+            msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
+            raise UsageError(
+                msg, "give the set that the challenge uses, DIV2K's validation images, or another: --data DIR"
+            )
+        if self.sets and not ntire:
+            for model in self.models:
+                if not model.has_quality:
+                    msg = f"quality was asked for, but there are no weights of {model.name} x{model.scale}"
+                    hint = f"lkdn-zoo get {model.name} --scale {model.scale}, give a checkpoint, or leave out --data"
+                    raise MissingError(msg, hint)
+
+    @property
+    def scale(self) -> int:
+        """Of all models."""
+        return self.models[0].scale
+
+
+@dataclass(slots=True)
+class _Subject:
+    """A row in the making."""
+
+    model: Model
+    engine: str
+    precision: str
+    session: Session
+    artefact: Path | None
+    """``None``: it runs the checkpoint."""
+    opening: float
+    """Milliseconds."""
+    row: Row
+    first: float = 0.0
+    """Milliseconds."""
+    copies: Copies = Copies.NONE
+
+
+@dataclass(slots=True)
+class _State:
+    subjects: list[_Subject] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def bench(request: Request, stage: Stage) -> Report:
+    """Measure. Ctrl-C ends it early with what there is by then.
+
+    Args:
+        request: what.
+        stage: is told of each stage: ``opening``, ``timing``, and so on.
+
+    Raises:
+        LkdnError: if nothing can be measured: no engine works, or one that was asked for by name does not.
+    """
+    state = _State()
+    facts = machine_facts(request.settings.threads)
+    steady = request.settings.protocol is Protocol.STEADY
+    try:
+        _open_all(request, state, stage)
+        _count_all(request, state, stage)
+        _time_all(request, state, stage)
+        if not state.interrupted:
+            _rate_all(request, state, stage)
+            _weigh_all(request, state, stage)
+            if steady:
+                _profile_all(request, state, stage)
+    except KeyboardInterrupt:
+        state.interrupted = True
+    return Report(
+        settings=request.settings,
+        rows=tuple(subject.row for subject in state.subjects),
+        machine=facts,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        left_out=tuple(state.left_out),
+        interrupted=state.interrupted,
+    )
+
+
+def _open_all(request: Request, state: _State, stage: Stage) -> None:
+    wanted = [
+        (model, engine, precision)
+        for model in request.models
+        for engine in request.engines
+        for precision in request.precisions
+    ]
+    missing: dict[str, LkdnError] = {}
+    with stage("opening") as progress:
+        for index, (model, engine, precision) in enumerate(wanted):
+            if engine not in missing:
+                try:
+                    state.subjects.append(_open(model, engine, precision, request.settings.threads))
+                except MissingError as error:
+                    if request.required:
+                        raise
+                    missing[engine] = error
+                except UsageError as error:
+                    state.left_out.append(LeftOut(f"{model.name} on {engine} at {precision}", error.message))
+            if progress:
+                progress(index + 1, len(wanted))
+    state.left_out += [LeftOut(engine, error.message) for engine, error in missing.items()]
+    if not state.subjects:
+        reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
+        msg = f"nothing of what was asked for works here: {reasons}"
+        raise MissingError(msg, "install an engine: pip install 'lkdn-deploy[cpu]'")
+
+
+def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
+    name, scale = None if model.weights else model.named, None if model.artefact else model.scale
+    artefact = None
+    if engine == "torch":
+        start = time.perf_counter()
+        session = open_engine(name, scale, model.weights, engine, precision, threads, _silent)
+    else:
+        # A checkpoint is converted once and kept: that is no part of opening.
+        artefact = artefact_for(name, scale, model.weights, _silent)
+        start = time.perf_counter()
+        session = open_session(artefact, engine, threads=threads)
+        check_precision(session, precision)
+    opening = (time.perf_counter() - start) * 1e3
+    row = Row(model.name, model.scale, session.backend, precision, model.origin)
+    return _Subject(model, engine, precision, session, artefact, opening, row)
+
+
+def _silent(_: Path) -> None:
+    """The stage says what is done."""
+
+
+def _count_all(request: Request, state: _State, stage: Stage) -> None:
+    settings = request.settings
+    costs: dict[Model, Cost] = {}
+    with stage("counting"):
+        cpu = _cpu_device(state, settings)
+        for subject in state.subjects:
+            model = subject.model
+            costs[model] = costs.get(model) or cost(model, settings.protocol)
+            device = cpu if subject.session.backend.endswith("cpu") else _gpu_device()
+            least = None
+            if device and settings.input_size:
+                operations = trace(model.build(), (1, 3, *settings.input_size))
+                with suppress(UsageError):  # the device has no peak for this precision
+                    found = bounds(operations, device, subject.precision)
+                    least = Bounds(device.title, found.layers * 1e3, found.pointwise * 1e3, found.network * 1e3)
+            subject.row = replace(subject.row, cost=costs[model], bounds=least)
+
+
+def cost(model: Model, protocol: Protocol) -> Cost:
+    """What is counted of a model under a protocol."""
+    network, channels = model.build_core()
+    if protocol is Protocol.NTIRE_2023:
+        counted = count(network, (1, channels, *model.core_size(*NTIRE_SIZE)))
+        return Cost(
+            counted.parameters, counted.ntire_flops, counted.activations, counted.convolutions, input_size=NTIRE_SIZE
+        )
+    counted = count(network, (1, channels, *model.paper_size))
+    return Cost(
+        counted.parameters,
+        counted.multi_adds(Rule.C),
+        counted.activations,
+        counted.convolutions,
+        input_size=model.paper_size,
+    )
+
+
+def _cpu_device(state: _State, settings: Settings) -> Device | None:
+    on_cpu = any(subject.session.backend.endswith("cpu") for subject in state.subjects)
+    return measure_cpu(settings.threads) if on_cpu and settings.input_size else None
+
+
+def _gpu_device() -> Device | None:
+    """The first GPU of this machine, if the table has it."""
+    found = gpus()
+    return recognise(found[0]["name"]) if found else None
+
+
+def _time_all(request: Request, state: _State, stage: Stage) -> None:
+    settings = request.settings
+    steady = settings.protocol is Protocol.STEADY
+    batches = _batches(request)
+    runs = [_runs(subject, batches) for subject in state.subjects]
+    if steady:
+        # By itself, as a user meets it.
+        for subject, (once, *_) in zip(state.subjects, runs, strict=True):
+            subject.first = timed(once)[0]
+        runs = [[run] * settings.rounds for (run, *_) in runs]
+    with stage("timing") as progress:
+        timings = measure_rounds(
+            runs, warm_up=WarmUpLimits() if steady else None, seed=settings.seed, progress=progress
+        )
+    state.interrupted = timings.interrupted
+    reference = timings.each[0].samples
+    compare = bootstrap_ratio if steady else bootstrap_mean_ratio
+    for place, (subject, timing) in enumerate(zip(state.subjects, timings.each, strict=True)):
+        if not timing.samples:
+            continue
+        p5, median, p95 = (float(value) for value in np.percentile(timing.samples, [5, 50, 95]))
+        latency = Latency(
+            samples=tuple(timing.samples),
+            median=median,
+            p5=p5,
+            p95=p95,
+            mean=float(np.mean(timing.samples)),
+            copies=subject.copies,
+            first=subject.first if steady else timing.samples[0],
+            opening=subject.opening,
+            warm_up=timing.warm_up,
+            ratio=compare(timing.samples, reference) if place else None,
+            device_samples=tuple(timing.device_samples),
+        )
+        subject.row = replace(subject.row, latency=latency)
+
+
+def _batches(request: Request) -> list[NDArray[np.float32]]:
+    """The inputs to time: one of noise, or every image."""
+    size = request.settings.input_size
+    if size:
+        return [np.random.default_rng(request.settings.seed).random((1, 3, *size), np.float32)]
+    pairs = (read_pair(picture, request.scale) for pictures in request.sets for picture in pictures.pictures)
+    return [to_batch(low) for low, _ in pairs]
+
+
+def _runs(subject: _Subject, batches: Sequence[NDArray[np.float32]]) -> list[Run]:
+    """One run of the network for each batch; ``subject.copies`` then says what is part of it."""
+    session = subject.session
+    if isinstance(session, TorchSession):
+        on_gpu = session.device.type == "cuda"
+        subject.copies = Copies.LEFT_OUT if on_gpu else Copies.NONE
+        return [_on_cuda(session, batch) if on_gpu else _in_torch(session, batch) for batch in batches]
+    subject.copies = Copies.NONE if session.backend.endswith("cpu") else Copies.TIMED
+    return [_through(session, batch) for batch in batches]
+
+
+def _through(session: Session, batch: NDArray[np.float32]) -> Run:
+    def run() -> None:
+        session.run(batch)
+
+    return run
+
+
+def _in_torch(session: TorchSession, batch: NDArray[np.float32]) -> Run:
+    x = session.upload(batch)
+
+    def run() -> None:
+        session.forward(x)
+
+    return run
+
+
+def _on_cuda(session: TorchSession, batch: NDArray[np.float32]) -> Run:
+    import torch
+
+    x = session.upload(batch)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
+    def run() -> float:
+        start.record()
+        session.forward(x)
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end))
+
+    return run
+
+
+def _rate_all(request: Request, state: _State, stage: Stage) -> None:
+    if not request.sets:
+        return
+    ntire = request.settings.protocol is Protocol.NTIRE_2023
+    borders = Borders.of(request.scale)
+    pictures = sum(len(each.pictures) for each in request.sets)
+    rated = [subject for subject in state.subjects if subject.model.has_quality]
+    done = 0
+    with stage("rating") as progress:
+        for subject in rated:
+            named = of_session(subject.model.name, subject.session)
+            found = []
+            for each in request.sets:
+                records = []
+                for record in evaluate(named, each, borders):
+                    records.append(record)
+                    done += 1
+                    if progress:
+                        progress(done, pictures * len(rated))
+                mean = average(each.name, records)
+                if mean.quality:
+                    quality = mean.quality
+                    psnr, ssim = (quality.psnr_rgb, quality.ssim_rgb) if ntire else (quality.psnr_y, quality.ssim_y)
+                    found.append(SetQuality(each.name, mean.images, psnr, ssim))
+                if subject is rated[0]:
+                    state.left_out += [
+                        LeftOut(f"{each.name}/{record.image}", record.error) for record in records if record.error
+                    ]
+            subject.row = replace(subject.row, quality=tuple(found))
+
+
+def _weigh_all(request: Request, state: _State, stage: Stage) -> None:
+    settings = request.settings
+    height, width = max((batch.shape[2:] for batch in _batches(request)), key=math.prod)
+    with stage("memory") as progress:
+        for index, subject in enumerate(state.subjects):
+            model = subject.model
+            task = Task(
+                model=None if model.weights else model.named,
+                scale=None if model.artefact else model.scale,
+                weights=str(model.weights) if model.weights else None,
+                engine=subject.engine,
+                precision=subject.precision,
+                threads=settings.threads,
+                size=(height, width),
+            )
+            try:
+                subject.row = replace(subject.row, memory=peak_memory(task))
+            except LkdnError as error:
+                subject.row = replace(subject.row, problem=f"memory: {error}")
+            if progress:
+                progress(index + 1, len(state.subjects))
+
+
+def _profile_all(request: Request, state: _State, stage: Stage) -> None:
+    settings = request.settings
+    (batch,) = _batches(request)
+    with stage("profiling") as progress:
+        for index, subject in enumerate(state.subjects):
+            subject.row = replace(subject.row, kinds=_profile(subject, batch, settings.threads))
+            if progress:
+                progress(index + 1, len(state.subjects))
+
+
+def _profile(subject: _Subject, batch: NDArray[np.float32], threads: int) -> kinds.Times:
+    session = subject.session
+    if isinstance(session, TorchSession):
+        return kinds.of_torch(session, batch)
+    if subject.artefact is None:
+        return {}
+    if session.backend == "openvino-cpu":
+        return kinds.of_openvino(subject.artefact, batch, threads)
+    provider = {"ort-cpu": CPU, "ort-cuda": CUDA}.get(session.backend)
+    return kinds.of_ort(subject.artefact, batch, threads, provider) if provider else {}
