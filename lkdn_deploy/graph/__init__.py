@@ -1,0 +1,1 @@
+"""Rewrites of ONNX graphs: one pass a file, pure functions of a model."""
