@@ -112,7 +112,7 @@ def compare(before: Path, after: Path) -> None:
     from lkdn_deploy.bench.compare import compare, text
     from lkdn_deploy.bench.results import read_report
 
-    click.echo(text(compare(read_report(before), read_report(after))))
+    click.echo(text(compare(read_report(before), read_report(after))).rstrip())
 
 
 def _settings(
@@ -169,7 +169,7 @@ def _tell(report: "Report", output: Path | None) -> None:
 
     if output:
         _write(report, output)
-    click.echo(text(report))
+    click.echo(text(report).rstrip())
 
 
 def _write(report: "Report", folder: Path) -> None:

@@ -1,0 +1,297 @@
+"""``lkdn-bench`` by its command line: real engines on small inputs. No figure of a time is asserted."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lkdn_deploy.bench import run as bench_run
+from lkdn_deploy.bench.results import Protocol, read_report, schema
+from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.bench import command
+from lkdn_deploy.samples import sample_pixels
+
+SMALL = ["--size", "24x32", "--rounds", "5", "--threads", "1"]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder of three, of two sizes."""
+    folder = tmp_path_factory.mktemp("sets") / "mine"
+    folder.mkdir()
+    for index, (height, width) in enumerate(((64, 80), (64, 80), (96, 64))):
+        part = sample_pixels()[7 * index : 7 * index + height, :width]
+        Image.fromarray(part).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the user's, where weights may lie that are taken for a network's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, str]:
+    """One run on three engines with all reports, and what it printed."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    folder = tmp_path_factory.mktemp("reports") / "new"
+    engines = ["--torch", "--ort", "--openvino"]
+    with redirect_stdout(StringIO()) as out:
+        args = [*engines, "--model", "lkdn-s", *SMALL, "--data", str(pictures), "-o", str(folder)]
+        assert run(command, args) == 0
+    return folder, out.getvalue()
+
+
+def test_every_row_has_all_that_was_measured(measured: tuple[Path, str]) -> None:
+    report = read_report(measured[0] / "bench.json")
+    assert [row.backend for row in report.rows] == ["torch-cpu", "ort-cpu", "openvino-cpu"]
+    for row in report.rows:
+        assert (row.model, row.scale, row.precision, row.weights) == ("lkdn-s", 4, "fp32", "bundled")
+        latency = row.latency
+        assert latency
+        assert len(latency.samples) == 5
+        assert 0 < latency.p5 <= latency.median <= latency.p95
+        assert latency.warm_up
+        assert latency.first > 0
+        assert latency.opening > 0
+        assert row.memory
+        assert row.memory.peak_mib > 0
+        assert row.bounds
+        assert 0 < row.bounds.network <= row.bounds.pointwise <= row.bounds.layers
+        assert row.kinds["conv 1x1"] > 0
+        assert row.kinds["depthwise conv"] > 0
+        assert not row.problem
+    first, *others = report.rows
+    assert first.latency
+    assert first.latency.ratio is None
+    assert all(row.latency and row.latency.ratio for row in others)
+    assert not report.interrupted
+    assert report.settings.threads == 1
+
+
+def test_quality_is_that_of_lkdn_eval_and_alike_on_every_engine(measured: tuple[Path, str], pictures: Path) -> None:
+    from lkdn_deploy import load
+    from lkdn_models.evaluate import mean, measure, open_set
+
+    expected = mean(measure(load(), open_set(pictures, 4)))
+    for row in read_report(measured[0] / "bench.json").rows:
+        (quality,) = row.quality
+        assert (quality.name, quality.images) == ("mine", 3)
+        assert quality.psnr == pytest.approx(expected.psnr_y, abs=0.01)
+        assert quality.ssim == pytest.approx(expected.ssim_y, abs=0.0005)
+
+
+def test_counted_figures_are_those_of_the_zoo(measured: tuple[Path, str]) -> None:
+    cost = read_report(measured[0] / "bench.json").rows[0].cost
+    assert cost
+    assert cost.parameters == 129_177
+    assert cost.operations / 1e9 == pytest.approx(7.285, abs=0.001)
+    assert cost.input_size == (180, 320)
+
+
+def test_the_table_fits_a_terminal_and_names_every_row(measured: tuple[Path, str]) -> None:
+    lines = measured[1].splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in ("torch-cpu", "ort-cpu", "openvino-cpu"):
+        assert name in measured[1]
+
+
+def test_all_three_reports_are_written(measured: tuple[Path, str]) -> None:
+    folder, _ = measured
+    assert sorted(path.name for path in folder.iterdir()) == ["bench.html", "bench.json", "bench.md"]
+    page = (folder / "bench.html").read_text()
+    assert "openvino-cpu" in page
+    assert "<script" not in page
+    assert "| lkdn-s" in (folder / "bench.md").read_text()
+
+
+def test_the_json_is_as_its_schema_says(measured: tuple[Path, str]) -> None:
+    from jsonschema import Draft202012Validator
+
+    found = json.loads((measured[0] / "bench.json").read_text())
+    Draft202012Validator.check_schema(schema())
+    Draft202012Validator(schema()).validate(found)
+    del found["machine"]
+    assert not Draft202012Validator(schema()).is_valid(found)
+
+
+def test_the_published_schema_is_that_of_this_version() -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "bench.schema.json"
+    assert json.loads(path.read_text()) == schema()
+
+
+def test_machine_facts_are_in_the_report(measured: tuple[Path, str]) -> None:
+    machine = read_report(measured[0] / "bench.json").machine
+    assert {"cpu", "cores", "load before", "threads", "versions", "gpus"} <= machine.keys()
+    assert {"torch", "onnxruntime", "openvino"} <= machine["versions"].keys()
+
+
+def test_two_reports_are_compared(measured: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(measured[0] / "bench.json")
+    assert run(command, ["compare", path, path]) == 0
+    said = capsys.readouterr().out
+    assert "no difference beyond noise" in said
+    assert ": slower" not in said
+
+
+@pytest.fixture
+def ntire(tmp_path: Path, pictures: Path) -> Callable[..., Any]:
+    def measure(*args: str) -> Any:
+        done = run(command, ["--protocol", "ntire2023", "--data", str(pictures), "-o", str(tmp_path), *args])
+        assert done == 0
+        return read_report(tmp_path / "bench.json")
+
+    return measure
+
+
+def test_ntire2023_counts_what_the_challenge_printed_and_times_each_image_once(
+    ntire: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ntire("--ort", "--model", "rfdn-aim", "--model", "lkdn-s")
+    assert report.settings.protocol is Protocol.NTIRE_2023
+    rfdn, lkdn_s = report.rows
+    cost = rfdn.cost
+    # The challenge's report, table of the baseline: 0.433 M, 27.10 G, 112.03 M, 64.
+    assert (round(cost.parameters / 1e6, 3), round(cost.operations / 1e9, 2)) == (0.433, 27.10)
+    assert (round(cost.activations / 1e6, 2), cost.convolutions) == (112.03, 64)
+    assert cost.input_size == (256, 256)
+    assert len(rfdn.latency.samples) == 3
+    assert rfdn.latency.warm_up is None
+    assert rfdn.weights == "random"
+    assert rfdn.quality == ()
+    assert lkdn_s.quality[0].images == 3
+    said = capsys.readouterr().out
+    assert re.search(r"27\.10\b", said)
+    assert re.search(r"112\.03\b", said)
+
+
+def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> None:
+    from lkdn_deploy import load
+    from lkdn_deploy.imaging.metrics import psnr_rgb
+    from lkdn_models.evaluate import open_set
+
+    (row,) = ntire("--ort", "--model", "lkdn-s").rows
+    expected = [psnr_rgb(load()(low), high, 4) for _, low, high in open_set(pictures, 4).pairs]
+    assert row.psnr == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--protocol", "ntire2023", "--ort"], 2, "times the images of a test set"),
+        (["--protocol", "ntire2023", "--size", "24x32"], 2, "takes the images as they are"),
+        (["--model", "lkdn-sss"], 2, "no network is called lkdn-sss"),
+        (["--model", "rfdn-aim", "--scale", "2"], 2, "rfdn-aim has no x2"),
+        (["--size", "big"], 2, "expected HEIGHTxWIDTH"),
+        (["--model", "nothing.onnx"], 1, "nothing.onnx cannot be read"),
+        (["--weights", "nothing.pth"], 1, "nothing.pth: cannot be read"),
+        (["--data", "nowhere", "--ort", "--model", "lkdn-s"], 1, "nowhere"),
+        (["--predict", "gtx970"], 2, "no device is called gtx970"),
+        (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing"),
+        (["--ort", "--model", "lkdn-s", "--precision", "fp16"], 3, "fp16 was asked for"),
+        (["compare", "nowhere.json", "nowhere.json"], 1, "nowhere.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_the_exit_code_of_its_kind(
+    args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, args) == code
+    streams = capsys.readouterr()
+    assert said in streams.err
+    assert streams.out == ""
+
+
+def test_quality_of_a_network_without_weights_is_missing_them(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, ["--ort", "--model", "fsrcnn", "--data", str(pictures)]) == 3
+    said = capsys.readouterr().err
+    assert "there are no weights of fsrcnn x4" in said
+    assert "leave out --data" in said
+
+
+def test_models_of_different_scales_are_not_compared(
+    random_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lkdn_deploy.core.spec import LkdnSpec
+
+    weights = random_checkpoint(LkdnSpec(2, 1, 8, 8))
+    assert run(command, ["--ort", "--weights", str(weights), "--model", "lkdn-s", *SMALL]) == 2
+    assert "one scale a run, got x2, x4" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_missing_is_an_error_if_asked_for_and_else_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert run(command, ["--openvino", "--model", "lkdn-s", *SMALL]) == 3
+    assert "lkdn-deploy[openvino]" in capsys.readouterr().err
+    assert run(command, ["--model", "lkdn-s", *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert "openvino" in said
+    assert "cannot be imported" in " ".join(said.split())
+
+
+def test_ctrl_c_keeps_the_whole_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    through = bench_run._through
+    count = 0
+
+    def interrupted_later(*args: Any) -> Any:
+        inner = through(*args)
+
+        def run_once() -> None:
+            nonlocal count
+            count += 1
+            if count > 60:
+                raise KeyboardInterrupt
+            inner()
+
+        return run_once
+
+    monkeypatch.setattr(bench_run, "_through", interrupted_later)
+    args = ["--ort", "--model", "lkdn-s", "--size", "24x32", "--rounds", "500", "--threads", "1", "-o", str(tmp_path)]
+    assert run(command, args) == 130
+    report = read_report(tmp_path / "bench.json")
+    assert report.interrupted
+    latency = report.rows[0].latency
+    assert latency
+    assert 5 < len(latency.samples) < 60
+    assert "lkdn-s" in capsys.readouterr().out
+
+
+def test_the_bounds_of_a_gpu_that_is_not_here_are_shown_beside_the_papers_latency(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--predict", "rtx3080", "--precision", "fp32", "--precision", "fp16"]
+    assert run(command, args) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {tuple(line.split()[:3]): line.split()[3:] for line in lines if re.search(r" x4 fp", line)}
+    assert {name for name, _, _ in rows} == {"lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim"}
+    assert [rows[name, "x4", "fp32"][-1] for name in ("bsrn", "vapsr", "lkdn")] == ["83.75", "105.82", "85.65"]
+    for figures in rows.values():
+        layers, pointwise, network = map(float, figures[:3])
+        assert 0 < network <= pointwise <= layers
+    full, half = (float(rows["lkdn", "x4", precision][0]) for precision in ("fp32", "fp16"))
+    assert half == pytest.approx(full / 2, rel=0.01)
+
+
+def test_tensorrt_without_a_gpu_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["--trt"]) == 3
+    assert "--predict rtx3080" in capsys.readouterr().err
