@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test check bench convergence figure1 clean
+.PHONY: help demo test check bench convergence figure1 paper-table repeat clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -37,6 +37,12 @@ convergence: $(VENV)/installed ## Train with Adan and with Adam on the photograp
 
 figure1: $(VENV)/installed ## Measure every checkpoint in ../shared through PyTorch and ONNX Runtime, and draw the table
 	$(BIN)/python benchmarks/figure1.py --weights $(LKDN_TEST_DATA)/weights --testsets $(LKDN_TEST_DATA)/testsets
+
+paper-table: $(VENV)/installed ## The paper's Set5 and Set14 columns from the published weights in ../shared, by lkdn-eval
+	$(BIN)/python benchmarks/paper_table.py --weights $(LKDN_TEST_DATA)/weights --testsets $(LKDN_TEST_DATA)/testsets
+
+repeat: $(VENV)/installed ## Whether lkdn-bench says the same three times, and sees a planted slowdown
+	$(BIN)/python benchmarks/repeat.py
 
 clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 from figure1_picture import SETS, Row, write_picture
-from upscale import machine
 
 from lkdn_deploy import load
 from lkdn_deploy.bench.complexity import count
+from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import publish
@@ -168,7 +168,7 @@ def qualities(upscale: Upscale, run: Run, luma_only: bool, pictures: list[Valida
 
 def record(options: argparse.Namespace) -> bool:
     """Measure what is not recorded yet, or with ``--again`` all; whether it went well with every checkpoint."""
-    facts = machine()
+    facts = machine_facts()
     failed = False
     with TemporaryDirectory() as name:
         work = Path(name)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from upscale import in_turn, machine
+from upscale import in_turn
 
+from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.imaging.resample import downsample
 from lkdn_deploy.samples import sample_pixels
 
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "resample.json")
     options = parser.parse_args()
     image = np.tile(sample_pixels(), (TILES, TILES, 1))
-    facts = machine()
+    facts = machine_facts()
     results = {
         "machine": facts,
         "image": f"{image.shape[1]}x{image.shape[0]}",

@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
-from upscale import in_turn, machine
+from upscale import in_turn
 
+from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.data import CropSettings, CropSource, open_photos
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "training.json")
     options = parser.parse_args()
-    facts = machine()
+    facts = machine_facts()
     torch.set_num_threads(1)
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -14,8 +14,6 @@ LKDN has random weights here: time and memory do not depend on them.
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import subprocess
@@ -23,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ import torch
 from PIL import Image
 
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 from lkdn_deploy.fuse.plan import fuse_state
@@ -57,7 +55,7 @@ def main() -> None:
         artefacts = {"lkdn-s": find("lkdn-s", 4)}
         artefacts["lkdn"] = export_onnx(checkpoints["lkdn"], folder / "lkdn.onnx", ExportSettings()).path
         results = {
-            "machine": machine(),
+            "machine": machine_facts(),
             "start_up": start_up(folder, options.rounds),
             "speed": {key: speed(artefacts[key], checkpoints[key], options.rounds) for key in artefacts},
             "memory": {
@@ -68,27 +66,6 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
-
-
-def machine() -> dict[str, Any]:
-    """What the figures hold for."""
-    packages = ("lkdn-deploy", "numpy", "onnxruntime", "pillow", "torch")
-    return {
-        "cpu": cpu_name(),
-        "cores": psutil.cpu_count(logical=False),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
-
-
-def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def random_lkdn(folder: Path) -> Checkpoint:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "psutil", "torch"}
-COMMANDS = ("eval", "export", "train", "upscale", "zoo")
+HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "pydantic", "torch"}
+COMMANDS = ("bench", "eval", "export", "train", "upscale", "zoo")
 
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
