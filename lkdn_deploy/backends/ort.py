@@ -1,30 +1,36 @@
-"""ONNX Runtime, on the CPU or through CUDA."""
+"""ONNX Runtime, on the CPU, through CUDA, or through its TensorRT provider."""
 
+import hashlib
 import logging
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
+from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.backends.values import from_output, to_input
+from lkdn_deploy.core.artifact import ArtifactMetadata, Io
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.protocols import InTurn
 
 log = logging.getLogger(__name__)
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
-_NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda"}
+_IO: dict[str, Io] = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(uint8)": "uint8"}
+_NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
 
 # Measured on the CPU (benchmarks/upscale.py) for LKDN: the engine's blocked layout keeps a second copy of part of what
 # is alive. Its memory grows in powers of two, so other networks of the zoo took from 0.8 to 2.5 times what is alive.
 _OVERHEAD = 1.6
 
 
-class OrtSession:
+class OrtSession(InTurn):
     """An artefact on one of ONNX Runtime's execution providers, which is the one that runs it."""
 
     def __init__(self, artefact: Path, provider: str, threads: int | None = None) -> None:
@@ -40,15 +46,11 @@ class OrtSession:
         options.enable_mem_pattern = False
         if threads is not None:
             options.intra_op_num_threads = threads
+        data = read_artefact(artefact, "ONNX Runtime")
+        providers = _providers(provider, data)
         try:
-            # From bytes: so a file cannot point at other files of this machine as its weights.
             # Its own fallback to the CPU would come with a message on stdout, which is for results.
-            self._session = ort.InferenceSession(
-                artefact.read_bytes(), options, providers=[provider], enable_fallback=0
-            )
-        except OSError as error:
-            msg = f"{artefact} cannot be read: {error.strerror}"
-            raise InputError(msg) from error
+            self._session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if provider != CPU:
                 msg = f"{provider} cannot run {artefact}: {str(error).splitlines()[0]}"
@@ -59,7 +61,7 @@ class OrtSession:
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
             raise MissingError(msg, _GPU_HINT)
-        self._input, self.fixed_size = _only_input(artefact, self._session)
+        self._input, self._io, self.fixed_size = _only_input(artefact, self._session)
         self.backend = _NAMES[provider]
         try:
             self.metadata = ArtifactMetadata.from_props(self._session.get_modelmeta().custom_metadata_map)
@@ -71,12 +73,12 @@ class OrtSession:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
         check_window(self.fixed_size, batch)
         try:
-            (result,) = self._session.run(None, {self._input: batch})
+            (result,) = self._session.run(None, {self._input: to_input(batch, self._io)})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
         check_result(self.metadata.scale, batch, result)
-        return np.asarray(result, np.float32)
+        return from_output(result, self._io)
 
     def bytes_per_pixel(self) -> int:
         """Memory that a run takes, in bytes a LR pixel."""
@@ -93,6 +95,14 @@ def open_cuda(artefact: Path, *, threads: int | None = None) -> OrtSession:
     return OrtSession(artefact, CUDA, threads)
 
 
+def open_trt(artefact: Path, *, threads: int | None = None) -> OrtSession:
+    """Open on the TensorRT provider; what that has no kernel for runs on CUDA. Its engines stay in the user's cache.
+
+    The first run at each size builds an engine, which takes seconds to minutes.
+    """
+    return OrtSession(artefact, TRT, threads)
+
+
 def open_best(artefact: Path, *, threads: int | None = None) -> OrtSession:
     """Open through CUDA where that works, else on the CPU."""
     with needs("cpu"):
@@ -105,14 +115,39 @@ def open_best(artefact: Path, *, threads: int | None = None) -> OrtSession:
     return open_cpu(artefact, threads=threads)
 
 
-def _only_input(artefact: Path, session: Any) -> tuple[str, tuple[int, int] | None]:
-    """The name of the input, and its height and width if they are fixed."""
+def _providers(provider: str, data: bytes) -> list[Any]:
+    """As ONNX Runtime takes them, with their options."""
+    if provider != TRT:
+        return [provider]
+    # A folder a model: in one cache, the provider has taken one model's engine for another's.
+    folder = platformdirs.user_cache_path("lkdn-deploy") / "ort-trt" / hashlib.sha256(data).hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the cache folder {folder} cannot be made: {error.strerror}"
+        raise InputError(msg, "set XDG_CACHE_HOME to a folder that can be written") from error
+    options = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+    }
+    return [(TRT, options), CUDA]
+
+
+def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None]:
+    """The name of the input, what it and the output hold, and its height and width if they are fixed."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)" or inputs[0].shape[1:2] != [3]:
+    kinds = {value.type for value in (*inputs, *outputs)}
+    if len(inputs) != 1 or len(outputs) != 1 or len(kinds) != 1 or inputs[0].shape[1:2] != [3]:
         msg = f"{artefact}: expected one float32 input (N, 3, H, W) and one output"
         raise InputError(msg, "export the checkpoint with lkdn-export")
+    if (kind := kinds.pop()) not in _IO:
+        msg = f"{artefact}: expected float32, float16 or uint8 values, got {kind}"
+        raise InputError(msg, "export the checkpoint with lkdn-export")
     height, width = inputs[0].shape[2:]
-    return inputs[0].name, (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return inputs[0].name, _IO[kind], fixed
 
 
 def _refuse_both_wheels() -> None:

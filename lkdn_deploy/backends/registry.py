@@ -12,7 +12,9 @@ BACKENDS = {
     "auto": "lkdn_deploy.backends.ort:open_best",
     "ort-cpu": "lkdn_deploy.backends.ort:open_cpu",
     "ort-cuda": "lkdn_deploy.backends.ort:open_cuda",
+    "ort-trt": "lkdn_deploy.backends.ort:open_trt",
     "openvino": "lkdn_deploy.backends.ov:open_openvino",
+    "trt": "lkdn_deploy.backends.trt.session:open_trt",
 }
 
 

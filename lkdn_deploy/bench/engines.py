@@ -37,7 +37,8 @@ def open_engine(
         from lkdn_deploy.export.job import open_checkpoint
 
         return TorchSession(open_checkpoint(weights, model, scale), precision=precision, threads=threads)
-    session = open_session(artefact_for(model, scale, weights, converting), engine, threads=threads)
+    artefact = artefact_for(model, scale, weights, converting, precision)
+    session = open_session(artefact, engine, threads=threads)
     check_found(session.metadata, model, scale, weights)
     check_precision(session, precision)
     return session
@@ -51,4 +52,4 @@ def check_precision(session: Session, precision: str) -> None:
     """
     if session.metadata.precision != precision:
         msg = f"{precision} was asked for, but the artefact that {session.backend} runs is {session.metadata.precision}"
-        raise UsageError(msg, "other precisions than fp32 run on torch only")
+        raise UsageError(msg, f"ask for {session.metadata.precision}, or give the checkpoint instead of the file")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.bench.operations import Kind
 from lkdn_deploy.core.optional import needs
 
@@ -53,7 +54,7 @@ def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: s
         options.intra_op_num_threads = threads
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(artefact.read_bytes(), options, providers=[provider])
+        session = ort.InferenceSession(read_artefact(artefact, "ONNX Runtime"), options, providers=[provider])
         feed = {session.get_inputs()[0].name: batch}
         session.run(None, feed)
         session.run(None, feed)
@@ -77,7 +78,7 @@ def of_openvino(artefact: Path, batch: NDArray[np.float32], threads: int) -> Tim
     with needs("openvino"):
         import openvino
     core = openvino.Core()
-    model = core.read_model(artefact.read_bytes())
+    model = core.read_model(read_artefact(artefact, "OpenVINO"))
     model.reshape(list(batch.shape))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
     request = core.compile_model(model, "CPU", options).create_infer_request()

@@ -32,6 +32,10 @@ _SURE = ("name", "driver", "memory")
 """What every version of it knows."""
 
 
+TIMEOUT = 20.0
+"""Seconds that nvidia-smi is waited for."""
+
+
 def machine_facts(threads: int | None = None) -> dict[str, Any]:
     """CPU, cores, load, memory, GPUs, clocks and versions, in values that JSON can hold. Nothing is changed.
 
@@ -72,11 +76,14 @@ def gpus() -> list[dict[str, str]]:
 def _query(program: str, fields: Mapping[str, str]) -> list[dict[str, str]]:
     command = [program, f"--query-gpu={','.join(fields.values())}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, check=True, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
+        )
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = (line.split(",") for line in done.stdout.splitlines())
-    return [dict(zip(fields, map(str.strip, row), strict=False)) for row in rows]
+    rows = [[value.strip() for value in line.split(",")] for line in done.stdout.splitlines()]
+    # Some versions say there, and end well, that they found no device.
+    return [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
 
 
 def _versions(names: Iterable[str]) -> Iterable[tuple[str, str]]:

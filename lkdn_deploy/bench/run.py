@@ -190,7 +190,7 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
         session = open_engine(name, scale, model.weights, engine, precision, threads, _silent)
     else:
         # A checkpoint is converted once and kept: that is no part of opening.
-        artefact = artefact_for(name, scale, model.weights, _silent)
+        artefact = artefact_for(name, scale, model.weights, _silent, precision)
         start = time.perf_counter()
         session = open_session(artefact, engine, threads=threads)
         check_precision(session, precision)

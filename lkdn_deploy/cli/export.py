@@ -1,16 +1,20 @@
-"""``lkdn-export --fuse --onnx``."""
+"""``lkdn-export --fuse --onnx --trt``."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lkdn_deploy import __version__
+from lkdn_deploy.cli._engine import engine_options, write_engine
 from lkdn_deploy.cli._shell import run, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from lkdn_deploy.backends.trt.wanted import Request
+    from lkdn_deploy.core.artifact import Io
     from lkdn_deploy.export.job import ExportReport
 
 
@@ -24,6 +28,15 @@ if TYPE_CHECKING:
 @click.option(
     "--static", callback=size_option, metavar="HxW", help="Fix the input size.  [default: any size and batch]"
 )
+@click.option("--fp16", is_flag=True, help="Weights and values in FP16, and FP32 where the numbers need it.")
+@click.option(
+    "--io",
+    type=click.Choice(["fp32", "fp16", "uint8"]),
+    default="fp32",
+    show_default=True,
+    help="What the input and output of an FP16 file hold.",
+)
+@engine_options
 @click.option("--target", default="plain", show_default=True, help="Engine that the graph is made for.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path(), help="Folder to write to.  [default: .]"
@@ -37,26 +50,46 @@ def command(
     weights: Path | None,
     opset: int | None,
     static: tuple[int, int] | None,
+    fp16: bool,
+    io: "Io",
     target: str,
     output: Path,
+    engine: "Request | None",
 ) -> None:
     """Export a checkpoint, fused and verified, into the folder of -o.
 
     The file is compared with the checkpoint in PyTorch, without --static at sizes it was not traced at. If the numbers
-    differ, nothing is written and the exit code is 4. A file of the same name is replaced. Prints the path of each file
+    differ, nothing is written and the exit code is 4. A file in FP16 is held to the 8-bit image that it gives, and must
+    give finite values on noise, black and white. A file of the same name is replaced. Prints the path of each file
     written.
+
+    With --trt the file becomes a TensorRT engine, which goes into the user's cache too. Its precision is that of the
+    file: with --fp16 the convolutions of the engine are counted, and the exit code is 4 if they are not in FP16.
+    TensorRT for RTX needs no GPU to build.
     """
-    if not onnx:
+    if not onnx and engine is None:
         msg = "nothing to write"
-        raise UsageError(msg, "say what: --onnx")
+        raise UsageError(msg, "say what: --onnx, --trt")
     from lkdn_deploy.export.job import ExportSettings, export_onnx, file_name, open_checkpoint
     from lkdn_deploy.export.to_onnx import DEFAULT_OPSET
 
-    settings = ExportSettings(fuse=fuse, opset=DEFAULT_OPSET if opset is None else opset, static=static, target=target)
+    settings = ExportSettings(
+        fuse=fuse,
+        opset=DEFAULT_OPSET if opset is None else opset,
+        static=static,
+        target=target,
+        precision="fp16" if fp16 else "fp32",
+        io=io,
+    )
     checkpoint = open_checkpoint(weights, model, scale)
-    report = export_onnx(checkpoint, output / file_name(checkpoint, settings), settings)
-    tell(report)
-    click.echo(str(report.path))
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = output if onnx else Path(elsewhere)
+        report = export_onnx(checkpoint, folder / file_name(checkpoint, settings), settings)
+        tell(report)
+        if onnx:
+            click.echo(str(report.path))
+        if engine is not None:
+            write_engine(report.path, engine, output)
 
 
 def tell(report: "ExportReport") -> None:
@@ -65,6 +98,8 @@ def tell(report: "ExportReport") -> None:
         click.echo(f"fused    {line}", err=True)
     for line in report.skipped:
         click.echo(f"skipped  {line}", err=True)
+    if report.half:
+        click.echo(f"fp16     {report.half}", err=True)
     for comparison in report.comparisons:
         click.echo(f"verified {comparison}", err=True)
 

@@ -1,4 +1,4 @@
-"""``lkdn-zoo list / show / get / check``."""
+"""``lkdn-zoo list / show / get / check / engines``."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -120,6 +120,50 @@ def check() -> None:
         msg = f"not all figures of the zoo are what is counted: {'; '.join(problems)}"
         raise VerificationError(msg, "correct lkdn_models/zoo/table.py, or the network")
     click.echo(f"{len(ENTRIES)} rows: every figure is as written down", err=True)
+
+
+@command.command()
+@click.option(
+    "--prune",
+    metavar="all|DAYS",
+    callback=lambda _context, _parameter, value: _days(value),
+    help="Remove all, or those older than so many days, and print their paths.",
+)
+def engines(prune: float | None) -> None:
+    """The TensorRT engines in the user's cache, the newest first.
+
+    Each with its path, which can be given to other commands.
+    """
+    from lkdn_deploy.backends.trt import cache
+
+    if prune is not None:
+        gone = cache.prune(days=prune)
+        for entry in gone:
+            click.echo(str(entry.path))
+        click.echo(f"removed {len(gone)} engines, {sum(entry.size for entry in gone) / 2**20:.1f} MiB", err=True)
+        return
+    found = cache.entries()
+    for entry in found:
+        car = entry.sidecar
+        if car is None:
+            click.echo("without a side-car that can be read: it will be built again")
+        else:
+            network = f"{car.metadata.model} x{car.metadata.scale} {car.metadata.precision}"
+            click.echo(f"{network}, {car.runtime} {car.runtime_version}, {', '.join(car.targets)}")
+            click.echo(f"    {car.profile} pixels, {entry.size / 2**20:.1f} MiB, made {car.made}")
+        click.echo(f"    {entry.path}")
+    size = sum(entry.size for entry in found) / 2**20
+    click.echo(f"{len(found)} engines, {size:.1f} MiB in {cache.folder()}", err=True)
+
+
+def _days(text: str | None) -> float | None:
+    """``all`` -> 0."""
+    if text is None or text == "all":
+        return None if text is None else 0.0
+    if not text.isascii() or not text.isdigit():
+        msg = f"expected all or a number of days, got {text!r}"
+        raise click.BadParameter(msg)
+    return float(text)
 
 
 def _row(checked: "Checked") -> list[str]:

@@ -1,13 +1,22 @@
 """What an artefact says of itself: the metadata inside an ``.onnx`` file, read by the runtime and nothing else."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
 
 from lkdn_deploy.core.errors import InputError
 
 PREFIX = "lkdn."
 FORMAT = 2
+
+Io = Literal["fp32", "fp16", "uint8"]
+"""What an artefact's input and output hold: floats for 0..1, or 8-bit levels for the same."""
+IOS: tuple[Io, ...] = get_args(Io)
+
+_LATER = {"io", "islands", "peak", "peak_at"}
+"""Facts that files of this format have lacked: the first versions wrote FP32 only, of which the defaults are true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,14 @@ class ArtifactMetadata:
     weights_sha256: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of what made the artefact."""
+    io: Io = "fp32"
+    """Of the file; a session takes and gives float32 in 0..1 whatever it is."""
+    islands: Mapping[str, int] = field(default_factory=dict)
+    """Of an FP16 artefact: how many operations are in FP32, by reason."""
+    peak: float | None = None
+    """Of an FP16 artefact: the largest absolute value seen that it holds in FP16, which ends at 65504."""
+    peak_at: str = ""
+    """The tensor that had it."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -60,10 +77,25 @@ class ArtifactMetadata:
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.tools, Mapping):
             msg = "artefact metadata: target, precision and the weights' hash are texts, tools are a table"
             raise InputError(msg)
+        if self.io not in IOS:
+            msg = f"artefact metadata: io is one of {', '.join(IOS)}, got {self.io!r}"
+            raise InputError(msg, "install a newer lkdn-deploy, or export again with this one")
+        if not isinstance(self.islands, Mapping) or not all(type(count) is int for count in self.islands.values()):
+            msg = f"artefact metadata: islands are counted by reason, got {self.islands!r}"
+            raise InputError(msg)
+        number = self.peak is None or (type(self.peak) in (int, float) and 0 <= self.peak < math.inf)
+        if not number or not isinstance(self.peak_at, str):
+            msg = f"artefact metadata: the peak is a number and a tensor's name, got {self.peak!r}, {self.peak_at!r}"
+            raise InputError(msg)
         for name, only in (("colour", "RGB"), ("value_range", "0..1"), ("size_multiple", 1)):
             if getattr(self, name) != only:
                 msg = f"artefact metadata: this version runs {name} {only} only, got {getattr(self, name)!r}"
                 raise InputError(msg, "install a newer lkdn-deploy, or export again with this one")
+
+    @property
+    def margin(self) -> float | None:
+        """How many times more than the peak fits into FP16."""
+        return 65504 / self.peak if self.peak else None
 
     def to_props(self) -> dict[str, str]:
         """As string pairs, values in JSON."""
@@ -75,7 +107,7 @@ class ArtifactMetadata:
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> "ArtifactMetadata":
-        """Read back ``to_props``; pairs of other tools are ignored.
+        """Read back ``to_props``; pairs of other tools are ignored, and facts of ``_LATER`` may be missing.
 
         Raises:
             InputError: if they are not there, of another format, or not valid.
@@ -87,7 +119,8 @@ class ArtifactMetadata:
             msg = f"artefact format {props[f'{PREFIX}format']!r} is not known, this version reads {FORMAT}"
             raise InputError(msg, "export it again with this version of lkdn-deploy")
         try:
-            return cls(**{item.name: json.loads(props[PREFIX + item.name]) for item in fields(cls)})
+            names = [item.name for item in fields(cls) if item.name not in _LATER or PREFIX + item.name in props]
+            return cls(**{name: json.loads(props[PREFIX + name]) for name in names})
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             msg = f"artefact metadata is damaged: {error}"
             raise InputError(msg, "export it again") from error

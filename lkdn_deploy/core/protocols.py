@@ -1,11 +1,14 @@
 """What a backend must offer."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -28,18 +31,49 @@ class Session(Protocol):
         """Height and width, if the artefact takes only these."""
         ...
 
+    @property
+    def largest(self) -> tuple[int, int] | None:
+        """The greatest height and width that it takes; ``None``: any."""
+        ...
+
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
 
         Raises:
             UsageError: if the artefact does not take this shape.
             InputError: if the engine fails.
+            DeviceError: if the device does; ``OutOfDeviceMemory``, if a smaller window may succeed.
+        """
+        ...
+
+    def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
+        """``run`` of each, in order; a session may take the next batches while it computes one.
+
+        To be taken to the end, or closed.
+
+        Raises:
+            LkdnError: as ``run`` does, when the result is asked for.
         """
         ...
 
     def bytes_per_pixel(self) -> int:
         """Memory that a run takes, in bytes a LR pixel."""
         ...
+
+
+class InTurn(ABC):
+    """A session on the processor that calls it: there is nothing to overlap, and no limit but memory."""
+
+    largest: tuple[int, int] | None = None
+
+    @abstractmethod
+    def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """See ``Session``."""
+
+    def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
+        """``run`` of each, when its result is asked for."""
+        for batch in batches:
+            yield self.run(batch)
 
 
 class Backend(Protocol):

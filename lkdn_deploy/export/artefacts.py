@@ -12,7 +12,9 @@ Converting = Callable[[Path], None]
 """Called with a checkpoint before it is converted, which takes seconds and happens once."""
 
 
-def artefact_for(model: str | None, scale: int | None, weights: Path | None, converting: Converting) -> Path:
+def artefact_for(
+    model: str | None, scale: int | None, weights: Path | None, converting: Converting, precision: str = "fp32"
+) -> Path:
     """The ``.onnx`` file of a bundled, a downloaded or a given network.
 
     Needs torch only where a checkpoint has to be converted, the first time.
@@ -22,20 +24,27 @@ def artefact_for(model: str | None, scale: int | None, weights: Path | None, con
         scale: default 4, or what the file has.
         weights: a checkpoint or an ``.onnx`` file.
         converting: is told of the checkpoint that is converted.
+        precision: of a network or checkpoint; an ``.onnx`` file has its own.
 
     Raises:
         UsageError: if the model and the weights exclude each other, or there is no such network or scale.
         MissingError: if the network is neither bundled nor downloaded.
         InputError: if the weights cannot be read.
+        VerificationError: if the network cannot be converted to that precision.
     """
-    if weights is None and model is not None and (model, scale or DEFAULT_SCALE) not in bundled():
-        weights = _downloaded(model, scale)
+    if weights is None and not _is_onnx(model):
+        # From here on it is a scale that was chosen: some weights serve several.
+        name, scale = model or DEFAULT_MODEL, scale or DEFAULT_SCALE
+        if (name, scale) in bundled():
+            weights = None if precision == "fp32" else _bundled_weights(name, scale)
+        else:
+            weights = _downloaded(name, scale)
     if weights is None:
         return resolve(DEFAULT_MODEL if model is None else model, scale)
-    if model is not None and model.lower().endswith(".onnx"):
+    if _is_onnx(model):
         msg = "--model with an .onnx file and --weights exclude each other"
         raise UsageError(msg, "give one of them")
-    return weights if weights.suffix.lower() == ".onnx" else artefact_of(weights, model, scale, converting)
+    return weights if _is_onnx(weights) else artefact_of(weights, model, scale, converting, precision)
 
 
 def check_found(metadata: ArtifactMetadata, model: str | None, scale: int | None, weights: Path | None) -> None:
@@ -44,7 +53,7 @@ def check_found(metadata: ArtifactMetadata, model: str | None, scale: int | None
     Raises:
         UsageError: saying both.
     """
-    named = None if model is None or model.lower().endswith(".onnx") else model
+    named = None if _is_onnx(model) else model
     found = metadata.model, metadata.scale
     asked = named or found[0], scale or found[1]
     if asked != found:
@@ -53,7 +62,18 @@ def check_found(metadata: ArtifactMetadata, model: str | None, scale: int | None
         raise UsageError(msg, "leave out --model and --scale: the file tells them")
 
 
-def _downloaded(model: str, scale: int | None) -> Path | None:
+def _is_onnx(name: str | Path | None) -> bool:
+    return str(name).lower().endswith(".onnx")
+
+
+def _bundled_weights(model: str, scale: int) -> Path | None:
+    """The checkpoint that a bundled artefact was made of."""
+    from lkdn_models.zoo import find
+
+    return find(model, scale).bundled
+
+
+def _downloaded(model: str, scale: int) -> Path | None:
     """The weights that ``lkdn-zoo get`` brought; ``None`` if this is no name of a network."""
     from lkdn_models.zoo import find, names
 
@@ -61,4 +81,4 @@ def _downloaded(model: str, scale: int | None) -> Path | None:
         return None
     from lkdn_models.download import usable
 
-    return usable(find(model, DEFAULT_SCALE if scale is None else scale))
+    return usable(find(model, scale))

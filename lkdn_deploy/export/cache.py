@@ -11,7 +11,9 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError
 
 
-def artefact_of(weights: Path, model: str | None, scale: int | None, converting: Callable[[Path], None]) -> Path:
+def artefact_of(
+    weights: Path, model: str | None, scale: int | None, converting: Callable[[Path], None], precision: str = "fp32"
+) -> Path:
     """The artefact of a checkpoint: fused, exported and verified the first time, then found in the cache.
 
     Finding it needs no torch. ``converting`` is called with ``weights`` before the work.
@@ -21,7 +23,8 @@ def artefact_of(weights: Path, model: str | None, scale: int | None, converting:
     """
     digest = _digest(weights)
     wanted = "" if scale is None else f"-x{scale}"  # some weights serve several
-    path = platformdirs.user_cache_path("lkdn-deploy") / f"{digest}{wanted}-{__version__}.onnx"
+    half = "" if precision == "fp32" else f"-{precision}"
+    path = platformdirs.user_cache_path("lkdn-deploy") / f"{digest}{wanted}{half}-{__version__}.onnx"
     if _is_of(path, digest):
         return path
     converting(weights)
@@ -33,7 +36,7 @@ def artefact_of(weights: Path, model: str | None, scale: int | None, converting:
     except OSError as error:
         msg = f"the cache folder {path.parent} cannot be made: {error.strerror}"
         raise InputError(msg, "set XDG_CACHE_HOME, or use lkdn-export and give its file with --model") from error
-    return export_onnx(checkpoint, path, ExportSettings()).path
+    return export_onnx(checkpoint, path, ExportSettings(precision=precision)).path
 
 
 def _is_of(path: Path, digest: str) -> bool:

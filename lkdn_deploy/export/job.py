@@ -9,19 +9,22 @@ from numpy.typing import NDArray
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.backends.values import from_output, to_input
+from lkdn_deploy.core.artifact import IOS, ArtifactMetadata, Io
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
+from lkdn_deploy.export.half import HalfExport, to_half_precision
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.fuse.plan import fuse_state
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.samples import sample_pixels
-from lkdn_deploy.verify.compare import Comparison, Run, verify
+from lkdn_deploy.verify.compare import Comparison, Run, check_finite, verify
 
 with needs("train"):
+    import onnx
     import torch
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
@@ -36,6 +39,7 @@ with needs("train"):
     from lkdn_models.zoo import find
 
 TARGETS = ("plain",)
+PRECISIONS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,21 @@ class ExportSettings:
     """Height and width to fix, with a batch of 1; ``None``: all free."""
     target: str = "plain"
     """Engine that the graph is made for; ``plain`` is the network as it is."""
+    precision: str = "fp32"
+    """Of weights and values; ``fp16``: FP32 remains where the numbers need it."""
+    io: Io = "fp32"
+    """What input and output hold, other than ``fp32`` with ``precision`` ``fp16`` only."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             msg = f"no such target: {self.target}"
             raise UsageError(msg, f"known are {', '.join(TARGETS)}")
+        if self.precision not in PRECISIONS or self.io not in IOS:
+            msg = f"no such precision or kind of input and output: {self.precision}, {self.io}"
+            raise UsageError(msg, f"known are {', '.join(PRECISIONS)}, and {', '.join(IOS)}")
+        if self.io != "fp32" and self.precision != "fp16":
+            msg = f"input and output in {self.io} go with an FP16 network only"
+            raise UsageError(msg, "add --fp16")
         if self.opset not in OPSETS:
             msg = f"opset must be one of {', '.join(map(str, OPSETS))}, got {self.opset}"
             raise UsageError(msg)
@@ -76,6 +90,8 @@ class ExportReport:
     skipped: tuple[str, ...]
     """A line for each thing that was not, with the reason."""
     comparisons: list[Comparison]
+    half: HalfExport | None = None
+    """Of an FP16 artefact: what in it is FP32, and how large its values are."""
 
 
 def open_checkpoint(weights: Path | None, model: str | None = None, scale: int | None = None) -> Checkpoint:
@@ -103,19 +119,22 @@ def open_checkpoint(weights: Path | None, model: str | None = None, scale: int |
 def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
     """``lkdn-s_x4.onnx``, with what is unusual about it in the name."""
     form = "" if settings.fuse else "_unfused"
+    precision = "" if settings.precision == "fp32" else f"_{settings.precision}"
+    io = "" if settings.io == "fp32" else f"_{settings.io}"
     size = "_{}x{}".format(*settings.static) if settings.static else ""
     opset = "" if settings.opset == DEFAULT_OPSET else f"_opset{settings.opset}"
-    return f"{checkpoint.name}_x{checkpoint.scale}{form}{size}{opset}.onnx"
+    return f"{checkpoint.name}_x{checkpoint.scale}{form}{precision}{io}{size}{opset}.onnx"
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
     """Write ``path``, unless its numbers differ from the checkpoint's.
 
     The reference is the checkpoint in PyTorch in the form it came in; the candidate is the written file on ONNX
-    Runtime. So the comparison covers fusion, export and engine.
+    Runtime. So the comparison covers fusion, export and engine. An FP16 file must also give finite values on what
+    drives values up: noise, black and white.
 
     Raises:
-        VerificationError: if they differ by more than the tolerance; no file is left.
+        VerificationError: if they differ by more than the tolerance, or FP16 overflows; no file is left.
         InputError: if the file cannot be written.
         MissingError: if a package is missing.
     """
@@ -131,11 +150,24 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         msg = f"{metadata.model} x{metadata.scale} takes {metadata.smallest} pixels a side or more"
         raise UsageError(msg, "static height and width must be as large")
     model = to_onnx(deployed, metadata, opset=settings.opset, static=settings.static)
+    inputs = verification_inputs(metadata, settings.static)
+    if settings.io == "uint8":  # what it takes of them
+        inputs = {name: from_output(to_input(batch, "uint8"), "uint8") for name, batch in inputs.items()}
+    extremes = extreme_inputs(metadata, settings.static)
+    half = None
+    if settings.precision == "fp16":
+        half = to_half_precision(model, settings.io, [*inputs.values(), *extremes.values()])
+        metadata = half.describe(metadata, settings.io)
+        model = half.model
+        onnx.helper.set_model_props(model, metadata.to_props())
     with publish(path) as part:
+        if half:
+            part.write_bytes(half.shows_all.SerializeToString())
+            check_finite(extremes, open_session(part, "ort-cpu").run)
         part.write_bytes(model.SerializeToString())
         session = open_session(part, "ort-cpu")
-        comparisons = verify(verification_inputs(metadata, settings.static), session.run, _reference(checkpoint))
-    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons)
+        comparisons = verify(inputs, session.run, _reference(checkpoint), settings.precision)
+    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, half)
 
 
 def describe(
@@ -180,6 +212,13 @@ def verification_inputs(
         "small clouds": _clouds(random, 1, small, small + 2),
         "photograph": photograph,
     }
+
+
+def extreme_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) -> dict[str, NDArray[np.float32]]:
+    """What no picture is, but what drives a network's values up: FP16 must stay finite on it."""
+    height, width = static or (max(61, metadata.smallest), max(83, metadata.smallest))
+    noise = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    return {"noise": noise, "black": np.zeros_like(noise), "white": np.ones_like(noise)}
 
 
 def _clouds(random: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.float32]:

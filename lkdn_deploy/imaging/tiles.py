@@ -85,4 +85,9 @@ def largest_window(height: int, width: int, halo: int, pixels: int) -> int:
     """
     if height * width <= pixels:
         return max(height, width)
-    return max(int(pixels**0.5), 2 * halo + max(halo // 2, 1))
+    return max(int(pixels**0.5), smallest_window(halo))
+
+
+def smallest_window(halo: int) -> int:
+    """The side of the smallest window worth while: two and a half halos."""
+    return 2 * halo + max(halo // 2, 1)

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
@@ -10,11 +11,12 @@ import psutil
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.layout import Pixels, check_pixels, from_batch, to_batch
-from lkdn_deploy.imaging.tiles import Tile, largest_window, plan_tiles
+from lkdn_deploy.imaging.tiles import Tile, largest_window, plan_tiles, smallest_window
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ MEMORY_BUDGET = 1 << 30
 
 # For networks that no halo makes exact: wide enough for what their convolutions see.
 INEXACT_HALO = 32
+
+# A device that has no memory for this many pixels a side has none for less.
+SMALLEST_WINDOW = 64
 
 MAX_THREADS = 256  # engines start as many as they are told, and thousands take the machine down
 
@@ -75,10 +80,11 @@ def load(
 class Upscaler:
     """Upscale images by ``scale``; call it with an image.
 
-    The image and the result stay in host memory as they are; only tiles, one at a time, go through the network. Tiles
-    are read with the halo that makes their result equal to the whole image's. A network by which every pixel depends on
-    the whole image has no such halo: it is given the whole image, unless ``tile`` is set; if that makes more than one,
-    the log has a warning that the result is another.
+    The image and the result stay in host memory as they are; only tiles go through the network, as many at once as the
+    session takes. Tiles are read with the halo that makes their result equal to the whole image's. A network by which
+    every pixel depends on the whole image has no such halo: it is given the whole image, unless ``tile`` is set; if
+    that makes more than one, the log has a warning that the result is another. A device that runs out of memory is
+    given smaller tiles from then on, and the log says so.
 
     Args:
         session: the network.
@@ -98,6 +104,8 @@ class Upscaler:
         self.scale = session.metadata.scale
         self._tile = tile
         self._memory_budget = memory_budget
+        self._fitting: int | None = None
+        """The side of the largest window that the device has memory for, once it had not for a larger one."""
 
     @overload
     def __call__(self, image: "Image", *, progress: Progress | None = None) -> "Image": ...
@@ -150,19 +158,55 @@ class Upscaler:
             inner = np.s_[scale * top : scale * (top + height), scale * left : scale * (left + width)]
             return np.ascontiguousarray(self._upscale(padded, progress)[inner])
         result = np.empty((scale * height, scale * width, channels), pixels.dtype)
-        tiles = self.plan(height, width)
+        while not self._filled(result, pixels, progress):
+            pass
+        return result
+
+    def _filled(self, result: Pixels, pixels: Pixels, progress: Progress | None) -> bool:
+        """Fill ``result``, or plan smaller windows for another try."""
+        tiles = self.plan(*pixels.shape[:2])
         if len(tiles) > 1 and not self.exact:
             log.warning(
                 "%s weighs every pixel by the whole picture: in tiles the result is another one, and seams may show",
                 self.session.metadata.model,
             )
         steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
-        for index, (source, large, tile) in enumerate(steps):
-            batch = self.session.run(to_batch(source[tile.window]))
-            large[tile.place(scale)] = from_batch(batch[:, :, *tile.kept(scale)], source.shape[2], pixels.dtype)
-            if progress:
-                progress(index + 1, len(steps))
-        return result
+        try:
+            with closing(self.session.run_many(_batches(steps))) as batches:
+                for index, ((source, large, tile), batch) in enumerate(zip(steps, batches, strict=True)):
+                    kept = batch[:, :, *tile.kept(self.scale)]
+                    large[tile.place(self.scale)] = from_batch(kept, source.shape[2], pixels.dtype)
+                    if progress:
+                        progress(index + 1, len(steps))
+        except OutOfDeviceMemory as error:
+            self._shrink(tiles[0], error)
+            return False
+        return True
+
+    def _shrink(self, tile: Tile, error: OutOfDeviceMemory) -> None:
+        """Halve the windows, for this image and those that come.
+
+        Raises:
+            OutOfDeviceMemory: if they cannot be smaller.
+        """
+        rows, columns = tile.window
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        metadata, side = self.session.metadata, max(height, width)
+        halo = INEXACT_HALO if metadata.receptive_radius is None else metadata.receptive_radius
+        least = max(smallest_window(halo), SMALLEST_WINDOW, metadata.smallest)
+        msg = f"the device has no memory for a window of {height}x{width} pixels"
+        hint = "end what else is on it, or use --backend ort-cpu"
+        if not self.exact and self._tile is None:
+            msg += f", and {metadata.model} must see the whole image"
+            hint = "use --backend ort-cpu, or tiles (--tile 256), whose result is another one"
+        elif self.session.fixed_size is not None:
+            msg += ", and the artefact takes no other"
+        elif side > least:
+            self._fitting = max(side // 2, least)
+            log.warning("%s: trying %d (%s)", msg, self._fitting, error.message)
+            return
+        msg += f": {error.message}"
+        raise OutOfDeviceMemory(msg, hint) from error
 
     @property
     def exact(self) -> bool:
@@ -197,8 +241,7 @@ class Upscaler:
         if halo is None:
             halo = INEXACT_HALO
         if window is None:
-            side = self._window_side(height, width, halo)
-            window = side, side
+            window = self._window(height, width, halo)
         elif height < window[0] or width < window[1]:
             msg = f"this artefact takes {window[0]}x{window[1]} pixels (height x width), the image has {height}x{width}"
             raise UsageError(msg, "export it without --static")
@@ -206,14 +249,15 @@ class Upscaler:
             return plan_tiles(height, width, window, halo)
         except ValueError as error:
             msg = f"an image of {height}x{width} cannot be cut for this artefact: {error}"
-            raise UsageError(msg, "export it without --static, or with a larger size") from error
+            raise UsageError(msg, "export it without --static, or for a larger size") from error
 
     def _whole(self, height: int, width: int) -> Tile:
         """The one window of a network that must see the whole image."""
         model, window = self.session.metadata.model, self.session.fixed_size
-        if window not in (None, (height, width)):
+        largest = window or self.session.largest or (height, width)
+        if window not in (None, (height, width)) or height > largest[0] or width > largest[1]:
             msg = "{} must see the whole image of {}x{}, this artefact takes {}x{}".format(
-                model, height, width, *window
+                model, height, width, *largest
             )
             raise UsageError(msg, "export it without --static")
         need = height * width * self.session.bytes_per_pixel()
@@ -226,8 +270,19 @@ class Upscaler:
         (tile,) = plan_tiles(height, width, (height, width), 0)
         return tile
 
-    def _window_side(self, height: int, width: int, halo: int) -> int:
+    def _window(self, height: int, width: int, halo: int) -> tuple[int, int]:
+        """The largest that fits into memory and that the session takes."""
         if self._tile is not None:
-            return self._tile + 2 * halo
-        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
-        return largest_window(height, width, halo, budget // self.session.bytes_per_pixel())
+            side = self._tile + 2 * halo
+        else:
+            budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+            side = largest_window(height, width, halo, budget // self.session.bytes_per_pixel())
+        side = max(min(side, self._fitting or side), self.session.metadata.smallest)
+        rows, columns = self.session.largest or (side, side)
+        return min(side, rows), min(side, columns)
+
+
+def _batches(steps: Sequence[tuple[Pixels, Pixels, Tile]]) -> Iterator[NDArray[np.float32]]:
+    """What the network is given, made when it is asked for."""
+    for source, _, tile in steps:
+        yield to_batch(source[tile.window])

@@ -5,7 +5,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -41,6 +41,33 @@ def test_an_artefact_opens_runs_and_says_what_it_is(tmp_path: Path, backend: str
     assert np.array_equal(session.run(batch), batch.repeat(2, axis=2).repeat(2, axis=3))
     assert session.metadata == METADATA
     assert session.backend == "ort-cpu"
+
+
+@pytest.mark.parametrize(("io", "kind"), [("fp16", TensorProto.FLOAT16), ("uint8", TensorProto.UINT8)])
+def test_an_artefact_that_holds_other_values_is_run_with_floats_all_the_same(
+    tmp_path: Path, io: Any, kind: int
+) -> None:
+    path = tiny(tmp_path / "a.onnx", props=dataclasses.replace(METADATA, precision="fp16", io=io).to_props())
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+    session = open_session(path, "ort-cpu")
+    batch = (np.arange(15, dtype=np.float32) * 17 / 255).reshape(1, 1, 3, 5).repeat(3, axis=1)
+    result = session.run(batch)
+    assert result.dtype == np.float32
+    assert np.abs(result - batch.repeat(2, axis=2).repeat(2, axis=3)).max() <= (2**-11 if io == "fp16" else 1e-7)
+    assert session.run(batch + 2).max() == pytest.approx(1 if io == "uint8" else batch.max() + 2, abs=1e-3)
+
+
+def test_a_model_of_doubles_is_refused(tmp_path: Path) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    onnx.save(model, path)
+    with pytest.raises(InputError, match=r"a\.onnx: expected float32, float16 or uint8 values, got tensor\(double\)"):
+        open_session(path)
 
 
 def test_cuda_without_cuda_is_an_error_and_not_the_cpu(tmp_path: Path) -> None:
@@ -109,9 +136,13 @@ class Session:
     """Shaped like onnxruntime.InferenceSession on a machine where CUDA works, is left out, or fails."""
 
     runs_on: str
+    opened: ClassVar[list[list[Any]]] = []
+    """The providers of each, with their options."""
 
-    def __init__(self, model: bytes, options: object, providers: list[str], enable_fallback: int) -> None:
+    def __init__(self, model: bytes, options: object, providers: list[Any], enable_fallback: int) -> None:
         assert not enable_fallback
+        self.opened.append(providers)
+        providers = [provider if isinstance(provider, str) else provider[0] for provider in providers]
         if self.runs_on == "nothing" and providers == ["CUDAExecutionProvider"]:
             msg = "CUDA failure 35: driver version is insufficient"
             raise RuntimeError(msg)
@@ -131,7 +162,7 @@ class Session:
 
 def with_cuda_wheel(monkeypatch: pytest.MonkeyPatch, *, runs_on: str) -> None:
     module = ModuleType("onnxruntime")
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     session = type("InferenceSession", (Session,), {"runs_on": runs_on})
     for name, value in {
         "get_available_providers": lambda: providers,
@@ -160,6 +191,30 @@ def test_auto_takes_cuda_where_it_starts(tmp_path: Path, monkeypatch: pytest.Mon
     path = tiny(tmp_path / "a.onnx")
     with_cuda_wheel(monkeypatch, runs_on="")
     assert open_session(path, "auto").backend == "ort-cuda"
+
+
+def test_the_tensorrt_provider_keeps_its_engines_by_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    other = dataclasses.replace(METADATA, model="other").to_props()
+    paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx", props=other)]
+    with_cuda_wheel(monkeypatch, runs_on="")
+    folders = []
+    for path in paths:
+        assert open_session(path, "ort-trt").backend == "ort-trt"
+        (name, options), fallback = Session.opened[-1]
+        assert (name, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+        assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+        folders.append(Path(options["trt_engine_cache_path"]))
+    assert folders[0] != folders[1]  # in one, an engine has been taken for another model's
+    assert all(folder.is_dir() and folder.is_relative_to(tmp_path) for folder in folders)
+
+
+def test_the_tensorrt_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(monkeypatch, runs_on="CUDAExecutionProvider")
+    with pytest.raises(MissingError, match="asked for, but ONNX Runtime runs on CUDAExecutionProvider"):
+        open_session(path, "ort-trt")
 
 
 def test_auto_says_so_when_it_falls_back(

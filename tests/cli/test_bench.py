@@ -15,6 +15,7 @@ from lkdn_deploy.bench import run as bench_run
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
+from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
 
 SMALL = ["--size", "24x32", "--rounds", "5", "--threads", "1"]
@@ -202,7 +203,6 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
         (["--data", "nowhere", "--ort", "--model", "lkdn-s"], 1, "nowhere"),
         (["--predict", "gtx970"], 2, "no device is called gtx970"),
         (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing"),
-        (["--ort", "--model", "lkdn-s", "--precision", "fp16"], 3, "fp16 was asked for"),
         (["compare", "nowhere.json", "nowhere.json"], 1, "nowhere.json cannot be read"),
     ],
 )
@@ -213,6 +213,19 @@ def test_what_cannot_be_done_is_said_with_the_exit_code_of_its_kind(
     streams = capsys.readouterr()
     assert said in streams.err
     assert streams.out == ""
+
+
+def test_precisions_are_rows(tmp_path: Path) -> None:
+    both = ["--precision", "fp32", "--precision", "fp16"]
+    assert run(command, ["--ort", "--model", "lkdn-s", *both, *SMALL, "-o", str(tmp_path)]) == 0
+    rows = read_report(tmp_path / "bench.json").rows
+    assert [(row.backend, row.precision) for row in rows] == [("ort-cpu", "fp32"), ("ort-cpu", "fp16")]
+
+
+def test_a_file_has_its_own_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(find("lkdn-s", 4))
+    assert run(command, ["--ort", "--model", path, "--precision", "fp16", *SMALL]) == 3
+    assert "fp16 was asked for, but the artefact that ort-cpu runs is fp32" in capsys.readouterr().err
 
 
 def test_quality_of_a_network_without_weights_is_missing_them(

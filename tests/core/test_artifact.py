@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
@@ -40,6 +42,12 @@ def test_a_file_of_another_tool_is_told_apart() -> None:
         ("lkdn.tools", "[" * 100_000, "damaged"),
         ("lkdn.tools", "3", "tools are a table"),
         ("lkdn.target", "7", "target, precision"),
+        ("lkdn.io", '"int4"', "io is one of fp32, fp16, uint8"),
+        ("lkdn.io", "[]", "io is one of"),
+        ("lkdn.islands", '{"range": "many"}', "islands are counted"),
+        ("lkdn.peak", '"high"', "the peak is a number"),
+        ("lkdn.peak", "NaN", "the peak is a number"),
+        ("lkdn.peak_at", "7", "the peak is"),
     ],
 )
 def test_metadata_that_would_mislead_the_runtime_is_refused(key: str, value: str, said: str) -> None:
@@ -52,3 +60,17 @@ def test_missing_metadata_is_named() -> None:
     del props["lkdn.receptive_radius"]
     with pytest.raises(InputError, match="receptive_radius"):
         ArtifactMetadata.from_props(props)
+
+
+def test_facts_of_an_fp16_artefact_come_back() -> None:
+    half = replace(METADATA, precision="fp16", io="uint8", islands={"statistics": 5}, peak=655.04, peak_at="conv2d_3")
+    assert ArtifactMetadata.from_props(half.to_props()) == half
+    assert half.margin == pytest.approx(100)
+
+
+def test_a_file_from_before_fp16_is_an_fp32_one() -> None:
+    later = ("io", "islands", "peak", "peak_at")
+    props = {key: value for key, value in METADATA.to_props().items() if key.removeprefix("lkdn.") not in later}
+    old = ArtifactMetadata.from_props(props)
+    assert old == METADATA
+    assert (old.io, old.margin) == ("fp32", None)

@@ -1,0 +1,56 @@
+"""The GPU of this machine, as its driver describes it. No package is needed."""
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+"""Of ``CUdevice_attribute`` in cuda.h."""
+_LIBRARIES = ("nvcuda.dll", "nvml.dll") if sys.platform == "win32" else ("libcuda.so.1", "libnvidia-ml.so.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What an engine is bound to."""
+
+    name: str
+    capability: str
+    """As ``sm89``."""
+    driver: str
+    """Version of the driver."""
+
+
+def gpu_here() -> Gpu | None:
+    """The first GPU that CUDA shows, so ``CUDA_VISIBLE_DEVICES`` is heeded; ``None``: there is none, or no driver."""
+    cuda, nvml = _library(_LIBRARIES[0]), _library(_LIBRARIES[1])
+    if cuda is None:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    failed = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetName(name, len(name), device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+    )
+    if failed:
+        return None
+    return Gpu(name.value.decode(errors="replace"), f"sm{major.value}{minor.value}", _driver(cuda, nvml))
+
+
+def _driver(cuda: Any, nvml: Any) -> str:
+    text = ctypes.create_string_buffer(96)
+    if nvml is not None and not nvml.nvmlInit_v2() and not nvml.nvmlSystemGetDriverVersion(text, len(text)):
+        return text.value.decode(errors="replace")
+    version = ctypes.c_int()  # where NVML is left out, as in some containers: what CUDA it is for
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    return f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _library(name: str) -> Any:
+    try:
+        return ctypes.CDLL(name)
+    except OSError:
+        return None

@@ -1,0 +1,163 @@
+"""One way through the GPU: a stream, an execution context, and buffers for one shape, used again while it stays."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.backends.shapes import check_result
+from lkdn_deploy.backends.trt.device import Device, DeviceError
+from lkdn_deploy.backends.trt.engine import TYPES, Engine
+from lkdn_deploy.backends.trt.sidecar import SideCar, Tensor
+from lkdn_deploy.backends.values import from_output, to_input
+from lkdn_deploy.core.artifact import Io
+from lkdn_deploy.core.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+CLOSED = "the session is closed"
+
+Batch = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """Of a tensor, on the device and on the host."""
+
+    address: int
+    pinned: NDArray[np.uint8]
+    values: NDArray[Any]
+    """The pinned memory in the tensor's type and shape."""
+    io: Io
+
+
+class Lane:
+    """Starts a batch, and gives its result when it is asked for.
+
+    Raises:
+        DeviceError: from every method, if the device fails; nothing is leaked if the lane is then closed.
+    """
+
+    def __init__(self, engine: Engine, sidecar: SideCar, device: Device) -> None:
+        self._engine, self._sidecar, self._device = engine, sidecar, device
+        self._release, self._buffers = ExitStack(), ExitStack()
+        self._shape: tuple[int, ...] = ()
+        self._graph: int | None = None
+        self._ran = self._may_capture = False
+        self._stream = device.create_stream()
+        self._release.callback(device.destroy_stream, self._stream)
+        try:
+            self._context = engine.context()
+        except BaseException:
+            self._release.close()
+            raise
+        self._release.callback(setattr, self, "_context", None)
+        self._release.callback(self._clear)
+        self._release.callback(device.synchronise, self._stream)
+
+    def start(self, batch: Batch) -> None:
+        """Put (N, 3, H, W) on the stream: upload, inference, download. The lane's last result was taken before.
+
+        Raises:
+            UsageError: if the engine does not take this shape.
+            InputError: if it does not upscale as its side-car says.
+            OutOfDeviceMemory: if there is no memory for it.
+        """
+        if self._context is None:
+            raise UsageError(CLOSED)
+        if batch.shape != self._shape:
+            self._prepare(batch)
+        self._input.values[...] = to_input(batch, self._input.io)
+        self._device.upload(self._input.address, self._input.pinned, self._stream)
+        if self._graph is None and self._ran and self._may_capture:
+            self._capture()
+        if self._graph is None:
+            self._execute()
+        else:
+            self._device.launch(self._graph, self._stream)
+        self._device.download(self._output.pinned, self._output.address, self._stream)
+        self._ran = True
+
+    def finish(self) -> Batch:
+        """Wait for the result of ``start``: (N, 3, scale * H, scale * W) float32, not clipped."""
+        if self._context is None:
+            raise UsageError(CLOSED)
+        self._device.synchronise(self._stream)
+        return from_output(self._output.values.copy(), self._output.io)
+
+    def close(self) -> None:
+        """Wait for what is on the stream, then release everything, also what follows a failure.
+
+        Raises:
+            DeviceError: the last failure, when the rest is released.
+        """
+        self._release.close()
+
+    def _prepare(self, batch: Batch) -> None:
+        """Buffers for this shape in place of the last one's."""
+        self._clear()
+        context, tensors = self._context, (self._sidecar.input, self._sidecar.output)
+        if not context.set_input_shape(tensors[0].name, batch.shape):
+            msg = "the engine takes no window of {}x{} pixels, batch {}".format(*batch.shape[2:], len(batch))
+            raise UsageError(msg, "build it with a larger profile")
+        workspace = int(context.update_device_memory_size_for_shapes())
+        context.set_device_memory(self._allocate(workspace), workspace)
+        self._input, self._output = (
+            self._bind(tensor, tuple(context.get_tensor_shape(tensor.name))) for tensor in tensors
+        )
+        check_result(self._sidecar.metadata.scale, batch, self._output.values)
+        self._ran, self._may_capture = False, self._device.captures
+        self._shape = batch.shape
+
+    def _bind(self, tensor: Tensor, shape: tuple[int, ...]) -> _Buffer:
+        dtype = np.dtype(tensor.dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        address = self._allocate(size)
+        pinned = self._device.pin(size)
+        self._buffers.callback(self._device.unpin, pinned)
+        if not self._context.set_tensor_address(tensor.name, address):
+            msg = f"TensorRT refuses the buffer of {tensor.name}"
+            raise self._engine.failure(msg)
+        return _Buffer(address, pinned, pinned.view(dtype).reshape(shape), TYPES[tensor.dtype].io)
+
+    def _allocate(self, size: int) -> int:
+        address = self._device.allocate(max(size, 1))
+        self._buffers.callback(self._device.free, address)
+        return address
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._stream):
+            msg = "TensorRT did not run a window of {}x{} pixels".format(*self._shape[2:])
+            raise self._engine.failure(msg)
+
+    def _capture(self) -> None:
+        """A graph of the inference, which has run on this shape once; where that cannot be, go on without."""
+        self._may_capture = False  # it is tried once
+        if not self._engine.capturable(self._context, self._stream):
+            return
+        try:
+            self._device.begin_capture(self._stream)
+            try:
+                self._execute()
+            except BaseException:
+                self._abandon_capture()
+                raise
+            self._graph = self._device.end_capture(self._stream)
+        except DeviceError as error:
+            log.info("windows run without a CUDA graph: %s", error.message)
+        else:
+            self._buffers.callback(self._device.destroy_graph, self._graph)
+
+    def _abandon_capture(self) -> None:
+        try:
+            self._device.destroy_graph(self._device.end_capture(self._stream))
+        except DeviceError as error:  # as is to be expected: what is captured is not whole
+            log.debug("the capture ended with: %s", error.message)
+
+    def _clear(self) -> None:
+        """Release the buffers, which the stream no longer uses."""
+        self._shape, self._graph = (), None
+        self._buffers.close()

@@ -1,0 +1,417 @@
+"""GPUs through pycuda and cuda-python: stand-ins for both, and the real cuda-python where it is installed."""
+
+import inspect
+import re
+import subprocess
+import sys
+import time
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lkdn_deploy.backends.trt import device as devices
+from lkdn_deploy.backends.trt.cuda_python import CudaPythonDevice
+from lkdn_deploy.backends.trt.device import Device, DeviceError, OutOfDeviceMemory, open_device
+from lkdn_deploy.backends.trt.gpu import Gpu
+from lkdn_deploy.backends.trt.pycuda_device import PycudaDevice
+from lkdn_deploy.core.errors import MissingError
+
+GPU = Gpu("NVIDIA GeForce RTX 3080", "sm86", "580.65.06")
+
+# Of cuda.bindings 13.5, which a test holds it to where it is installed: what each takes, and how many results it gives.
+SIGNATURES = {
+    "cudaSetDevice": (("device",), 0),
+    "cudaMemGetInfo": ((), 2),
+    "cudaMalloc": (("size",), 1),
+    "cudaFree": (("devPtr",), 0),
+    "cudaHostAlloc": (("size", "flags"), 1),
+    "cudaFreeHost": (("ptr",), 0),
+    "cudaStreamCreateWithFlags": (("flags",), 1),
+    "cudaStreamDestroy": (("stream",), 0),
+    "cudaStreamSynchronize": (("stream",), 0),
+    "cudaMemcpyAsync": (("dst", "src", "count", "kind", "stream"), 0),
+    "cudaEventCreate": ((), 1),
+    "cudaEventDestroy": (("event",), 0),
+    "cudaEventRecord": (("event", "stream"), 0),
+    "cudaEventSynchronize": (("event",), 0),
+    "cudaEventElapsedTime": (("start", "end"), 1),
+    "cudaStreamBeginCapture": (("stream", "mode"), 0),
+    "cudaStreamEndCapture": (("stream",), 1),
+    "cudaGraphInstantiate": (("graph", "flags"), 1),
+    "cudaGraphDestroy": (("graph",), 0),
+    "cudaGraphLaunch": (("graphExec", "stream"), 0),
+    "cudaGraphExecDestroy": (("graphExec",), 0),
+}
+SUCCESS, NO_MEMORY, LAUNCH_FAILED = 0, 2, 719
+
+
+class Runtime(ModuleType):
+    """Shaped like ``cuda.bindings.runtime``; copies are done at once."""
+
+    cudaStreamNonBlocking = 1  # noqa: N815
+    cudaError_t = SimpleNamespace(cudaSuccess=SUCCESS, cudaErrorMemoryAllocation=NO_MEMORY)  # noqa: N815
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
+
+    def __init__(self) -> None:
+        super().__init__("cuda.bindings.runtime")
+        self.calls: list[tuple[Any, ...]] = []
+        self.fails: dict[str, int] = {}
+        self.memory: dict[int, np.ndarray] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in SIGNATURES:
+            raise AttributeError(name)
+        takes, gives = SIGNATURES[name]
+
+        def call(*args: Any) -> tuple[Any, ...]:
+            assert len(args) == len(takes), name
+            self.calls.append((name, *args))
+            if code := self.fails.get(name, 0):
+                return (code, *[None] * gives)
+            if name in ("cudaMalloc", "cudaHostAlloc"):
+                memory = np.zeros(args[0], np.uint8)
+                self.memory[memory.ctypes.data] = memory
+                return SUCCESS, memory.ctypes.data
+            if name == "cudaMemcpyAsync":
+                target, source, count, _, _ = args
+                self.memory[target][:count] = self.memory[source][:count]
+            return (SUCCESS, *[1500] * gives)
+
+        return call
+
+    def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
+        return SUCCESS, f"what {code} means".encode()
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    module = Runtime()
+    for name in ("cuda", "cuda.bindings"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", module)
+    return module
+
+
+class Driver(ModuleType):
+    """Shaped like ``pycuda.driver``."""
+
+    Error = type("Error", (Exception,), {})
+    MemoryError = type("MemoryError", (Error,), {})
+
+    def __init__(self) -> None:
+        super().__init__("pycuda.driver")
+        self.calls: list[str] = []
+        self.fails: dict[str, str] = {}
+        self.device: dict[int, np.ndarray] = {}
+
+    def note(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fails:
+            kind = self.MemoryError if "memory" in self.fails[name] else self.Error
+            msg = f"{name} failed: {self.fails[name]}"
+            raise kind(msg)
+
+    def init(self) -> None:
+        self.note("init")
+
+    def Device(self, number: int) -> Any:  # noqa: N802
+        context = SimpleNamespace(push=lambda: self.note("push"), pop=lambda: None)
+        return SimpleNamespace(retain_primary_context=lambda: context)
+
+    def mem_get_info(self) -> tuple[int, int]:
+        self.note("mem_get_info")
+        return 7, 9
+
+    def mem_alloc(self, size: int) -> Any:
+        self.note("mem_alloc")
+        driver, memory = self, np.zeros(size, np.uint8)
+
+        class DeviceAllocation:
+            def __int__(self) -> int:
+                return memory.ctypes.data
+
+            def free(self) -> None:
+                driver.note("free")
+
+        allocation = DeviceAllocation()
+        self.device[int(allocation)] = memory
+        return allocation
+
+    def pagelocked_empty(self, shape: int, dtype: Any) -> np.ndarray:
+        self.note("pagelocked_empty")
+        driver = self
+
+        class PagelockedHostAllocation:
+            def __init__(self) -> None:
+                self.memory = np.zeros(shape, dtype)
+                self.__array_interface__ = self.memory.__array_interface__
+
+            def free(self) -> None:
+                driver.note("free pinned")
+
+        return np.asarray(PagelockedHostAllocation())
+
+    def Stream(self, flags: int) -> Any:  # noqa: N802
+        self.note("Stream")
+        assert flags == 1
+        return SimpleNamespace(handle=4711, synchronize=lambda: self.note("synchronize"))
+
+    def Event(self) -> Any:  # noqa: N802
+        self.note("Event")
+        return SimpleNamespace(
+            record=lambda stream: self.note("record"),
+            synchronize=lambda: self.note("event synchronize"),
+            time_since=lambda other: 1500.0,
+        )
+
+    def memcpy_htod_async(self, target: int, source: np.ndarray, stream: Any) -> None:
+        self.note("memcpy_htod_async")
+        assert stream.handle == 4711
+        self.device[target][: len(source)] = source
+
+    def memcpy_dtoh_async(self, target: np.ndarray, source: int, stream: Any) -> None:
+        self.note("memcpy_dtoh_async")
+        target[:] = self.device[source][: len(target)]
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    module = Driver()
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", module)
+    return module
+
+
+def use(device: Device) -> None:
+    """All that a session does with one, and events."""
+    address, other = device.allocate(1000), device.allocate(24)
+    memory, back, stream = device.pin(1000), device.pin(1000), device.create_stream()
+    memory[:] = np.arange(1000) % 251
+    events = [device.create_event(), device.create_event()]
+    device.record(events[0], stream)
+    device.upload(address, memory, stream)
+    device.download(back, address, stream)
+    device.record(events[1], stream)
+    device.wait(events[1])
+    device.synchronise(stream)
+    assert np.array_equal(back, memory)
+    assert device.elapsed(*events) == 1.5
+    assert device.peak == 1024
+    device.free(other)
+    device.reset_peak()
+    assert device.peak == 1000
+    assert device.free_memory() > 0
+    if device.captures:
+        device.begin_capture(stream)
+        graph = device.end_capture(stream)
+        device.launch(graph, stream)
+        device.destroy_graph(graph)
+    for event in events:
+        device.destroy_event(event)
+    device.unpin(back)
+    device.unpin(memory)
+    device.free(address)
+    device.destroy_stream(stream)
+
+
+def test_cuda_python_does_all_and_gives_everything_back(runtime: Runtime) -> None:
+    device = CudaPythonDevice(GPU)
+    use(device)
+    assert device.gpu == GPU
+    names = [call[0] for call in runtime.calls]
+    assert set(names) == set(SIGNATURES)
+    for made, released in (
+        ("cudaMalloc", "cudaFree"),
+        ("cudaHostAlloc", "cudaFreeHost"),
+        ("cudaStreamCreateWithFlags", "cudaStreamDestroy"),
+        ("cudaEventCreate", "cudaEventDestroy"),
+        ("cudaGraphInstantiate", "cudaGraphExecDestroy"),
+        ("cudaStreamEndCapture", "cudaGraphDestroy"),
+    ):
+        assert names.count(made) == names.count(released) > 0
+    freed = {call[1] for call in runtime.calls if call[0] in ("cudaFree", "cudaFreeHost")}
+    assert freed == set(runtime.memory)
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNATURES if name != "cudaGetErrorString"])
+def test_every_return_code_of_cuda_python_is_looked_at(runtime: Runtime, name: str) -> None:
+    runtime.fails = {name: LAUNCH_FAILED}
+    with pytest.raises(DeviceError, match=rf"{name} failed: what 719 means \(CUDA error 719\)") as error:
+        use(CudaPythonDevice(GPU))
+    assert "start it again" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("name", ["cudaMalloc", "cudaHostAlloc", "cudaGraphInstantiate"])
+def test_cuda_python_tells_that_memory_ran_out(runtime: Runtime, name: str) -> None:
+    runtime.fails = {name: NO_MEMORY}
+    with pytest.raises(OutOfDeviceMemory, match=name):
+        use(CudaPythonDevice(GPU))
+
+
+def test_the_real_cuda_python_has_these_functions() -> None:
+    real = pytest.importorskip("cuda.bindings.runtime")
+    for name, (takes, _) in SIGNATURES.items():
+        assert tuple(inspect.signature(getattr(real, name)).parameters) == takes, name
+    for group in ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode"):
+        assert set(vars(getattr(Runtime, group))) <= set(dir(getattr(real, group)))
+    assert int(real.cudaStreamNonBlocking) == Runtime.cudaStreamNonBlocking
+    assert int(real.cudaError_t.cudaErrorMemoryAllocation) == NO_MEMORY
+    assert real.cudaGetErrorString(real.cudaError_t.cudaErrorLaunchFailure)[1]
+
+
+def test_the_real_cuda_python_without_a_driver_is_a_device_error() -> None:
+    """And takes what it is given: it refuses other types before it asks the driver."""
+    pytest.importorskip("cuda.bindings.runtime")
+    if devices.gpu_here() is not None:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(DeviceError, match=r"cudaSetDevice failed: CUDA driver version is insufficient"):
+        CudaPythonDevice(GPU)
+    device = CudaPythonDevice.__new__(CudaPythonDevice)
+    device._cuda, device._meter = sys.modules["cuda.bindings.runtime"], devices.Meter()
+    memory = np.zeros(16, np.uint8)
+    for call in (
+        lambda: device.free_memory(),
+        lambda: device.allocate(16),
+        lambda: device.free(4096),
+        lambda: device.pin(16),
+        lambda: device.unpin(memory),
+        lambda: device.create_stream(),
+        lambda: device.destroy_stream(4096),
+        lambda: device.synchronise(4096),
+        lambda: device.upload(4096, memory, 4096),
+        lambda: device.download(memory, 4096, 4096),
+        lambda: device.create_event(),
+        lambda: device.destroy_event(4096),
+        lambda: device.record(4096, 4096),
+        lambda: device.wait(4096),
+        lambda: device.elapsed(4096, 4096),
+        lambda: device.begin_capture(4096),
+        lambda: device.end_capture(4096),
+        lambda: device.launch(4096, 4096),
+        lambda: device.destroy_graph(4096),
+    ):
+        with pytest.raises(DeviceError, match=r"\(CUDA error 35\)"):
+            call()
+
+
+def test_pycuda_does_all_but_graphs(driver: Driver) -> None:
+    device = PycudaDevice(GPU)
+    use(device)
+    assert not device.captures
+    assert (driver.calls.count("free"), driver.calls.count("free pinned")) == (2, 2)
+    assert [device._streams, device._events, device._memory] == [{}, {}, {}]
+    for call in (device.begin_capture, device.end_capture, device.destroy_graph):
+        with pytest.raises(DeviceError, match="pycuda has no graphs"):
+            call(4711)
+    with pytest.raises(DeviceError, match="pycuda has no graphs"):
+        device.launch(1, 4711)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "init", "push", "mem_get_info", "mem_alloc", "free", "pagelocked_empty", "free pinned", "Stream", "synchronize",
+        "Event", "record", "event synchronize", "memcpy_htod_async", "memcpy_dtoh_async",
+    ],
+)  # fmt: skip
+def test_what_pycuda_raises_is_told_as_ours(driver: Driver, name: str) -> None:
+    driver.fails = {name: "an illegal address"}
+    with pytest.raises(DeviceError, match=f"failed: {name} failed: an illegal address") as error:
+        use(PycudaDevice(GPU))
+    assert not isinstance(error.value, OutOfDeviceMemory)
+
+
+@pytest.mark.parametrize("name", ["mem_alloc", "pagelocked_empty"])
+def test_pycuda_tells_that_memory_ran_out(driver: Driver, name: str) -> None:
+    driver.fails = {name: "out of memory"}
+    with pytest.raises(OutOfDeviceMemory, match="out of memory"):
+        use(PycudaDevice(GPU))
+
+
+# which of them is opened
+
+
+def arrange(monkeypatch: pytest.MonkeyPatch, *, gpu: Gpu | None, library: bool, packages: set[str]) -> None:
+    def load(name: str) -> object:
+        if not library:
+            msg = f"{name}: cannot open shared object file"
+            raise OSError(msg)
+        return SimpleNamespace()
+
+    monkeypatch.setattr(devices, "gpu_here", lambda: gpu)
+    monkeypatch.setattr(devices.ctypes, "CDLL", load)
+    monkeypatch.setattr(devices, "_installed", lambda name: name in packages)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "library", "packages", "said", "cure"),
+    [
+        (
+            None,
+            False,
+            set(),
+            r"no NVIDIA driver \(.*\); neither pycuda nor cuda-python",
+            "and pip install cuda-python;",
+        ),
+        (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", "install the driver of an NVIDIA GPU"),
+        (None, False, {"cuda.bindings"}, "no NVIDIA driver", "install the driver of an NVIDIA GPU"),
+        (GPU, True, set(), "cannot run here: neither pycuda nor cuda-python is installed$", "pip install cuda-python;"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, library: bool, packages: set[str], said: str, cure: str
+) -> None:
+    arrange(monkeypatch, gpu=gpu, library=library, packages=packages)
+    with pytest.raises(MissingError) as error:
+        open_device()
+    assert re.search(said, error.value.message)
+    hint = str(error.value.hint)
+    assert cure in hint
+    assert "lkdn-bench --predict rtx3080" in hint
+    assert "lkdn-export --trt --runtime tensorrt-rtx --sm 86" in hint
+    assert error.value.exit_code == 3
+
+
+def test_pycuda_is_taken_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, driver: Driver, runtime: Runtime
+) -> None:
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda", "cuda.bindings"})
+    assert isinstance(open_device(), PycudaDevice)
+    assert not runtime.calls
+
+
+def test_cuda_python_is_taken_where_pycuda_is_not_or_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"cuda.bindings"})
+    assert isinstance(open_device(), CudaPythonDevice)
+    assert not caplog.records
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda", "cuda.bindings"})
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    assert isinstance(open_device(), CudaPythonDevice)
+    assert "pycuda cannot be imported" in caplog.text
+
+
+def test_a_package_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda"})
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(MissingError, match="pycuda cannot be imported"):
+        open_device()
+
+
+def test_without_a_gpu_it_is_known_at_once() -> None:
+    if devices.gpu_here() is not None:
+        pytest.skip("there is a GPU here")
+    start = time.perf_counter()
+    with pytest.raises(MissingError, match="TensorRT cannot run here"):
+        open_device()
+    assert time.perf_counter() - start < 0.5
+
+
+def test_importing_it_loads_neither_cuda_nor_numpy() -> None:
+    code = "import sys, lkdn_deploy.backends.trt.device; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "cuda", "pycuda", "tensorrt", "tensorrt_rtx", "onnx"} & set(done.stdout.split())

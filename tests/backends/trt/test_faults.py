@@ -1,0 +1,197 @@
+"""Every call to the device and to TensorRT fails once, at every place of a run: an error that says so, and no leak."""
+
+import gc
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from artefacts_fake import METADATA, twice
+from device_fake import FakeDevice
+from engine_fake import WORKSPACE, runtime_module, side_car
+
+from lkdn_deploy import Upscaler
+from lkdn_deploy.backends.ort import open_cpu
+from lkdn_deploy.backends.trt.device import DeviceError, OutOfDeviceMemory
+from lkdn_deploy.backends.trt.engine import RunSettings
+from lkdn_deploy.backends.trt.session import TrtSession
+from lkdn_deploy.core.errors import LkdnError
+from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.samples import sample_pixels
+
+BATCHES = [np.random.default_rng(seed).random((1, 3, *shape), np.float32) for seed, shape in enumerate([(9, 12)] * 4)]
+BATCHES += [np.random.default_rng(9).random((1, 3, 20, 8), np.float32)] * 2
+
+# A graph that cannot be made is done without, and kernels that cannot be kept are made again.
+HARMLESS = {"begin_capture", "end_capture", "serialize", "set_runtime_cache"}
+
+
+PHOTOGRAPH = np.pad(sample_pixels(), ((0, 60), (0, 60), (0, 0)), mode="reflect")
+
+
+def large(batch: np.ndarray) -> np.ndarray:
+    return (batch * np.float32(0.5)).repeat(2, axis=2).repeat(2, axis=3)
+
+
+def session_on(device: FakeDevice, artefact: Path) -> TrtSession:
+    settings = RunSettings(jit=True, jit_cache=artefact.with_suffix(".kernels"))
+    return TrtSession(artefact.read_bytes(), side_car(artefact), runtime_module(device), device, settings)
+
+
+def failure(device: FakeDevice, artefact: Path) -> tuple[str, str] | None:
+    """The error of a whole life, as its kind and text: the error itself would keep what it passed through alive."""
+    try:
+        with session_on(device, artefact) as session:
+            for batch, result in zip(BATCHES, session.run_many(BATCHES), strict=True):
+                assert np.array_equal(result, large(batch))
+    except LkdnError as error:
+        return type(error).__name__, str(error)
+    return None
+
+
+def places(artefact: Path) -> list[tuple[str, int]]:
+    """Every call of a life without faults, and which of its name it is."""
+    device = FakeDevice()
+    assert failure(device, artefact) is None
+    seen: Counter[str] = Counter()
+    found = []
+    for name in device.calls:
+        found.append((name, seen[name]))
+        seen[name] += 1
+    return found
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    return twice(tmp_path / "twice.onnx")
+
+
+def test_every_call_at_every_place(artefact: Path) -> None:
+    faults = places(artefact)
+    assert {name for name, _ in faults} >= {
+        "allocate", "free", "pin", "unpin", "create_stream", "destroy_stream", "upload", "download", "synchronise",
+        "begin_capture", "end_capture", "launch", "destroy_graph", "deserialize_cuda_engine", "execute_async_v3",
+        "create_execution_context", "set_input_shape", "set_tensor_address", "set_runtime_cache", "serialize",
+    }  # fmt: skip
+    assert len(faults) > 80
+    for fault in faults:
+        device = FakeDevice()
+        device.fault = fault
+        artefact.with_suffix(".kernels").unlink(missing_ok=True)
+        error = failure(device, artefact)
+        # Where it is executed while it is captured, the graph is what fails.
+        captured = fault[0] == "execute_async_v3" and error is None and device.calls.count("begin_capture") > 0
+        if fault[0] in HARMLESS or captured:
+            assert error is None, fault
+        else:
+            assert error is not None, fault
+            kind, text = error
+            assert kind in ("DeviceError", "UnusableEngineError", "UsageError"), fault
+            assert "injected" in text or fault[0] in ("set_input_shape", "set_tensor_address", "Runtime"), (fault, text)
+        gc.collect()
+        assert not any(device.counts().values()), (fault, device.counts())
+        device.fault = None
+        assert failure(device, artefact) is None, fault  # and another session works
+        gc.collect()
+        assert not any(device.counts().values()), fault
+
+
+def test_the_same_session_works_again_after_a_failed_run(artefact: Path) -> None:
+    for fault in [place for place in places(artefact) if place[0] in ("upload", "download", "synchronise", "launch")]:
+        device = FakeDevice()
+        with session_on(device, artefact) as session:
+            device.fault = fault
+            try:
+                results = list(session.run_many(BATCHES))
+            except DeviceError:
+                assert device.counts()["device"] == device.counts()["pinned"] == device.counts()["streams"] == 0
+                device.fault = None
+                results = list(session.run_many(BATCHES))
+            device.fault = None
+            assert all(np.array_equal(large(batch), result) for batch, result in zip(BATCHES, results, strict=True))
+
+
+# memory runs out in the middle of a picture
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return PHOTOGRAPH[:200, :170]
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Path:
+    return find("lkdn-s", 4)
+
+
+def upscaled(bundled: Path, device: FakeDevice, picture: np.ndarray, **options: Any) -> np.ndarray:
+    with TrtSession(
+        bundled.read_bytes(), side_car(bundled), runtime_module(device), device, RunSettings(jit=True)
+    ) as session:
+        return Upscaler(session, **options)(picture)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_out_of_memory_halves_the_windows_and_the_result_is_still_exact(
+    bundled: Path, picture: np.ndarray, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = FakeDevice()
+    device.lack = {place}
+    result = upscaled(bundled, device, picture)
+    # Half of 200 is less than two and a half halos of 63.
+    assert "no memory for a window of 200x170 pixels: trying 157" in caplog.text
+    theirs = Upscaler(open_cpu(bundled, threads=1), tile=157 - 2 * 63)
+    assert np.array_equal(result, theirs(picture))
+    assert not any(device.counts().values())
+
+
+def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice(capacity=2 * 100 * 100 * (WORKSPACE + 60))
+    picture = PHOTOGRAPH[:220, :250]
+    seen: list[tuple[int, int]] = []
+    with TrtSession(
+        artefact.read_bytes(), side_car(artefact), runtime_module(device), device, RunSettings(jit=True)
+    ) as session:
+        upscaler = Upscaler(session)
+        result = upscaler(picture, progress=lambda done, total: seen.append((done, total)))
+        assert seen[-1] == (16, 16)
+        assert "trying 125" in caplog.text
+        assert "trying 64" in caplog.text  # 62 is less than the least
+        caplog.clear()
+        assert np.array_equal(upscaler(picture), result)
+        assert not caplog.records  # what fits is remembered
+    assert np.array_equal(result, Upscaler(open_cpu(artefact))(picture))
+
+
+def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(tmp_path: Path) -> None:
+    """The second lane is made when the first window is under way already."""
+    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice()
+    picture = np.dstack([PHOTOGRAPH[:220, :250], PHOTOGRAPH[:220, :250, 0]])
+    device.lack = {4}
+    with TrtSession(
+        artefact.read_bytes(), side_car(artefact), runtime_module(device), device, RunSettings(jit=True)
+    ) as session:
+        assert np.array_equal(Upscaler(session)(picture), Upscaler(open_cpu(artefact))(picture))
+    assert not any(device.counts().values())
+
+
+def test_without_memory_for_the_least_window_there_is_an_error_with_a_way_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice(capacity=1000)
+    with (
+        TrtSession(artefact.read_bytes(), side_car(artefact), runtime_module(device), device) as session,
+        caplog.at_level(logging.WARNING),
+        pytest.raises(OutOfDeviceMemory, match="no memory for a window of 64x64") as error,
+    ):
+        Upscaler(session)(PHOTOGRAPH[:200, :200])
+    assert "--backend ort-cpu" in str(error.value.hint)
+    assert [record.message.partition("trying ")[2].partition(" ")[0] for record in caplog.records] == ["100", "64"]
+
+
+def test_the_stand_in_artefact_is_what_the_tests_take_it_for() -> None:
+    assert METADATA.receptive_radius == 0

@@ -1,0 +1,199 @@
+"""A model on every engine by name, and PyTorch as one of them, beside the artefact it must equal."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lkdn_deploy.backends.registry import BACKENDS, open_session
+from lkdn_deploy.bench.engines import ENGINES, PRECISIONS, check_precision, open_engine
+from lkdn_deploy.bench.torch_session import TorchSession
+from lkdn_deploy.core.errors import InputError, MissingError, UsageError
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.export.job import open_checkpoint
+from lkdn_deploy.runtime.bundled import bundled, find
+from lkdn_deploy.runtime.upscaler import Upscaler
+from lkdn_deploy.samples import sample_pixels
+from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.zoo import find as find_entry
+
+BATCH = np.random.default_rng(0).random((2, 3, 23, 18), np.float32)
+BUNDLED = find_entry("lkdn-s", 4).bundled
+
+
+def never(weights: Path) -> None:
+    pytest.fail(f"{weights} is converted")
+
+
+def bundled_on(engine: str, precision: str = "fp32", scale: int | None = None, threads: int | None = 1) -> Session:
+    return open_engine("lkdn-s", scale, None, engine, precision, threads, never)
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """They are one setting for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[int, np.ndarray]:
+    """The bundled artefacts' results on ONNX Runtime, by scale."""
+    return {scale: open_session(path, "ort-cpu", threads=1).run(BATCH) for (_, scale), path in bundled().items()}
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("engine", ["ort-cpu", "openvino", "torch"])
+def test_every_engine_gives_the_same(engine: str, scale: int, reference: dict[int, np.ndarray]) -> None:
+    result = bundled_on(engine, scale=scale).run(BATCH)
+    assert result.dtype == np.float32
+    assert np.abs(result - reference[scale]).max() <= 1e-4
+
+
+def test_every_backend_and_pytorch_are_engines() -> None:
+    assert set(ENGINES) == {*BACKENDS, "torch"}
+    assert PRECISIONS == ("fp32", "fp16")
+    with pytest.raises(UsageError, match="no such backend: tpu"):
+        bundled_on("tpu")
+
+
+def test_pytorch_says_of_a_network_what_its_artefact_says() -> None:
+    session, artefact = bundled_on("torch"), open_session(find("lkdn-s", 4), "ort-cpu")
+    assert session.backend == ("torch-cuda" if torch.cuda.is_available() else "torch-cpu")
+    assert session.fixed_size is None
+    for name in (
+        "model", "scale", "receptive_radius", "smallest", "live_channels", "fused", "weights_sha256", "precision"
+    ):  # fmt: skip
+        assert getattr(session.metadata, name) == getattr(artefact.metadata, name), name
+
+
+def test_half_precision_is_near_and_says_so(reference: dict[int, np.ndarray]) -> None:
+    full, half = bundled_on("torch"), bundled_on("torch", "fp16")
+    assert half.metadata.precision == "fp16"
+    assert full.metadata.precision == "fp32"
+    difference = np.abs(half.run(BATCH) - reference[4]).max()
+    assert 1e-5 < difference < 0.05  # and it is another one
+    assert half.bytes_per_pixel() * 2 == full.bytes_per_pixel() == 4 * full.metadata.live_channels
+
+
+def test_pytorch_upscales_images_in_tiles_as_any_session_does() -> None:
+    session = bundled_on("torch", scale=2)
+    halo = session.metadata.receptive_radius
+    assert halo is not None
+    levels = np.tile(sample_pixels(), (2, 1, 1))[: 24 + 2 * halo + 1, :29]
+    tiled = Upscaler(session, tile=24)
+    assert len(tiled.plan(*levels.shape[:2])) == 2
+    assert np.abs(tiled(levels).astype(int) - Upscaler(bundled_on("ort-cpu", scale=2))(levels)).max() <= 1
+
+
+def test_a_network_is_fused_before_it_runs(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
+    weights = random_checkpoint(LkdnSpec(2, 1, 8, 8, block=Block.RBSB, upsampler=Upsampler.REP))
+    session = open_engine(None, None, weights, "torch", "fp32", 1, never)
+    assert isinstance(session, TorchSession)
+    assert session.metadata.fused
+    assert session.metadata.model == "lkdn-b1-c8-a8"
+    with torch.inference_mode():
+        training = load_checkpoint(weights).build().eval()(torch.from_numpy(BATCH)).numpy()
+    assert np.abs(session.run(BATCH) - training).max() <= 1e-4
+    assert len(session.network.state_dict()) < len(load_checkpoint(weights).state)
+
+
+def test_threads_are_pytorchs() -> None:
+    bundled_on("torch", threads=3)
+    assert torch.get_num_threads() == 3
+    bundled_on("torch", threads=None)
+    assert torch.get_num_threads() == 3
+
+
+def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="no such precision: int8") as error:
+        bundled_on("torch", "int8")
+    assert all(name in str(error.value.hint) for name in PRECISIONS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda_is_an_error_and_not_the_cpu() -> None:
+    with pytest.raises(MissingError, match="PyTorch finds no CUDA device") as error:
+        TorchSession(open_checkpoint(None), device="cuda")
+    assert "CUDA build" in str(error.value.hint)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 0.05)])
+def test_cuda_gives_what_the_cpu_gives(precision: str, tolerance: float, reference: dict[int, np.ndarray]) -> None:
+    session = TorchSession(open_checkpoint(None), precision=precision, device="cuda")
+    assert session.backend == "torch-cuda"
+    assert np.abs(session.run(BATCH) - reference[4]).max() <= tolerance
+
+
+def test_what_pytorch_says_when_it_fails_is_passed_on() -> None:
+    with pytest.raises(InputError, match="torch-cpu failed on a window of 8x6 pixels") as error:
+        TorchSession(open_checkpoint(None), device="cpu").run(np.zeros((1, 5, 8, 6), np.float32))
+    assert "use smaller tiles; it said: " in str(error.value.hint)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".ONNX"])
+@pytest.mark.parametrize("given", ["model", "weights"])
+def test_an_artefact_is_nothing_for_pytorch(tmp_path: Path, given: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    model, weights = (str(path), None) if given == "model" else (None, path)
+    with pytest.raises(UsageError, match=f"PyTorch runs checkpoints, not .*a{suffix}") as error:
+        open_engine(model, None, weights, "torch", "fp32", 1, never)
+    assert "--weights" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("engine", ["ort-cpu", "openvino"])
+def test_half_precision_is_refused_where_the_file_is_in_full(engine: str) -> None:
+    path = find("lkdn-s", 2)
+    for model, weights in ((str(path), None), (None, path)):
+        with pytest.raises(UsageError, match=f"fp16 was asked for, but the artefact that {engine}.* runs is fp32") as e:
+            open_engine(model, None, weights, engine, "fp16", 1, never)
+        assert "give the checkpoint instead of the file" in str(e.value.hint)
+
+
+def test_a_precision_is_checked_against_what_runs() -> None:
+    check_precision(bundled_on("torch", "fp16"), "fp16")
+    with pytest.raises(UsageError, match="fp32 was asked for, but the artefact that torch-cpu runs is fp16"):
+        check_precision(TorchSession(open_checkpoint(None), precision="fp16", device="cpu"), "fp32")
+
+
+def test_an_artefact_of_another_network_than_named_is_refused() -> None:
+    path = find("lkdn-s", 3)
+    assert open_engine(str(path), 3, None, "ort-cpu", "fp32", 1, never).metadata.scale == 3
+    with pytest.raises(UsageError, match=r"lkdn x3 was asked for, but .* is lkdn-s x3"):
+        open_engine("lkdn", None, path, "ort-cpu", "fp32", 1, never)
+    with pytest.raises(UsageError, match=r"lkdn-s x4 was asked for, but .* is lkdn-s x3"):
+        open_engine(str(path), 4, None, "openvino", "fp32", 1, never)
+    with pytest.raises(UsageError, match=r"lkdn x4 was asked for, but .* is lkdn-s x4"):
+        open_engine("lkdn", 4, BUNDLED, "torch", "fp32", 1, never)
+
+
+def test_a_network_without_weights_is_missing_on_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for engine in ("ort-cpu", "openvino", "torch"):
+        with pytest.raises(MissingError, match="the weights of bsrn x4 are not downloaded") as error:
+            open_engine("bsrn", None, None, engine, "fp32", 1, never)
+        assert "lkdn-zoo get bsrn --scale 4" in str(error.value.hint)
+
+
+def test_pytorch_that_is_not_there_is_named_and_the_others_run() -> None:
+    code = """
+import sys; sys.modules["torch"] = None
+from lkdn_deploy.bench.engines import open_engine
+from lkdn_deploy.core.errors import MissingError
+print(open_engine("lkdn-s", 2, None, "ort-cpu", "fp32", 1, print).backend)
+try:
+    open_engine("lkdn-s", 2, None, "torch", "fp32", 1, print)
+except MissingError as error:
+    print(error.exit_code, error.hint)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["ort-cpu", "3 install it with: pip install 'lkdn-deploy[train]'"]

@@ -1,0 +1,116 @@
+"""What a measurement was made on: of this machine, and of GPUs as a stand-in for nvidia-smi tells them."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lkdn_deploy.bench import machine
+from lkdn_deploy.bench.machine import cores, gpus, machine_facts
+
+Install = Callable[[str], None]
+H100 = "NVIDIA H100 80GB HBM3, 550.54.15, 81559 MiB, 1980 MHz, 1980 MHz, [N/A], 2619 MHz, 700.00 W, 31"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a shell script in its place; ``$1`` is what is asked of each GPU."""
+
+    def install(script: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return install
+
+
+def test_the_facts_are_there_and_can_be_written_as_json() -> None:
+    facts = machine_facts(3)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert {"cpu", "cores", "load before", "memory GiB", "cpu clock MHz", "cpu governor", "system", "gpus"} <= set(
+        facts
+    )
+    assert facts["threads"] == 3
+    assert facts["cpu"]
+    assert facts["cores"] == cores() >= 1
+    assert 0 < facts["free memory GiB"] <= facts["memory GiB"]
+    assert {"lkdn-deploy", "numpy", "torch"} <= set(facts["versions"])
+    assert all(facts["versions"].values())
+    assert "threads" not in machine_facts()
+
+
+def test_a_machine_that_tells_nothing_of_itself_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(machine.psutil, "cpu_freq", unknown)
+    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.strip("/"))  # where there is no /proc and /sys
+    facts = machine_facts()
+    assert facts["cpu clock MHz"] is None
+    assert facts["cpu governor"] is None
+    assert facts["cpu"]
+
+
+def test_there_are_no_gpus_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == []
+
+
+def test_every_gpu_is_told_by_what_was_asked(nvidia_smi: Install) -> None:
+    # Which fields are asked for, and that only they come, without a header.
+    nvidia_smi(
+        '[ "$2" = --format=csv,noheader ] || exit 2\n'
+        'case "$1" in --query-gpu=name,driver_version,memory.total,clocks.current.sm,*) ;; *) exit 2 ;; esac\n'
+        f"echo {shlex.quote(H100)}; echo {shlex.quote(H100.replace('31', '55'))}"
+    )
+    first, second = gpus()
+    assert first == {
+        "name": "NVIDIA H100 80GB HBM3",
+        "driver": "550.54.15",
+        "memory": "81559 MiB",
+        "clock now": "1980 MHz",
+        "clock at most": "1980 MHz",
+        "clock set for applications": "[N/A]",
+        "memory clock now": "2619 MHz",
+        "power limit": "700.00 W",
+        "temperature": "31",
+    }
+    assert second == first | {"temperature": "55"}
+
+
+def test_a_version_that_does_not_know_a_field_is_asked_for_what_all_know(nvidia_smi: Install) -> None:
+    nvidia_smi(
+        'if [ "$1" = --query-gpu=name,driver_version,memory.total ]; then echo "Tesla T4, 390.1, 15079 MiB"\n'
+        "else echo 'Field \"clocks.applications.graphics\" is not a valid field to query.'; exit 2; fi"
+    )
+    assert gpus() == [{"name": "Tesla T4", "driver": "390.1", "memory": "15079 MiB"}]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo No devices were found",
+        "echo 'NVIDIA-SMI has failed, because it could not communicate with the driver, sorry'; exit 9",
+        r"printf '\377\376\n\n,\n'",
+        "exit 0",
+        "kill -9 $$",
+    ],
+)
+def test_what_is_no_answer_is_no_gpu(nvidia_smi: Install, script: str) -> None:
+    nvidia_smi(script)
+    assert gpus() == []
+
+
+def test_a_program_that_cannot_be_started_is_no_gpu(nvidia_smi: Install, tmp_path: Path) -> None:
+    nvidia_smi("")
+    (tmp_path / "nvidia-smi").write_bytes(b"\x7fELF no program")
+    assert gpus() == []
+
+
+def test_a_driver_that_hangs_is_not_waited_for(nvidia_smi: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "TIMEOUT", 0.2)
+    nvidia_smi("exec /bin/sleep 60")
+    assert gpus() == []

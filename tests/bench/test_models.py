@@ -1,0 +1,194 @@
+"""The models of a benchmark: which, with whose weights, and what is made for those that have none."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.bench.engines import open_engine
+from lkdn_deploy.bench.models import DEFAULT_MODELS, Model, find_models
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.runtime.bundled import find
+from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.download import local
+from lkdn_models.zoo import find as find_entry
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "lkdn-deploy"
+
+
+def test_without_names_it_is_those_that_the_paper_compares() -> None:
+    models = find_models([], None, [])
+    assert tuple(model.name for model in models) == DEFAULT_MODELS == ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
+    assert {model.scale for model in models} == {4}
+    assert {model.name: model.origin for model in models} == {
+        "lkdn": "random",
+        "lkdn-s": "bundled",
+        "bsrn": "random",
+        "vapsr": "random",
+        "rfdn-aim": "random",
+    }
+    for model in models:
+        assert model.named == model.name
+        assert model.artefact is None
+        assert model.has_quality == (model.origin == "bundled")
+        assert (model.weights is None) == (model.origin == "bundled")
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_without_names_a_network_that_lacks_the_scale_is_left_out(scale: int) -> None:
+    models = find_models([], scale, [])
+    assert [model.name for model in models] == ["lkdn", "lkdn-s", "bsrn", "vapsr"]
+    assert {model.scale for model in models} == {scale}
+
+
+def test_a_name_must_have_the_scale() -> None:
+    with pytest.raises(UsageError, match="rfdn-aim has no x2") as error:
+        find_models(["lkdn-s", "rfdn-aim"], 2, [])
+    assert error.value.hint == "it has x4"
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="no network is called edsr") as error:
+        find_models(["edsr"], None, [])
+    assert "lkdn-s" in str(error.value.hint)
+
+
+def test_what_is_named_comes_in_that_order_after_what_is_given(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
+    weights = random_checkpoint(LkdnSpec(2, 1, 4, 4))
+    models = find_models(["fsrcnn", "lkdn-s"], 3, [weights])
+    assert [(model.name, model.scale) for model in models] == [("lkdn-b1-c4-a4", 2), ("fsrcnn", 3), ("lkdn-s", 3)]
+    assert [model.origin for model in models] == [weights.name, "random", "bundled"]
+
+
+def test_a_checkpoint_tells_its_network(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
+    spec = LkdnSpec(3, 2, 8, 4)
+    weights = random_checkpoint(spec)
+    (model,) = find_models([], None, [weights])
+    assert (model.name, model.scale, model.weights, model.artefact) == ("lkdn-b2-c8-a4", 3, weights, None)
+    assert model.has_quality
+    assert model.paper_size == (240, 426)
+    assert model.core_size(7, 9) == (7, 9)
+    assert model.build_core()[1] == 3
+    assert model.build()(torch.zeros(1, 3, 8, 9, device="meta")).shape == (1, 3, 24, 27)
+
+
+@pytest.mark.parametrize("way", ["name", "weights"])
+def test_an_artefact_of_the_zoo_stands_for_its_network(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "mine.ONNX"
+    shutil.copy(find("lkdn-s", 3), path)
+    (model,) = find_models([str(path)], 4, []) if way == "name" else find_models([], None, [path])
+    assert model == Model(find_entry("lkdn-s", 3), None, "mine.ONNX", path)
+    assert model.named == str(path)
+    session = open_engine(model.named, model.scale, model.weights, "ort-cpu", "fp32", 1, lambda _: None)
+    assert session.metadata.scale == 3
+
+
+@pytest.mark.parametrize(("name", "scale"), [("mine", 4), ("rfdn-aim", 2)])
+def test_an_artefact_of_no_network_of_the_zoo_is_refused(tmp_path: Path, name: str, scale: int) -> None:
+    model = onnx.load(find("lkdn-s", 4))
+    metadata = open_session(find("lkdn-s", 4)).metadata
+    onnx.helper.set_model_props(model, replace(metadata, model=name, scale=scale).to_props())
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=rf"a\.onnx is {name} x{scale}, which is no network of the zoo") as error:
+        find_models([str(tmp_path / "a.onnx")], None, [])
+    assert "--weights" in str(error.value.hint)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "noise.pth").write_bytes(b"noise")
+    for path in (tmp_path / "gone.pth", tmp_path / "gone.onnx", tmp_path / "noise.pth"):
+        with pytest.raises(InputError, match=path.name):
+            find_models([], None, [path])
+
+
+def test_downloaded_weights_are_taken(data: Path) -> None:
+    (before,) = find_models(["bsrn-s"], None, [])
+    assert before.origin == "random"
+    weights = find_entry("bsrn-s", 4).weights
+    assert weights is not None
+    place = local(weights)
+    place.parent.mkdir(parents=True)
+    shutil.copy(data / "weights" / "BSRN" / weights.file_name, place)
+    (model,) = find_models(["bsrn-s"], None, [])
+    assert (model.origin, model.weights, model.has_quality) == ("published", place, True)
+
+
+def test_random_weights_are_the_same_every_time(cache: Path) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    (model,) = find_models(["fsrcnn"], None, [])
+    assert torch.equal(torch.get_rng_state(), state)  # what else is drawn stays as it was
+    assert model.weights is not None
+    assert model.weights.is_relative_to(cache)
+    content, time = model.weights.read_bytes(), model.weights.stat().st_mtime_ns
+    (again,) = find_models(["fsrcnn"], 4, [])
+    assert again == model
+    assert model.weights.stat().st_mtime_ns == time
+    model.weights.unlink()
+    torch.manual_seed(2)
+    find_models(["fsrcnn"], None, [])
+    assert model.weights.read_bytes() == content
+    (other,) = find_models(["fsrcnn"], 3, [])
+    assert other.weights is not None
+    assert other.weights.read_bytes() != content
+
+
+@pytest.mark.parametrize(("name", "scale"), [("lkdn", 3), ("fsrcnn", 3), ("pan", 2), ("idn", 4)])
+def test_random_weights_are_recognised_as_what_they_are(name: str, scale: int) -> None:
+    (model,) = find_models([name], scale, [])
+    assert model.weights is not None
+    checkpoint = load_checkpoint(model.weights)
+    assert (checkpoint.name, checkpoint.scale) == (name, scale)
+
+
+def test_a_random_network_runs_on_every_engine() -> None:
+    (model,) = find_models(["fsrcnn"], None, [])
+    converted: list[Path] = []
+    batch = np.random.default_rng(0).random((1, 3, 19, 14), np.float32)
+    results = {}
+    for engine in ("ort-cpu", "openvino", "torch"):
+        session = open_engine(model.named, model.scale, model.weights, engine, "fp32", 1, converted.append)
+        assert (session.metadata.model, session.metadata.scale) == ("fsrcnn", 4)
+        results[engine] = session.run(batch)
+    assert converted == [model.weights]
+    for result in results.values():
+        assert result.shape == (1, 3, 76, 56)
+        assert np.abs(result - results["torch"]).max() <= 1e-4
+
+
+def test_a_cache_that_cannot_be_made_is_said_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"the cache folder .* cannot be made") as error:
+        find_models(["fsrcnn"], None, [])
+    assert "XDG_CACHE_HOME" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "channels", "times"),
+    [("bsrn", 2, 3, 1), ("rfdn-aim", 4, 3, 1), ("fsrcnn", 4, 1, 1), ("vdsr", 3, 1, 3)],
+)
+def test_a_network_is_built_as_one_of_rgb_and_as_its_paper_counts_it(
+    name: str, scale: int, channels: int, times: int
+) -> None:
+    entry = find_entry(name, scale)
+    model = Model(entry, None, "random")
+    assert model.paper_size == entry.input_size
+    assert model.core_size(10, 20) == (10 * times, 20 * times)
+    assert model.build()(torch.empty(1, 3, 16, 18, device="meta")).shape == (1, 3, 16 * scale, 18 * scale)
+    core, taken = model.build_core()
+    assert taken == channels
+    larger = scale // times
+    assert core(torch.empty(1, channels, 16, 18, device="meta")).shape == (1, channels, 16 * larger, 18 * larger)

@@ -1,0 +1,81 @@
+"""Convolutions put back to FP32, checked on ONNX Runtime."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from lkdn_deploy.graph.full_conv import full_convolutions
+from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.runtime.bundled import bundled
+
+
+@pytest.fixture(scope="module")
+def half() -> onnx.ModelProto:
+    """LKDN-S in FP16."""
+    return to_half(onnx.load(bundled()["lkdn-s", 4])).model
+
+
+def run(model: onnx.ModelProto) -> NDArray[np.float32]:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    batch = np.random.default_rng(0).random((1, 3, 24, 32), np.float32)
+    (result,) = session.run(None, {"lr": batch})
+    return np.asarray(result)
+
+
+def grouped(model: onnx.ModelProto) -> list[str]:
+    return [node.name for node in model.graph.node for item in node.attribute if item.name == "group" and item.i > 1]
+
+
+def in_fp32(model: onnx.ModelProto) -> list[str]:
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and kinds[node.input[1]] == onnx.TensorProto.FLOAT
+    ]
+
+
+def test_all_grouped_convolutions_are_put_back(half: onnx.ModelProto) -> None:
+    before = half.SerializeToString()
+    result, changed = full_convolutions(half)
+    assert half.SerializeToString() == before
+    assert list(changed) == grouped(half) == in_fp32(result)
+    assert len(changed) > 30
+    onnx.checker.check_model(result, full_check=True)
+    assert np.abs(run(result) - run(half)).max() < 5e-3
+
+
+def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto) -> None:
+    name = grouped(half)[3]
+    result, changed = full_convolutions(half, [name])
+    assert list(changed) == [name] == in_fp32(result)
+    assert sum(node.op_type == "Cast" for node in result.graph.node) == 2 + sum(
+        node.op_type == "Cast" for node in half.graph.node
+    )
+    onnx.checker.check_model(result, full_check=True)
+    run(result)
+
+
+def test_what_is_no_convolution_in_fp16_stays(half: onnx.ModelProto) -> None:
+    gelu = next(node.name for node in half.graph.node if node.op_type == "Gelu")
+    assert full_convolutions(half, [gelu, "nothing"]) == (half, ())
+    once, _ = full_convolutions(half)
+    assert full_convolutions(once) == (once, ())
+    single = onnx.load(bundled()["lkdn-s", 4])
+    assert full_convolutions(single) == (single, ())
+
+
+def test_what_the_convolution_computes_is_exact_in_fp32(half: onnx.ModelProto) -> None:
+    """Of the same rounded weights and inputs, so only its own sums are better."""
+    kernels = {tensor.name: tensor for tensor in half.graph.initializer}
+    result, changed = full_convolutions(half, grouped(half)[:1])
+    node = next(node for node in result.graph.node if node.name == changed[0])
+    old = next(node for node in half.graph.node if node.name == changed[0])
+    new = {tensor.name: tensor for tensor in result.graph.initializer}
+    for ours, theirs in zip(node.input[1:], old.input[1:], strict=True):
+        values = onnx.numpy_helper.to_array(new[ours])
+        assert values.dtype == np.float32
+        assert (values == onnx.numpy_helper.to_array(kernels[theirs]).astype(np.float32)).all()
+        assert theirs not in new

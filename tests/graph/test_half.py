@@ -1,0 +1,143 @@
+"""Typed FP16 graphs: types, casts, what comes in and goes out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.islands import Reason
+
+FLOAT, HALF, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
+WEIGHT = np.random.default_rng(1).normal(size=(3, 3, 1, 1)).astype(np.float32)
+NORM = """
+    x = Conv(lr, w)
+    last = Transpose<perm=[0, 2, 3, 1]>(x)
+    n = LayerNormalization<axis=-1>(last, gain, shift)
+    first = Transpose<perm=[0, 3, 1, 2]>(n)
+    sr = Add(first, x)
+"""
+GAIN, SHIFT = np.array([1, 2, 3], np.float32), np.array([0.1, 0.2, 0.3], np.float32)
+
+Make = Callable[..., onnx.ModelProto]
+Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def types(model: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    values = {v.name: v.type.tensor_type.elem_type for v in (*inferred.input, *inferred.output, *inferred.value_info)}
+    return values | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+
+def test_one_cast_behind_the_input_and_one_before_the_output(graph: Make) -> None:
+    model = graph("a = Conv(lr, w)\nb = Relu(a)\nc = Conv(lr, w)\nsr = Add(b, c)", w=WEIGHT)
+    before = model.SerializeToString()
+    result = to_half(model)
+    assert model.SerializeToString() == before
+    assert operators(result.model) == ["Cast", "Conv", "Relu", "Conv", "Add", "Cast"]
+    onnx.checker.check_model(result.model, full_check=True)
+    kinds = types(result.model)
+    assert (kinds["lr"], kinds["sr"], kinds["w"], kinds["b"]) == (FLOAT, FLOAT, HALF, HALF)
+    assert result.held == {"lr", "a", "b", "c", "sr"}
+    assert result.islands == ()
+    assert result.model.opset_import == model.opset_import
+
+
+@pytest.mark.parametrize(("io", "kind", "casts"), [("fp32", FLOAT, 2), ("fp16", HALF, 0), ("uint8", UINT8, 4)])
+def test_input_and_output_are_of_the_type_that_was_asked_for(
+    graph: Make, run: Run, noise: NDArray[np.float32], io: Any, kind: int, casts: int
+) -> None:
+    model = graph("a = Conv(lr, w)\nsr = Relu(a)", w=np.eye(3)[:, :, None, None] * 0.9)
+    half = to_half(model, io).model
+    onnx.checker.check_model(half, full_check=True)
+    assert (types(half)["lr"], types(half)["sr"]) == (kind, kind)
+    assert operators(half).count("Cast") == casts
+    batch = {"fp32": noise, "fp16": noise.astype(np.float16), "uint8": np.rint(noise * 255).astype(np.uint8)}[io]
+    whole = 255 if io == "uint8" else 1
+    expected = run(model, batch.astype(np.float32) / np.float32(whole))
+    assert np.abs(run(half, batch) / np.float32(whole) - expected).max() < 0.001 + (whole > 1) / 500
+
+
+def test_a_uint8_input_is_cast_before_all_else_and_the_output_is_rounded_to_even_and_clipped(
+    graph: Make, run: Run
+) -> None:
+    model = graph("sr = Mul(lr, by)", by=np.float32(0.5))
+    half = to_half(model, "uint8").model
+    assert [node.op_type for node in half.graph.node if "lr" in node.input] == ["Cast"]
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
+    assert np.abs(run(half, levels) - levels / 2).max() <= 0.5
+    assert run(half, levels)[0, 0, 0, 10] == 5
+    identity = to_half(graph("sr = Identity(lr)"), "uint8").model
+    assert np.array_equal(run(identity, levels), levels)
+    bright = to_half(graph("a = Mul(lr, by)\nsr = Sub(a, less)", by=4.0, less=1.0), "uint8").model
+    assert (run(bright, levels).min(), run(bright, levels).max()) == (0, 255)
+
+
+def test_a_norm_is_in_fp32_with_its_weights_and_the_rest_is_not(graph: Make) -> None:
+    result = to_half(graph(NORM, w=WEIGHT, gain=GAIN, shift=SHIFT))
+    assert [(island.op_type, island.reason) for island in result.islands] == [("LayerNormalization", Reason.STATISTICS)]
+    assert operators(result.model) == [
+        "Cast", "Conv", "Transpose", "Cast", "LayerNormalization", "Cast", "Transpose", "Add", "Cast",
+    ]  # fmt: skip
+    kinds = types(result.model)
+    assert (kinds["gain"], kinds["shift"], kinds["n"], kinds["w"]) == (FLOAT, FLOAT, FLOAT, HALF)
+    assert result.reasons == {"statistics": 1}
+
+
+def test_between_neighbours_in_fp32_nothing_is_cast(graph: Make) -> None:
+    result = to_half(graph("a = Softmax<axis=1>(lr)\nb = Softmax<axis=1>(a)\nsr = Relu(b)"))
+    assert operators(result.model) == ["Softmax", "Softmax", "Cast", "Relu", "Cast"]
+
+
+def test_an_output_in_fp32_needs_no_cast_and_keeps_its_name(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+    model = graph("a = Relu(lr)\nsr = Softmax<axis=1>(a)")
+    half = to_half(model).model
+    assert operators(half) == ["Cast", "Relu", "Cast", "Softmax"]
+    assert np.abs(run(half, noise) - run(model, noise)).max() < 1e-3
+
+
+def test_weights_that_both_kinds_use_are_there_in_both(graph: Make) -> None:
+    body = "a = Mul(lr, s)\nb = Softmax<axis=1>(a)\nc = LayerNormalization<axis=-1>(b, s)\nsr = Mul(c, s)"
+    model = graph(body, s=[2])
+    half = to_half(model).model
+    assert {tensor.name: tensor.data_type for tensor in half.graph.initializer} == {"s": HALF, "s_fp32": FLOAT}
+    onnx.checker.check_model(half, full_check=True)
+
+
+def test_sizes_and_the_scales_of_a_resize_stay(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+    body = 'big = Resize<mode="linear">(lr, , scales)\nshape = Shape(lr)\nsr = Resize<mode="linear">(big, , , shape)'
+    model = graph(body, scales=[1, 1, 2, 2])
+    half = to_half(model).model
+    assert types(half)["scales"] == FLOAT
+    assert np.abs(run(half, noise) - run(model, noise)).max() < 1e-3
+
+
+def test_small_weights_that_lose_bits_are_counted(graph: Make) -> None:
+    weight = WEIGHT.copy()
+    weight[0, 0] = 1e-6
+    assert to_half(graph("sr = Conv(lr, w)", w=weight)).subnormal == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Shape(lr)\nb = ConstantOfShape(a)\nsr = Add(lr, b)",
+        "sr = Cast<to=1>(lr)",
+    ],
+)
+def test_a_graph_of_another_making_is_refused(graph: Make, body: str) -> None:
+    with pytest.raises(InputError, match="no FP16 form of"):
+        to_half(graph(body))
+
+
+def test_a_graph_that_is_fp16_already_is_refused(graph: Make) -> None:
+    with pytest.raises(InputError, match="only a float32 graph"):
+        to_half(to_half(graph("sr = Relu(lr)"), "fp16").model)

@@ -1,0 +1,96 @@
+"""Powers of two in weights: the same result, smaller values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from lkdn_deploy.export.ranges import measure_ranges
+from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.islands import LIMIT
+from lkdn_deploy.graph.ranges import Range, peak
+from lkdn_deploy.graph.rescale import GOAL, rescale
+
+Make = Callable[..., onnx.ModelProto]
+Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
+RANDOM = np.random.default_rng(0)
+WEIGHTS = {
+    "w1": RANDOM.normal(size=(6, 3, 1, 1)) * 1e4,
+    "b1": RANDOM.normal(size=6) * 100,
+    "w2": RANDOM.normal(size=(6, 1, 3, 3)) * 30,
+    "w3": RANDOM.normal(size=(3, 6, 1, 1)),
+    "b3": RANDOM.normal(size=3),
+    "gain": [1, 1, 1],
+}
+ATTENTION = """
+    x = Sigmoid(lr)
+    a = Conv(x, w1, b1)
+    b = Conv<group=6, pads=[1, 1, 1, 1]>(a, w2)
+    six = Concat<axis=1>(x, x)
+    c = Mul(six, b)
+    d = Conv(c, w3, b3)
+    last = Transpose<perm=[0, 2, 3, 1]>(d)
+    n = LayerNormalization<axis=-1>(last, gain)
+    sr = Transpose<perm=[0, 3, 1, 2]>(n)
+"""
+
+
+def test_what_a_norm_divides_by_is_brought_into_range_and_the_result_is_the_same_bit_by_bit(
+    graph: Make, run: Run, noise: NDArray[np.float32]
+) -> None:
+    model = graph(ATTENTION, **WEIGHTS)
+    before = model.SerializeToString()
+    ranges = measure_ranges(model, [noise])
+    assert ranges["d"].largest > 65504
+    result = rescale(model, ranges)
+    assert model.SerializeToString() == before
+    assert result.exponents.keys() == {"a", "b", "c", "d", "last"}
+    assert result.exponents["b"] == result.exponents["c"]
+    assert len(result.model.graph.node) == len(model.graph.node)
+    # Kernels may sum in another order; by how much, any float32 run shows.
+    assert np.abs(run(result.model, noise) - run(model, noise)).max() < 1e-5
+    measured = measure_ranges(result.model, [noise])
+    for name, item in result.ranges.items():
+        assert measured[name].largest == pytest.approx(item.largest, rel=1e-4)
+        assert item.largest <= max(GOAL, ranges["x"].largest)
+
+
+def test_it_fits_into_half_where_it_did_not(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+    model = graph(ATTENTION, **WEIGHTS)
+    naive = run(to_half(model).model, noise)
+    assert not np.isfinite(naive).all()
+    result = rescale(model, measure_ranges(model, [noise]))
+    half = to_half(result.model, "fp32", result.ranges)
+    assert half.reasons == {"statistics": 1}
+    assert np.abs(run(half.model, noise) - run(model, noise)).max() < 0.02
+    largest = peak(half.held, result.ranges)
+    assert largest is not None
+    assert largest.value <= GOAL
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("a = Conv(lr, w)\nb = Sigmoid(a)\nsr = Conv(b, v)", "a sigmoid is not homogeneous"),
+        ("a = Conv(lr, w)\nb = Add(a, lr)\nsr = Conv(b, v)", "the input has no factor"),
+        ("sr = Conv(lr, w)", "the output has none either"),
+        ("a = Conv(lr, w)\nb = Conv(a, w)\nsr = Conv(b, v)", "both use the weights"),
+    ],
+)
+def test_a_tensor_that_may_not_be_divided_is_left_alone(graph: Make, body: str, why: str) -> None:
+    model = graph(body, w=np.full((3, 3, 1, 1), 1e5), v=np.full((3, 3, 1, 1), 1e-5))
+    ranges = {name: Range(10 * LIMIT, 10 * LIMIT) for name in ("a", "b", "sr")} | {"lr": Range(1, 1)}
+    result = rescale(model, ranges)
+    assert result.exponents == {}, why
+    assert result.model.graph == model.graph
+
+
+def test_a_tensor_that_is_small_on_some_inputs_is_left_alone(graph: Make) -> None:
+    model = graph("a = Conv(lr, w)\nsr = Conv(a, v)", w=np.ones((3, 3, 1, 1)), v=np.ones((3, 3, 1, 1)))
+    others = {"lr": Range(1, 1), "sr": Range(1, 1)}
+    assert rescale(model, {"a": Range(1e6, 1e5), **others}).exponents == {"a": 13}
+    assert rescale(model, {"a": Range(1e20, 60.0), **others}).exponents == {}
+    assert rescale(model, {"a": Range(float("inf"), 60.0), **others}).exponents == {}
