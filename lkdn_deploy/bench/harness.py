@@ -20,7 +20,7 @@ Run = Callable[[], float | None]
 """Does the work once and returns when it is done; what it gives is the device's own time in ms, if it has any."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of runs done and of all; in warm-up that is the most that it can be."""
+"""Called with the number of timed runs done and of all; warm-up does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,16 @@ def measure_rounds(
                 if device is not None:
                     timings[place].device_samples.append(device)
     except KeyboardInterrupt:
+        _drop_torn(timings)
         return Timings(timings, interrupted=True)
     return Timings(timings, interrupted=False)
+
+
+def _drop_torn(timings: Sequence[Timing]) -> None:
+    """Ctrl-C may have come while a round was written down."""
+    whole = min((len(timing.samples) for timing in timings), default=0)
+    for timing in timings:
+        del timing.samples[whole:], timing.device_samples[whole:]
 
 
 def timed(run: Run) -> tuple[float, float | None]:

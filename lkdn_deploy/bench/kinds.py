@@ -7,7 +7,6 @@ figures say how a run is made up, not how long it takes.
 import json
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.onnx_bytes import read_artefact
+from lkdn_deploy.backends.values import to_input
 from lkdn_deploy.bench.operations import Kind
+from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.optional import needs
 
 if TYPE_CHECKING:
@@ -44,18 +45,19 @@ Times = dict[str, float]
 """Milliseconds by ``Kind``."""
 
 
-def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: str) -> Times:
-    """One run on ONNX Runtime, after one to warm up."""
+def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: str, io: Io = "fp32") -> Times:
+    """One run on ONNX Runtime, after one to warm up; ``io`` is the artefact's."""
     with needs("cpu"):
         import onnxruntime as ort
     with TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # as it runs otherwise
         options.intra_op_num_threads = threads
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = ort.InferenceSession(read_artefact(artefact, "ONNX Runtime"), options, providers=[provider])
-        feed = {session.get_inputs()[0].name: batch}
+        feed = {session.get_inputs()[0].name: to_input(batch, io)}
         session.run(None, feed)
         session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -69,7 +71,7 @@ def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: s
     for node in nodes:
         shapes = [next(iter(shape.values())) for shape in node["input_type_shape"]]
         name = node["op_name"].lower()
-        times[_of_convolution(shapes[1]) if re.search("conv(?!transpose)", name) else _of_name(name)] += node["ms"]
+        times[_of_convolution(*shapes[:2]) if re.search("conv(?!transpose)", name) else _of_name(name)] += node["ms"]
     return dict(times)
 
 
@@ -115,14 +117,14 @@ def of_torch(session: "TorchSession", batch: NDArray[np.float32]) -> Times:
         if event.cpu_parent is None and event.name.startswith("aten::"):
             name = event.name.removeprefix("aten::").rstrip("_")
             shaped = name in ("conv2d", "convolution") and len(event.input_shapes) > 1
-            kind = _of_convolution(event.input_shapes[1]) if shaped else _of_name(name)
+            kind = _of_convolution(*event.input_shapes[:2]) if shaped else _of_name(name)
             times[kind] += (event.device_time_total if cuda else event.cpu_time_total) / 1e3
     return dict(times)
 
 
-def _of_convolution(weight: Sequence[int]) -> Kind:
-    """By the shape of its weights, (out, in / groups, height, width)."""
-    if weight[1] == 1 and weight[0] > 1:
+def _of_convolution(x: Sequence[int], weight: Sequence[int]) -> Kind:
+    """By the shapes of its input, (N, C, H, W), and of its weights, (out, in / groups, height, width)."""
+    if weight[1] == 1 and x[1] > 1:
         return Kind.DEPTHWISE
     return Kind.CONV_1X1 if set(weight[2:]) == {1} else Kind.OTHER_CONV
 
@@ -136,9 +138,11 @@ def _of_name(name: str) -> Kind:
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """PyTorch's profiler writes lines of its own there, past Python."""
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     try:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 2)

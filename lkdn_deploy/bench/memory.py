@@ -16,6 +16,9 @@ from lkdn_deploy.bench.engines import open_engine
 from lkdn_deploy.bench.results import Memory
 from lkdn_deploy.core.errors import LkdnError
 
+TIMEOUT = 900.0
+"""Seconds for opening a model and running it twice at most."""
+
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
@@ -42,12 +45,16 @@ def peak_memory(task: Task) -> Memory | None:
     Raises:
         LkdnError: what the process said, if it failed.
     """
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(task))]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    if done.returncode:
-        msg = f"the memory of {task.model or task.weights} on {task.engine} could not be measured"
-        raise LkdnError(msg, (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
-    found = json.loads(done.stdout)
+    # -P: what lies in the current folder is not taken for a package.
+    command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(task))]
+    msg = f"the memory of {task.model or task.weights} on {task.engine} could not be measured"
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT)  # noqa: S603
+        if done.returncode:
+            raise LkdnError(msg, (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+        found = json.loads(done.stdout.splitlines()[-1])  # an engine may print lines of its own before
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise LkdnError(msg, str(error)) from error
     return Memory(**found) if found else None
 
 

@@ -10,7 +10,7 @@ import platformdirs
 from lkdn_deploy import __version__
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.files import printable, publish
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE, bundled
@@ -29,6 +29,7 @@ with needs("train"):
 DEFAULT_MODELS = ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
 """The paper's, its two rivals, and the one that the NTIRE challenge of 2023 compares with, which is for x4 only."""
 
+RANDOM = "random"
 RANDOM_SEED = 0
 
 
@@ -38,11 +39,13 @@ class Model:
 
     network: LkdnSpec | Entry
     weights: Path | None
-    """A checkpoint; ``None``: those that are bundled with the package, or of ``artefact``."""
+    """A checkpoint; ``None``: those that are bundled with the package, of ``artefact``, or random."""
     origin: str
     """``bundled``, ``published``, ``random``, or a file's name."""
     artefact: Path | None = None
     """An ``.onnx`` file, where one was given instead of a network."""
+    fused: bool = True
+    """Whether it runs without the branches that it may have had in training."""
 
     @property
     def name(self) -> str:
@@ -57,26 +60,45 @@ class Model:
     @property
     def has_quality(self) -> bool:
         """Whether pictures say anything of it."""
-        return self.origin != "random"
+        return self.origin != RANDOM
 
     @property
     def named(self) -> str:
         """What ``open_engine`` takes for its model."""
         return str(self.artefact or self.name)
 
+    def checkpoint(self) -> Path | None:
+        """``weights``, or a file of random ones, made in the user's cache if it is not there.
+
+        Raises:
+            InputError: if the cache cannot be written.
+        """
+        return _random(self.network) if isinstance(self.network, Entry) and self.origin == RANDOM else self.weights
+
     def build(self) -> nn.Module:
-        """The network as it is deployed, as one of RGB, without values."""
-        with torch.device("meta"):
-            if isinstance(self.network, LkdnSpec):
-                return LKDN(self.network.deployed)
-            return as_rgb(self.network.build(deployed=True), self.network.input, self.scale)
+        """The network as one of RGB, without values."""
+        network, _ = self.build_core()
+        if isinstance(self.network, LkdnSpec):
+            return network
+        return as_rgb(network, self.network.input, self.scale)
 
     def build_core(self) -> tuple[nn.Module, int]:
         """The network that its paper counts, without values, and how many channels it takes."""
         with torch.device("meta"):
             if isinstance(self.network, LkdnSpec):
-                return LKDN(self.network.deployed), 3
-            return self.network.build(deployed=True), 1 if self.network.input.luma_only else 3
+                return LKDN(self.network.deployed if self.fused else self.network), 3
+            return self.network.build(deployed=self.fused), 1 if self.network.input.luma_only else 3
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse an input that the network does not take.
+
+        Raises:
+            UsageError: saying the least that it takes.
+        """
+        smallest = int(self.build().smallest)  # type: ignore[arg-type]
+        if min(height, width) < smallest:
+            msg = f"{self.name} x{self.scale} takes {smallest} pixels a side or more, got {height}x{width}"
+            raise UsageError(msg, "give a larger --size, or leave the network out")
 
     @property
     def paper_size(self) -> tuple[int, int]:
@@ -93,7 +115,7 @@ def find_models(names: Sequence[str], scale: int | None, weights: Sequence[Path]
     """The models of these names and of these files; without any, ``DEFAULT_MODELS``.
 
     A network gets its bundled weights, or published ones that are downloaded, or else random ones: what it costs does
-    not hang on them. Random weights are kept in the user's cache.
+    not hang on them.
 
     Args:
         names: networks of the zoo, or paths of ``.onnx`` files.
@@ -120,7 +142,7 @@ def _given(path: Path) -> Model:
     if path.suffix.lower() == ".onnx":
         return _of_artefact(path)
     checkpoint = load_checkpoint(path)
-    return Model(checkpoint.network, path, path.name)
+    return Model(checkpoint.network, path, printable(path.name))
 
 
 def _named(entry: Entry) -> Model:
@@ -129,7 +151,7 @@ def _named(entry: Entry) -> Model:
     try:
         return Model(entry, usable(entry), "published")
     except MissingError:
-        return Model(entry, _random(entry), "random")
+        return Model(entry, None, RANDOM)
 
 
 def _of_artefact(path: Path) -> Model:
@@ -140,7 +162,7 @@ def _of_artefact(path: Path) -> Model:
     if network is None:
         msg = f"{path} is {metadata.model} x{metadata.scale}, which is no network of the zoo"
         raise InputError(msg, "what it costs is counted on the network: give its checkpoint with --weights")
-    return Model(network, None, path.name, path)
+    return Model(network, None, printable(path.name), path, fused=metadata.fused)
 
 
 def _network_of(metadata: ArtifactMetadata) -> Entry | None:

@@ -7,6 +7,7 @@ from lkdn_deploy.bench.devices import PAPER_LATENCY, Device
 from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.operations import trace
 from lkdn_deploy.bench.roofline import bounds
+from lkdn_models.zoo.facts import LR
 
 PAPER_DEVICE = "rtx3080"
 
@@ -21,7 +22,7 @@ def predict(models: Sequence[Model], device: Device, precisions: Sequence[str], 
         size: height and width of the input.
 
     Raises:
-        UsageError: if the device has no peak for a precision.
+        UsageError: if the device has no peak for a precision, or a network does not take that size.
     """
     height, width = size
     scale = models[0].scale
@@ -35,13 +36,15 @@ def predict(models: Sequence[Model], device: Device, precisions: Sequence[str], 
         f"{'model':<22} {'':<2} {'':<5} {'layer by':>9} {'pointwise':>9} {'whole':>9} {'paper':>9}",
         f"{'':<22} {'':<2} {'':<5} {'layer':>9} {'ops fused':>9} {'network':>9} {'measured':>9}",
     ]
-    with_paper = device.name == PAPER_DEVICE and scale == 4
+    # The paper's is taken for the usual output of 1280x720 in FP32.
+    with_paper = device.name == PAPER_DEVICE and scale == 4 and size == LR[scale] and "fp32" in precisions
     for model in models:
+        model.check_size(height, width)
         operations = trace(model.build(), (1, 3, height, width))
-        for place, precision in enumerate(precisions):
+        for precision in precisions:
             least = bounds(operations, device, precision)
             times = (f"{seconds * 1e3:>9.3f}" for seconds in (least.layers, least.pointwise, least.network))
-            paper = PAPER_LATENCY.get(model.name) if with_paper and place == 0 else None
+            paper = PAPER_LATENCY.get(model.name) if with_paper and precision == "fp32" else None
             cell = "-" if paper is None else f"{paper:.2f}"
             lines.append(f"{model.name[:22]:<22} x{model.scale} {precision:<5} {' '.join(times)} {cell:>9}")
     if with_paper:

@@ -1,6 +1,7 @@
 """What ``lkdn-bench`` finds, as plain values. A report on disk is these in JSON, see ``schema``."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -61,16 +62,24 @@ class WarmUp:
 
     runs: int
     seconds: float
+    """Twice what every second run took: those between are not timed."""
     stable: bool
     """Whether the running median settled before the bound was reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times of one run in milliseconds, on the wall's clock."""
+    """Times of one run in milliseconds.
+
+    Raises:
+        ValueError: if one of them is no time.
+    """
 
     samples: tuple[float, ...]
-    """In the order measured: one a round, or one an image."""
+    """In the order measured: one a round, or one an image.
+
+    On the wall's clock; under ``ntire2023`` a GPU's are those of its own events, as the challenge has them.
+    """
     median: float
     p5: float
     p95: float
@@ -86,6 +95,12 @@ class Latency:
     """``None``: of the first row, or where too little was measured."""
     device_samples: tuple[float, ...] = ()
     """Of the device alone, by its own events, where it has any."""
+
+    def __post_init__(self) -> None:
+        for value in (*self.samples, *self.device_samples, self.median, self.p5, self.p95, self.mean):
+            if not 0 < value < math.inf:
+                msg = f"a time is more than 0 ms, got {value}"
+                raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +123,14 @@ class SetQuality:
 
     name: str
     images: int
-    psnr: float
-    """In dB."""
+    psnr: float | None
+    """In dB; ``None``: infinite, a picture is equal to its original."""
     ssim: float
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The most that a run took, beyond what the process had before the model was opened."""
+    """The most that a run took, beyond what the process had when the model was open."""
 
     peak_mib: float
     device: str
@@ -152,7 +167,7 @@ class Row:
     kinds: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds of a run spent in each kind of layer, by the engine's own profiler, in one run of its own."""
     problem: str = ""
-    """Why there is no more."""
+    """Why there is no more: what failed, and at what."""
 
     @property
     def title(self) -> str:
@@ -161,9 +176,11 @@ class Row:
 
     @property
     def psnr(self) -> float | None:
-        """The mean over the images of all sets, in dB."""
-        images = sum(each.images for each in self.quality)
-        return sum(each.psnr * each.images for each in self.quality) / images if images else None
+        """The mean over the images of all sets, in dB; ``None``: not measured, or infinite."""
+        known = [(each.psnr, each.images) for each in self.quality if each.psnr is not None]
+        if not known or len(known) < len(self.quality):
+            return None
+        return sum(psnr * images for psnr, images in known) / sum(images for _, images in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +193,7 @@ class Settings:
     threads: int
     rounds: int
     seed: int
-    """Of the order of rows within each round, and of random weights."""
+    """Of the order of rows within each round, and of the noise that is upscaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +215,11 @@ class Report:
     made: str
     """UTC, ISO 8601."""
     left_out: tuple[LeftOut, ...] = ()
+    """Engines and precisions that do not work here."""
+    failed: tuple[LeftOut, ...] = ()
+    """Images that could not be read or upscaled."""
     interrupted: bool = False
-    """Whether it was stopped before all rounds were done."""
+    """Whether it was stopped before all was measured."""
     format: int = FORMAT
 
 

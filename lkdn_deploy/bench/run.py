@@ -21,7 +21,7 @@ from lkdn_deploy.bench.harness import Progress, Run, WarmUpLimits, measure_round
 from lkdn_deploy.bench.machine import gpus, machine_facts
 from lkdn_deploy.bench.memory import Task, peak_memory
 from lkdn_deploy.bench.models import Model
-from lkdn_deploy.bench.operations import trace
+from lkdn_deploy.bench.operations import Operation, trace
 from lkdn_deploy.bench.quality import Borders, average, evaluate, of_session
 from lkdn_deploy.bench.results import (
     Bounds,
@@ -39,14 +39,17 @@ from lkdn_deploy.bench.roofline import bounds
 from lkdn_deploy.bench.statistics import bootstrap_mean_ratio, bootstrap_ratio
 from lkdn_deploy.bench.torch_session import TorchSession
 from lkdn_deploy.core.counting import Rule
-from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
+from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
+from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.export.artefacts import artefact_for
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
 
 NTIRE_SIZE = (256, 256)
-NTIRE_BORDER = 4
+
+Batch = NDArray[np.float32]
+"""(1, 3, H, W) RGB in 0..1."""
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 """Opens a stage of the run by its name; what is given is told how far it is."""
@@ -57,7 +60,7 @@ class Request:
     """What to measure.
 
     Raises:
-        UsageError: if the models differ in scale, or the protocol lacks what it needs.
+        UsageError: if the models differ in scale or do not take the size, or the protocol lacks what it needs.
         MissingError: if quality is asked of a model that has random weights.
     """
 
@@ -76,12 +79,14 @@ class Request:
         if len(scales) > 1:
             msg = f"one scale a run, got {', '.join(f'x{scale}' for scale in sorted(scales))}"
             raise UsageError(msg, "latencies at different scales are of different work: measure each by itself")
+        if self.settings.input_size:
+            for model in self.models:
+                model.check_size(*self.settings.input_size)
         ntire = self.settings.protocol is Protocol.NTIRE_2023
         if ntire and not self.sets:
             msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
-            raise UsageError(
-                msg, "give the set that the challenge uses, DIV2K's validation images, or another: --data DIR"
-            )
+            hint = "give the set that the challenge uses, DIV2K's validation images, or another: --data DIR"
+            raise UsageError(msg, hint)
         if self.sets and not ntire:
             for model in self.models:
                 if not model.has_quality:
@@ -117,31 +122,39 @@ class _Subject:
 class _State:
     subjects: list[_Subject] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Images, and why."""
+    batches: list[Batch] = field(default_factory=list)
     interrupted: bool = False
+
+    @property
+    def sound(self) -> list[_Subject]:
+        """Those that have not failed yet."""
+        return [subject for subject in self.subjects if not subject.row.problem]
 
 
 def bench(request: Request, stage: Stage) -> Report:
-    """Measure. Ctrl-C ends it early with what there is by then.
+    """Measure. Ctrl-C ends it early with what there is by then; a row that fails does not spoil the others.
 
     Args:
         request: what.
         stage: is told of each stage: ``opening``, ``timing``, and so on.
 
     Raises:
-        LkdnError: if nothing can be measured: no engine works, or one that was asked for by name does not.
+        LkdnError: if nothing can be measured: no engine works, or one that was asked for by name does not, or there is
+            no image to time.
     """
     state = _State()
     facts = machine_facts(request.settings.threads)
-    steady = request.settings.protocol is Protocol.STEADY
     try:
+        _read_batches(request, state)
         _open_all(request, state, stage)
         _count_all(request, state, stage)
         _time_all(request, state, stage)
         if not state.interrupted:
             _rate_all(request, state, stage)
             _weigh_all(request, state, stage)
-            if steady:
-                _profile_all(request, state, stage)
+            _profile_all(request, state, stage)
     except KeyboardInterrupt:
         state.interrupted = True
     return Report(
@@ -150,8 +163,27 @@ def bench(request: Request, stage: Stage) -> Report:
         machine=facts,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         left_out=tuple(state.left_out),
+        failed=tuple(LeftOut(what, why) for what, why in state.failed.items()),
         interrupted=state.interrupted,
     )
+
+
+def _read_batches(request: Request, state: _State) -> None:
+    """The inputs to time: one of noise, or every image that can be read."""
+    size = request.settings.input_size
+    if size:
+        state.batches = [np.random.default_rng(request.settings.seed).random((1, 3, *size), np.float32)]
+        return
+    for each in request.sets:
+        for picture in each.pictures:
+            try:
+                low, _ = read_pair(picture, request.scale)
+                state.batches.append(to_batch(low))
+            except LkdnError as error:
+                state.failed[f"{each.name}/{picture.name}"] = printable(error.message)
+    if not state.batches:
+        msg = f"none of the images can be read: {'; '.join(state.failed.values())}"
+        raise InputError(msg, "give another folder with --data")
 
 
 def _open_all(request: Request, state: _State, stage: Stage) -> None:
@@ -161,7 +193,8 @@ def _open_all(request: Request, state: _State, stage: Stage) -> None:
         for engine in request.engines
         for precision in request.precisions
     ]
-    missing: dict[str, LkdnError] = {}
+    missing: dict[str, MissingError] = {}
+    refused: list[LkdnError] = []
     with stage("opening") as progress:
         for index, (model, engine, precision) in enumerate(wanted):
             if engine not in missing:
@@ -171,26 +204,33 @@ def _open_all(request: Request, state: _State, stage: Stage) -> None:
                     if request.required:
                         raise
                     missing[engine] = error
-                except UsageError as error:
+                except LkdnError as error:
+                    refused.append(error)
                     state.left_out.append(LeftOut(f"{model.name} on {engine} at {precision}", error.message))
             if progress:
                 progress(index + 1, len(wanted))
     state.left_out += [LeftOut(engine, error.message) for engine, error in missing.items()]
-    if not state.subjects:
-        reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
-        msg = f"nothing of what was asked for works here: {reasons}"
+    if state.subjects:
+        return
+    if not missing and len(refused) == 1:
+        raise refused[0]
+    reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
+    msg = f"nothing of what was asked for works here: {reasons}"
+    if missing:
         raise MissingError(msg, "install an engine: pip install 'lkdn-deploy[cpu]'")
+    raise type(refused[0])(msg, refused[0].hint)
 
 
 def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
-    name, scale = None if model.weights else model.named, None if model.artefact else model.scale
+    weights = model.checkpoint()
+    name, scale = None if weights else model.named, None if model.artefact else model.scale
     artefact = None
     if engine == "torch":
         start = time.perf_counter()
-        session = open_engine(name, scale, model.weights, engine, precision, threads, _silent)
+        session = open_engine(name, scale, weights, engine, precision, threads, _silent)
     else:
         # A checkpoint is converted once and kept: that is no part of opening.
-        artefact = artefact_for(name, scale, model.weights, _silent, precision)
+        artefact = artefact_for(name, scale, weights, _silent, precision)
         start = time.perf_counter()
         session = open_session(artefact, engine, threads=threads)
         check_precision(session, precision)
@@ -203,22 +243,41 @@ def _silent(_: Path) -> None:
     """The stage says what is done."""
 
 
+def _for_each(subjects: Sequence[_Subject], name: str, stage: Stage, work: Callable[[_Subject], None]) -> None:
+    """A stage that takes one row after the other; one that fails says so in its row."""
+    with stage(name) as progress:
+        for index, subject in enumerate(subjects):
+            try:
+                work(subject)
+            except LkdnError as error:
+                subject.row = replace(subject.row, problem=printable(f"{name}: {error}"))
+            if progress:
+                progress(index + 1, len(subjects))
+
+
 def _count_all(request: Request, state: _State, stage: Stage) -> None:
     settings = request.settings
     costs: dict[Model, Cost] = {}
-    with stage("counting"):
-        cpu = _cpu_device(state, settings)
-        for subject in state.subjects:
-            model = subject.model
-            costs[model] = costs.get(model) or cost(model, settings.protocol)
-            device = cpu if subject.session.backend.endswith("cpu") else _gpu_device()
-            least = None
-            if device and settings.input_size:
-                operations = trace(model.build(), (1, 3, *settings.input_size))
-                with suppress(UsageError):  # the device has no peak for this precision
-                    found = bounds(operations, device, subject.precision)
-                    least = Bounds(device.title, found.layers * 1e3, found.pointwise * 1e3, found.network * 1e3)
-            subject.row = replace(subject.row, cost=costs[model], bounds=least)
+    traces: dict[Model, tuple[Operation, ...]] = {}
+    on_cpu = any(subject.session.backend.endswith("cpu") for subject in state.subjects)
+    cpu = measure_cpu(settings.threads) if on_cpu and settings.input_size else None
+    gpu = _gpu_device() if settings.input_size else None
+
+    def work(subject: _Subject) -> None:
+        model = subject.model
+        if model not in costs:
+            costs[model] = cost(model, settings.protocol)
+        device = cpu if subject.session.backend.endswith("cpu") else gpu
+        least = None
+        if device and settings.input_size:
+            if model not in traces:
+                traces[model] = trace(model.build(), (1, 3, *settings.input_size))
+            with suppress(UsageError):  # the device has no peak for this precision
+                found = bounds(traces[model], device, subject.precision)
+                least = Bounds(device.title, found.layers * 1e3, found.pointwise * 1e3, found.network * 1e3)
+        subject.row = replace(subject.row, cost=costs[model], bounds=least)
+
+    _for_each(state.subjects, "counting", stage, work)
 
 
 def cost(model: Model, protocol: Protocol) -> Cost:
@@ -239,11 +298,6 @@ def cost(model: Model, protocol: Protocol) -> Cost:
     )
 
 
-def _cpu_device(state: _State, settings: Settings) -> Device | None:
-    on_cpu = any(subject.session.backend.endswith("cpu") for subject in state.subjects)
-    return measure_cpu(settings.threads) if on_cpu and settings.input_size else None
-
-
 def _gpu_device() -> Device | None:
     """The first GPU of this machine, if the table has it."""
     found = gpus()
@@ -253,50 +307,58 @@ def _gpu_device() -> Device | None:
 def _time_all(request: Request, state: _State, stage: Stage) -> None:
     settings = request.settings
     steady = settings.protocol is Protocol.STEADY
-    batches = _batches(request)
-    runs = [_runs(subject, batches) for subject in state.subjects]
-    if steady:
-        # By itself, as a user meets it.
-        for subject, (once, *_) in zip(state.subjects, runs, strict=True):
-            subject.first = timed(once)[0]
-        runs = [[run] * settings.rounds for (run, *_) in runs]
+    runs: dict[int, list[Run]] = {}
+
+    def first(subject: _Subject) -> None:
+        """By itself, as a user meets it."""
+        found = _runs(subject, state.batches)
+        if steady:
+            subject.first = timed(found[0])[0]
+            found = found * settings.rounds
+        runs[id(subject)] = found
+
+    _for_each(state.subjects, "first run", stage, first)
+    subjects = state.sound
+    if not subjects:
+        return
     with stage("timing") as progress:
         timings = measure_rounds(
-            runs, warm_up=WarmUpLimits() if steady else None, seed=settings.seed, progress=progress
+            [runs[id(subject)] for subject in subjects],
+            warm_up=WarmUpLimits() if steady else None,
+            seed=settings.seed,
+            progress=progress,
         )
     state.interrupted = timings.interrupted
-    reference = timings.each[0].samples
+    measured = [
+        # The challenge reads a GPU's own events.
+        timing.samples if steady else timing.device_samples or timing.samples
+        for timing in timings.each
+    ]
     compare = bootstrap_ratio if steady else bootstrap_mean_ratio
-    for place, (subject, timing) in enumerate(zip(state.subjects, timings.each, strict=True)):
-        if not timing.samples:
+    for subject, timing, samples in zip(subjects, timings.each, measured, strict=True):
+        if not samples:
             continue
-        p5, median, p95 = (float(value) for value in np.percentile(timing.samples, [5, 50, 95]))
+        p5, median, p95 = (float(value) for value in np.percentile(samples, [5, 50, 95]))
         latency = Latency(
-            samples=tuple(timing.samples),
+            samples=tuple(samples),
             median=median,
             p5=p5,
             p95=p95,
-            mean=float(np.mean(timing.samples)),
+            mean=float(np.mean(samples)),
             copies=subject.copies,
-            first=subject.first if steady else timing.samples[0],
+            first=subject.first if steady else samples[0],
             opening=subject.opening,
             warm_up=timing.warm_up,
-            ratio=compare(timing.samples, reference) if place else None,
+            # Over the first row of the report, if that could be timed.
+            ratio=compare(samples, measured[0])
+            if subjects[0] is state.subjects[0] and samples is not measured[0]
+            else None,
             device_samples=tuple(timing.device_samples),
         )
         subject.row = replace(subject.row, latency=latency)
 
 
-def _batches(request: Request) -> list[NDArray[np.float32]]:
-    """The inputs to time: one of noise, or every image."""
-    size = request.settings.input_size
-    if size:
-        return [np.random.default_rng(request.settings.seed).random((1, 3, *size), np.float32)]
-    pairs = (read_pair(picture, request.scale) for pictures in request.sets for picture in pictures.pictures)
-    return [to_batch(low) for low, _ in pairs]
-
-
-def _runs(subject: _Subject, batches: Sequence[NDArray[np.float32]]) -> list[Run]:
+def _runs(subject: _Subject, batches: Sequence[Batch]) -> list[Run]:
     """One run of the network for each batch; ``subject.copies`` then says what is part of it."""
     session = subject.session
     if isinstance(session, TorchSession):
@@ -307,14 +369,14 @@ def _runs(subject: _Subject, batches: Sequence[NDArray[np.float32]]) -> list[Run
     return [_through(session, batch) for batch in batches]
 
 
-def _through(session: Session, batch: NDArray[np.float32]) -> Run:
+def _through(session: Session, batch: Batch) -> Run:
     def run() -> None:
         session.run(batch)
 
     return run
 
 
-def _in_torch(session: TorchSession, batch: NDArray[np.float32]) -> Run:
+def _in_torch(session: TorchSession, batch: Batch) -> Run:
     x = session.upload(batch)
 
     def run() -> None:
@@ -323,7 +385,7 @@ def _in_torch(session: TorchSession, batch: NDArray[np.float32]) -> Run:
     return run
 
 
-def _on_cuda(session: TorchSession, batch: NDArray[np.float32]) -> Run:
+def _on_cuda(session: TorchSession, batch: Batch) -> Run:
     import torch
 
     x = session.upload(batch)
@@ -340,70 +402,70 @@ def _on_cuda(session: TorchSession, batch: NDArray[np.float32]) -> Run:
 
 
 def _rate_all(request: Request, state: _State, stage: Stage) -> None:
-    if not request.sets:
-        return
+    """By the convention of the protocol."""
     ntire = request.settings.protocol is Protocol.NTIRE_2023
     borders = Borders.of(request.scale)
-    pictures = sum(len(each.pictures) for each in request.sets)
-    rated = [subject for subject in state.subjects if subject.model.has_quality]
-    done = 0
+    rated = [subject for subject in state.sound if subject.model.has_quality and request.sets]
+    total, done = len(rated) * sum(len(each.pictures) for each in request.sets), 0
+    if not rated:
+        return
     with stage("rating") as progress:
         for subject in rated:
             named = of_session(subject.model.name, subject.session)
-            found = []
             for each in request.sets:
                 records = []
                 for record in evaluate(named, each, borders):
                     records.append(record)
                     done += 1
                     if progress:
-                        progress(done, pictures * len(rated))
+                        progress(done, total)
+                    if record.error:
+                        state.failed[f"{each.name}/{record.image}"] = record.error
                 mean = average(each.name, records)
                 if mean.quality:
-                    quality = mean.quality
-                    psnr, ssim = (quality.psnr_rgb, quality.ssim_rgb) if ntire else (quality.psnr_y, quality.ssim_y)
-                    found.append(SetQuality(each.name, mean.images, psnr, ssim))
-                if subject is rated[0]:
-                    state.left_out += [
-                        LeftOut(f"{each.name}/{record.image}", record.error) for record in records if record.error
-                    ]
-            subject.row = replace(subject.row, quality=tuple(found))
+                    figures = mean.quality
+                    psnr, ssim = (figures.psnr_rgb, figures.ssim_rgb) if ntire else (figures.psnr_y, figures.ssim_y)
+                    found = SetQuality(each.name, mean.images, psnr if math.isfinite(psnr) else None, ssim)
+                    subject.row = replace(subject.row, quality=(*subject.row.quality, found))
 
 
 def _weigh_all(request: Request, state: _State, stage: Stage) -> None:
-    settings = request.settings
-    height, width = max((batch.shape[2:] for batch in _batches(request)), key=math.prod)
-    with stage("memory") as progress:
-        for index, subject in enumerate(state.subjects):
-            model = subject.model
-            task = Task(
-                model=None if model.weights else model.named,
-                scale=None if model.artefact else model.scale,
-                weights=str(model.weights) if model.weights else None,
-                engine=subject.engine,
-                precision=subject.precision,
-                threads=settings.threads,
-                size=(height, width),
-            )
-            try:
-                subject.row = replace(subject.row, memory=peak_memory(task))
-            except LkdnError as error:
-                subject.row = replace(subject.row, problem=f"memory: {error}")
-            if progress:
-                progress(index + 1, len(state.subjects))
+    height, width = max((batch.shape[2:] for batch in state.batches), key=math.prod)
+
+    def work(subject: _Subject) -> None:
+        model = subject.model
+        weights = model.checkpoint()
+        task = Task(
+            model=None if weights else model.named,
+            scale=None if model.artefact else model.scale,
+            weights=str(weights) if weights else None,
+            engine=subject.engine,
+            precision=subject.precision,
+            threads=request.settings.threads,
+            size=(height, width),
+        )
+        subject.row = replace(subject.row, memory=peak_memory(task))
+
+    _for_each(state.sound, "memory", stage, work)
 
 
 def _profile_all(request: Request, state: _State, stage: Stage) -> None:
-    settings = request.settings
-    (batch,) = _batches(request)
-    with stage("profiling") as progress:
-        for index, subject in enumerate(state.subjects):
-            subject.row = replace(subject.row, kinds=_profile(subject, batch, settings.threads))
-            if progress:
-                progress(index + 1, len(state.subjects))
+    if request.settings.protocol is not Protocol.STEADY:
+        return
+
+    def work(subject: _Subject) -> None:
+        try:
+            found = _profile(subject, state.batches[0], request.settings.threads)
+        except RuntimeError as error:  # an engine's own, of its profiler
+            msg = f"no profile: {str(error).splitlines()[0]}"
+            raise LkdnError(msg) from error
+        subject.row = replace(subject.row, kinds=found)
+
+    _for_each(state.sound, "profiling", stage, work)
 
 
-def _profile(subject: _Subject, batch: NDArray[np.float32], threads: int) -> kinds.Times:
+def _profile(subject: _Subject, batch: Batch, threads: int) -> kinds.Times:
+    """Nothing, of engines that tell nothing."""
     session = subject.session
     if isinstance(session, TorchSession):
         return kinds.of_torch(session, batch)
@@ -412,4 +474,4 @@ def _profile(subject: _Subject, batch: NDArray[np.float32], threads: int) -> kin
     if session.backend == "openvino-cpu":
         return kinds.of_openvino(subject.artefact, batch, threads)
     provider = {"ort-cpu": CPU, "ort-cuda": CUDA}.get(session.backend)
-    return kinds.of_ort(subject.artefact, batch, threads, provider) if provider else {}
+    return kinds.of_ort(subject.artefact, batch, threads, provider, session.metadata.io) if provider else {}

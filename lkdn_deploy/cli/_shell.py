@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError
+from lkdn_deploy.core.files import printable
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
@@ -38,23 +39,29 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         complain(InputError(f"cannot read or write: {error}"))
         return ExitCode.INPUT_FAILED
 
 
 def complain(error: LkdnError) -> None:
     """Say what went wrong and what to do."""
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {_plain(error.message)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {_plain(error.hint)}", err=True)
+
+
+def _plain(text: str) -> str:
+    """Names in it may come from files, and could steer the terminal; lines stay lines."""
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def size_option(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """``180x320`` -> (180, 320)."""
     if value is None:
         return None
-    if not (match := re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)):
+    if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)):
         msg = f"expected HEIGHTxWIDTH, such as 180x320, got {value!r}"
         raise click.BadParameter(msg)
     return int(match[1]), int(match[2])

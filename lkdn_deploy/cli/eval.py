@@ -3,7 +3,6 @@
 import json
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,6 +121,7 @@ def command(
     from lkdn_deploy.bench.crops import Crop
     from lkdn_deploy.bench.gallery import Gallery
     from lkdn_deploy.bench.quality import Borders, Results, to_csv, to_json
+    from lkdn_deploy.imaging.testsets import find_all
 
     _check_places([path for path in (json_file, csv_file) if path is not None], overwrite)
     details = [Crop.parse(text) for text in crops]
@@ -129,12 +129,12 @@ def command(
     sets: dict[int, list[TestSet]] = {}
     for one in asked:  # what is known to be missing is said before a checkpoint is converted
         if one.scale and one.file is None:
-            sets[one.scale] = sets.get(one.scale) or _find(data, one.scale, make_lr)
+            sets[one.scale] = sets.get(one.scale) or find_all(data, one.scale, make_lr)
     subjects = _told_apart(
         [_open(one, backend, precision, threads=threads, tile=tile, ensemble=ensemble) for one in asked]
     )
     for subject in subjects:
-        sets[subject.scale] = sets.get(subject.scale) or _find(data, subject.scale, make_lr)
+        sets[subject.scale] = sets.get(subject.scale) or find_all(data, subject.scale, make_lr)
     gallery = Gallery(sets, subjects, details, save=save, overwrite=overwrite)
     for note in _notes(subjects, sets):
         click.echo(f"note: {note}", err=True)
@@ -149,7 +149,6 @@ def command(
             Results(subject, width, tuple(records))
             for subject, width, records in zip(subjects, borders, measured, strict=True)
         ]
-        _print(results, border)
         settings = {
             "models": models,
             "scales": scales,
@@ -165,6 +164,7 @@ def command(
         }
         _write(json_file, json.dumps(to_json(results, settings, interrupted=not whole), indent=1) + "\n")
         _write(csv_file, to_csv(results))
+        _print(results, border)  # last: whoever reads it may have seen enough, and end it
         failed = _complain_of_failed(results)
         if not whole:
             click.echo("note: stopped before the end; the figures are of the pictures until then", err=True)
@@ -219,19 +219,6 @@ def _told_apart(subjects: Sequence["Subject"]) -> list["Subject"]:
         taken.add(one.title)
         result.append(one)
     return result
-
-
-def _find(folders: Sequence[Path], scale: int, make_lr: bool) -> list["TestSet"]:
-    """The sets of all folders, each once."""
-    from lkdn_deploy.imaging.testsets import find_sets
-
-    found = list(dict.fromkeys(one for folder in folders for one in find_sets(folder, scale, make_lr)))
-    for name, count in Counter(one.name for one in found).items():
-        if count > 1:
-            where = ", ".join(str(one.pictures[0].high.parent) for one in found if one.name == name)
-            msg = f"{count} test sets are called {name}: {where}"
-            raise UsageError(msg, "rename one, or measure on one after the other")
-    return found
 
 
 def _notes(subjects: Sequence["Subject"], sets: "Sets") -> list[str]:

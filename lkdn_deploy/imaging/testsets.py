@@ -2,13 +2,15 @@
 
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.files.rgb import SUFFIXES, image_files, read_rgb
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW
@@ -51,6 +53,22 @@ class TestSet:
 
     name: str
     pictures: tuple[Picture, ...]
+
+
+def find_all(folders: Sequence[Path], scale: int, make_lr: bool = False) -> list[TestSet]:
+    """The sets of all folders, each once.
+
+    Raises:
+        InputError: as ``find_sets`` does.
+        UsageError: if two have one name: their results could not be told apart.
+    """
+    found = list(dict.fromkeys(one for folder in folders for one in find_sets(folder, scale, make_lr)))
+    for name, count in Counter(one.name for one in found).items():
+        if count > 1:
+            where = ", ".join(str(one.pictures[0].high.parent) for one in found if one.name == name)
+            msg = f"{count} test sets are called {name}: {where}"
+            raise UsageError(msg, "rename one, or measure on one after the other")
+    return found
 
 
 def find_sets(folder: str | os.PathLike[str], scale: int, make_lr: bool = False) -> list[TestSet]:

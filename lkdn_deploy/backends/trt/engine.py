@@ -2,11 +2,13 @@
 
 import logging
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lkdn_deploy.backends.trt.device import FAULT, SMALLER, DeviceError, OutOfDeviceMemory
+from lkdn_deploy.backends.trt.logger import heard
 from lkdn_deploy.backends.trt.sidecar import SideCar, Tensor
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError
@@ -62,21 +64,28 @@ class Engine:
     def __init__(self, data: bytes, sidecar: SideCar, module: Any, settings: RunSettings) -> None:
         self._module = module
         self._settings = settings
-        self._listener = _listener(module)
+        self._complaints = _Complaints()
         self._config: Any = None
         self._cache: Any = None
         self._loaded = b""
+        with ExitStack() as hearing:
+            logger = hearing.enter_context(heard(module, self._complaints.hear))
+            self._open(data, sidecar, logger)
+            self._hearing = hearing.pop_all()
+
+    def _open(self, data: bytes, sidecar: SideCar, logger: Any) -> None:
+        module = self._module
         try:
-            self._runtime: Any = module.Runtime(self._listener)
+            self._runtime: Any = module.Runtime(logger)
         except (RuntimeError, TypeError) as error:  # the latter is how the bindings say that nothing was made
             msg = f"the runtime of {sidecar.runtime} does not start: {error}"
             raise self.failure(msg) from error
         self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            msg = f"{sidecar.runtime} {module.__version__} cannot load this engine: {self._listener.said()}"
+            msg = f"{sidecar.runtime} {module.__version__} cannot load this engine: {self._complaints.said()}"
             raise UnusableEngineError(msg, _REBUILD)
         self._check(sidecar)
-        if settings.jit:
+        if self._settings.jit:
             self._configure()
 
     def _check(self, sidecar: SideCar) -> None:
@@ -138,7 +147,7 @@ class Engine:
 
     def failure(self, message: str) -> DeviceError:
         """An error with what TensorRT has logged since the last one."""
-        said = self._listener.said()
+        said = self._complaints.said()
         plain = said.lower().replace(" ", "")
         if "outofmemory" in plain or "memoryallocation" in plain:
             return OutOfDeviceMemory(f"{message}: {said}", SMALLER)
@@ -150,6 +159,7 @@ class Engine:
             self._save()
         finally:
             self._cache = self._config = self._engine = self._runtime = None
+            self._hearing.close()
 
     def _save(self) -> None:
         path = self._settings.jit_cache
@@ -170,23 +180,19 @@ def _listed(tensors: set[tuple[str, Any, Any]]) -> str:
     return ", ".join(sorted(f"{name} ({mode}, {dtype})" for name, mode, dtype in tensors))
 
 
-def _listener(module: Any) -> Any:
-    """A TensorRT logger that keeps the last errors and writes the rest into ours; its class needs the module."""
+class _Complaints:
+    """The last errors of a runtime; the rest of what it says goes to our log."""
 
-    class Listener(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-            self._errors: deque[str] = deque(maxlen=4)
+    def __init__(self) -> None:
+        self._errors: deque[str] = deque(maxlen=4)
 
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
-                self._errors.append(msg.strip())
-            log.debug("TensorRT: %s", msg)
+    def hear(self, severity: str, text: str) -> None:
+        if severity in ("error", "internal_error"):
+            self._errors.append(text.strip())
+        log.debug("TensorRT: %s: %s", severity, text)
 
-        def said(self) -> str:
-            """The errors since this was last asked."""
-            text = "; ".join(self._errors) or "it does not say why"
-            self._errors.clear()
-            return text
-
-    return Listener()
+    def said(self) -> str:
+        """The errors since this was last asked."""
+        text = "; ".join(self._errors) or "it does not say why"
+        self._errors.clear()
+        return text

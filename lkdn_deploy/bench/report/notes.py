@@ -12,7 +12,7 @@ def notes(report: Report) -> list[str]:
     rows = by_name(report.rows)
     found = []
     if report.interrupted:
-        found.append("Interrupted: fewer rounds were measured than asked for.")
+        found.append("Interrupted: not all that was asked for was measured.")
     first = next(iter(rows), "")
     if same := ", ".join(not_told_apart(report)):
         found.append(f"~ Not told apart from {first}: {same}. The machine is too noisy for so small a difference.")
@@ -26,6 +26,7 @@ def notes(report: Report) -> list[str]:
     found += _copies(report)
     found += [f"{name}: {row.problem}" for name, row in rows.items() if row.problem]
     found += [f"Left out: {each.what}: {each.why}" for each in report.left_out]
+    found += [f"Failed: {each.what}: {each.why}. Figures are of the other images." for each in report.failed]
     return found
 
 

@@ -8,7 +8,7 @@ import enum
 import hashlib
 import weakref
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,16 @@ class ExecutionContextAllocationStrategy(enum.Enum):
     USER_MANAGED = 2
 
 
-class ILogger:
-    ERROR, INTERNAL_ERROR, INFO = "error", "internal error", "info"
+class Severity(enum.Enum):
+    INTERNAL_ERROR = 0
+    ERROR = 1
+    INFO = 3
 
-    def log(self, severity: str, msg: str) -> None:
+
+class ILogger:
+    INTERNAL_ERROR, ERROR, INFO = Severity
+
+    def log(self, severity: Severity, msg: str) -> None:
         raise NotImplementedError
 
 
@@ -247,8 +253,8 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             logger().log(ILogger.ERROR, "Error Code 1: Serialization (injected)")
             return None
 
-    module = SimpleNamespace(
-        __name__="tensorrt_rtx" if jit else "tensorrt",
+    module = ModuleType("tensorrt_rtx" if jit else "tensorrt")
+    vars(module).update(
         __version__="1.7",
         capturable=True,
         complaint="Error Code 1: Cuda Runtime (injected)",
