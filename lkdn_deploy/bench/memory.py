@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from lkdn_deploy.backends.trt.session import TrtSession
 from lkdn_deploy.bench.engines import open_engine
 from lkdn_deploy.bench.results import Memory
 from lkdn_deploy.core.errors import LkdnError
@@ -39,8 +40,8 @@ class Task:
 def peak_memory(task: Task) -> Memory | None:
     """What one run at ``size`` adds to a process that has the model open; ``None`` where that cannot be told.
 
-    The growth of resident memory; on CUDA in PyTorch its allocator's peak, weights included. Of other engines on a GPU
-    nothing is told.
+    The growth of resident memory; on CUDA in PyTorch its allocator's peak, weights included; of TensorRT all that a run
+    takes on the device, after the peak was reset. Of other engines on a GPU nothing is told.
 
     Raises:
         LkdnError: what the process said, if it failed.
@@ -76,6 +77,10 @@ def _measure(task: Task) -> Memory | None:
         torch.cuda.reset_peak_memory_stats()
         session.run(batch)
         return Memory(round(torch.cuda.max_memory_allocated() / 2**20, 1), torch.cuda.get_device_name())
+    if isinstance(session, TrtSession):
+        session.device.reset_peak()
+        session.run(batch)
+        return Memory(round(session.device.peak / 2**20, 1), session.device.gpu.name)
     if not session.backend.endswith("cpu"):
         return None
     before = psutil.Process().memory_info().rss

@@ -95,6 +95,8 @@ class Latency:
     """``None``: of the first row, or where too little was measured."""
     device_samples: tuple[float, ...] = ()
     """Of the device alone, by its own events, where it has any."""
+    building: float | None = None
+    """Of building the engine, once, whenever that was; ``None``: nothing is built."""
 
     def __post_init__(self) -> None:
         for value in (*self.samples, *self.device_samples, self.median, self.p5, self.p95, self.mean):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.ort import CPU, CUDA
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.backends.trt.session import TrtSession
 from lkdn_deploy.bench import kinds
 from lkdn_deploy.bench.complexity import count
 from lkdn_deploy.bench.devices import Device, measure_cpu, recognise
@@ -47,6 +48,7 @@ from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
 
 NTIRE_SIZE = (256, 256)
+TRT = "trt"
 
 Batch = NDArray[np.float32]
 """(1, 3, H, W) RGB in 0..1."""
@@ -229,8 +231,10 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
         start = time.perf_counter()
         session = open_engine(name, scale, weights, engine, precision, threads, _silent)
     else:
-        # A checkpoint is converted once and kept: that is no part of opening.
+        # A checkpoint is converted once and kept, and so is an engine: that is no part of opening.
         artefact = artefact_for(name, scale, weights, _silent, precision)
+        if engine == TRT:
+            open_session(artefact, engine, threads=threads)
         start = time.perf_counter()
         session = open_session(artefact, engine, threads=threads)
         check_precision(session, precision)
@@ -354,8 +358,14 @@ def _time_all(request: Request, state: _State, stage: Stage) -> None:
             if subjects[0] is state.subjects[0] and samples is not measured[0]
             else None,
             device_samples=tuple(timing.device_samples),
+            building=_building(subject.session),
         )
         subject.row = replace(subject.row, latency=latency)
+
+
+def _building(session: Session) -> float | None:
+    """Milliseconds."""
+    return session.sidecar.build_seconds * 1e3 if isinstance(session, TrtSession) else None
 
 
 def _runs(subject: _Subject, batches: Sequence[Batch]) -> list[Run]:
@@ -365,6 +375,9 @@ def _runs(subject: _Subject, batches: Sequence[Batch]) -> list[Run]:
         on_gpu = session.device.type == "cuda"
         subject.copies = Copies.LEFT_OUT if on_gpu else Copies.NONE
         return [_on_cuda(session, batch) if on_gpu else _in_torch(session, batch) for batch in batches]
+    if isinstance(session, TrtSession):
+        subject.copies = Copies.TIMED
+        return [_on_tensorrt(session, batch) for batch in batches]
     subject.copies = Copies.NONE if session.backend.endswith("cpu") else Copies.TIMED
     return [_through(session, batch) for batch in batches]
 
@@ -372,6 +385,13 @@ def _runs(subject: _Subject, batches: Sequence[Batch]) -> list[Run]:
 def _through(session: Session, batch: Batch) -> Run:
     def run() -> None:
         session.run(batch)
+
+    return run
+
+
+def _on_tensorrt(session: TrtSession, batch: Batch) -> Run:
+    def run() -> float:
+        return session.inference_seconds(batch) * 1e3
 
     return run
 

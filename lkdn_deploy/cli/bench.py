@@ -1,15 +1,17 @@
 """``lkdn-bench`` and ``lkdn-bench compare``."""
 
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._shell import progress_bar, run, size_option
-from lkdn_deploy.core.errors import ExitCode, InputError, MissingError, UsageError
+from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +42,7 @@ ROUNDS = 30
     "precisions",
     multiple=True,
     type=click.Choice(["fp32", "fp16"]),
-    help="Of weights and activations; may be repeated.  [default: fp32]",
+    help="Of weights and activations; may be repeated.  [default: fp32, with --trt both]",
 )
 @click.option(
     "--protocol",
@@ -54,6 +56,7 @@ ROUNDS = 30
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=ROUNDS, show_default=True, help="Of timing.")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for bench.json, bench.md and bench.html.")
+@click.option("--overwrite", is_flag=True, help="Replace these if they exist.")
 @click.option("--predict", metavar="GPU", help="Time nothing: the least time by the roofline, such as on rtx3080.")
 @click.version_option(__version__, prog_name="lkdn-bench")
 @click.pass_context
@@ -73,6 +76,7 @@ def command(
     rounds: int,
     threads: int | None,
     output: Path | None,
+    overwrite: bool,
     predict: str | None,
 ) -> None:
     """Time models on engines, side by side, and say what they cost.
@@ -81,26 +85,33 @@ def command(
     a 99 % interval. Networks without weights at hand get random ones: speed does not hang on them. Ctrl-C keeps what
     was measured.
     """
+    given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if context.invoked_subcommand:
+        _refuse(given, f"{context.invoked_subcommand} takes two reports and no option")
         return
     if trt:
-        # Before anything else is imported: it takes no time to say so.
-        msg = "TensorRT engines cannot be run by this version"
-        raise MissingError(msg, "use --ort, --openvino or --torch; --predict rtx3080 shows what a GPU could do")
+        # Before anything else is imported: it takes no time to say what is missing.
+        from lkdn_deploy.backends.trt.device import open_device
+
+        open_device()
+    if predict:
+        others = {"torch", "ort", "openvino", "protocol", "data", "rounds", "threads", "output", "overwrite"}
+        _refuse([name for name in given if name in others], "--predict measures nothing")
+    _check_output(output, overwrite)
     from lkdn_deploy.bench.models import find_models
 
     models = find_models(names, scale, weights)
-    precisions = tuple(dict.fromkeys(precisions)) or ("fp32",)
+    precisions = tuple(dict.fromkeys(precisions)) or (("fp32", "fp16") if trt else ("fp32",))
     if predict:
-        _check_alone(torch or ort or openvino, data, output)
         click.echo(_predicted(models, predict, precisions, size))
         return
-    wanted = [name for name, flag in (("torch", torch), ("ort", ort), ("openvino", openvino)) if flag]
+    flags = {"torch": torch, "ort": ort, "openvino": openvino, "trt": trt}
+    wanted = [name for name, flag in flags.items() if flag]
     report = _measured(models, wanted, precisions, _settings(models, protocol, size, rounds, threads), data)
     _tell(report, output)
     if report.interrupted:
         context.exit(ExitCode.INTERRUPTED)
-    if any(row.problem for row in report.rows):
+    if report.failed or any(row.problem for row in report.rows):
         context.exit(ExitCode.INPUT_FAILED)
 
 
@@ -137,22 +148,24 @@ def _measured(
     settings: "Settings",
     data: tuple[Path, ...],
 ) -> "Report":
-    from dataclasses import replace
-
-    from lkdn_deploy.bench.machine import gpus
-    from lkdn_deploy.bench.results import LeftOut
     from lkdn_deploy.bench.run import Request, bench
-    from lkdn_deploy.imaging.testsets import find_sets
+    from lkdn_deploy.imaging.testsets import find_all
 
-    names = {"ort": "ort-cuda" if gpus() else "ort-cpu"}
-    engines = [names.get(name, name) for name in wanted or ("torch", "ort", "openvino")]
-    sets = [each for folder in data for each in find_sets(folder, models[0].scale)]
-    request = Request(models, engines, precisions, settings, sets, required=bool(wanted))
-    report = bench(request, _stage)
-    if not wanted:
-        # What works nowhere yet is not tried.
-        report = replace(report, left_out=(*report.left_out, LeftOut("tensorrt", "not run by this version")))
-    return report
+    engines = [_ort_engine() if name == "ort" else name for name in wanted or ("torch", "ort", "openvino", "trt")]
+    sets = find_all(data, models[0].scale)
+    return bench(Request(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
+
+
+def _ort_engine() -> str:
+    """Through CUDA where there is a GPU and an onnxruntime that has it."""
+    from lkdn_deploy.bench.machine import gpus
+    from lkdn_deploy.core.optional import needs
+
+    if not gpus():
+        return "ort-cpu"
+    with needs("gpu"):
+        from onnxruntime import get_available_providers
+    return "ort-cuda" if "CUDAExecutionProvider" in get_available_providers() else "ort-cpu"
 
 
 @contextmanager
@@ -163,37 +176,52 @@ def _stage(name: str) -> "Iterator[Progress | None]":
         yield progress
 
 
-def _tell(report: "Report", output: Path | None) -> None:
-    """The table on stdout, the files in their folder."""
-    from lkdn_deploy.bench.report.table import text
-
-    if output:
-        _write(report, output)
-    click.echo(text(report).rstrip())
+FILES = ("bench.json", "bench.md", "bench.html")
 
 
-def _write(report: "Report", folder: Path) -> None:
+def _check_output(folder: Path | None, overwrite: bool) -> None:
+    """Make the folder, and find out now, not after minutes, that a report could not be written."""
+    from lkdn_deploy.core.optional import needs
+
+    with needs("bench"):
+        import pydantic  # noqa: F401
+    if folder is None:
+        return
+    with needs("bench"):
+        import matplotlib as mpl  # noqa: F401
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"{folder} cannot be written to: {error.strerror}"
+        raise InputError(msg, "give another folder with --output") from error
+    if there := [name for name in FILES if (folder / name).exists() and not overwrite]:
+        msg = f"{folder} holds {', '.join(there)} already"
+        raise UsageError(msg, "give another folder, or allow overwriting with --overwrite")
+
+
+def _tell(report: "Report", folder: Path | None) -> None:
+    """The files in their folder, then the table on stdout."""
     from lkdn_deploy.bench.report.html import html
-    from lkdn_deploy.bench.report.table import markdown
+    from lkdn_deploy.bench.report.table import markdown, text
     from lkdn_deploy.bench.results import write_report
     from lkdn_deploy.core.files import publish
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{folder} cannot be made: {error.strerror}"
-        raise InputError(msg, "give another folder with --output") from error
-    write_report(folder / "bench.json", report)
-    for name, content in (("bench.md", markdown(report)), ("bench.html", html(report))):
-        with publish(folder / name) as part:
-            part.write_text(content, encoding="utf-8")
-        click.echo(f"wrote {folder / name}", err=True)
+    if folder:
+        write_report(folder / "bench.json", report)
+        for name, content in (("bench.md", markdown(report)), ("bench.html", html(report))):
+            with publish(folder / name) as part:
+                part.write_text(content, encoding="utf-8")
+        click.echo(f"wrote {', '.join(FILES)} in {folder}", err=True)
+    click.echo(text(report).rstrip())
 
 
-def _check_alone(engines: bool, data: tuple[Path, ...], output: Path | None) -> None:
-    if engines or data or output:
-        msg = "--predict measures nothing: it takes no engine, no --data and no --output"
-        raise UsageError(msg, "leave them out, or --predict")
+def _refuse(options: list[str], why: str) -> None:
+    if options:
+        called = {"names": "model", "precisions": "precision"}
+        msg = f"{why}: {', '.join(f'--{called.get(name, name)}' for name in options)}"
+        raise UsageError(msg, "leave that out")
 
 
 def _predicted(models: "list[Model]", name: str, precisions: tuple[str, ...], size: tuple[int, int] | None) -> str:

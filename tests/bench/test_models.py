@@ -43,7 +43,7 @@ def test_without_names_it_is_those_that_the_paper_compares() -> None:
         assert model.named == model.name
         assert model.artefact is None
         assert model.has_quality == (model.origin == "bundled")
-        assert (model.weights is None) == (model.origin == "bundled")
+        assert model.weights is None
 
 
 @pytest.mark.parametrize("scale", [2, 3])
@@ -130,39 +130,46 @@ def test_random_weights_are_the_same_every_time(cache: Path) -> None:
     state = torch.get_rng_state()
     (model,) = find_models(["fsrcnn"], None, [])
     assert torch.equal(torch.get_rng_state(), state)  # what else is drawn stays as it was
-    assert model.weights is not None
-    assert model.weights.is_relative_to(cache)
-    content, time = model.weights.read_bytes(), model.weights.stat().st_mtime_ns
+    assert model.weights is None
+    weights = model.checkpoint()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert weights is not None
+    assert weights.is_relative_to(cache)
+    content, time = weights.read_bytes(), weights.stat().st_mtime_ns
     (again,) = find_models(["fsrcnn"], 4, [])
     assert again == model
-    assert model.weights.stat().st_mtime_ns == time
-    model.weights.unlink()
+    assert again.checkpoint() == weights
+    assert weights.stat().st_mtime_ns == time
+    weights.unlink()
     torch.manual_seed(2)
-    find_models(["fsrcnn"], None, [])
-    assert model.weights.read_bytes() == content
+    assert model.checkpoint() == weights
+    assert weights.read_bytes() == content
     (other,) = find_models(["fsrcnn"], 3, [])
-    assert other.weights is not None
-    assert other.weights.read_bytes() != content
+    different = other.checkpoint()
+    assert different is not None
+    assert different.read_bytes() != content
 
 
 @pytest.mark.parametrize(("name", "scale"), [("lkdn", 3), ("fsrcnn", 3), ("pan", 2), ("idn", 4)])
 def test_random_weights_are_recognised_as_what_they_are(name: str, scale: int) -> None:
     (model,) = find_models([name], scale, [])
-    assert model.weights is not None
-    checkpoint = load_checkpoint(model.weights)
+    weights = model.checkpoint()
+    assert weights is not None
+    checkpoint = load_checkpoint(weights)
     assert (checkpoint.name, checkpoint.scale) == (name, scale)
 
 
 def test_a_random_network_runs_on_every_engine() -> None:
     (model,) = find_models(["fsrcnn"], None, [])
+    weights = model.checkpoint()
     converted: list[Path] = []
     batch = np.random.default_rng(0).random((1, 3, 19, 14), np.float32)
     results = {}
     for engine in ("ort-cpu", "openvino", "torch"):
-        session = open_engine(model.named, model.scale, model.weights, engine, "fp32", 1, converted.append)
+        session = open_engine(None, None, weights, engine, "fp32", 1, converted.append)
         assert (session.metadata.model, session.metadata.scale) == ("fsrcnn", 4)
         results[engine] = session.run(batch)
-    assert converted == [model.weights]
+    assert converted == [weights]
     for result in results.values():
         assert result.shape == (1, 3, 76, 56)
         assert np.abs(result - results["torch"]).max() <= 1e-4
@@ -171,8 +178,9 @@ def test_a_random_network_runs_on_every_engine() -> None:
 def test_a_cache_that_cannot_be_made_is_said_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (model,) = find_models(["fsrcnn"], None, [])
     with pytest.raises(InputError, match=r"the cache folder .* cannot be made") as error:
-        find_models(["fsrcnn"], None, [])
+        model.checkpoint()
     assert "XDG_CACHE_HOME" in str(error.value.hint)
 
 

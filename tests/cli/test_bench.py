@@ -15,10 +15,11 @@ from lkdn_deploy.bench import run as bench_run
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
+from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
 
-SMALL = ["--size", "24x32", "--rounds", "5", "--threads", "1"]
+SMALL = ["--size", "24x32", "--rounds", "8", "--threads", "1"]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def test_every_row_has_all_that_was_measured(measured: tuple[Path, str]) -> None
         assert (row.model, row.scale, row.precision, row.weights) == ("lkdn-s", 4, "fp32", "bundled")
         latency = row.latency
         assert latency
-        assert len(latency.samples) == 5
+        assert len(latency.samples) == 8
         assert 0 < latency.p5 <= latency.median <= latency.p95
         assert latency.warm_up
         assert latency.first > 0
@@ -152,9 +153,9 @@ def test_two_reports_are_compared(measured: tuple[Path, str], capsys: pytest.Cap
 @pytest.fixture
 def ntire(tmp_path: Path, pictures: Path) -> Callable[..., Any]:
     def measure(*args: str) -> Any:
-        done = run(command, ["--protocol", "ntire2023", "--data", str(pictures), "-o", str(tmp_path), *args])
+        done = run(command, ["--protocol", "ntire2023", "--data", str(pictures), "-o", str(tmp_path / "out"), *args])
         assert done == 0
-        return read_report(tmp_path / "bench.json")
+        return read_report(tmp_path / "out" / "bench.json")
 
     return measure
 
@@ -202,7 +203,15 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
         (["--weights", "nothing.pth"], 1, "nothing.pth: cannot be read"),
         (["--data", "nowhere", "--ort", "--model", "lkdn-s"], 1, "nowhere"),
         (["--predict", "gtx970"], 2, "no device is called gtx970"),
-        (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing"),
+        (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing: --ort"),
+        (["--predict", "rtx3080", "--rounds", "9"], 2, "--predict measures nothing: --rounds"),
+        (["--predict", "rtx3080", "--size", "4x4", "--model", "bsrn"], 2, "bsrn x4 takes 15 pixels a side or more"),
+        (["--size", "0x9"], 2, "expected HEIGHTxWIDTH"),
+        (["--ort", "--model", "bsrn", "--size", "4x4"], 2, "bsrn x4 takes 15 pixels a side or more"),
+        (["--torch", "--model", str(find("lkdn-s", 4))], 2, "PyTorch runs checkpoints"),
+        (["--ort", "compare", "a.json", "b.json"], 2, "compare takes two reports and no option: --ort"),
+        (["--output", "/proc/nowhere"], 1, "cannot be"),
+        (["--output", __file__], 1, "cannot be written to"),
         (["compare", "nowhere.json", "nowhere.json"], 1, "nowhere.json cannot be read"),
     ],
 )
@@ -224,7 +233,7 @@ def test_precisions_are_rows(tmp_path: Path) -> None:
 
 def test_a_file_has_its_own_precision(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(find("lkdn-s", 4))
-    assert run(command, ["--ort", "--model", path, "--precision", "fp16", *SMALL]) == 3
+    assert run(command, ["--ort", "--model", path, "--precision", "fp16", *SMALL]) == 2
     assert "fp16 was asked for, but the artefact that ort-cpu runs is fp32" in capsys.readouterr().err
 
 
@@ -257,6 +266,56 @@ def test_an_engine_that_is_missing_is_an_error_if_asked_for_and_else_left_out(
     said = capsys.readouterr().out
     assert "openvino" in said
     assert "cannot be imported" in " ".join(said.split())
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path, pictures: Path) -> Path:
+    """The same pictures, and one that is none."""
+    folder = tmp_path / "spoilt"
+    folder.mkdir()
+    for path in pictures.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "bad.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize("protocol", [["--protocol", "ntire2023"], SMALL])
+def test_an_unreadable_image_is_listed_and_spoils_no_other(
+    protocol: list[str], tmp_path: Path, spoilt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    args = ["--ort", "--model", "lkdn-s", "--data", str(spoilt), "-o", str(output), *protocol]
+    assert run(command, args) == 1
+    report = read_report(output / "bench.json")
+    (failed,) = report.failed
+    assert failed.what == "spoilt/bad"
+    assert report.rows[0].quality[0].images == 3
+    assert report.rows[0].latency
+    assert "Failed: spoilt/bad" in capsys.readouterr().out
+
+
+def test_a_row_that_fails_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(task: Any) -> Any:
+        msg = "no memory to measure memory"
+        raise LkdnError(msg)
+
+    monkeypatch.setattr(bench_run, "peak_memory", fail)
+    args = ["--ort", "--openvino", "--model", "lkdn-s", *SMALL, "-o", str(tmp_path)]
+    assert run(command, args) == 1
+    rows = read_report(tmp_path / "bench.json").rows
+    assert all(row.latency and row.problem == "memory: no memory to measure memory" for row in rows)
+    assert "no memory to measure memory" in " ".join(capsys.readouterr().out.split())
+
+
+def test_reports_are_replaced_only_when_that_is_allowed(
+    measured: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (measured[0] / "bench.json").read_bytes()
+    assert run(command, ["--ort", "--model", "lkdn-s", *SMALL, "-o", str(measured[0])]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (measured[0] / "bench.json").read_bytes() == before
 
 
 def test_ctrl_c_keeps_the_whole_rounds(
@@ -305,6 +364,10 @@ def test_the_bounds_of_a_gpu_that_is_not_here_are_shown_beside_the_papers_latenc
     assert half == pytest.approx(full / 2, rel=0.01)
 
 
-def test_tensorrt_without_a_gpu_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensorrt_without_a_gpu_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("lkdn_deploy.backends.trt.device.gpu_here", lambda: None)
     assert run(command, ["--trt"]) == 3
-    assert "--predict rtx3080" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "TensorRT cannot run here" in said
+    assert "lkdn-bench --predict rtx3080" in said
+    assert "lkdn-export --trt --runtime tensorrt-rtx" in said

@@ -286,7 +286,7 @@ def test_without_a_folder_details_are_drawn_here(
         (["--data", "mine", "--weights", "gone.pth", "--scale", "2"], 2, "--scale is for --model"),
         (["--data", "mine", "--backend", "ort-cuda"], 3, "CUDAExecutionProvider"),
         (["--data", "mine", "--backend", "tpu"], 2, "--backend"),
-        (["--data", "mine", "--precision", "fp16"], 2, "fp16 was asked for"),
+        (["--data", "mine", "--precision", "fp16", "--model", str(find("lkdn-s", 4))], 2, "fp16 was asked for"),
         (["--data", "mine", "--scale", "9"], 2, "--scale"),
         (["--data", "mine", "--tile", "0"], 2, "--tile"),
         (["--data", "mine", "--data", "other/mine"], 2, "2 test sets are called mine"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GET_PACKAGE = "pip install cuda-python"
+_GET_PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
 _WAY_OUT = (
     "without a GPU, `lkdn-export --trt --runtime tensorrt-rtx --sm 86` builds engines ahead of time, "
@@ -182,7 +182,7 @@ def open_device() -> Device:
             log.warning("%s cannot be imported: %s", name, error)
             failure = error
     msg = f"TensorRT cannot run here: {name} cannot be imported: {failure}"
-    raise MissingError(msg, _GET_PACKAGE.replace("install", "install --force-reinstall"))
+    raise MissingError(msg, "pip install --force-reinstall cuda-python")
 
 
 def _open(package: str, gpu: Gpu) -> Device:

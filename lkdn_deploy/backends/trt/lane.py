@@ -46,6 +46,7 @@ class Lane:
         self._release, self._buffers = ExitStack(), ExitStack()
         self._shape: tuple[int, ...] = ()
         self._graph: int | None = None
+        self._events: tuple[int, int] | None = None
         self._ran = self._may_capture = False
         self._stream = device.create_stream()
         self._release.callback(device.destroy_stream, self._stream)
@@ -58,8 +59,10 @@ class Lane:
         self._release.callback(self._clear)
         self._release.callback(device.synchronise, self._stream)
 
-    def start(self, batch: Batch) -> None:
+    def start(self, batch: Batch, *, timed: bool = False) -> None:
         """Put (N, 3, H, W) on the stream: upload, inference, download. The lane's last result was taken before.
+
+        If it is timed, ``seconds`` then says how long the inference took.
 
         Raises:
             UsageError: if the engine does not take this shape.
@@ -74,10 +77,15 @@ class Lane:
         self._device.upload(self._input.address, self._input.pinned, self._stream)
         if self._graph is None and self._ran and self._may_capture:
             self._capture()
+        events = self._two_events() if timed else None
+        if events:
+            self._device.record(events[0], self._stream)
         if self._graph is None:
             self._execute()
         else:
             self._device.launch(self._graph, self._stream)
+        if events:
+            self._device.record(events[1], self._stream)
         self._device.download(self._output.pinned, self._output.address, self._stream)
         self._ran = True
 
@@ -87,6 +95,12 @@ class Lane:
             raise UsageError(CLOSED)
         self._device.synchronise(self._stream)
         return from_output(self._output.values.copy(), self._output.io)
+
+    def seconds(self) -> float:
+        """Of the last inference that was timed and is finished, on the device alone: without copies."""
+        if self._events is None:
+            raise UsageError(CLOSED)
+        return self._device.elapsed(*self._events)
 
     def close(self) -> None:
         """Wait for what is on the stream, then release everything, also what follows a failure.
@@ -122,6 +136,16 @@ class Lane:
             msg = f"TensorRT refuses the buffer of {tensor.name}"
             raise self._engine.failure(msg)
         return _Buffer(address, pinned, pinned.view(dtype).reshape(shape), TYPES[tensor.dtype].io)
+
+    def _two_events(self) -> tuple[int, int]:
+        """Before and after the inference; made when they are first needed."""
+        if self._events is None:
+            made = []
+            for _ in range(2):
+                made.append(self._device.create_event())
+                self._buffers.callback(self._device.destroy_event, made[-1])
+            self._events = made[0], made[1]
+        return self._events
 
     def _allocate(self, size: int) -> int:
         address = self._device.allocate(max(size, 1))
@@ -159,5 +183,5 @@ class Lane:
 
     def _clear(self) -> None:
         """Release the buffers, which the stream no longer uses."""
-        self._shape, self._graph = (), None
+        self._shape, self._graph, self._events = (), None, None
         self._buffers.close()

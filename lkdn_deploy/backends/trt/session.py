@@ -25,6 +25,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 log = logging.getLogger(__name__)
 
 LANES = 2
+BUSY = "the session is in the middle of another run"
 BACKENDS: Mapping[Kind, str] = {"tensorrt": "trt", "tensorrt-rtx": "trt-rtx"}
 """What sessions call themselves, by runtime."""
 
@@ -100,6 +101,28 @@ class TrtSession:
         self._check_open()
         return self._flow(batches)
 
+    def inference_seconds(self, batch: Batch) -> float:
+        """``run``, of which this is the time of the inference on the device by its own events, without copies.
+
+        Raises:
+            LkdnError: as ``run`` does.
+        """
+        self._check_open()
+        if self._busy:
+            raise UsageError(BUSY, "take all results of run_many first, or open another session")
+        self._check(batch)
+        try:
+            lane = self._lane(0)
+            lane.start(batch, timed=True)
+            lane.finish()
+            return lane.seconds()
+        except BaseException:
+            try:
+                _close_lanes(self._lanes)
+            except LkdnError as second:
+                log.warning("after a failure: %s", second)
+            raise
+
     def bytes_per_pixel(self) -> int:
         """Device memory that a run takes, in bytes a LR pixel."""
         profile, scale = self.sidecar.profile, self.metadata.scale
@@ -129,8 +152,7 @@ class TrtSession:
 
     def _flow(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         if self._busy:
-            msg = "the session is in the middle of another run"
-            raise UsageError(msg, "take all results of run_many first, or open another session")
+            raise UsageError(BUSY, "take all results of run_many first, or open another session")
         self._busy = True
         started: deque[Lane] = deque()
         try:
@@ -177,7 +199,7 @@ class TrtSession:
             msg = "this engine takes {} pixels, batch 1 to {}, got {}x{}, batch {}".format(
                 takes, profile.batch, *size, count
             )
-            raise UsageError(msg, "build one for this size: lkdn-export --trt --profile MIN:OPT:MAX")
+            raise UsageError(msg, "build one for this size: lkdn-export --trt --dynamic MIN:OPT:MAX")
 
 
 def open_trt(artefact: Path, *, threads: int | None = None) -> TrtSession:

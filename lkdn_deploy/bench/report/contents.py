@@ -80,7 +80,13 @@ def cost_table(report: Report) -> Table | None:
 def quality_table(report: Report) -> Table | None:
     """A line a row and test set. ``None`` where no quality was measured."""
     cells = tuple(
-        (*_named(row), each.name, f"{each.images:,}", f"{each.psnr:.3f}", f"{each.ssim:.4f}")
+        (
+            *_named(row),
+            each.name,
+            f"{each.images:,}",
+            "inf" if each.psnr is None else f"{each.psnr:.3f}",
+            f"{each.ssim:.4f}",
+        )
         for row in report.rows
         for each in row.quality
     )
@@ -98,6 +104,7 @@ def start_table(report: Report) -> Table | None:
     name, statistic = ("mean", fmean) if ntire else ("median", median)
     columns: list[_Cells] = [
         (Column("weights"), [row.weights for row in rows]),
+        (Column("building, s"), [_number(each.building and each.building / 1e3, 1) for each in found]),
         (Column("opening, ms"), [_number(each.opening, 0) for each in found]),
         (Column("first run, ms"), [_number(each.first, 1) for each in found]),
         (Column("warm-up runs"), [_number(each.warm_up.runs if each.warm_up else None, 0) for each in found]),
@@ -130,8 +137,8 @@ def _legend(report: Report, titles: set[str]) -> tuple[str, ...]:
         _RATIO: f"ratio: over the latency of {first}, with its {INTERVAL} bootstrap interval",
         _PSNR: f"PSNR: dB, mean over the images of {', '.join(tests)}, {rule}",
         _MEMORY: f"peak memory (MiB): the most that a run took, on {', '.join(memories)}",
-        _ROOF: f"roofline (roof %): the least time that {', '.join(roofs)} allows with pointwise operations fused, "
-        "over the measured one",
+        _ROOF: f"roofline (roof %): the time that {', '.join(roofs)} would need at its peaks with pointwise operations "
+        "fused and nothing in caches, over the measured one",
     }
     return tuple(meaning for title, meaning in meanings.items() if title in titles)
 
@@ -157,6 +164,10 @@ def _decimals(values: Iterable[float | None], digits: int, fewest: int) -> int:
 
 def _number(value: float | None, decimals: int) -> str:
     return NONE if value is None else f"{value:,.{decimals}f}"
+
+
+def _psnr(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.3f}"
 
 
 def _percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 
 from lkdn_deploy.bench.report.figures import by_name, model, not_told_apart
 from lkdn_deploy.bench.results import Copies, Report, Row
+from lkdn_deploy.bench.statistics import LEAST_ROUNDS
 
 
 def notes(report: Report) -> list[str]:
@@ -17,7 +18,7 @@ def notes(report: Report) -> list[str]:
     if same := ", ".join(not_told_apart(report)):
         found.append(f"~ Not told apart from {first}: {same}. The machine is too noisy for so small a difference.")
     if alone := _which(report, lambda row: row is not rows[first] and _without_ratio(row)):
-        why = "too little was measured" if rows[first].latency else f"{first} has no latency"
+        why = f"that takes {LEAST_ROUNDS} rounds or images" if rows[first].latency else f"{first} has no latency"
         found.append(f"No ratio of {alone}: {why}.")
     if unsettled := _which(report, _unsettled):
         found.append(f"Warm-up did not settle before its bound, so times may still have been drifting: {unsettled}.")
