@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test check bench convergence figure1 paper-table repeat clean
+.PHONY: help demo test check bench convergence figure1 paper-table repeat gpu clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -43,6 +43,11 @@ paper-table: $(VENV)/installed ## The paper's Set5 and Set14 columns from the pu
 
 repeat: $(VENV)/installed ## Whether lkdn-bench says the same three times, and sees a planted slowdown
 	$(BIN)/python benchmarks/repeat.py
+
+gpu: $(VENV)/installed ## The tests that need an NVIDIA GPU, then the benchmark of its engines
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[trt-rtx]'
+	$(BIN)/python -m pytest -m gpu -rA
+	$(BIN)/lkdn-bench --trt --torch
 
 clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -75,10 +75,11 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     return packed
 
 
-def write_engine(artefact: Path, request: "Request", output: Path) -> None:
+def write_engine(artefact: Path, request: "Request", output: Path, triton: Path | None = None) -> None:
     """Build the engine of an ``.onnx`` file into the folder ``output``, or take it from the cache, and say so.
 
-    Prints the paths of the engine, its side-car and the builder's log.
+    Prints the paths of the engine, its side-car and the builder's log, and of what was put into the model repository
+    ``triton``.
 
     Raises:
         LkdnError: as ``export_engine`` does.
@@ -104,6 +105,11 @@ def write_engine(artefact: Path, request: "Request", output: Path) -> None:
         click.echo(f"fallback {name} is in FP32: the builder has no FP16 kernel for it", err=True)
     for path in (report.path, report.sidecar_path, report.log_path):
         click.echo(str(path))
+    if triton is not None:
+        from lkdn_deploy.export import triton as repository
+
+        for path in repository.write_engine(report.path, car, triton):
+            click.echo(str(path))
 
 
 def _request(

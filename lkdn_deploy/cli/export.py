@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     help="What the input and output of an FP16 file hold.",
 )
 @engine_options
+@click.option(
+    "--triton", type=click.Path(path_type=Path), metavar="DIR", help="Put it into a model repository of Triton's."
+)
 @click.option("--target", default="plain", show_default=True, help="Engine that the graph is made for.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path(), help="Folder to write to.  [default: .]"
@@ -52,6 +55,7 @@ def command(
     static: tuple[int, int] | None,
     fp16: bool,
     io: "Io",
+    triton: Path | None,
     target: str,
     output: Path,
     engine: "Request | None",
@@ -66,10 +70,12 @@ def command(
     With --trt the file becomes a TensorRT engine, which goes into the user's cache too. Its precision is that of the
     file: with --fp16 the convolutions of the engine are counted, and the exit code is 4 if they are not in FP16.
     TensorRT for RTX needs no GPU to build.
+
+    With --triton a model repository gets the ONNX file, or with --trt the engine, if it is TensorRT's own.
     """
-    if not onnx and engine is None:
+    if not onnx and engine is None and triton is None:
         msg = "nothing to write"
-        raise UsageError(msg, "say what: --onnx, --trt")
+        raise UsageError(msg, "say what: --onnx, --trt, --triton DIR")
     from lkdn_deploy.export.job import ExportSettings, export_onnx, file_name, open_checkpoint
     from lkdn_deploy.export.to_onnx import DEFAULT_OPSET
 
@@ -89,7 +95,12 @@ def command(
         if onnx:
             click.echo(str(report.path))
         if engine is not None:
-            write_engine(report.path, engine, output)
+            write_engine(report.path, engine, output, triton)
+        elif triton is not None:
+            from lkdn_deploy.export.triton import write_onnx
+
+            for path in write_onnx(report.path, triton):
+                click.echo(str(path))
 
 
 def tell(report: "ExportReport") -> None:

@@ -11,6 +11,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from lkdn_deploy.backends.trt.sidecar import Profile, SideCar, Tensor
+from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.export.triton import write_engine, write_onnx
@@ -116,3 +118,12 @@ def test_a_repository_that_cannot_be_written_is_an_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         write_onnx(find("lkdn-s", 4), tmp_path / "file")
+
+
+def test_the_command_writes_what_the_server_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = tmp_path / "repository"
+    assert run(command, ["--triton", str(repository), "--scale", "2"]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == [repository / "lkdn-s_x2" / "1" / "model.onnx", repository / "lkdn-s_x2" / "config.pbtxt"]
+    assert parsed(written[1]).input[0].name == "lr"
+    assert sorted(tmp_path.iterdir()) == [repository]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from lkdn_deploy.bench.devices import PAPER_LATENCY
 from lkdn_deploy.bench.report.figures import by_name, model, not_told_apart
 from lkdn_deploy.bench.results import Copies, Report, Row
 from lkdn_deploy.bench.statistics import LEAST_ROUNDS
@@ -25,10 +26,21 @@ def notes(report: Report) -> list[str]:
     if random := ", ".join(dict.fromkeys(model(row) for row in report.rows if row.weights == "random")):
         found.append(f"Random weights: {random}. That changes what is drawn, not how long it takes.")
     found += _copies(report)
+    found += _papers(report)
     found += [f"{name}: {row.problem}" for name, row in rows.items() if row.problem]
     found += [f"Left out: {each.what}: {each.why}" for each in report.left_out]
     found += [f"Failed: {each.what}: {each.why}. Figures are of the other images." for each in report.failed]
     return found
+
+
+def _papers(report: Report) -> list[str]:
+    """The LKDN paper's latencies, beside rows on a GPU of what it measured."""
+    if all(row.backend.endswith("cpu") for row in report.rows):
+        return []
+    named = {row.model for row in report.rows} & PAPER_LATENCY.keys()
+    figures = ", ".join(f"{name} {PAPER_LATENCY[name]:.2f} ms" for name in sorted(named))
+    text = f"The LKDN paper has on an RTX 3080: {figures}. Which is whose follows the order of its tables, and it does "
+    return [f"{text}not say at what size and precision."] if named else []
 
 
 def _copies(report: Report) -> list[str]:

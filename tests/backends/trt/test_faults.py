@@ -46,6 +46,7 @@ def failure(device: FakeDevice, artefact: Path) -> tuple[str, str] | None:
         with session_on(device, artefact) as session:
             for batch, result in zip(BATCHES, session.run_many(BATCHES), strict=True):
                 assert np.array_equal(result, large(batch))
+            assert session.inference_seconds(BATCHES[0]) > 0
     except LkdnError as error:
         return type(error).__name__, str(error)
     return None
@@ -73,6 +74,7 @@ def test_every_call_at_every_place(artefact: Path) -> None:
     assert {name for name, _ in faults} >= {
         "allocate", "free", "pin", "unpin", "create_stream", "destroy_stream", "upload", "download", "synchronise",
         "begin_capture", "end_capture", "launch", "destroy_graph", "deserialize_cuda_engine", "execute_async_v3",
+        "create_event", "record", "elapsed", "destroy_event",
         "create_execution_context", "set_input_shape", "set_tensor_address", "set_runtime_cache", "serialize",
     }  # fmt: skip
     assert len(faults) > 80

@@ -285,6 +285,22 @@ def test_a_shape_that_comes_again_runs_as_a_graph_after_it_ran_once(artefact: Pa
         assert device.counts()["graphs"] == 0  # that of the other shape is gone
 
 
+def test_the_inference_is_timed_by_events_around_it_alone(artefact: Path) -> None:
+    with opened(artefact, device := FakeDevice()) as session:
+        for _ in range(3):
+            device.log.clear()
+            assert session.inference_seconds(windows(1)[0]) == 1e-3
+            names = [name for name, _ in device.log]
+            start, end = (place for place, name in enumerate(names) if name == "record")
+            assert set(names[start + 1 : end]) <= {"execute", "launch"}
+            assert names.index("upload") < start
+            assert end < names.index("download")
+        assert device.calls.count("create_event") == 2
+        session.run(windows(1)[0])
+        assert device.log[-1][0] != "record"
+    assert nothing_left(device)
+
+
 def without_graphs(artefact: Path) -> dict[str, TrtSession]:
     late = runtime_module(busy := FakeDevice())
     late.capturable = False
