@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.layout import Pixels, check_pixels, from_batch, to_batch
@@ -175,6 +175,9 @@ class Upscaler:
             with closing(self.session.run_many(_batches(steps))) as batches:
                 for index, ((source, large, tile), batch) in enumerate(zip(steps, batches, strict=True)):
                     kept = batch[:, :, *tile.kept(self.scale)]
+                    if not np.isfinite(kept).all():
+                        msg = f"{self.session.metadata.model} on {self.session.backend} gave values that are no numbers"
+                        raise InputError(msg, "its weights are damaged, or its precision does not hold its values")
                     large[tile.place(self.scale)] = from_batch(kept, source.shape[2], pixels.dtype)
                     if progress:
                         progress(index + 1, len(steps))

@@ -207,3 +207,18 @@ def test_a_model_that_is_not_bundled_says_where_to_go() -> None:
 def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
         load(tmp_path / "gone.onnx")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_is_no_pixel(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler = load("lkdn-s", 2)
+    run = upscaler.session.run
+
+    def spoilt(batch: np.ndarray) -> np.ndarray:
+        result = run(batch)
+        result[0, 1, 5, 5] = bad
+        return result
+
+    monkeypatch.setattr(upscaler.session, "run", spoilt)
+    with pytest.raises(InputError, match="lkdn-s on ort-cpu gave values that are no numbers"):
+        upscaler(textured(12, 12))
