@@ -6,7 +6,7 @@ Two measurements:
 
 - planted: LKDN-S x4 on ONNX Runtime at 320x180, three candidates: as it is, as it is once more, and with a wait of a
   tenth of its median after each run. The harness should tell the third from the first, and not the second;
-- repeated: `lkdn-bench --torch --ort` with its default models, so many times, each in a process of its own. Of every
+- repeated: `lkdn-bench --torch --ort`, with so many rounds, with its default models, so many times, each in a process of its own. Of every
   row the ratio to the first row should lie in the interval that each other run gave for it.
 """
 
@@ -32,13 +32,14 @@ from lkdn_deploy.runtime.bundled import find
 
 BENCH = [sys.executable, "-c", "from lkdn_deploy.cli.bench import main; main()"]
 SIZE = (180, 320)
+PLANTED_ROUNDS = 30
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30, help="of lkdn-bench")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "repeat.json")
     options = parser.parse_args()
     results: dict[str, Any] = {
@@ -48,7 +49,7 @@ def main() -> None:
         "repeated": {},
     }
     for _ in range(options.runs):
-        results["planted"].append(planted(options.rounds))
+        results["planted"].append(planted(PLANTED_ROUNDS))
         print(json.dumps(results["planted"][-1]), flush=True)
     results["repeated"] = repeated(options.runs, options.rounds)
     results["load after"] = machine_facts()["load before"]

@@ -15,7 +15,7 @@ Io = Literal["fp32", "fp16", "uint8"]
 """What an artefact's input and output hold: floats for 0..1, or 8-bit levels for the same."""
 IOS: tuple[Io, ...] = get_args(Io)
 
-_LATER = {"io", "islands", "peak", "peak_at"}
+_LATER = {"io", "islands", "peak", "peak_at", "ranges"}
 """Facts that files of this format have lacked: the first versions wrote FP32 only, of which the defaults are true."""
 
 
@@ -55,6 +55,8 @@ class ArtifactMetadata:
     """Of an FP16 artefact: the largest absolute value seen that it holds in FP16, which ends at 65504."""
     peak_at: str = ""
     """The tensor that had it."""
+    ranges: Mapping[str, float] = field(default_factory=dict)
+    """Of an FP16 artefact: the largest absolute value seen of each tensor that it holds in FP16."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -83,7 +85,10 @@ class ArtifactMetadata:
         if not isinstance(self.islands, Mapping) or not all(type(count) is int for count in self.islands.values()):
             msg = f"artefact metadata: islands are counted by reason, got {self.islands!r}"
             raise InputError(msg)
-        number = self.peak is None or (type(self.peak) in (int, float) and 0 <= self.peak < math.inf)
+        if not isinstance(self.ranges, Mapping) or not all(map(_is_size, self.ranges.values())):
+            msg = "artefact metadata: ranges are numbers by tensor"
+            raise InputError(msg)
+        number = self.peak is None or _is_size(self.peak)
         if not number or not isinstance(self.peak_at, str):
             msg = f"artefact metadata: the peak is a number and a tensor's name, got {self.peak!r}, {self.peak_at!r}"
             raise InputError(msg)
@@ -124,3 +129,8 @@ class ArtifactMetadata:
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             msg = f"artefact metadata is damaged: {error}"
             raise InputError(msg, "export it again") from error
+
+
+def _is_size(value: object) -> bool:
+    """A number of 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

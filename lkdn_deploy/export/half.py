@@ -1,6 +1,6 @@
 """An exported graph in FP16: its values measured, brought into range, converted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ class HalfExport:
     input and output."""
     peak: Peak
     """The largest value that it holds in FP16."""
+    ranges: Mapping[str, float]
+    """Of each tensor that it holds in FP16 the largest absolute value seen, to four digits."""
     rescaled: int
     """Tensors that were divided by a power of two to fit."""
 
@@ -56,6 +58,7 @@ class HalfExport:
             islands=self.result.reasons,
             peak=self.peak.value,
             peak_at=self.peak.tensor,
+            ranges=self.ranges,
         )
 
 
@@ -69,4 +72,5 @@ def to_half_precision(model: "onnx.ModelProto", io: Io, inputs: Sequence[NDArray
     result = to_half(scaled.model, io, scaled.ranges)
     shows_all = to_half(scaled.model, "fp32", scaled.ranges) if io == "uint8" else result
     largest = peak(result.held, scaled.ranges) or Peak("", 0.0)
-    return HalfExport(result, shows_all.model, largest, len(scaled.exponents))
+    ranges = {name: float(f"{scaled.ranges[name].largest:.3e}") for name in result.held if name in scaled.ranges}
+    return HalfExport(result, shows_all.model, largest, ranges, len(scaled.exponents))

@@ -48,6 +48,8 @@ def test_a_file_of_another_tool_is_told_apart() -> None:
         ("lkdn.peak", '"high"', "the peak is a number"),
         ("lkdn.peak", "NaN", "the peak is a number"),
         ("lkdn.peak_at", "7", "the peak is"),
+        ("lkdn.ranges", '{"conv2d": "wide"}', "ranges are numbers"),
+        ("lkdn.ranges", '{"conv2d": -1}', "ranges are numbers"),
     ],
 )
 def test_metadata_that_would_mislead_the_runtime_is_refused(key: str, value: str, said: str) -> None:
@@ -63,13 +65,14 @@ def test_missing_metadata_is_named() -> None:
 
 
 def test_facts_of_an_fp16_artefact_come_back() -> None:
-    half = replace(METADATA, precision="fp16", io="uint8", islands={"statistics": 5}, peak=655.04, peak_at="conv2d_3")
+    facts = {"islands": {"statistics": 5}, "peak": 655.04, "peak_at": "conv2d_3", "ranges": {"conv2d_3": 655.04}}
+    half = replace(METADATA, precision="fp16", io="uint8", **facts)
     assert ArtifactMetadata.from_props(half.to_props()) == half
     assert half.margin == pytest.approx(100)
 
 
 def test_a_file_from_before_fp16_is_an_fp32_one() -> None:
-    later = ("io", "islands", "peak", "peak_at")
+    later = ("io", "islands", "peak", "peak_at", "ranges")
     props = {key: value for key, value in METADATA.to_props().items() if key.removeprefix("lkdn.") not in later}
     old = ArtifactMetadata.from_props(props)
     assert old == METADATA

@@ -65,6 +65,8 @@ def test_the_command_writes_an_fp16_file_that_upscales_as_the_fp32_one_does(
     assert metadata.margin is not None
     assert metadata.margin > 8
     assert metadata.peak_at
+    assert metadata.ranges[metadata.peak_at] == pytest.approx(metadata.peak, rel=1e-3)
+    assert max(metadata.ranges.values()) == metadata.ranges[metadata.peak_at]
     full = load(export_onnx(load_checkpoint(weights), tmp_path / "full.onnx", ExportSettings()).path)
     assert np.abs(upscaler(PHOTOGRAPH).astype(int) - full(PHOTOGRAPH)).max() <= 1
 
@@ -154,9 +156,9 @@ def test_tensorrt_parses_the_bundled_network_with_all_convolutions_in_half(tmp_p
     [
         ("LKDN/LKDN-S_x4.pth", 32.102),
         ("RFDN/team00_rfdn.pth", 32.159),
-        pytest.param("LKDN/LKDN_x4.pth", 32.390, marks=pytest.mark.slow),
-        pytest.param("BSRN/net_g_BSRN_x4.pth", 32.349, marks=pytest.mark.slow),
-        pytest.param("VapSR/VapSR_X4.pth", 32.400, marks=pytest.mark.slow),
+        pytest.param("LKDN/LKDN_x4.pth", 32.390, marks=pytest.mark.long),
+        pytest.param("BSRN/net_g_BSRN_x4.pth", 32.349, marks=pytest.mark.long),
+        pytest.param("VapSR/VapSR_X4.pth", 32.400, marks=pytest.mark.long),
     ],
 )
 def test_published_weights_have_their_quality_in_fp16(data: Path, tmp_path: Path, file: str, psnr: float) -> None:
