@@ -1,4 +1,4 @@
-"""Engines of TensorRT for RTX, built ahead of time on this machine, which needs no GPU: how long, how large, how much in FP16.
+"""Engines of TensorRT for RTX, built ahead of time: how long, how large, how much in FP16. No GPU is needed.
 
     python benchmarks/engines.py [--weights DIR] [--output benchmarks/results/engines.json]
 

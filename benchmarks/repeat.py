@@ -6,8 +6,8 @@ Two measurements:
 
 - planted: LKDN-S x4 on ONNX Runtime at 320x180, three candidates: as it is, as it is once more, and with a wait of a
   tenth of its median after each run. The harness should tell the third from the first, and not the second;
-- repeated: `lkdn-bench --torch --ort`, with so many rounds, with its default models, so many times, each in a process of its own. Of every
-  row the ratio to the first row should lie in the interval that each other run gave for it.
+- repeated: `lkdn-bench --torch --ort` with its default models and so many rounds, so many times, each in a process of
+  its own. Of every row the ratio to the first row should lie in the interval that each other run gave for it.
 """
 
 import argparse
