@@ -1,13 +1,13 @@
 """Whether `lkdn-bench` says the same when it is asked again, and whether its harness sees what is planted.
 
-    python benchmarks/repeat.py [--runs 3] [--rounds 30] [--output benchmarks/results/repeat.json]
+    python benchmarks/repeat.py [--runs 3] [--rounds 30] [--model NAME ...] [--output benchmarks/results/repeat.json]
 
 Two measurements:
 
 - planted: LKDN-S x4 on ONNX Runtime at 320x180, three candidates: as it is, as it is once more, and with a wait of a
   tenth of its median after each run. The harness should tell the third from the first, and not the second;
-- repeated: `lkdn-bench --torch --ort` with its default models and so many rounds, so many times, each in a process of
-  its own. Of every row the ratio to the first row should lie in the interval that each other run gave for it.
+- repeated: `lkdn-bench --torch --ort` with its default models or those named, so many times, each in a process of its
+  own. Of every row the ratio to the first row should lie in the interval that each other run gave for it.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=30, help="of lkdn-bench")
+    parser.add_argument("--model", action="append", default=[], help="of lkdn-bench; may be repeated")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "repeat.json")
     options = parser.parse_args()
     results: dict[str, Any] = {
@@ -51,7 +52,7 @@ def main() -> None:
     for _ in range(options.runs):
         results["planted"].append(planted(PLANTED_ROUNDS))
         print(json.dumps(results["planted"][-1]), flush=True)
-    results["repeated"] = repeated(options.runs, options.rounds)
+    results["repeated"] = repeated(options.runs, options.rounds, options.model)
     results["load after"] = machine_facts()["load before"]
     for row in results["repeated"]["rows"]:
         ratios = "  ".join("{value:.3f} [{low:.3f}, {high:.3f}]".format(**ratio) for ratio in row["ratios"])
@@ -93,9 +94,12 @@ def said(ratio: Ratio) -> dict[str, Any]:
     return {name: round(value, 4) for name, value in figures.items()} | {"told apart": ratio.told_apart}
 
 
-def repeated(runs: int, rounds: int) -> dict[str, Any]:
+def repeated(runs: int, rounds: int, models: list[str]) -> dict[str, Any]:
     """The same command several times."""
-    command = [*BENCH, "--torch", "--ort", "--rounds", str(rounds)]
+    arguments = ["--torch", "--ort", "--rounds", str(rounds)]
+    for name in models:
+        arguments += ["--model", name]
+    command = [*BENCH, *arguments]
     reports: list[Report] = []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(runs):
@@ -111,7 +115,7 @@ def repeated(runs: int, rounds: int) -> dict[str, Any]:
             {"row": same[0].title, "ratios": [said(ratio) for ratio in ratios], "within": within, "pairs": len(pairs)}
         )
     return {
-        "command": "lkdn-bench --torch --ort --rounds " + str(rounds),
+        "command": f"lkdn-bench {' '.join(arguments)}",
         "first row": reports[0].rows[0].title,
         "medians of the first row, ms": [
             round(report.rows[0].latency.median, 1) for report in reports if report.rows[0].latency
