@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lkdn_deploy.backends.ort import CPU, CUDA
 from lkdn_deploy.backends.registry import open_session
@@ -37,6 +36,7 @@ from lkdn_deploy.bench.results import (
     Settings,
 )
 from lkdn_deploy.bench.roofline import bounds
+from lkdn_deploy.bench.runs import Batch, runs_of
 from lkdn_deploy.bench.statistics import bootstrap_mean_ratio, bootstrap_ratio
 from lkdn_deploy.bench.torch_session import TorchSession
 from lkdn_deploy.core.counting import Rule
@@ -49,9 +49,6 @@ from lkdn_deploy.imaging.testsets import TestSet, read_pair
 
 NTIRE_SIZE = (256, 256)
 TRT = "trt"
-
-Batch = NDArray[np.float32]
-"""(1, 3, H, W) RGB in 0..1."""
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 """Opens a stage of the run by its name; what is given is told how far it is."""
@@ -315,7 +312,7 @@ def _time_all(request: Request, state: _State, stage: Stage) -> None:
 
     def first(subject: _Subject) -> None:
         """By itself, as a user meets it."""
-        found = _runs(subject, state.batches)
+        found, subject.copies = runs_of(subject.session, state.batches)
         if steady:
             subject.first = timed(found[0])[0]
             found = found * settings.rounds
@@ -366,59 +363,6 @@ def _time_all(request: Request, state: _State, stage: Stage) -> None:
 def _building(session: Session) -> float | None:
     """Milliseconds."""
     return session.sidecar.build_seconds * 1e3 if isinstance(session, TrtSession) else None
-
-
-def _runs(subject: _Subject, batches: Sequence[Batch]) -> list[Run]:
-    """One run of the network for each batch; ``subject.copies`` then says what is part of it."""
-    session = subject.session
-    if isinstance(session, TorchSession):
-        on_gpu = session.device.type == "cuda"
-        subject.copies = Copies.LEFT_OUT if on_gpu else Copies.NONE
-        return [_on_cuda(session, batch) if on_gpu else _in_torch(session, batch) for batch in batches]
-    if isinstance(session, TrtSession):
-        subject.copies = Copies.TIMED
-        return [_on_tensorrt(session, batch) for batch in batches]
-    subject.copies = Copies.NONE if session.backend.endswith("cpu") else Copies.TIMED
-    return [_through(session, batch) for batch in batches]
-
-
-def _through(session: Session, batch: Batch) -> Run:
-    def run() -> None:
-        session.run(batch)
-
-    return run
-
-
-def _on_tensorrt(session: TrtSession, batch: Batch) -> Run:
-    def run() -> float:
-        return session.inference_seconds(batch) * 1e3
-
-    return run
-
-
-def _in_torch(session: TorchSession, batch: Batch) -> Run:
-    x = session.upload(batch)
-
-    def run() -> None:
-        session.forward(x)
-
-    return run
-
-
-def _on_cuda(session: TorchSession, batch: Batch) -> Run:
-    import torch
-
-    x = session.upload(batch)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-
-    def run() -> float:
-        start.record()
-        session.forward(x)
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end))
-
-    return run
 
 
 def _rate_all(request: Request, state: _State, stage: Stage) -> None:

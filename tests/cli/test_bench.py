@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.bench import run as bench_run
+from lkdn_deploy.bench import runs as bench_runs
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
@@ -321,7 +322,7 @@ def test_reports_are_replaced_only_when_that_is_allowed(
 def test_ctrl_c_keeps_the_whole_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    through = bench_run._through
+    through = bench_runs._through
     count = 0
 
     def interrupted_later(*args: Any) -> Any:
@@ -336,7 +337,7 @@ def test_ctrl_c_keeps_the_whole_rounds(
 
         return run_once
 
-    monkeypatch.setattr(bench_run, "_through", interrupted_later)
+    monkeypatch.setattr(bench_runs, "_through", interrupted_later)
     args = ["--ort", "--model", "lkdn-s", "--size", "24x32", "--rounds", "500", "--threads", "1", "-o", str(tmp_path)]
     assert run(command, args) == 130
     report = read_report(tmp_path / "bench.json")
