@@ -4,8 +4,9 @@
 
 Two measurements:
 
-- planted: LKDN-S x4 on ONNX Runtime at 320x180, three candidates: as it is, as it is once more, and with a wait of a
-  tenth of its median after each run. The harness should tell the third from the first, and not the second;
+- planted: LKDN-S x4 on ONNX Runtime at 320x180, opened anew in each round, three candidates: as it is, as it is once
+  more, and with a wait of a tenth of its median after each run. The harness should tell the third from the first, and
+  not the second;
 - repeated: `lkdn-bench --torch --ort` with its default models or those named, so many times, each in a process of its
   own. Of every row the ratio to the first row should lie in the interval that each other run gave for it.
 """
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.bench.harness import Run, WarmUpLimits, measure_rounds
+from lkdn_deploy.bench.harness import Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.machine import cores, machine_facts
 from lkdn_deploy.bench.results import Ratio, Report, read_report
+from lkdn_deploy.bench.runs import runs_of
 from lkdn_deploy.bench.statistics import bootstrap_ratio
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.runtime.bundled import find
@@ -63,27 +65,28 @@ def main() -> None:
 
 def planted(rounds: int) -> dict[str, Any]:
     """The ratios of the second and the third candidate to the first."""
-    session = open_session(find("lkdn-s", 4), "ort-cpu", threads=cores())
     batch = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
 
-    def run() -> None:
-        session.run(batch)
+    def opened(_: int = 0) -> Run:
+        session = open_session(find("lkdn-s", 4), "ort-cpu", threads=cores())
+        return runs_of(session, [batch])[0][0]
 
-    times = []
-    for _ in range(11):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    wait = 0.1 * float(np.median(times))
+    run = opened()
+    times = [timed(run)[0] for _ in range(11)]
+    wait = 0.1 * float(np.median(times)) / 1e3
 
-    def slower() -> None:
-        run()
-        end = time.perf_counter() + wait
-        while time.perf_counter() < end:
-            pass
+    def slowed(_: int) -> Run:
+        run = opened()
 
-    candidates: list[Run] = [run, run, slower]
-    first, same, slow = measure_rounds([[each] * rounds for each in candidates], warm_up=WarmUpLimits()).each
+        def slower() -> None:
+            run()
+            end = time.perf_counter() + wait
+            while time.perf_counter() < end:
+                pass
+
+        return slower
+
+    first, same, slow = measure_rounds([opened, opened, slowed], rounds, warm_up=WarmUpLimits()).each
     found = {"0 %": bootstrap_ratio(same.samples, first.samples), "10 %": bootstrap_ratio(slow.samples, first.samples)}
     return {name: said(ratio) for name, ratio in found.items() if ratio} | {"wait ms": round(wait * 1e3, 1)}
 

@@ -1,9 +1,13 @@
 """Time several things so that they can be compared: in turn, in rounds, and warm.
 
 A machine drifts: clocks, other work, heat. So every round times each candidate once, in an order that is drawn anew,
-and what is compared are samples of the same rounds. Before each timed run comes one that is not: it puts the
-candidate's data back into the caches, and lets the threads of the one before come to rest, which some engines let spin
+and what is compared are samples of the same rounds. Before each timed run come some that are not: they put the
+candidate's data back into the caches, and let the threads of the one before come to rest, which some engines let spin
 for a while.
+
+A session keeps the luck that it had when it was opened, such as where its weights came to lie in memory: as much as a
+tenth of its time (benchmarks/repeat.py). Rounds of one opening all share it, and would say the same wrong thing with
+great confidence. So a candidate is made ready for each round anew.
 """
 
 import gc
@@ -18,6 +22,9 @@ from lkdn_deploy.bench.statistics import settled
 
 Run = Callable[[], float | None]
 """Does the work once and returns when it is done; what it gives is the device's own time in ms, if it has any."""
+
+Prepare = Callable[[int], Run]
+"""Makes ready for a round, by its number, and gives what is timed in it: a session opened anew, or the next image."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of timed runs done and of all; warm-up does not count."""
@@ -35,6 +42,10 @@ class WarmUpLimits:
     """Of each candidate: a bound for machines that never settle."""
     most_seconds: float = 20.0
     """Of each candidate."""
+    runs_before: int = 2
+    """Untimed, before each timed run: the first run of a session takes its memory, the next may still place it."""
+    seconds_before: float = 0.1
+    """At least so much of them: the clocks of a GPU fall while nothing runs."""
 
 
 @dataclass(slots=True)
@@ -56,33 +67,34 @@ class Timings:
 
 
 def measure_rounds(
-    candidates: Sequence[Sequence[Run]],
+    candidates: Sequence[Prepare],
+    rounds: int,
     *,
     warm_up: WarmUpLimits | None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Timings:
-    """Time candidates, each given as what it runs in each round: the same every time, or one image after the other.
+    """Time candidates in so many rounds.
 
     Args:
-        candidates: as many rounds of each.
-        warm_up: ``None``: none, and no untimed run before each timed one either: protocols that want it so.
+        candidates: asked for their run in each round, just before it. The warm-up is with that of round 0.
+        rounds: how many.
+        warm_up: ``None``: none, and no untimed runs before each timed one either: protocols that want it so.
         seed: of the order within the rounds.
         progress: is told after every timed run.
     """
     timings = [Timing() for _ in candidates]
     order = random.Random(seed)  # noqa: S311
-    rounds = min(map(len, candidates), default=0)
     done = 0
     try:
         if warm_up:
-            _warm_up([candidate[0] for candidate in candidates], timings, warm_up, order)
+            _warm_up([prepare(0) for prepare in candidates], timings, warm_up, order)
         for index in range(rounds):
             found: dict[int, tuple[float, float | None]] = {}
             for place in order.sample(range(len(candidates)), len(candidates)):
-                run = candidates[place][index]
+                run = candidates[place](index)
                 if warm_up:
-                    run()
+                    _run_before(run, warm_up)
                 found[place] = timed(run)
                 done += 1
                 if progress:
@@ -110,6 +122,13 @@ def timed(run: Run) -> tuple[float, float | None]:
         start = time.perf_counter_ns()
         device = run()
         return (time.perf_counter_ns() - start) / 1e6, device
+
+
+def _run_before(run: Run, limits: WarmUpLimits) -> None:
+    count, start = 0, time.perf_counter_ns()
+    while count < limits.runs_before or time.perf_counter_ns() - start < limits.seconds_before * 1e9:
+        run()
+        count += 1
 
 
 def _warm_up(runs: Sequence[Run], timings: Sequence[Timing], limits: WarmUpLimits, order: random.Random) -> None:

@@ -23,8 +23,9 @@ class Protocol(StrEnum):
     """How latency is measured and operations are counted. Figures of one are never set beside those of the other."""
 
     STEADY = "steady"
-    """Latency: one fixed input, warmed up until stable, the median of interleaved rounds. Operations: Multi-Adds of
-    convolutions and linear layers for an output of 1280x720. PSNR on luma, border as wide as the scale."""
+    """Latency: one fixed input, warmed up until stable, the median of interleaved rounds, each in a session opened
+    anew. Operations: Multi-Adds of convolutions and linear layers for an output of 1280x720. PSNR on luma, border as
+    wide as the scale."""
     NTIRE_2023 = "ntire2023"
     """As the challenge on efficient super-resolution of 2023 (github.com/ofsoundof/NTIRE2023_ESR, ``test_demo.py``).
 

@@ -17,7 +17,7 @@ from lkdn_deploy.bench import kinds
 from lkdn_deploy.bench.complexity import count
 from lkdn_deploy.bench.devices import Device, measure_cpu, recognise
 from lkdn_deploy.bench.engines import check_precision, open_engine
-from lkdn_deploy.bench.harness import Progress, Run, WarmUpLimits, measure_rounds, timed
+from lkdn_deploy.bench.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.machine import gpus, machine_facts
 from lkdn_deploy.bench.memory import Task, peak_memory
 from lkdn_deploy.bench.models import Model
@@ -106,6 +106,8 @@ class _Subject:
     model: Model
     engine: str
     precision: str
+    open: Callable[[], Session]
+    """Once more."""
     session: Session
     artefact: Path | None
     """``None``: it runs the checkpoint."""
@@ -225,19 +227,24 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
     name, scale = None if weights else model.named, None if model.artefact else model.scale
     artefact = None
     if engine == "torch":
-        start = time.perf_counter()
-        session = open_engine(name, scale, weights, engine, precision, threads, _silent)
+
+        def opened() -> Session:
+            return open_engine(name, scale, weights, engine, precision, threads, _silent)
     else:
         # A checkpoint is converted once and kept, and so is an engine: that is no part of opening.
-        artefact = artefact_for(name, scale, weights, _silent, precision)
+        artefact = found = artefact_for(name, scale, weights, _silent, precision)
         if engine == TRT:
-            open_session(artefact, engine, threads=threads)
-        start = time.perf_counter()
-        session = open_session(artefact, engine, threads=threads)
-        check_precision(session, precision)
+            open_session(found, engine, threads=threads)
+
+        def opened() -> Session:
+            return open_session(found, engine, threads=threads)
+
+    start = time.perf_counter()
+    session = opened()
     opening = (time.perf_counter() - start) * 1e3
+    check_precision(session, precision)
     row = Row(model.name, model.scale, session.backend, precision, model.origin)
-    return _Subject(model, engine, precision, session, artefact, opening, row)
+    return _Subject(model, engine, precision, opened, session, artefact, opening, row)
 
 
 def _silent(_: Path) -> None:
@@ -308,15 +315,14 @@ def _gpu_device() -> Device | None:
 def _time_all(request: Request, state: _State, stage: Stage) -> None:
     settings = request.settings
     steady = settings.protocol is Protocol.STEADY
-    runs: dict[int, list[Run]] = {}
+    candidates: dict[int, Prepare] = {}
 
     def first(subject: _Subject) -> None:
         """By itself, as a user meets it."""
-        found, subject.copies = runs_of(subject.session, state.batches)
+        runs, subject.copies = runs_of(subject.session, state.batches)
         if steady:
-            subject.first = timed(found[0])[0]
-            found = found * settings.rounds
-        runs[id(subject)] = found
+            subject.first = timed(runs[0])[0]
+        candidates[id(subject)] = _opened_anew(subject, state.batches[0]) if steady else runs.__getitem__
 
     _for_each(state.subjects, "first run", stage, first)
     subjects = state.sound
@@ -324,7 +330,8 @@ def _time_all(request: Request, state: _State, stage: Stage) -> None:
         return
     with stage("timing") as progress:
         timings = measure_rounds(
-            [runs[id(subject)] for subject in subjects],
+            [candidates[id(subject)] for subject in subjects],
+            settings.rounds if steady else len(state.batches),
             warm_up=WarmUpLimits() if steady else None,
             seed=settings.seed,
             progress=progress,
@@ -358,6 +365,18 @@ def _time_all(request: Request, state: _State, stage: Stage) -> None:
             building=_building(subject.session),
         )
         subject.row = replace(subject.row, latency=latency)
+
+
+def _opened_anew(subject: _Subject, batch: Batch) -> Prepare:
+    """A session of its own for each round; the first round takes the one that was open."""
+
+    def prepare(index: int) -> Run:
+        if index:
+            subject.session = subject.open()
+        (run,), _ = runs_of(subject.session, [batch])
+        return run
+
+    return prepare
 
 
 def _building(session: Session) -> float | None:

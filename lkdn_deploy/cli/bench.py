@@ -81,9 +81,9 @@ def command(
 ) -> None:
     """Time models on engines, side by side, and say what they cost.
 
-    Every round times every row once, so that what slows the machine slows all alike; ratios are to the first row, with
-    a 99 % interval. Networks without weights at hand get random ones: speed does not hang on them. Ctrl-C keeps what
-    was measured.
+    Every round opens and times every row once, so that what slows the machine slows all alike, and the luck of an
+    opening shows; ratios are to the first row, with a 99 % interval. Networks without weights at hand get random ones:
+    speed does not hang on them. Ctrl-C keeps what was measured.
     """
     given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if context.invoked_subcommand:

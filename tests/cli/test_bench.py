@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_the_whole_rounds(
         def run_once() -> None:
             nonlocal count
             count += 1
-            if count > 60:
+            if count > 200:
                 raise KeyboardInterrupt
             inner()
 

@@ -17,7 +17,8 @@ import lkdn_deploy.backends.trt.wanted as wanted
 from lkdn_deploy.backends.trt import cache
 from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.backends.trt.sidecar import Audit, Profile, SideCar
-from lkdn_deploy.backends.trt.wanted import Request, wanted_here
+from lkdn_deploy.backends.trt.wanted import DEFAULT_PROFILE, Request, wanted_here
+from lkdn_deploy.bench.models import DEFAULT_MODELS, find_models
 from lkdn_deploy.cli import zoo
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
@@ -25,8 +26,10 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import ExitCode, InputError, VerificationError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.engine import EngineReport, export_engine
+from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.half import to_half
 from lkdn_deploy.runtime.bundled import bundled
+from lkdn_models.checkpoint import load_checkpoint
 
 LKDN_S = bundled()["lkdn-s", 4]
 ADA = Gpu("NVIDIA GeForce RTX 4090", "sm89", "595.10")
@@ -209,6 +212,29 @@ def test_the_command_builds_for_gpus_that_are_not_here(
     car = json.loads(Path(f"{engine}.json").read_text())
     assert (car["targets"], car["artefact_sha256"]) == (["sm86", "sm89"], digest(Path(f"{stem}.onnx")))
     assert ArtifactMetadata(**car["metadata"]).precision == "fp16"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", DEFAULT_MODELS)
+def test_each_network_that_is_benched_builds_without_a_gpu(
+    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full depth, with random weights where there are no others: of one size and of a range, for one GPU and two."""
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    (model,) = find_models([name], 4, [])
+    checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+    settings = ExportSettings(precision=precision)
+    artefact = export_onnx(checkpoint, tmp_path / "a.onnx", settings).path
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(artefact).graph.node)
+    for profile in (Profile.fixed((180, 320)), DEFAULT_PROFILE):
+        for targets in (("sm86",), ("sm86", "sm89")):
+            car = export_engine(artefact, Request("tensorrt-rtx", profile, targets), tmp_path).sidecar
+            assert (car.targets, car.fallbacks) == (targets, ())
+            if precision == "fp16":
+                assert car.audit
+                assert (car.audit.half, car.audit.convolutions) == (convolutions, convolutions)
 
 
 def test_the_command_writes_an_engine_alone(
