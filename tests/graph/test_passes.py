@@ -1,0 +1,292 @@
+"""Each rewrite: how often it applied, what the graph became, the numbers, and near misses that are left alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
+
+from lkdn_deploy.graph.passes import PASSES, rewrite
+
+Make = Callable[..., onnx.ModelProto]
+Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
+RANDOM = np.random.default_rng(0)
+NORM = """t = Transpose<perm=[0, 2, 3, 1]>({0})
+l = LayerNormalization<axis=-1>(t, g, h)
+{1} = Transpose<perm=[0, 3, 1, 2]>(l)"""
+
+
+def normal(*shape: int) -> NDArray[np.float32]:
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+WEIGHTS = {
+    "first": normal(6, 3, 1, 1),
+    "four": normal(6, 12, 3, 3),
+    "own": normal(6, 1, 3, 3),
+    "b": normal(6),
+    "c": normal(6),
+    "to3": normal(3, 6, 1, 1),
+    "wide": normal(3, 18, 1, 1),
+    "b3": normal(3),
+    "g": normal(6),
+    "h": normal(6),
+    "shift": normal(1, 6, 1, 1),
+    "head": normal(21, 3, 1, 1),
+    "deep": normal(21, 1, 3, 3),
+    "b21": normal(21),
+    "tail": normal(3, 42, 1, 1),
+    "three": normal(6, 6, 3, 3),
+}
+
+
+def used(body: str) -> dict[str, NDArray[np.float32]]:
+    words = body.replace("(", " ").replace(")", " ").replace(",", " ").split()
+    return {name: value for name, value in WEIGHTS.items() if name in words}
+
+
+def kinds(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+APPLIES = [
+    (
+        "replicated-input",
+        "a = Concat<axis=1>(lr, lr, lr, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\nsr = Conv(d, to3)",
+        1,
+        ["Conv", "Conv"],
+    ),
+    (
+        "dense-head",
+        "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, b)\nsr = Conv(d, to3)",
+        1,
+        ["Conv", "Conv"],
+    ),
+    (  # a bias does not matter where nothing is padded
+        "dense-head",
+        "a = Conv(lr, first, b)\nd = Conv<group=6>(a, own, c)\nsr = Conv(d, to3)",
+        1,
+        ["Conv", "Conv"],
+    ),
+    (
+        "rms-norm",
+        "a = Conv(lr, first, b)\n" + NORM.format("a", "n") + "\nsr = Conv(n, to3)",
+        1,
+        ["Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Conv"],
+    ),
+    (  # nothing before it takes the mean in
+        "rms-norm",
+        "a = Conv(lr, first, b)\ns = Sigmoid(a)\n" + NORM.format("s", "n") + "\nsr = Conv(n, to3)",
+        1,
+        ["Conv", "Sigmoid", "Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Conv"],
+    ),
+    (  # something else takes what the convolution gives: it must stay as it is
+        "rms-norm",
+        "a = Conv(lr, first, b)\n" + NORM.format("a", "n") + "\nm = Add(a, n)\nsr = Conv(m, to3)",
+        1,
+        ["Conv", "Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Add", "Conv"],
+    ),
+    (
+        "sum-of-convolutions",
+        "a = Conv(lr, first)\nd = Sigmoid(a)\ne = Relu(d)\nf = Concat<axis=1>(a, d, e)\nsr = Conv(f, wide, b3)",
+        1,
+        ["Conv", "Conv", "Sigmoid", "Conv", "Add", "Relu", "Conv", "Add"],
+    ),
+    (
+        "carried-shift",
+        "a = Conv(lr, first)\nd = Add(a, shift)\ne = Sigmoid(a)\nf = Add(d, e)\ni = Conv(f, to3, b3)\n"
+        "j = Conv(d, to3)\nsr = Add(i, j)",
+        1,
+        ["Conv", "Sigmoid", "Add", "Conv", "Conv", "Add"],
+    ),
+    (
+        "padded-channels",
+        "a = Conv(lr, head, b21)\nd = Conv<group=21, pads=[1, 1, 1, 1]>(a, deep)\ne = Gelu(d)\nf = Mul(e, a)\n"
+        "i = Conv(lr, head)\nj = Concat<axis=1>(i, f)\nsr = Conv(j, tail)",
+        2,
+        ["Conv", "Conv", "Gelu", "Mul", "Conv", "Concat", "Conv"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "times", "after"), APPLIES)
+def test_it_applies_and_the_numbers_stay(
+    name: str, body: str, times: int, after: list[str], graph: Make, run: Run, noise: NDArray[np.float32]
+) -> None:
+    model = graph(body, **used(body))
+    before = model.SerializeToString()
+    result = rewrite(model, [name])
+    assert model.SerializeToString() == before
+    assert result.outcomes[name].applied == times
+    assert kinds(result.model) == after
+    onnx.checker.check_model(result.model, full_check=True)
+    small = np.ascontiguousarray(noise[:, :, :3, :4])  # all border
+    for batch in (noise, small, np.zeros_like(noise)):
+        assert run(result.model, batch) == pytest.approx(run(model, batch), rel=1e-5, abs=2e-5)
+
+
+NEAR_MISSES = [
+    (
+        "replicated-input",
+        "a = Concat<axis=1>(lr, lr, lr, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\n"
+        "e = Conv<pads=[1, 1, 1, 1]>(a, four)\nf = Add(d, e)\nsr = Conv(f, to3)",
+        "not for one ungrouped convolution alone",
+    ),
+    (
+        "replicated-input",
+        "r = Relu(lr)\na = Concat<axis=1>(lr, lr, r, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\nsr = Conv(d, to3)",
+        "",
+    ),
+    (
+        "dense-head",
+        "a = Conv(lr, first, b)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, c)\nsr = Conv(d, to3)",
+        "its bias would reach past the border",
+    ),
+    (
+        "dense-head",
+        "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own)\ne = Add(a, d)\nsr = Conv(e, to3)",
+        "",
+    ),
+    (
+        "dense-head",
+        "a = Conv(lr, first)\nd = Conv<group=6, pads=[2, 2, 2, 2], dilations=[2, 2]>(a, own)\nsr = Conv(d, to3)",
+        "strides or dilations",
+    ),
+    (
+        "rms-norm",
+        "a = Conv(lr, first)\nt = Transpose<perm=[0, 3, 2, 1]>(a)\nl = LayerNormalization<axis=-1>(t, g, h)\n"
+        "n = Transpose<perm=[0, 3, 2, 1]>(l)\nsr = Conv(n, to3)",
+        "not over the channels",
+    ),
+    (
+        "sum-of-convolutions",
+        "a = Conv(lr, first)\nd = Relu(a)\nf = Concat<axis=1>(a, d, d)\ne = Sigmoid(f)\nsr = Conv(e, wide, b3)",
+        "not for one pointwise convolution alone",
+    ),
+    (
+        "carried-shift",
+        "a = Conv(lr, first)\nd = Add(a, shift)\ne = Conv<pads=[1, 1, 1, 1]>(d, three)\nsr = Conv(e, to3)",
+        "Conv",
+    ),
+    (
+        "carried-shift",
+        "a = Conv(lr, first)\nd = Add(a, shift)\ne = Gelu(d)\nf = Add(d, e)\nsr = Conv(f, to3)",
+        "Gelu",
+    ),
+    (
+        "padded-channels",
+        "a = Conv(lr, head)\nt = Transpose<perm=[0, 2, 3, 1]>(a)\nu = Transpose<perm=[0, 3, 1, 2]>(t)\n"
+        "f = Concat<axis=1>(u, u)\nsr = Conv(f, tail)",
+        "Transpose takes or gives it",
+    ),
+    ("padded-channels", "a = Conv(lr, first)\nd = Relu(a)\nsr = Conv(d, to3)", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "reason"), NEAR_MISSES)
+def test_a_near_miss_is_left_alone_and_said(name: str, body: str, reason: str, graph: Make) -> None:
+    model = graph(body, **used(body))
+    result = rewrite(model, [name])
+    assert result.outcomes[name].applied == 0
+    assert bool(result.outcomes[name].refused) == bool(reason)
+    assert all(reason in line for line in result.outcomes[name].refused)
+    assert kinds(result.model) == kinds(model)
+
+
+def test_fewer_channels_than_would_be_mostly_padding_stay(graph: Make) -> None:
+    body = "a = Conv(lr, w)\nd = Relu(a)\nsr = Conv(d, v)"
+    result = rewrite(graph(body, w=normal(9, 3, 1, 1), v=normal(3, 9, 1, 1)), ["padded-channels"])
+    assert result.outcomes["padded-channels"].refused == ("a: 9 channels would become 16",)
+
+
+def test_padded_channels_hold_no_more_than_zeros_make(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+    """A sigmoid of zero is not zero: what takes it must not see it."""
+    body = "a = Conv(lr, w)\nd = Sigmoid(a)\ne = ReduceMean<keepdims=1>(d, axes)\nf = Mul(d, e)\nsr = Conv(f, v)"
+    model = graph(body.replace(", axes", ""), w=normal(21, 3, 1, 1), v=normal(3, 21, 1, 1))
+    assert rewrite(model, ["padded-channels"]).outcomes["padded-channels"].applied == 0  # of all axes
+    weights = {"w": normal(21, 3, 1, 1), "v": normal(3, 21, 1, 1)}
+    head = "axes = Constant<value_ints=[2, 3]>()\n"
+    model = graph(head + body, **weights)
+    result = rewrite(model, ["padded-channels"])
+    assert result.outcomes["padded-channels"].applied == 1
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in result.model.graph.initializer}
+    assert (32, 3, 1, 1) in shapes.values()
+    assert (3, 32, 1, 1) in shapes.values()
+    assert run(result.model, noise) == pytest.approx(run(model, noise), rel=1e-5, abs=1e-5)
+
+
+def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Make) -> None:
+    body = "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, b)\nsr = Conv(d, to3)"
+    model = graph(body, **used(body))
+    names = [*reversed(PASSES)]
+    names.remove("rms-operator")
+    assert list(rewrite(model, names).outcomes) == ["clean", *(name for name in PASSES if name in names)]
+    with pytest.raises(KeyError):
+        rewrite(model, ["no such pass"])
+
+
+def test_what_is_of_no_use_goes(graph: Make) -> None:
+    body = "a = Conv(lr, first)\nx = Identity(a)\nu = Relu(x)\nd = Relu(x)\ny = Sigmoid(x)\ne = Add(u, d)\n"
+    body += "sr = Conv(e, to3)"
+    result = rewrite(graph(body, **used(body)), [])
+    assert kinds(result.model) == ["Conv", "Relu", "Add", "Conv"]
+
+
+@settings(max_examples=25)
+@given(
+    widths=st.lists(st.integers(8, 40), min_size=2, max_size=4),
+    depthwise=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_chains_of_any_widths_keep_their_numbers(widths: list[int], depthwise: bool, seed: int) -> None:
+    """Pointwise, depthwise, norm, concatenation of all before: everything at once, on made-up networks."""
+    random = np.random.default_rng(seed)
+    lines, weights, seen = [], {}, []
+    before, depth = "lr", 3
+    for index, width in enumerate(widths):
+        weights[f"w{index}"] = random.normal(size=(width, depth, 1, 1)) / depth**0.5
+        weights[f"b{index}"] = random.normal(size=width)
+        lines.append(f"a{index} = Conv({before}, w{index}, b{index})")
+        before = f"a{index}"
+        if depthwise:
+            weights[f"d{index}"] = random.normal(size=(width, 1, 3, 3)) / 3
+            lines.append(
+                f"d{index} = Conv<group={width}, pads=[1, 1, 1, 1]>({before}, d{index})".replace(
+                    f"d{index} =", f"e{index} ="
+                )
+            )
+            before = f"e{index}"
+        weights[f"g{index}"], weights[f"h{index}"] = random.normal(size=width), random.normal(size=width)
+        lines += [
+            f"t{index} = Transpose<perm=[0, 2, 3, 1]>({before})",
+            f"l{index} = LayerNormalization<axis=-1>(t{index}, g{index}, h{index})",
+            f"n{index} = Transpose<perm=[0, 3, 1, 2]>(l{index})",
+        ]
+        before, depth = f"n{index}", width
+        seen.append((before, width))
+    total = sum(width for _, width in seen)
+    weights["last"] = random.normal(size=(3, total, 1, 1)) / total**0.5
+    lines += [f"all = Concat<axis=1>({', '.join(name for name, _ in seen)})", "sr = Conv(all, last)"]
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N, 3, H, W] lr) => (float[N, 3, HH, WW] sr) { '
+        + "\n".join(lines)
+        + " }"
+    )
+    model = parser.parse_model(text)
+    for name, value in weights.items():
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+    names = [name for name in PASSES if name != "rms-operator"]
+    result = rewrite(model, names)
+    assert result.outcomes["rms-norm"].applied == len(widths)
+    assert result.outcomes["carried-shift"].applied == len(widths)
+    assert "Concat" not in kinds(result.model)
+    onnx.checker.check_model(result.model, full_check=True)
+    batch = random.random((2, 3, 5, 4)).astype(np.float32)
+    reference, found = (ReferenceEvaluator(each).run(None, {"lr": batch})[0] for each in (model, result.model))
+    assert found == pytest.approx(reference, rel=1e-3, abs=1e-3)
