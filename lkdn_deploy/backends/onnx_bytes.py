@@ -22,6 +22,7 @@ _INSIDE = {
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_PROPERTIES = 14
 _VARINT, _EIGHT_BYTES, _SPAN, _FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -45,6 +46,20 @@ def read_artefact(artefact: Path, engine: str) -> bytes:
         msg = f"{artefact} keeps weights in other files, which are not read"
         raise InputError(msg, "export the checkpoint with lkdn-export")
     return data
+
+
+def properties(model: bytes) -> dict[str, str]:
+    """The metadata of an ONNX file, without a library that reads the whole.
+
+    Raises:
+        ValueError: if this is no ONNX file.
+    """
+    found = {}
+    for number, kind, first, last in _fields(model, 0, len(model)):
+        if (number, kind) == (_PROPERTIES, _SPAN):
+            pair = {inner: model[start:end] for inner, _, start, end in _fields(model, first, last)}
+            found[pair.get(1, b"").decode(errors="replace")] = pair.get(2, b"").decode(errors="replace")
+    return found
 
 
 def names_other_files(model: bytes) -> bool:

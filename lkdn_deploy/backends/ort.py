@@ -1,7 +1,6 @@
 """ONNX Runtime, on the CPU, through CUDA, or through its TensorRT provider."""
 
 import hashlib
-import logging
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.protocols import InTurn
 
-log = logging.getLogger(__name__)
-
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
 _IO: dict[str, Io] = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(uint8)": "uint8"}
@@ -30,8 +27,16 @@ _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
 _OVERHEAD = 1.6
 
 
+WORTH = 50_000
+"""Pixels of one size after which a session of its own for it pays: it saves a sixth of the time, and takes as long to
+make as it saves on about so many (benchmarks/README.md)."""
+
+
 class OrtSession(InTurn):
-    """An artefact on one of ONNX Runtime's execution providers, which is the one that runs it."""
+    """An artefact on one of ONNX Runtime's execution providers, which is the one that runs it.
+
+    On the CPU, a size that is large or comes again and again is run by a session that knows it beforehand.
+    """
 
     def __init__(self, artefact: Path, provider: str, threads: int | None = None) -> None:
         _refuse_both_wheels()
@@ -40,17 +45,12 @@ class OrtSession(InTurn):
         if provider not in ort.get_available_providers():
             msg = f"this onnxruntime has no {provider}"
             raise MissingError(msg, "pip uninstall onnxruntime; pip install 'lkdn-deploy[gpu]'")
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # its warnings are for its developers; failures come as exceptions
-        # The pattern planner reserves twice the memory (measured) and gains no time.
-        options.enable_mem_pattern = False
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        data = read_artefact(artefact, "ONNX Runtime")
-        providers = _providers(provider, data)
+        self._data = read_artefact(artefact, "ONNX Runtime")
+        self._threads, self._provider = threads, provider
+        providers = _providers(provider, self._data)
         try:
             # Its own fallback to the CPU would come with a message on stdout, which is for results.
-            self._session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            self._session = ort.InferenceSession(self._data, _options(threads), providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if provider != CPU:
                 msg = f"{provider} cannot run {artefact}: {str(error).splitlines()[0]}"
@@ -62,6 +62,12 @@ class OrtSession(InTurn):
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
             raise MissingError(msg, _GPU_HINT)
         self._input, self._io, self.fixed_size = _only_input(artefact, self._session)
+        self._seen: tuple[int, ...] = ()
+        """The shape of the last batch."""
+        self._pixels = 0
+        """How many of that shape have been run in turn."""
+        self._own: Any = None
+        """The session for that shape, once there are ``WORTH``."""
         self.backend = _NAMES[provider]
         try:
             self.metadata = ArtifactMetadata.from_props(self._session.get_modelmeta().custom_metadata_map)
@@ -73,16 +79,45 @@ class OrtSession(InTurn):
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
         check_window(self.fixed_size, batch)
         try:
-            (result,) = self._session.run(None, {self._input: to_input(batch, self._io)})
+            (result,) = self._for(batch.shape).run(None, {self._input: to_input(batch, self._io)})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
         check_result(self.metadata.scale, batch, result)
         return from_output(result, self._io)
 
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        """ONNX Runtime's session for inputs of this shape."""
+        if shape != self._seen:
+            self._seen, self._pixels, self._own = shape, 0, None  # with what memory its runs took
+        self._pixels += shape[0] * shape[2] * shape[3]
+        free = {place: name for place, name in enumerate(self._session.get_inputs()[0].shape) if isinstance(name, str)}
+        if self._pixels < WORTH or not free or self._provider != CPU:
+            return self._session
+        if self._own is None:
+            import onnxruntime as ort
+
+            options = _options(self._threads)
+            for place, name in free.items():
+                options.add_free_dimension_override_by_name(name, shape[place])
+            self._own = ort.InferenceSession(self._data, options, providers=[CPU], enable_fallback=0)
+        return self._own
+
     def bytes_per_pixel(self) -> int:
         """Memory that a run takes, in bytes a LR pixel."""
         return int(4 * self.metadata.live_channels * _OVERHEAD)
+
+
+def _options(threads: int | None) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # its warnings are for its developers; failures come as exceptions
+    # The pattern planner reserves twice the memory (measured) and gains no time.
+    options.enable_mem_pattern = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 def open_cpu(artefact: Path, *, threads: int | None = None) -> OrtSession:
@@ -103,16 +138,11 @@ def open_trt(artefact: Path, *, threads: int | None = None) -> OrtSession:
     return OrtSession(artefact, TRT, threads)
 
 
-def open_best(artefact: Path, *, threads: int | None = None) -> OrtSession:
-    """Open through CUDA where that works, else on the CPU."""
+def has_cuda() -> bool:
+    """Whether this onnxruntime is one for GPUs; there may be none all the same."""
     with needs("cpu"):
         import onnxruntime as ort
-    if CUDA in ort.get_available_providers():
-        try:
-            return open_cuda(artefact, threads=threads)
-        except MissingError as error:
-            log.warning("%s; running on the CPU", error.message)
-    return open_cpu(artefact, threads=threads)
+    return CUDA in ort.get_available_providers()
 
 
 def _providers(provider: str, data: bytes) -> list[Any]:

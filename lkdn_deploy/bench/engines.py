@@ -9,6 +9,7 @@ from lkdn_deploy.backends.registry import BACKENDS, open_session
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.export.artefacts import Converting, artefact_for, check_found
+from lkdn_deploy.runtime.forms import form_for
 
 ENGINES = (*BACKENDS, "torch")
 PRECISIONS = ("fp32", "fp16")
@@ -38,7 +39,7 @@ def open_engine(
 
         return TorchSession(open_checkpoint(weights, model, scale), precision=precision, threads=threads)
     artefact = artefact_for(model, scale, weights, converting, precision)
-    session = open_session(artefact, engine, threads=threads)
+    session = open_session(artefact, engine, threads=threads, form=form_for)
     check_found(session.metadata, model, scale, weights)
     check_precision(session, precision)
     return session

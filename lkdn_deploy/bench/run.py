@@ -46,6 +46,7 @@ from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.export.artefacts import artefact_for
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
+from lkdn_deploy.runtime.forms import form_for
 
 NTIRE_SIZE = (256, 256)
 TRT = "trt"
@@ -231,8 +232,8 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
         def opened() -> Session:
             return open_engine(name, scale, weights, engine, precision, threads, _silent)
     else:
-        # A checkpoint is converted once and kept, and so is an engine: that is no part of opening.
-        artefact = found = artefact_for(name, scale, weights, _silent, precision)
+        # A checkpoint is converted once and kept, and so are forms and engines: that is no part of opening.
+        artefact = found = form_for(artefact_for(name, scale, weights, _silent, precision), engine)
         if engine == TRT:
             open_session(found, engine, threads=threads)
 

@@ -55,7 +55,7 @@ class TorchSession(InTurn):
             torch.set_num_threads(threads)
         fused = fuse(checkpoint)
         network = as_rgb(fused.network, checkpoint.input, checkpoint.scale).eval()
-        self.metadata = describe(checkpoint, network, whole=fused.whole, target="plain", precision=precision)
+        self.metadata = describe(checkpoint, network, whole=fused.whole, precision=precision)
         if device == "cuda":
             # Or convolutions would round float32 to the 10 bits of TF32.
             torch.backends.cudnn.allow_tf32 = False

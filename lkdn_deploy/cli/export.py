@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 @click.option(
     "--triton", type=click.Path(path_type=Path), metavar="DIR", help="Put it into a model repository of Triton's."
 )
-@click.option("--target", default="plain", show_default=True, help="Engine that the graph is made for.")
+@click.option(
+    "--target",
+    default="plain",
+    show_default=True,
+    metavar="NAME",
+    help="Engine that the graph is made for: plain, ort-cpu, openvino, tensorrt.",
+)
+@click.option("--skip", multiple=True, metavar="REWRITE", help="Leave out a rewrite of the target's; may be repeated.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path(), help="Folder to write to.  [default: .]"
 )
@@ -57,6 +64,7 @@ def command(
     io: "Io",
     triton: Path | None,
     target: str,
+    skip: tuple[str, ...],
     output: Path,
     engine: "Request | None",
 ) -> None:
@@ -66,6 +74,9 @@ def command(
     differ, nothing is written and the exit code is 4. A file in FP16 is held to the 8-bit image that it gives, and must
     give finite values on noise, black and white. A file of the same name is replaced. Prints the path of each file
     written.
+
+    With --target the graph is rewritten into what that engine runs fastest: the same numbers by other operations. What
+    was rewritten, and what was not and why, is said.
 
     With --trt the file becomes a TensorRT engine, which goes into the user's cache too. Its precision is that of the
     file: with --fp16 the convolutions of the engine are counted, and the exit code is 4 if they are not in FP16.
@@ -86,6 +97,7 @@ def command(
         target=target,
         precision="fp16" if fp16 else "fp32",
         io=io,
+        skip=skip,
     )
     checkpoint = open_checkpoint(weights, model, scale)
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -109,6 +121,11 @@ def tell(report: "ExportReport") -> None:
         click.echo(f"fused    {line}", err=True)
     for line in report.skipped:
         click.echo(f"skipped  {line}", err=True)
+    for name, outcome in report.rewrites.items():
+        if outcome.applied and name != "clean":
+            click.echo(f"rewrote  {name}: {outcome.applied}", err=True)
+        for line in outcome.refused:
+            click.echo(f"left     {name}: {line}", err=True)
     if report.half:
         click.echo(f"fp16     {report.half}", err=True)
     for comparison in report.comparisons:

@@ -17,6 +17,9 @@ from lkdn_deploy.core.optional import needs
 from lkdn_deploy.export.half import HalfExport, to_half_precision
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.fuse.plan import fuse_state
+from lkdn_deploy.graph.editing import Outcome
+from lkdn_deploy.graph.passes import TARGETS
+from lkdn_deploy.graph.target import rewrite_for
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
@@ -38,8 +41,8 @@ with needs("train"):
     from lkdn_models.rgb import as_rgb
     from lkdn_models.zoo import find
 
-TARGETS = ("plain",)
 PRECISIONS = ("fp32", "fp16")
+FP16_TARGETS = ("plain", "tensorrt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,22 @@ class ExportSettings:
     """Of weights and values; ``fp16``: FP32 remains where the numbers need it."""
     io: Io = "fp32"
     """What input and output hold, other than ``fp32`` with ``precision`` ``fp16`` only."""
+    skip: tuple[str, ...] = ()
+    """Rewrites of the target's that are left out, see ``graph.passes.TARGETS``."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             msg = f"no such target: {self.target}"
             raise UsageError(msg, f"known are {', '.join(TARGETS)}")
+        if unknown := [name for name in self.skip if name not in TARGETS[self.target]]:
+            msg = f"the target {self.target} has no rewrite {', '.join(unknown)} to skip"
+            raise UsageError(msg, f"it has {', '.join(TARGETS[self.target]) or 'none'}")
         if self.precision not in PRECISIONS or self.io not in IOS:
             msg = f"no such precision or kind of input and output: {self.precision}, {self.io}"
             raise UsageError(msg, f"known are {', '.join(PRECISIONS)}, and {', '.join(IOS)}")
+        if self.precision == "fp16" and self.target not in FP16_TARGETS:
+            msg = f"a file for {self.target} is in FP32: its kernels on CPUs compute in nothing less"
+            raise UsageError(msg, f"leave out --fp16, or take the target {' or '.join(FP16_TARGETS)}")
         if self.io != "fp32" and self.precision != "fp16":
             msg = f"input and output in {self.io} go with an FP16 network only"
             raise UsageError(msg, "add --fp16")
@@ -90,6 +101,8 @@ class ExportReport:
     skipped: tuple[str, ...]
     """A line for each thing that was not, with the reason."""
     comparisons: list[Comparison]
+    rewrites: dict[str, Outcome]
+    """What was done to the graph for the target, by rewrite."""
     half: HalfExport | None = None
     """Of an FP16 artefact: what in it is FP32, and how large its values are."""
 
@@ -122,8 +135,11 @@ def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
     precision = "" if settings.precision == "fp32" else f"_{settings.precision}"
     io = "" if settings.io == "fp32" else f"_{settings.io}"
     size = "_{}x{}".format(*settings.static) if settings.static else ""
+    target = (
+        "" if settings.target == "plain" else "_".join(("", settings.target, *(f"no-{it}" for it in settings.skip)))
+    )
     opset = "" if settings.opset == DEFAULT_OPSET else f"_opset{settings.opset}"
-    return f"{checkpoint.name}_x{checkpoint.scale}{form}{precision}{io}{size}{opset}.onnx"
+    return f"{checkpoint.name}_x{checkpoint.scale}{form}{precision}{io}{size}{opset}{target}.onnx"
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
@@ -145,11 +161,13 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         raise InputError(msg) from error
     fused = fuse(checkpoint) if settings.fuse else Fused(checkpoint.build(), skipped=("left out as asked",))
     deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
-    metadata = describe(checkpoint, deployed, whole=fused.whole, target=settings.target)
+    metadata = describe(checkpoint, deployed, whole=fused.whole)
     if settings.static and min(settings.static) < metadata.smallest:
         msg = f"{metadata.model} x{metadata.scale} takes {metadata.smallest} pixels a side or more"
         raise UsageError(msg, "static height and width must be as large")
-    model = to_onnx(deployed, metadata, opset=settings.opset, static=settings.static)
+    plain = to_onnx(deployed, metadata, opset=settings.opset, static=settings.static)
+    rewritten = rewrite_for(plain, settings.target, settings.skip)
+    model, metadata = rewritten.model, rewritten.metadata
     inputs = verification_inputs(metadata, settings.static)
     if settings.io == "uint8":  # what it takes of them
         inputs = {name: from_output(to_input(batch, "uint8"), "uint8") for name, batch in inputs.items()}
@@ -167,12 +185,10 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         part.write_bytes(model.SerializeToString())
         session = open_session(part, "ort-cpu")
         comparisons = verify(inputs, session.run, _reference(checkpoint), settings.precision)
-    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, half)
+    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, rewritten.outcomes, half)
 
 
-def describe(
-    checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, target: str, precision: str = "fp32"
-) -> ArtifactMetadata:
+def describe(checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, precision: str = "fp32") -> ArtifactMetadata:
     """What an artefact says of ``deployed``, the checkpoint's network of RGB in 0..1; ``whole``: no branch is left."""
     return ArtifactMetadata(
         model=checkpoint.name,
@@ -180,7 +196,6 @@ def describe(
         receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
         live_channels=live_channels(deployed),
         fused=whole,
-        target=target,
         precision=precision,
         smallest=deployed.smallest,  # type: ignore[arg-type]
         weights_sha256=checkpoint.sha256,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
+from onnx import version_converter
 from onnx_ir.passes.common import ShapeInferencePass
 
 from lkdn_deploy.graph.carried_shift import carried_shift
@@ -28,6 +29,17 @@ PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
 """In the order in which they are applied: each finds what those before it leave."""
 
 
+TARGETS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "tensorrt": ("replicated-input",),
+    "ort-cpu": tuple(name for name in PASSES if name != "rms-operator"),
+    "openvino": tuple(name for name in PASSES if name != "rms-norm"),
+}
+"""What each engine likes. TensorRT fuses norms and chooses layouts by itself, and is left to it."""
+
+_RMS_OPSET = 23
+
+
 @dataclass(frozen=True, slots=True)
 class Rewritten:
     """A graph that computes the same, and what was done to it."""
@@ -41,12 +53,14 @@ def rewrite(model: onnx.ModelProto, names: Collection[str]) -> Rewritten:
 
     Args:
         model: float32; it is not changed.
-        names: of ``PASSES``.
+        names: of ``PASSES``. ``rms-operator`` takes the graph to opset 23.
 
     Raises:
         KeyError: if there is no such pass.
     """
     wanted = {name: PASSES[name] for name in names}
+    if "rms-operator" in wanted and model.opset_import[0].version < _RMS_OPSET:
+        model = version_converter.convert_version(model, _RMS_OPSET)
     result = ir.from_proto(model)
     outcomes = {"clean": clean(result)}
     for name, apply in PASSES.items():

@@ -10,6 +10,7 @@ from lkdn_deploy.core.errors import UsageError
 Pixels = NDArray[Any]  # uint8, uint16, or float32, which the type system cannot say together
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, full range: what Pillow makes grey with
+_IN_CACHE = 1 << 15  # pixels: 384 KiB of three float32 channels, where a core has a MiB of second-level cache or more
 
 
 def check_pixels(image: Pixels) -> Pixels:
@@ -37,17 +38,48 @@ def full_scale(dtype: np.dtype[Any]) -> float:
 
 def to_batch(pixels: Pixels) -> NDArray[np.float32]:
     """(H, W, 1 or 3) -> (1, 3, H, W) in 0..1; grey goes to all three channels."""
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
-    planes /= np.float32(full_scale(pixels.dtype))
-    return (planes if len(planes) == 3 else planes.repeat(3, axis=0))[None]
+    batch = np.empty((1, 3, *pixels.shape[:2]), np.float32)
+    np.divide(pixels.transpose(2, 0, 1), np.float32(full_scale(pixels.dtype)), out=batch[0], dtype=np.float32)
+    return batch
 
 
 def from_batch(batch: NDArray[np.float32], channels: int, dtype: np.dtype[Any]) -> Pixels:
-    """(1, 3, H, W) -> (H, W, channels), clipped to the range of ``dtype``; one channel is the luma of three."""
-    image: Pixels = batch[0].transpose(1, 2, 0)
-    if channels == 1:
-        image = (image @ _LUMA)[:, :, None]
-    image = np.clip(image, 0, 1)
-    if np.issubdtype(dtype, np.integer):
-        image = np.rint(image * np.float32(full_scale(dtype)))
-    return image.astype(dtype, copy=False)
+    """(1, 3, H, W) -> (H, W, channels), clipped to the range of ``dtype``; one channel is the luma of three.
+
+    Raises:
+        ValueError: if a value is no number.
+    """
+    image: Pixels = np.empty((*batch.shape[2:], channels), dtype)
+    store_batch(batch, image)
+    return image
+
+
+def store_batch(batch: NDArray[np.float32], target: Pixels) -> None:
+    """``from_batch`` into ``target``, (H, W, 1 or 3) and any part of a larger array.
+
+    Raises:
+        ValueError: if a value is no number; a part of ``target`` is filled by then.
+    """
+    height, width, channels = target.shape
+    peak = np.float32(full_scale(target.dtype))
+    # So few rows that what is between the steps stays in the processor's cache: as whole arrays, clipping, scaling,
+    # rounding and narrowing would each go through memory, at 48 bytes a pixel.
+    rows = max(_IN_CACHE // width, 1)
+    scratch = np.empty((3, min(rows, height), width), np.float32)
+    for top in range(0, height, rows):
+        source, place = batch[0, :, top : top + rows], target[top : top + rows]
+        if not np.isfinite(source).all():
+            msg = "values that are no numbers"
+            raise ValueError(msg)
+        planes = scratch[:, : len(place)]
+        if channels == 1:
+            np.multiply(source, _LUMA[:, None, None], out=planes)
+            planes = planes.sum(axis=0, keepdims=True)
+            planes *= peak
+        else:
+            np.multiply(source, peak, out=planes)
+        np.clip(planes, 0, peak, out=planes)
+        if np.issubdtype(target.dtype, np.integer):
+            np.rint(planes, out=planes)
+        for channel, plane in enumerate(planes):  # in one go, numpy's innermost loop would be over three values
+            place[:, :, channel] = plane

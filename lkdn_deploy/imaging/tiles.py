@@ -78,16 +78,9 @@ def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int) -> l
     return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo) for columns in across]
 
 
-def largest_window(height: int, width: int, halo: int, pixels: int) -> int:
-    """The side of the largest square windows of at most ``pixels``, or of the image if it is no larger.
-
-    Never below two and a half halos: smaller windows would spend over 25 times the work of the whole image.
-    """
-    if height * width <= pixels:
-        return max(height, width)
-    return max(int(pixels**0.5), smallest_window(halo))
-
-
 def smallest_window(halo: int) -> int:
-    """The side of the smallest window worth while: two and a half halos."""
+    """The side of the smallest window worth while: two and a half halos.
+
+    Smaller ones would spend over 25 times the work of the whole image.
+    """
     return 2 * halo + max(halo // 2, 1)

@@ -1,6 +1,7 @@
 """The upscaler: images of any common kind through a network that knows only RGB in 0..1."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -15,9 +16,11 @@ from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.alpha import fill_transparent
-from lkdn_deploy.imaging.layout import Pixels, check_pixels, from_batch, to_batch
-from lkdn_deploy.imaging.tiles import Tile, largest_window, plan_tiles, smallest_window
+from lkdn_deploy.imaging.layout import Pixels, check_pixels, store_batch, to_batch
+from lkdn_deploy.imaging.tile_plan import choose_window
+from lkdn_deploy.imaging.tiles import Tile, plan_tiles, smallest_window
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
+from lkdn_deploy.runtime.forms import form_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,8 +34,8 @@ Progress = Callable[[int, int], None]
 
 P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 
-# A network's memory grows with the tile, its waste on halos shrinks with it: at 1 GiB LKDN-S spends 1.6 times the work
-# of the whole image, at 2 GiB 1.4 times.
+# A network's memory grows with the tile, its waste on halos shrinks with it: from 2000x1500 to 4000x3000, LKDN-S spends
+# 1.3 to 1.5 times the work of the whole image at 1 GiB, and 1.2 to 1.3 times at 2 GiB.
 MEMORY_BUDGET = 1 << 30
 
 # For networks that no halo makes exact: wide enough for what their convolutions see.
@@ -70,7 +73,7 @@ def load(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         msg = f"threads must be between 1 and {MAX_THREADS}, got {threads}"
         raise UsageError(msg, "more threads than the machine has cores make it slower")
-    session = open_session(resolve(os.fspath(model), scale), backend, threads=threads)
+    session = open_session(resolve(os.fspath(model), scale), backend, threads=threads, form=form_for)
     if scale is not None and session.metadata.scale != scale:
         msg = f"x{scale} was asked for, but {os.fspath(model)} upscales x{session.metadata.scale}"
         raise UsageError(msg)
@@ -105,7 +108,7 @@ class Upscaler:
         self._tile = tile
         self._memory_budget = memory_budget
         self._fitting: int | None = None
-        """The side of the largest window that the device has memory for, once it had not for a larger one."""
+        """The most pixels of a window that the device may have memory for, once it had not for a larger one."""
 
     @overload
     def __call__(self, image: "Image", *, progress: Progress | None = None) -> "Image": ...
@@ -173,12 +176,8 @@ class Upscaler:
         steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
         try:
             with closing(self.session.run_many(_batches(steps))) as batches:
-                for index, ((source, large, tile), batch) in enumerate(zip(steps, batches, strict=True)):
-                    kept = batch[:, :, *tile.kept(self.scale)]
-                    if not np.isfinite(kept).all():
-                        msg = f"{self.session.metadata.model} on {self.session.backend} gave values that are no numbers"
-                        raise InputError(msg, "its weights are damaged, or its precision does not hold its values")
-                    large[tile.place(self.scale)] = from_batch(kept, source.shape[2], pixels.dtype)
+                for index, ((_, large, tile), batch) in enumerate(zip(steps, batches, strict=True)):
+                    self._store(batch[:, :, *tile.kept(self.scale)], large[tile.place(self.scale)])
                     if progress:
                         progress(index + 1, len(steps))
         except OutOfDeviceMemory as error:
@@ -186,17 +185,23 @@ class Upscaler:
             return False
         return True
 
+    def _store(self, values: NDArray[np.float32], place: Pixels) -> None:
+        """(1, 3, H, W) of a result into (H, W, C) of the picture."""
+        try:
+            store_batch(values, place)
+        except ValueError as error:
+            msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
+            raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error
+
     def _shrink(self, tile: Tile, error: OutOfDeviceMemory) -> None:
-        """Halve the windows, for this image and those that come.
+        """Halve the windows both ways, for this image and those that come.
 
         Raises:
             OutOfDeviceMemory: if they cannot be smaller.
         """
         rows, columns = tile.window
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        metadata, side = self.session.metadata, max(height, width)
-        halo = INEXACT_HALO if metadata.receptive_radius is None else metadata.receptive_radius
-        least = max(smallest_window(halo), SMALLEST_WINDOW, metadata.smallest)
+        metadata = self.session.metadata
         msg = f"the device has no memory for a window of {height}x{width} pixels"
         hint = "end what else is on it, or use --backend ort-cpu"
         if not self.exact and self._tile is None:
@@ -204,9 +209,10 @@ class Upscaler:
             hint = "use --backend ort-cpu, or tiles (--tile 256), whose result is another one"
         elif self.session.fixed_size is not None:
             msg += ", and the artefact takes no other"
-        elif side > least:
-            self._fitting = max(side // 2, least)
-            log.warning("%s: trying %d (%s)", msg, self._fitting, error.message)
+        elif max(height, width) > self._least_side:
+            self._fitting = height * width // 4
+            side = max(math.isqrt(self._fitting), self._least_side)
+            log.warning("%s: trying %d a side, or as many in another shape (%s)", msg, side, error.message)
             return
         msg += f": {error.message}"
         raise OutOfDeviceMemory(msg, hint) from error
@@ -237,19 +243,14 @@ class Upscaler:
                 whole image, which does not fit into memory.
         """
         height, width = (max(size, self.session.metadata.smallest) for size in (height, width))
-        halo = self.session.metadata.receptive_radius
         window = self.session.fixed_size
-        if halo is None and self._tile is None:
+        if not self.exact and self._tile is None:
             return [self._whole(height, width)]
-        if halo is None:
-            halo = INEXACT_HALO
-        if window is None:
-            window = self._window(height, width, halo)
-        elif height < window[0] or width < window[1]:
+        if window is not None and (height < window[0] or width < window[1]):
             msg = f"this artefact takes {window[0]}x{window[1]} pixels (height x width), the image has {height}x{width}"
             raise UsageError(msg, "export it without --static")
         try:
-            return plan_tiles(height, width, window, halo)
+            return plan_tiles(height, width, window or self._window(height, width), self._halo)
         except ValueError as error:
             msg = f"an image of {height}x{width} cannot be cut for this artefact: {error}"
             raise UsageError(msg, "export it without --static, or for a larger size") from error
@@ -273,16 +274,37 @@ class Upscaler:
         (tile,) = plan_tiles(height, width, (height, width), 0)
         return tile
 
-    def _window(self, height: int, width: int, halo: int) -> tuple[int, int]:
-        """The largest that fits into memory and that the session takes."""
+    def _window(self, height: int, width: int) -> tuple[int, int]:
+        """The one that costs least of those that fit into memory and that the session takes.
+
+        Raises:
+            ValueError: if the session takes nothing but halo.
+        """
         if self._tile is not None:
-            side = self._tile + 2 * halo
-        else:
-            budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
-            side = largest_window(height, width, halo, budget // self.session.bytes_per_pixel())
-        side = max(min(side, self._fitting or side), self.session.metadata.smallest)
-        rows, columns = self.session.largest or (side, side)
-        return min(side, rows), min(side, columns)
+            return self._asked_for(self._tile, self.session.largest or (height, width))
+        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+        pixels = budget // self.session.bytes_per_pixel()
+        if self._fitting is not None:
+            pixels = min(pixels, self._fitting)
+        return choose_window(height, width, self._halo, pixels, least=self._least_side, largest=self.session.largest)
+
+    def _asked_for(self, tile: int, largest: tuple[int, int]) -> tuple[int, int]:
+        """The square of ``tile`` useful pixels a side, as far as device and session take it."""
+        side = tile + 2 * self._halo
+        if self._fitting is not None:
+            side = min(side, max(math.isqrt(self._fitting), self._least_side))
+        side = max(side, self.session.metadata.smallest)
+        return min(side, largest[0]), min(side, largest[1])
+
+    @property
+    def _halo(self) -> int:
+        radius = self.session.metadata.receptive_radius
+        return INEXACT_HALO if radius is None else radius
+
+    @property
+    def _least_side(self) -> int:
+        """Of a window that is cut because memory is short."""
+        return max(smallest_window(self._halo), SMALLEST_WINDOW, self.session.metadata.smallest)
 
 
 def _batches(steps: Sequence[tuple[Pixels, Pixels, Tile]]) -> Iterator[NDArray[np.float32]]:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from lkdn_deploy.backends.ort import WORTH, OrtSession
 from lkdn_deploy.backends.registry import BACKENDS, open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
@@ -232,8 +233,42 @@ def test_both_wheels_together_are_detected(tmp_path: Path, monkeypatch: pytest.M
         open_session(tiny(tmp_path / "a.onnx"))
 
 
-def test_a_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["auto", "ort-cpu"])
+def test_a_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingError, match="cannot be imported") as error:
-        open_session(tiny(tmp_path / "a.onnx"))
+        open_session(tiny(tmp_path / "a.onnx"), backend)
     assert "lkdn-deploy[cpu]" in str(error.value.hint)
+
+
+def test_without_onnxruntime_auto_takes_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    session = open_session(tiny(tmp_path / "a.onnx"))
+    assert session.backend == "openvino-cpu"
+    assert session.run(np.ones((1, 3, 2, 2), np.float32)).shape == (1, 3, 4, 4)
+
+
+def test_a_backend_is_given_the_form_that_is_for_it(tmp_path: Path) -> None:
+    tiny(tmp_path / "ort-cpu.onnx")
+    tiny(tmp_path / "openvino.onnx")
+    for backend, opened in (("auto", "ort-cpu"), ("ort-cpu", "ort-cpu"), ("openvino", "openvino-cpu")):
+        session = open_session(tmp_path / "no.onnx", backend, form=lambda path, name: path.with_name(f"{name}.onnx"))
+        assert session.backend == opened
+
+
+def test_a_size_that_is_large_or_comes_again_is_run_by_a_session_of_its_own(tmp_path: Path) -> None:
+    session = OrtSession(tiny(tmp_path / "a.onnx"), "CPUExecutionProvider", threads=1)
+    first = session._session
+    small, large = np.ones((1, 3, 20, 25), np.float32), np.ones((1, 3, 200, 250), np.float32)
+    assert session._for(small.shape) is first
+    own = session._for(large.shape)
+    assert own is not first
+    assert own.get_inputs()[0].shape == [1, 3, 200, 250]
+    assert session._for(large.shape) is own
+    assert session._for(small.shape) is first
+    for _ in range(WORTH // 500 - 2):
+        assert session._for(small.shape) is first
+    assert session._for(small.shape).get_inputs()[0].shape == [1, 3, 20, 25]
+    for batch in (small, large):
+        assert np.array_equal(session.run(batch), batch.repeat(2, axis=2).repeat(2, axis=3))

@@ -157,6 +157,9 @@ def test_a_failed_verification_keeps_the_earlier_file(
         (["--onnx", "--static", "0x8"], 2, "expected HEIGHTxWIDTH"),
         (["--onnx", "--static", "99999x8"], 2, "static height and width must be between 1"),
         (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
+        (["--onnx", "--skip", "rms-norm"], 2, "the target plain has no rewrite rms-norm to skip"),
+        (["--onnx", "--target", "ort-cpu", "--skip", "rms-operator"], 2, "has no rewrite rms-operator"),
+        (["--onnx", "--target", "openvino", "--fp16"], 2, "is in FP32"),
         (["--onnx", "--model", "edsr"], 2, "no network is called edsr"),
         (["--onnx", "--model", "lkdn", "--scale", "3"], 3, "lkdn-zoo get lkdn --scale 3"),
         (["--onnx", "--weights", "gone.pth"], 1, "gone.pth: cannot be read"),
@@ -179,3 +182,31 @@ def test_weights_of_another_network_than_the_one_named_are_refused(weights: Path
 def test_a_folder_that_cannot_be_made_is_an_input_error(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["--onnx", "--weights", str(weights), "-o", str(weights / "below")]) == 1
     assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "openvino", "tensorrt"])
+def test_a_file_for_an_engine_computes_the_same_by_other_operations(
+    target: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--onnx", "--target", target, "--weights", str(weights), "-o", str(tmp_path)]
+    assert run(command, words) == ExitCode.DONE
+    said = capsys.readouterr()
+    path = tmp_path / f"lkdn-b1-c8-a8_x2_{target}.onnx"
+    assert said.out == f"{path}\n"
+    assert len(re.findall(r"verified .*: max difference \d", said.err)) == 3
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
+    assert (metadata.target, metadata.receptive_radius) == (target, 15)
+    rewritten = target != "tensorrt"
+    assert ("rewrote  dense-head: 1" in said.err) == rewritten
+    assert ("LayerNormalization" not in operators(model)) == rewritten
+
+
+def test_a_rewrite_that_is_skipped_leaves_its_pattern(weights: Path, tmp_path: Path) -> None:
+    settings = ExportSettings(target="ort-cpu", skip=("rms-norm", "padded-channels"))
+    report = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", settings)
+    assert "LayerNormalization" in operators(onnx.load(report.path))
+    assert "rms-norm" not in report.rewrites
+    assert report.rewrites["sum-of-convolutions"].applied == 1
+    assert job.file_name(load_checkpoint(weights), settings).endswith("_ort-cpu_no-rms-norm_no-padded-channels.onnx")

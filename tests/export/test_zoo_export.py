@@ -15,6 +15,7 @@ from torch import nn
 
 import lkdn_deploy.export.job as job
 from lkdn_deploy import load
+from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.layout import to_batch
@@ -102,13 +103,15 @@ def test_a_network_is_exported_and_run(name: str, checkpoint_of: Callable[[str],
     (comparison,) = report.comparisons
     assert comparison.shape == (1, 3, 23, 37)
     assert bool(report.applied) == (name == "lapar-a") != bool(report.skipped)
-    upscale = load(report.path)
-    metadata = upscale.session.metadata
+    metadata = open_session(report.path, "ort-cpu").metadata
     network = as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval()
     assert metadata == report.metadata
     assert (metadata.model, metadata.scale, metadata.fused) == (name, checkpoint.scale, True)
     assert (metadata.receptive_radius, metadata.smallest) == (network.receptive_radius, network.smallest)
     assert metadata.weights_sha256 == checkpoint.sha256
+    upscale = load(report.path, backend="ort-cpu")
+    assert upscale.session.metadata.target == "ort-cpu"
+    assert upscale.session.metadata.receptive_radius == metadata.receptive_radius
     expected = floats(network)(to_batch(PHOTOGRAPH))
     assert expected.std() > 0.01
     assert np.allclose(upscale.session.run(to_batch(PHOTOGRAPH)), expected, rtol=0, atol=5e-5)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.imaging.layout import check_pixels, from_batch, to_batch
+from lkdn_deploy.imaging.layout import check_pixels, from_batch, store_batch, to_batch
 
 
 @given(
@@ -26,6 +26,40 @@ def test_what_leaves_the_range_is_clipped_not_wrapped() -> None:
     assert from_batch(batch, 3, np.dtype(np.uint8)).ravel().tolist() == [0, 128, 255]
     assert from_batch(batch, 3, np.dtype(np.uint16)).ravel().tolist() == [0, 32768, 65535]
     assert from_batch(batch, 3, np.dtype(np.float32)).ravel().tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(3, 70_000), (700, 90), (2, 1)])
+def test_a_part_of_a_picture_is_filled_and_no_more(
+    size: tuple[int, int], channels: int, dtype: type[np.generic]
+) -> None:
+    """Sizes that are done at once, in many parts, and row by row."""
+    height, width = size
+    batch = np.random.default_rng(0).random((1, 3, height + 2, width + 3), np.float32) * 1.2 - 0.1
+    whole = np.full((height + 4, width + 5, channels + 1), 7, dtype)
+    store_batch(batch[:, :, 1:-1, 2:-1], whole[3:-1, 1:-4, :channels])
+    expected = batch[0, :, 1:-1, 2:-1].transpose(1, 2, 0)
+    if channels == 1:
+        expected = (expected @ np.array([0.299, 0.587, 0.114], np.float32))[:, :, None]
+    expected = expected.clip(0, 1)
+    inside = whole[3:-1, 1:-4, :channels].copy()
+    if dtype == np.float32:
+        np.testing.assert_allclose(inside, expected, rtol=0, atol=0 if channels == 3 else 1e-6)
+    else:
+        levels = np.rint(expected * np.float32(np.iinfo(dtype).max))  # type: ignore[type-var]
+        assert np.abs(inside - levels).max() <= (channels == 1)  # luma is added up in another order
+    whole[3:-1, 1:-4, :channels] = 7
+    assert (whole == 7).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [(0, 0, 0), (1, 350, 45), (2, 699, 89)])
+def test_what_is_no_number_is_refused_wherever_it_is(at: tuple[int, int, int], bad: float) -> None:
+    batch = np.zeros((1, 3, 700, 90), np.float32)
+    batch[0][at] = bad
+    with pytest.raises(ValueError, match="no numbers"):
+        from_batch(batch, 3, np.dtype(np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkdn_deploy.imaging.tiles import largest_window, plan_axis, plan_tiles
+from lkdn_deploy.imaging.tiles import plan_axis, plan_tiles
 
 lengths, tiles, halos = st.integers(1, 400), st.integers(1, 100), st.integers(0, 110)
 
@@ -53,20 +53,3 @@ def test_windows_of_nothing_but_halo_are_refused_where_there_is_more_than_one(wi
     with pytest.raises(ValueError, match="leaves nothing between two halos of 63"):
         plan_tiles(200, 100, (window, 300), 63)
     assert len(plan_tiles(100, 100, (126, 126), 63)) == 1
-
-
-def test_what_fits_is_not_cut() -> None:
-    side = largest_window(300, 200, 63, 60_000)
-    assert len(plan_tiles(300, 200, (side, side), 63)) == 1
-
-
-def test_what_does_not_fit_is_cut_into_windows_that_do() -> None:
-    side = largest_window(3000, 2000, 63, 250_000)
-    for part in plan_tiles(3000, 2000, (side, side), 63):
-        rows, columns = part.window
-        assert (rows.stop - rows.start) * (columns.stop - columns.start) <= 250_000
-
-
-def test_however_little_memory_there_is_a_window_keeps_something() -> None:
-    assert largest_window(3000, 2000, 63, 1) == 2 * 63 + 31
-    assert largest_window(3000, 2000, 0, 1) == 1

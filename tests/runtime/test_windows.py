@@ -3,9 +3,12 @@
 import dataclasses
 import logging
 from collections.abc import Generator, Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
@@ -58,11 +61,27 @@ def doubled(picture: np.ndarray) -> np.ndarray:
     return picture.repeat(2, axis=0).repeat(2, axis=1)
 
 
-@pytest.mark.parametrize("tile", [None, 60, 500])
-def test_windows_are_no_larger_than_the_session_takes(tile: int | None) -> None:
+@pytest.mark.parametrize(("tile", "window"), [(None, (68, 90)), (60, (70, 90)), (500, (70, 90))])
+def test_windows_are_no_larger_than_the_session_takes(tile: int | None, window: tuple[int, int]) -> None:
     session = Twice(largest=(70, 90))
     assert np.array_equal(Upscaler(session, tile=tile)(PICTURE), doubled(PICTURE))
-    assert set(session.windows) == {(70, 90)}
+    assert set(session.windows) == {window}  # as many of 68 rows as of 70
+
+
+def test_a_tile_that_was_asked_for_is_square_and_its_halo_comes_on_top() -> None:
+    session = Twice()
+    assert np.array_equal(Upscaler(session, tile=50)(PICTURE), doubled(PICTURE))
+    assert set(session.windows) == {(90, 90)}
+
+
+def test_a_long_image_is_cut_across_only() -> None:
+    """Squares of its memory would be 127 pixels wide, of which 87 are of use: 28 of them."""
+    long = np.tile(PICTURE[:100], (1, 10, 1))
+    session = Twice()
+    upscaler = Upscaler(session, memory_budget=100 * 127 * 127)
+    assert np.array_equal(upscaler(long), doubled(long))
+    assert len(session.windows) == len(upscaler.plan(*long.shape[:2])) == 20
+    assert set(session.windows) == {(100, 158)}
 
 
 def test_a_session_that_takes_nothing_but_halo_is_refused() -> None:
@@ -91,15 +110,38 @@ def test_memory_that_runs_out_halves_the_windows_and_that_is_remembered(
     upscaler = Upscaler(session)
     seen: list[tuple[int, int]] = []
     assert np.array_equal(upscaler(PICTURE, progress=lambda *step: seen.append(step)), doubled(PICTURE))
-    assert [record.message.split(" pixels: ")[0].rsplit(" ", 1)[1] for record in caplog.records] == [
-        "180x240",
-        "120x120",
-    ]
-    assert set(session.windows) == {(64, 64)}  # 60 is less than the least
+    tried = [failed_window(record) for record in caplog.records]
+    assert tried[0] == (180, 240)
+    for before, after in pairwise(tried):
+        assert after[0] * after[1] <= before[0] * before[1] / 4
+    assert set(session.windows) == {(64, 64)}  # a quarter of the last is less than the least
     assert seen[-1] == (len(seen), len(seen))
     caplog.clear()
     assert np.array_equal(upscaler(PICTURE), doubled(PICTURE))
     assert not caplog.records
+
+
+def failed_window(record: logging.LogRecord) -> tuple[int, int]:
+    """Of a warning that there was no memory for it."""
+    height, width = record.message.split(" pixels: ")[0].rsplit(" ", 1)[1].split("x")
+    return int(height), int(width)
+
+
+def test_windows_that_are_long_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> None:
+    long = np.tile(PICTURE[:30], (1, 10, 1))
+    session = Twice(memory=30 * 100)
+    assert np.array_equal(Upscaler(session)(long), doubled(long))
+    assert [failed_window(record)[0] for record in caplog.records] == [30, 30, 30]
+    ((height, width),) = set(session.windows)
+    assert (height, width) == (30, 64)  # a quarter would be 37 columns, which is less than the least
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(100 * 41 * 41, 100 * 150 * 150), st.integers(1, 120))
+def test_whatever_the_memory_the_picture_is_whole(height: int, width: int, budget: int, side: int) -> None:
+    picture = PICTURE[:height, :width]
+    session = Twice(memory=max(side, 64) ** 2)
+    assert np.array_equal(Upscaler(session, memory_budget=budget)(picture), doubled(picture))
 
 
 def test_a_tile_that_was_asked_for_is_halved_too(caplog: pytest.LogCaptureFixture) -> None:

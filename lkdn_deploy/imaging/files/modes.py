@@ -105,7 +105,7 @@ def _pixels_of(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
     if image.mode in ("P", "PA"):
         return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB")), ()
     if image.mode in _GREY_16:
-        pixels: Pixels = np.array(image).astype(np.uint16)
+        pixels: Pixels = np.array(image).astype(np.uint16, copy=False)
     else:
         target = _PLAIN[image.mode]
         pixels = np.array(image if image.mode == target else image.convert(target))

@@ -8,7 +8,7 @@ import numpy as np
 
 from lkdn_deploy.imaging.files.deep import imagecodecs
 from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
-from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, Picture
 from lkdn_deploy.imaging.layout import Pixels
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -55,7 +55,7 @@ def decode_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
 def encode_png(picture: Picture) -> bytes:
     """A 16-bit PNG file with profile, EXIF and resolution."""
     pixels = picture.pixels[..., 0] if picture.channels == 1 else picture.pixels
-    encoded = bytes(imagecodecs().png_encode(np.ascontiguousarray(pixels), level=6))
+    encoded = memoryview(imagecodecs().png_encode(np.ascontiguousarray(pixels), strategy=DEFLATE_STRATEGY))
     chunks = []
     if picture.icc_profile is not None:
         chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))

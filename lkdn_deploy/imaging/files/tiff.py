@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.deep import imagecodecs
 from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
-from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Picture, check_size, make_upright
+from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, MAX_PIXELS, Picture, check_size, make_upright
 from lkdn_deploy.imaging.layout import Pixels
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -180,7 +180,8 @@ def write_tiff(file: IO[bytes], picture: Picture) -> None:
 def _deflated(rows: Pixels) -> bytes:
     differences = rows.copy()
     differences[:, 1:] -= rows[:, :-1]  # modulo 2**bits, as the predictor is defined
-    return zlib.compress(differences.astype(differences.dtype.newbyteorder("<"), copy=False).tobytes(), 6)
+    deflate = zlib.compressobj(strategy=DEFLATE_STRATEGY)
+    return deflate.compress(differences.astype(differences.dtype.newbyteorder("<"), copy=False).data) + deflate.flush()
 
 
 def _to_straight(pixels: Pixels) -> None:

@@ -12,7 +12,7 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.imaging.files.metadata import profile_fits
 from lkdn_deploy.imaging.files.modes import to_pil
-from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
+from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, Picture, to_eight_bits
 from lkdn_deploy.imaging.files.png import encode_png
 from lkdn_deploy.imaging.files.tiff import write_tiff
 
@@ -131,7 +131,9 @@ def _encode(picture: Picture, kind: OutputFormat, quality: int) -> bytes:
         return buffer.getvalue()
     facts: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
     options = {key: value for key, value in facts.items() if value is not None}
-    if kind is _JPEG:
+    if kind is _PNG:
+        options |= {"compress_type": DEFLATE_STRATEGY}
+    elif kind is _JPEG:
         options |= {"quality": quality, "subsampling": "4:4:4"}
     elif kind is _WEBP and quality == 100:
         # exact: without it the colour under transparent pixels is thrown away.
