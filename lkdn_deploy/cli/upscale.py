@@ -2,7 +2,7 @@
 
 import json
 import sys
-import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +10,18 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import BACKENDS
-from lkdn_deploy.cli._shell import converting, progress_bar, run
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.cli._shell import complain, converting, progress_bar, run
+from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.imaging.files.picture import Header
+    from collections.abc import Callable
+
+    from lkdn_deploy.runtime.files import Failed, Job, Upscaled
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 
 @click.command(context_settings={"max_content_width": 100})
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--model", metavar="NAME", help="A network of `lkdn-zoo list`, or an .onnx file of lkdn-export.  [default: lkdn-s]"
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
 @click.option("--quality", type=click.IntRange(1, 100), metavar="1..100", help="Of a JPEG or WebP.  [default: 95]")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON, a line a file.")
 @click.version_option(__version__, prog_name="lkdn-upscale")
 def command(
-    source: Path,
+    sources: tuple[Path, ...],
     target: Path,
     model: str | None,
     scale: int | None,
@@ -50,66 +52,122 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Upscale the image IN into the file OUT.
+    """Upscale the image IN into the file OUT, or several, or the images of a folder, into the folder OUT.
 
     PNG, JPEG, WebP, TIFF and BMP, by OUT's suffix. Transparency, 16 bits, colour profile and EXIF are kept where the
     format can hold them. Tiles do not show: the result is that of the whole image. Networks that weigh every pixel by
-    the whole image, where it would not be, are tiled only with --tile.
+    the whole image, where it would not be, are tiled only with --tile. In a folder, files keep their names; one that
+    fails leaves the others as they are.
     """
-    from lkdn_deploy.imaging.files.read import probe, read_picture
-    from lkdn_deploy.imaging.files.write import check_output, check_target, write_picture
+    from lkdn_deploy.imaging.files.read import probe
+    from lkdn_deploy.imaging.files.write import check_target
+    from lkdn_deploy.runtime.files import Failed, Job, upscale_files
 
-    header = probe(source)
-    check_target(target, quality=quality, overwrite=overwrite)  # before a checkpoint is converted for nothing
+    if len(sources) > 1 or (sources[0].is_dir() and target.is_dir()):
+        jobs = _jobs_of_folder(sources, target, quality, overwrite)
+    else:
+        jobs = [Job(sources[0], target, quality, overwrite)]
+        # Before a checkpoint is converted for nothing.
+        probe(sources[0])
+        check_target(target, quality=quality, overwrite=overwrite)
     upscaler = _open(model, scale, weights, backend, tile, threads)
-    width, height = header.width * upscaler.scale, header.height * upscaler.scale
-    notes = list(
-        check_output(
-            target,
-            width=width,
-            height=height,
-            channels=header.channels,
-            depth=header.depth,
-            quality=quality,
-            overwrite=overwrite,
-        )
-    )
-    _check_memory(source, header, upscaler)
-    tiles = upscaler.plan(header.height, header.width)
-    picture = read_picture(source)
-    notes += picture.notes
-    start = time.perf_counter()
-    with progress_bar(source.name) as progress:
-        large = upscaler.upscale_picture(picture, progress=progress)
-    seconds = time.perf_counter() - start
-    notes += write_picture(target, large, quality=quality)
-    notes = list(dict.fromkeys(notes))  # checking and writing say the same of the depth
-    for note in notes:
+    failed = 0
+    with closing(_Bars()) as bars, closing(upscale_files(upscaler, jobs, progress=bars)) as outcomes:
+        for outcome in outcomes:
+            bars.close()
+            if not isinstance(outcome, Failed):
+                _tell(outcome, upscaler, as_json=as_json)
+            elif len(jobs) == 1:
+                raise outcome.error
+            else:
+                failed += 1
+                complain(_named(outcome))
+    if failed:
+        msg = f"{failed} of {len(jobs)} images could not be upscaled"
+        raise InputError(msg)
+
+
+def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None, overwrite: bool) -> list["Job"]:
+    """Every image, and those of folders among them, to a file of its name in ``folder``.
+
+    Raises:
+        UsageError: if that is no folder, or if two would become one file.
+        InputError: if a folder cannot be read or holds no image.
+    """
+    from lkdn_deploy.imaging.files.rgb import image_files
+    from lkdn_deploy.imaging.files.write import OUTPUT_FORMATS
+    from lkdn_deploy.runtime.files import Job
+
+    if not folder.is_dir():
+        msg = f"{folder} is no folder, and several images need one"
+        raise UsageError(msg, "make the folder first")
+    jobs: dict[Path, Job] = {}
+    for source in [file for path in sources for file in (image_files(path) if path.is_dir() else [path])]:
+        target = folder / source.name
+        if target.suffix.lower() not in OUTPUT_FORMATS:
+            target = target.with_suffix(".png")
+        if target in jobs:
+            msg = f"{jobs[target].source} and {source} would both become {target}"
+            raise UsageError(msg, "upscale them into different folders")
+        kind = OUTPUT_FORMATS[target.suffix.lower()]
+        jobs[target] = Job(source, target, quality if kind.lossy else None, overwrite)
+    return list(jobs.values())
+
+
+def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
+    """The result on stdout; the rest of what there is to say on stderr."""
+    for note in done.notes:
         click.echo(f"note: {note}", err=True)
-    session = upscaler.session
+    session, header = upscaler.session, done.header
     if as_json:
         result = {
-            "input": str(source),
-            "output": str(target),
-            "width": width,
-            "height": height,
+            "input": str(done.job.source),
+            "output": str(done.job.target),
+            "width": done.width,
+            "height": done.height,
             "channels": header.channels,
             "depth": header.depth,
             "model": session.metadata.model,
             "scale": upscaler.scale,
             "backend": session.backend,
-            "tiles": len(tiles),
-            "exact": upscaler.exact or len(tiles) == 1,
-            "network_seconds": round(seconds, 4),
-            "notes": notes,
+            "tiles": done.tiles,
+            "exact": done.exact,
+            "network_seconds": round(done.seconds, 4),
+            "notes": list(done.notes),
         }
         click.echo(json.dumps(result))
     else:
-        click.echo(str(target))
-    said = f"{header.width}x{header.height} -> {width}x{height}"
+        click.echo(str(done.job.target))
+    said = f"{header.width}x{header.height} -> {done.width}x{done.height}"
     click.echo(
-        f"{said} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {seconds:.1f} s", err=True
+        f"{said} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {done.seconds:.1f} s", err=True
     )
+
+
+def _named(failed: "Failed") -> LkdnError:
+    """The error, naming the file that it is about."""
+    error = failed.error
+    if str(failed.job.source) in error.message or str(failed.job.target) in error.message:
+        return error
+    return type(error)(f"{failed.job.source}: {error.message}", error.hint)
+
+
+class _Bars:
+    """A bar for each file, one after the other."""
+
+    def __init__(self) -> None:
+        self._shown = ExitStack()
+        self._advance: Callable[[int, int], None] | None = None
+
+    def __call__(self, job: "Job", done: int, total: int) -> None:
+        if done == 0:
+            self._advance = self._shown.enter_context(progress_bar(job.source.name))
+        if self._advance is not None:
+            self._advance(done, total)
+
+    def close(self) -> None:
+        """End the bar's line, for something to be said."""
+        self._shown.close()
 
 
 def _open(
@@ -122,21 +180,6 @@ def _open(
     upscaler = load(artefact, backend=backend, tile=tile, threads=threads)
     check_found(upscaler.session.metadata, model, scale, weights)
     return upscaler
-
-
-def _check_memory(source: Path, header: "Header", upscaler: "Upscaler") -> None:
-    """Refuse what would not fit: the picture, and the result twice (once more while it is encoded)."""
-    import psutil
-
-    scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
-    pixels = max(header.width, smallest) * max(header.height, smallest)  # its edge is repeated where it is too small
-    size = pixels * header.channels * (header.depth // 8)
-    needed, free = size * (1 + 2 * scale**2), psutil.virtual_memory().available
-    if needed > free:
-        msg = (
-            f"{source}: x{scale} of {header.width}x{header.height} needs {needed >> 20} MiB, {free >> 20} MiB are free"
-        )
-        raise InputError(msg, "cut the image in parts, or use a smaller scale")
 
 
 def main() -> None:

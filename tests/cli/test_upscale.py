@@ -321,7 +321,7 @@ def test_a_checkpoint_is_converted_once_and_then_found(
     assert run(cli.command, [*args, *weights, "--scale", "4"]) == 2
     assert run(cli.command, [*args, *weights, "--model", "lkdn"]) == 2
     assert "lkdn x3 was asked for, but" in capsys.readouterr().err
-    (artefact,) = (tmp_path / "cache" / "lkdn-deploy").iterdir()
+    (artefact,) = (tmp_path / "cache" / "lkdn-deploy").glob("*.onnx")
     other = random_artefacts["one block"].read_bytes()
     for content in (b"damaged", other):  # anyone may have written there
         artefact.write_bytes(content)
@@ -330,6 +330,80 @@ def test_a_checkpoint_is_converted_once_and_then_found(
         assert read_picture(tmp_path / "out.png").width == 3 * RGB.width
     assert run(cli.command, [args[0], args[1], "--weights", "gone.pth"]) == 2  # before the weights are looked at
     assert "exists" in capsys.readouterr().err
+
+
+def folder_of_images(folder: Path) -> dict[str, Path]:
+    """A few that can be upscaled, of several kinds, and one that cannot."""
+    folder.mkdir()
+    return {
+        "rgb": saved(RGB, folder / "a.png"),
+        "jpeg": saved(RGB, folder / "b.JPG"),
+        "bad": saved(RGB, folder / "c.png", save_all=True, append_images=[RGBA.convert("RGB")]),
+        "alpha": saved(RGBA, folder / "d.webp", lossless=True),
+    }
+
+
+def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_spoil_it(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of_images(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    assert upscale(tmp_path / "in", tmp_path / "out", "--quality", 30) == 1
+    said = capsys.readouterr()
+    done = [tmp_path / "out" / name for name in ("a.png", "b.JPG", "d.webp")]
+    assert said.out.splitlines() == [str(path) for path in done]
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert f"{tmp_path / 'in' / 'c.png'} is animated" in errors[0]
+    assert errors[1] == "error: 1 of 4 images could not be upscaled"
+    assert sorted((tmp_path / "out").iterdir()) == done
+    assert [read_picture(path).pixels.shape for path in done] == [(60, 68, 3), (60, 68, 3), (60, 68, 4)]
+    one = tmp_path / "one.png"
+    assert upscale(tmp_path / "in" / "a.png", one) == 0
+    assert one.read_bytes() == done[0].read_bytes()
+
+
+def test_several_files_go_into_a_folder_with_a_line_of_json_each(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = folder_of_images(tmp_path / "in")
+    other = saved(RGB, tmp_path / "e.gif")
+    (tmp_path / "out").mkdir()
+    assert upscale(files["alpha"], files["rgb"], other, tmp_path / "out", "--json") == 0
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(result["input"]) for result in results] == [files["alpha"], files["rgb"], other]
+    assert [Path(result["output"]).name for result in results] == ["d.webp", "a.png", "e.png"]
+    assert all((result["width"], result["height"]) == (68, 60) for result in results)
+
+
+def test_several_files_need_a_folder_and_names_of_their_own(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = folder_of_images(tmp_path / "in")
+    before = sorted(tmp_path.iterdir())
+    assert upscale(files["rgb"], files["jpeg"], tmp_path / "out") == 2
+    assert "out is no folder" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "out").mkdir()
+    twin = saved(RGB, tmp_path / "a.png")
+    assert upscale(files["rgb"], twin, tmp_path / "out") == 2
+    assert f"{files['rgb']} and {twin} would both become" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert upscale(tmp_path / "empty", tmp_path / "out") == 1
+    assert "holds no image" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_files_of_a_folder_that_exist_are_left_unless_asked(tmp_path: Path, upscale: Callable[..., int]) -> None:
+    (tmp_path / "in").mkdir()
+    saved(RGB, tmp_path / "in" / "a.png")
+    saved(RGB, tmp_path / "in" / "b.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_bytes(b"old")
+    assert upscale(tmp_path / "in", tmp_path / "out") == 1
+    assert (tmp_path / "out" / "b.png").read_bytes() == b"old"
+    assert upscale(tmp_path / "in", tmp_path / "out", "--overwrite") == 0
+    assert read_picture(tmp_path / "out" / "b.png").width == 68
 
 
 class Hostile:

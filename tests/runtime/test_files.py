@@ -1,0 +1,303 @@
+"""Many files through one upscaler: in order, each for itself, whole or not at all."""
+
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+import lkdn_deploy.runtime.files as module
+from lkdn_deploy import Upscaler
+from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.runtime.files import Failed, Job, Upscaled, upscale_files
+from lkdn_deploy.samples import sample_pixels
+
+METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
+
+
+class Twice(InTurn):
+    """Repeats each pixel."""
+
+    backend, fixed_size, metadata = "stand-in", None, METADATA
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return batch.repeat(2, axis=2).repeat(2, axis=3)
+
+    def bytes_per_pixel(self) -> int:
+        return 100
+
+
+@pytest.fixture
+def upscaler() -> Upscaler:
+    return Upscaler(Twice())
+
+
+def images(folder: Path, count: int) -> list[Job]:
+    """So many files, each of another picture, and where their results go."""
+    jobs = []
+    for index in range(count):
+        source = folder / f"{index}.png"
+        Image.fromarray(np.roll(sample_pixels()[:40, :50], 7 * index, axis=0)).save(source)
+        jobs.append(Job(source, folder / f"{index}_x2.png"))
+    return jobs
+
+
+def assert_doubled(*jobs: Job) -> None:
+    for job in jobs:
+        expected = read_picture(job.source).pixels.repeat(2, axis=0).repeat(2, axis=1)
+        assert np.array_equal(read_picture(job.target).pixels, expected)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_results_come_in_the_order_of_the_jobs_and_say_what_was_done(
+    count: int, tmp_path: Path, upscaler: Upscaler
+) -> None:
+    jobs = images(tmp_path, count)
+    outcomes = list(upscale_files(upscaler, iter(jobs)))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert_doubled(*jobs)
+    for outcome in outcomes:
+        assert isinstance(outcome, Upscaled)
+        assert (outcome.width, outcome.height, outcome.tiles, outcome.exact) == (100, 80, 1, True)
+        assert (outcome.header.width, outcome.header.depth, outcome.notes) == (50, 8, ())
+
+
+def test_a_result_is_in_its_place_when_it_is_given(tmp_path: Path, upscaler: Upscaler) -> None:
+    for outcome in upscale_files(upscaler, images(tmp_path, 4)):
+        assert_doubled(outcome.job)
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 3])
+def test_a_bad_file_does_not_spoil_the_others(bad: int, tmp_path: Path, upscaler: Upscaler) -> None:
+    jobs = images(tmp_path, 4)
+    whole = jobs[bad].source.read_bytes()
+    jobs[bad].source.write_bytes(whole[: len(whole) // 2])
+    outcomes = list(upscale_files(upscaler, jobs))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [isinstance(outcome, Failed) for outcome in outcomes] == [index == bad for index in range(4)]
+    failed = outcomes[bad]
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, InputError)
+    assert f"{bad}.png" in failed.error.message
+    assert not jobs[bad].target.exists()
+    assert_doubled(*(job for job in jobs if job is not jobs[bad]))
+
+
+def test_each_way_to_fail_is_an_error_of_that_job(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = images(tmp_path, 6)
+    jobs[0] = Job(tmp_path / "gone.png", jobs[0].target)
+    jobs[1] = Job(jobs[1].source, jobs[1].source)  # exists
+    jobs[2] = Job(jobs[2].source, tmp_path / "2.xyz")
+    full, run = jobs[4].target, Twice.run
+    write = module.write_picture
+
+    def write_but_one(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+        if path == full:
+            msg = "the disk is full"
+            raise InputError(msg)
+        return write(path, picture, **options)
+
+    def run_but_one(self: Twice, batch: np.ndarray) -> np.ndarray:
+        if np.array_equal(np.rint(batch[0, 0] * 255), read_picture(jobs[3].source).pixels[:, :, 0]):
+            raise MemoryError
+        return run(self, batch)
+
+    monkeypatch.setattr(module, "write_picture", write_but_one)
+    monkeypatch.setattr(Twice, "run", run_but_one)
+    outcomes = list(upscale_files(upscaler, jobs))
+    errors = [(type(outcome.error), outcome.error.message) for outcome in outcomes if isinstance(outcome, Failed)]
+    assert [kind for kind, _ in errors] == [InputError, UsageError, UsageError, InputError, InputError]
+    for (_, said), part in zip(errors, ["does not exist", "exists", "'.xyz'", "fit into memory", "disk"], strict=True):
+        assert part in said
+    assert isinstance(outcomes[5], Upscaled)
+    assert_doubled(jobs[5])
+
+
+def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the others to have begun: one after the other, none would."""
+    begun = {name: threading.Event() for name in ("the third read", "the second run", "the first written")}
+
+    def together(name: str) -> None:
+        begun[name].set()
+        assert all(event.wait(20) for event in begun.values())
+
+    class Waiting(Twice):
+        runs = 0
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            self.runs += 1
+            if self.runs == 2:
+                together("the second run")
+            return super().run(batch)
+
+    jobs = images(tmp_path, 3)
+    read, write = module.read_picture, module.write_picture
+
+    def reading(path: Path) -> Picture:
+        if path == jobs[2].source:
+            together("the third read")
+        return read(path)
+
+    def writing(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+        if path == jobs[0].target:
+            together("the first written")
+        return write(path, picture, **options)
+
+    monkeypatch.setattr(module, "read_picture", reading)
+    monkeypatch.setattr(module, "write_picture", writing)
+    assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(Upscaler(Waiting()), jobs))
+    assert_doubled(*jobs)
+
+
+def test_no_more_than_one_is_read_ahead_and_one_behind(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"read": 0, "written": 0}
+    held = []
+    read, write = module.read_picture, module.write_picture
+
+    def reading(path: Path) -> Picture:
+        counts["read"] += 1
+        held.append(counts["read"] - counts["written"])
+        return read(path)
+
+    def writing(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+        time.sleep(0.05)
+        notes = write(path, picture, **options)
+        counts["written"] += 1
+        return notes
+
+    monkeypatch.setattr(module, "read_picture", reading)
+    monkeypatch.setattr(module, "write_picture", writing)
+    jobs = images(tmp_path, 8)
+    asked: list[Job] = []
+
+    def lazily() -> Iterator[Job]:
+        for job in jobs:
+            asked.append(job)
+            yield job
+
+    for index, _ in enumerate(upscale_files(upscaler, lazily())):
+        assert len(asked) <= index + 4
+    assert counts == {"read": 8, "written": 8}
+    assert 2 <= max(held) <= 3
+
+
+def test_jobs_wait_for_each_other_where_memory_is_short(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough for one, which takes 40 x 50 x 3 bytes and eight times that."""
+    read, held = module.read_picture, []
+    jobs = images(tmp_path, 4)
+
+    def reading(path: Path) -> Picture:
+        held.append(sum(job.target.exists() for job in jobs))
+        return read(path)
+
+    monkeypatch.setattr(module, "read_picture", reading)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 80_000}))
+    assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs))
+    assert held == [0, 1, 2, 3]  # each begins when the one before it is written
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 40_000}))
+    (failed,) = upscale_files(upscaler, [Job(jobs[0].source, tmp_path / "large.png")])
+    assert isinstance(failed, Failed)
+    assert "needs 0 MiB, 0 MiB are free" in failed.error.message
+
+
+def test_a_job_that_reads_what_another_writes_reads_it_written(tmp_path: Path, upscaler: Upscaler) -> None:
+    (first,) = images(tmp_path, 1)
+    second = Job(first.target, tmp_path / "x4.png")
+    third = Job(tmp_path / "." / "x4.png", tmp_path / "x8.png")
+    assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, [first, second, third]))
+    assert_doubled(first, second, third)
+    assert read_picture(tmp_path / "x8.png").width == 400
+
+
+def test_of_two_jobs_for_one_target_the_second_finds_it_there(tmp_path: Path, upscaler: Upscaler) -> None:
+    first, second = images(tmp_path, 2)
+    done, failed = upscale_files(upscaler, [first, Job(second.source, first.target)])
+    assert isinstance(done, Upscaled)
+    assert isinstance(failed, Failed)
+    assert "exists" in failed.error.message
+    assert_doubled(first)
+
+
+@pytest.mark.parametrize("stop", ["close", "interrupt"])
+def test_what_is_broken_off_leaves_whole_files_only_and_no_thread(
+    stop: str, tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = module.write_picture
+
+    def slowly(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+        time.sleep(0.2)
+        return write(path, picture, **options)
+
+    monkeypatch.setattr(module, "write_picture", slowly)
+    jobs = images(tmp_path, 6)
+
+    def interrupt(job: Job, done: int, _total: int) -> None:
+        if job == jobs[2] and done and stop == "interrupt":
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with closing(upscale_files(upscaler, jobs, progress=interrupt)) as outcomes:
+        if stop == "interrupt":
+            with pytest.raises(KeyboardInterrupt):
+                list(outcomes)
+        else:
+            next(outcomes)
+    assert threading.active_count() == before
+    sources = {job.source.name for job in jobs}
+    assert names(tmp_path) == sources | {"0_x2.png", "1_x2.png"}
+    assert_doubled(*jobs[:2])
+
+
+def test_progress_names_the_job_and_begins_with_none_done(tmp_path: Path) -> None:
+    seen: list[tuple[Job, int, int]] = []
+    jobs = images(tmp_path, 2)
+    upscaler = Upscaler(Twice(), tile=10)
+    list(upscale_files(upscaler, jobs, progress=lambda *step: seen.append(step)))
+    tiles = len(upscaler.plan(40, 50))
+    assert seen == [(job, done, tiles) for job in jobs for done in range(tiles + 1)]
+
+
+def test_notes_of_reading_and_writing_are_kept_once_each(tmp_path: Path, upscaler: Upscaler) -> None:
+    write_picture(tmp_path / "deep.png", Picture(sample_pixels()[:8, :8].astype(np.uint16) * 257))
+    (done,) = upscale_files(upscaler, [Job(tmp_path / "deep.png", tmp_path / "x2.jpg")])
+    assert isinstance(done, Upscaled)
+    assert [note.split(" bits")[0] for note in done.notes] == ["reduced from 16 to 8"]
+
+
+def test_an_error_that_is_kept_keeps_no_picture(tmp_path: Path) -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+
+    class Failing(Twice):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            seen.append(weakref.ref(batch))
+            try:
+                raise RuntimeError
+            except RuntimeError as error:
+                msg = "the engine stopped"
+                raise InputError(msg) from error
+
+    outcomes = list(upscale_files(Upscaler(Failing()), images(tmp_path, 3)))
+    assert [outcome.error.message for outcome in outcomes if isinstance(outcome, Failed)] == ["the engine stopped"] * 3
+    assert len(seen) == 3
+    assert all(picture() is None for picture in seen)
