@@ -1,0 +1,344 @@
+"""The same network and weights on this machine's CPU, by everything that could run it, and by this toolkit.
+
+    python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size HxW ...] [--rounds 12]
+                                   [--output benchmarks/results/cpu_peers.json]
+
+Peers run the network as its authors wrote it, in the best of their usual settings: PyTorch eager, channels-last and
+compiled; its plain export on ONNX Runtime and OpenVINO, fixed to the size; ncnn, through pnnx; LiteRT. "Ours" is what
+`lkdn-upscale` runs: the artefact rewritten for the engine. Those that are not installed are left out and named:
+
+    pip install ncnn pnnx            # ncnn
+    pip install litert-torch         # LiteRT
+
+Rounds time each candidate once in changing order, each opened anew (but for those whose opening compiles for many
+seconds), with untimed runs before. Results are compared with PyTorch's before anything is timed. Weights are the
+published ones under DIR, else random: time does not hang on them. The picture is drawn from the JSON by
+`benchmarks/cpu_peers_picture.py`.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.bench.devices import measure_cpu
+from lkdn_deploy.bench.harness import Prepare, Run, WarmUpLimits, measure_rounds
+from lkdn_deploy.bench.machine import cores, machine_facts
+from lkdn_deploy.bench.models import find_models
+from lkdn_deploy.bench.operations import trace
+from lkdn_deploy.bench.roofline import bounds
+from lkdn_deploy.bench.statistics import bootstrap_ratio
+from lkdn_deploy.core.files import publish
+from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse
+from lkdn_deploy.runtime.forms import form_for
+from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+from lkdn_models.rgb import as_rgb
+
+FILES = ("LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x4.pth", "BSRN/net_g_BSRN_x4.pth", "VapSR/VapSR_X4.pth")
+MODELS = ("lkdn-s", "lkdn", "bsrn", "vapsr")
+SIZES = ((61, 83), (180, 320), (360, 640))
+ALLOWED = 1e-4
+"""Largest difference from PyTorch on 0..1, on a soft picture."""
+THREADS = cores()
+
+Batch = NDArray[np.float32]
+Call = Callable[[], Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What all candidates run."""
+
+    network: nn.Module
+    plain: Path
+    """Its plain export, of free size."""
+    fixed: Path
+    """Its plain export, of this size."""
+    batch: Batch
+
+
+def main() -> None:
+    """Measure, print, write after each model and size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, help="folder of published checkpoints")
+    parser.add_argument("--model", action="append", choices=MODELS, default=[])
+    parser.add_argument("--size", action="append", type=size, default=[], metavar="HxW")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cpu_peers.json")
+    options = parser.parse_args()
+    files = [options.weights / name for name in FILES] if options.weights else []
+    models = {}
+    for model in find_models([] if files else [*MODELS], 4, files):
+        checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+        models[checkpoint.name] = model, checkpoint
+    device = measure_cpu(THREADS)
+    results: dict[str, Any] = {"machine": machine_facts(THREADS), "rounds": options.rounds, "runs": []}
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        for model_name in options.model or MODELS:
+            model, checkpoint = models[model_name]
+            for shape in options.size or SIZES:
+                subject = prepare(checkpoint, shape, Path(name))
+                least = bounds(trace(model.build(), (1, 3, *shape)), device, "fp32")
+                run = {
+                    "model": model_name,
+                    "weights": model.origin,
+                    "size": f"{shape[0]}x{shape[1]}",
+                    "bounds ms": {kind: round(getattr(least, kind) * 1e3, 2) for kind in ("pointwise", "network")},
+                    **measure(subject, options.rounds),
+                }
+                results["runs"].append(run)
+                show(run)
+                with publish(options.output) as part:
+                    part.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def size(text: str) -> tuple[int, int]:
+    """``180x320``."""
+    height, width = map(int, text.split("x"))
+    return height, width
+
+
+def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Subject:
+    """The network as it is deployed, its exports, and a picture of soft noise."""
+    height, width = shape
+    seeds = np.random.default_rng(0).random((1, 3, -(-height // 4), -(-width // 4)), np.float32)
+    batch = np.ascontiguousarray(seeds.repeat(4, 2).repeat(4, 3)[:, :, :height, :width])
+    plain, fixed = folder / f"{checkpoint.name}.onnx", folder / f"{checkpoint.name}_{height}x{width}.onnx"
+    if not plain.exists():
+        export_onnx(checkpoint, plain, ExportSettings())
+    export_onnx(checkpoint, fixed, ExportSettings(static=shape))
+    network = as_rgb(fuse(checkpoint).network, checkpoint.input, checkpoint.scale).eval()
+    return Subject(network, plain, fixed, batch)
+
+
+def measure(subject: Subject, rounds: int) -> dict[str, Any]:
+    """Every candidate that works here, compared and timed."""
+    opened: dict[str, Callable[[], Call]] = {}
+    left_out: dict[str, str] = {}
+    differences: dict[str, float] = {}
+    reference = eager(subject)()()
+    for name, opening in CANDIDATES.items():
+        try:
+            start = time.perf_counter()
+            call = opening(subject)()
+            difference = float(np.abs(call() - reference).max())
+            seconds = time.perf_counter() - start
+        except Exception as error:  # whatever a peer raises, the others go on
+            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+            continue
+        differences[name] = difference
+        if difference > ALLOWED:
+            left_out[name] = f"its result differs by {difference:.1e}"
+            continue
+        # What compiles for long is opened once.
+        opened[name] = (lambda call=call: call) if seconds > 5 else opening(subject)
+    limits = WarmUpLimits(most_runs=6, runs_before=2, seconds_before=0.3)
+    timings = measure_rounds([of_rounds(each) for each in opened.values()], rounds, warm_up=limits)
+    samples = {name: timing.samples for name, timing in zip(opened, timings.each, strict=True)}
+    return {"rows": [row(name, samples, differences) for name in samples], "left out": left_out}
+
+
+def of_rounds(opening: Callable[[], Call]) -> Prepare:
+    """A candidate opened anew for each round."""
+
+    def prepared(_: int) -> Run:
+        call = opening()
+
+        def run() -> None:
+            call()
+
+        return run
+
+    return prepared
+
+
+def row(name: str, samples: dict[str, list[float]], differences: dict[str, float]) -> dict[str, Any]:
+    """Its times in ms, and its ratios to eager and to the fastest peer of the same rounds."""
+    mine = samples[name]
+    best = min((other for other in samples if not other.startswith("ours")), key=lambda it: np.median(samples[it]))
+    found: dict[str, Any] = {
+        "name": name,
+        "median": round(float(np.median(mine)), 2),
+        "least": round(min(mine), 2),
+        "max difference": differences[name],
+    }
+    for title, other in (("over eager", "PyTorch eager"), ("over the best peer", best)):
+        ratio = bootstrap_ratio(mine, samples[other]) if other != name else None
+        if ratio:
+            found[title] = [round(value, 4) for value in (ratio.value, ratio.low, ratio.high)]
+    return found | {"samples": [round(value, 3) for value in mine]}
+
+
+def show(run: dict[str, Any]) -> None:
+    """A table in the terminal."""
+    print(f"\n{run['model']} {run['size']}: least {run['bounds ms']} ms by the roofline", flush=True)
+    for each in sorted(run["rows"], key=lambda it: it["median"]):
+        ratios = "  ".join(
+            f"{title} {each[title][0]:.2f} [{each[title][1]:.2f}, {each[title][2]:.2f}]"
+            for title in ("over eager", "over the best peer")
+            if title in each
+        )
+        print(f"{each['name']:<28}{each['median']:9.1f} ms  {ratios}", flush=True)
+    for name, why in run["left out"].items():
+        print(f"{name:<28} left out: {why}", flush=True)
+
+
+def eager(subject: Subject) -> Callable[[], Call]:
+    """PyTorch as it is."""
+    return in_torch(subject, lambda network: network)
+
+
+def channels_last(subject: Subject) -> Callable[[], Call]:
+    """PyTorch with channels as the last axis in memory."""
+    return in_torch(subject, lambda network: network.to(memory_format=torch.channels_last), torch.channels_last)
+
+
+def compiled(subject: Subject) -> Callable[[], Call]:
+    """``torch.compile``, which needs a C++ compiler."""
+    return in_torch(subject, lambda network: torch.compile(network), torch.channels_last)  # type: ignore[arg-type]
+
+
+def in_torch(
+    subject: Subject, change: Callable[[nn.Module], nn.Module], layout: torch.memory_format = torch.contiguous_format
+) -> Callable[[], Call]:
+    """A copy of the network, changed."""
+
+    def opening() -> Call:
+        import copy
+
+        network = change(copy.deepcopy(subject.network))
+        x = torch.from_numpy(subject.batch.copy()).contiguous(memory_format=layout)
+
+        def call() -> Batch:
+            with torch.inference_mode():
+                return network(x).numpy()  # type: ignore[no-any-return]
+
+        return call
+
+    return opening
+
+
+def ort_plain(path: Callable[[Subject], Path]) -> Callable[[Subject], Callable[[], Call]]:
+    """ONNX Runtime on an export, with its default settings."""
+
+    def candidate(subject: Subject) -> Callable[[], Call]:
+        def opening() -> Call:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = THREADS
+            session = onnxruntime.InferenceSession(path(subject), options, providers=["CPUExecutionProvider"])
+            return lambda: session.run(None, {"lr": subject.batch})[0]
+
+        return opening
+
+    return candidate
+
+
+def openvino_plain(subject: Subject) -> Callable[[], Call]:
+    """OpenVINO on the export of this size."""
+
+    def opening() -> Call:
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
+        request = openvino.Core().compile_model(subject.fixed, "CPU", settings).create_infer_request()
+        return lambda: np.asarray(next(iter(request.infer({0: subject.batch}).values())))
+
+    return opening
+
+
+def in_ncnn(subject: Subject) -> Callable[[], Call]:
+    """ncnn, converted by pnnx at this size; the converter's files go into a folder of their own."""
+    import ncnn
+    import pnnx
+
+    here = Path.cwd()
+    folder = Path(tempfile.mkdtemp(dir=subject.fixed.parent))
+    os.chdir(folder)  # it writes where it is
+    try:
+        pnnx.export(subject.network, "network.pt", (torch.from_numpy(subject.batch),), fp16=False)
+    finally:
+        os.chdir(here)
+
+    def opening() -> Call:
+        net = ncnn.Net()
+        net.opt.num_threads = THREADS
+        net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+        net.opt.use_bf16_storage = False
+        net.load_param(str(folder / "network.ncnn.param"))
+        net.load_model(str(folder / "network.ncnn.bin"))
+
+        def call() -> Batch:
+            extractor = net.create_extractor()
+            extractor.input("in0", ncnn.Mat(subject.batch[0]))
+            return np.array(extractor.extract("out0")[1])[None]
+
+        return call
+
+    return opening
+
+
+def in_litert(subject: Subject) -> Callable[[], Call]:
+    """LiteRT with XNNPACK, converted at this size."""
+    import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = subject.fixed.with_suffix(".tflite")
+    litert_torch.convert(subject.network, (torch.from_numpy(subject.batch),)).export(str(path))
+
+    def opening() -> Call:
+        interpreter = Interpreter(model_path=str(path), num_threads=THREADS)
+        interpreter.allocate_tensors()
+        source = interpreter.get_input_details()[0]["index"]
+        result = interpreter.get_output_details()[0]["index"]
+
+        def call() -> Batch:
+            interpreter.set_tensor(source, subject.batch)
+            interpreter.invoke()
+            return np.asarray(interpreter.get_tensor(result))
+
+        return call
+
+    return opening
+
+
+def ours(backend: str) -> Callable[[Subject], Callable[[], Call]]:
+    """What `lkdn-upscale` runs on a backend."""
+
+    def candidate(subject: Subject) -> Callable[[], Call]:
+        def opening() -> Call:
+            session = open_session(subject.plain, backend, threads=THREADS, form=form_for)
+            return lambda: session.run(subject.batch)
+
+        return opening
+
+    return candidate
+
+
+CANDIDATES: dict[str, Callable[[Subject], Callable[[], Call]]] = {
+    "PyTorch eager": eager,
+    "PyTorch channels-last": channels_last,
+    "PyTorch compiled": compiled,
+    "ONNX Runtime, free size": ort_plain(lambda subject: subject.plain),
+    "ONNX Runtime, fixed size": ort_plain(lambda subject: subject.fixed),
+    "OpenVINO, fixed size": openvino_plain,
+    "ncnn": in_ncnn,
+    "LiteRT": in_litert,
+    "ours, ONNX Runtime": ours("ort-cpu"),
+    "ours, OpenVINO": ours("openvino"),
+}
+
+
+if __name__ == "__main__":
+    main()

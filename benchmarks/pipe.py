@@ -1,0 +1,231 @@
+"""What reading, converting, stitching and writing cost beside the network, and what their overlap is worth.
+
+    python benchmarks/pipe.py [--data FOLDER] [--backend auto] [--rounds 7] [--output benchmarks/results/pipe.json]
+
+Three measurements on the CPU, each in turn in one process, in random order within each round, after one that is not
+counted; written with the machine's facts:
+
+- one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds in reading,
+  in the network, in what is between, and in writing; the share of all but the network is what to quote;
+- the 4000x4000 result as PNG with each of zlib's levels and strategies: seconds and bytes;
+- several files one by one against `upscale_files`, which reads and writes while the network works: the ratio is what to
+  quote.
+
+Images are squares from the middle of the photographs in FOLDER, shrunk; without it, the bundled photograph enlarged,
+which is smoother than photographs are and so compresses better and faster.
+"""
+
+import argparse
+import io
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lkdn_deploy import Upscaler, load
+from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.rgb import image_files, read_rgb
+from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.runtime.files import Failed, Job, upscale_files
+from lkdn_deploy.samples import sample_pixels
+
+SIDE, SMALL_SIDE, FILES = 1000, 500, 6
+FORMATS = {"png": (".png", ".png"), "jpeg": (".jpg", ".jpg"), "png_to_tiff": (".png", ".tif")}
+STRATEGIES = {"filtered": 1, "huffman_only": 2, "rle": 3}
+ENCODERS = {
+    **{f"level {level}": {"compress_level": level} for level in (1, 2, 3, 4, 6, 9)},
+    **{
+        f"{name}, level {level}": {"compress_type": value, "compress_level": level}
+        for name, value in STRATEGIES.items()
+        if name != "filtered"  # which is Pillow's default for PNG
+        for level in (1, 6)
+    },
+}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of photographs of 1000x1000 and more")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "pipe.json")
+    options = parser.parse_args()
+    images = squares(options.data, FILES)
+    upscaler = load("lkdn-s", 4, backend=options.backend)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {
+            "machine": machine_facts(),
+            "backend": upscaler.session.backend,
+            "photographs": "bundled" if options.data is None else f"{len(images)} of a folder",
+            "ends": ends(upscaler, images[0], folder, options.rounds),
+            "png_encoders": png_encoders(upscaler(np.asarray(images[0])), options.rounds),
+            "overlap": overlap(upscaler, images, folder, options.rounds),
+        }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def squares(folder: Path | None, count: int) -> list[Image.Image]:
+    """So many images of 1000x1000."""
+    sources = [sample_pixels()] if folder is None else (read_rgb(path) for path in image_files(folder))
+    images = []
+    for pixels in sources:
+        side = min(pixels.shape[:2])
+        if folder is None or side >= SIDE:
+            top, left = ((size - side) // 2 for size in pixels.shape[:2])
+            square = Image.fromarray(pixels[top : top + side, left : left + side])
+            images.append(square.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        if len(images) == count:
+            break
+    return [images[index % len(images)] for index in range(count)]
+
+
+def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of each part of one file's way, by formats."""
+    for suffix in (".png", ".jpg"):
+        image.save(folder / f"in{suffix}", quality=95)
+    network = Stopwatch()
+    run = upscaler.session.run
+    upscaler.session.run = network.timing(run)  # type: ignore[method-assign]
+    parts: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
+    try:
+        for number, name in in_turn(FORMATS, rounds):
+            source, target = (
+                folder / f"{word}{suffix}" for word, suffix in zip(("in", "out"), FORMATS[name], strict=True)
+            )
+            before, start = network.seconds, time.perf_counter()
+            picture = read_picture(source)
+            read = time.perf_counter()
+            large = upscaler.upscale_picture(picture)
+            upscaled = time.perf_counter()
+            write_picture(target, large)
+            end = time.perf_counter()
+            inside = network.seconds - before
+            if number:
+                parts[name].append(
+                    {
+                        "read": read - start,
+                        "network": inside,
+                        "between": upscaled - read - inside,
+                        "write": end - upscaled,
+                        "share_of_ends": 1 - inside / (end - start),
+                    }
+                )
+    finally:
+        upscaler.session.run = run  # type: ignore[method-assign]
+    return {
+        "input": f"{SIDE}x{SIDE}",
+        "tiles": len(upscaler.plan(SIDE, SIDE)),
+        "formats": {
+            name: {part: spread(row[part] for row in rows) for part in rows[0]} for name, rows in parts.items()
+        },
+    }
+
+
+def png_encoders(pixels: np.ndarray[Any, Any], rounds: int) -> dict[str, Any]:
+    """Seconds and bytes by zlib's level and strategy, and the default's through ``write_picture``."""
+    image = Image.fromarray(pixels)
+    seconds: dict[str, list[float]] = {name: [] for name in ENCODERS}
+    sizes = {}
+    for number, name in in_turn(ENCODERS, rounds):
+        buffer = io.BytesIO()
+        start = time.perf_counter()
+        image.save(buffer, "PNG", **ENCODERS[name])
+        if number:
+            seconds[name].append(time.perf_counter() - start)
+        sizes[name] = len(buffer.getbuffer())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.png"
+        write_picture(path, Picture(pixels))
+        default = path.stat().st_size
+    return {
+        "image": f"{image.width}x{image.height}",
+        "default_bytes": default,
+        "encoders": {name: {"bytes": sizes[name], "seconds": spread(seconds[name])} for name in ENCODERS},
+    }
+
+
+def overlap(upscaler: Upscaler, images: list[Image.Image], folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of all files one by one, and at once."""
+    jobs = []
+    for index, image in enumerate(images):
+        source = folder / f"{index}.png"
+        image.resize((SMALL_SIDE, SMALL_SIDE), Image.Resampling.LANCZOS).save(source)
+        jobs.append(Job(source, folder / f"{index}_x4.png", overwrite=True))
+
+    def take(*some: Job) -> None:
+        for outcome in upscale_files(upscaler, some):
+            if isinstance(outcome, Failed):
+                raise outcome.error
+
+    def one_by_one() -> None:
+        for job in jobs:
+            take(job)
+
+    candidates: dict[str, Callable[[], None]] = {"one_by_one": one_by_one, "overlapped": lambda: take(*jobs)}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for number, name in in_turn(candidates, rounds):
+        start = time.perf_counter()
+        candidates[name]()
+        if number:
+            seconds[name].append(time.perf_counter() - start)
+    ratios = [after / before for before, after in zip(seconds["one_by_one"], seconds["overlapped"], strict=True)]
+    return {
+        "files": f"{len(jobs)} of {SMALL_SIDE}x{SMALL_SIDE}, PNG to PNG",
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "overlapped_over_one_by_one": spread(ratios),
+    }
+
+
+class Stopwatch:
+    """Adds up the time of calls."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call``, timed."""
+
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return timed
+
+
+def in_turn(names: Iterable[str], rounds: int) -> Iterable[tuple[int, str]]:
+    """Number of the round, 0 for the one not counted, and a name: each once a round, in random order."""
+    order = list(names)
+    for number in range(rounds + 1):
+        random.Random(number).shuffle(order)
+        for name in order:
+            yield number, name
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Of a few measurements."""
+    values = sorted(values)
+    return {
+        "median": round(statistics.median(values), 4),
+        "min": round(values[0], 4),
+        "max": round(values[-1], 4),
+    }
+
+
+if __name__ == "__main__":
+    main()
