@@ -72,5 +72,6 @@ def to_half_precision(model: "onnx.ModelProto", io: Io, inputs: Sequence[NDArray
     result = to_half(scaled.model, io, scaled.ranges)
     shows_all = to_half(scaled.model, "fp32", scaled.ranges) if io == "uint8" else result
     largest = peak(result.held, scaled.ranges) or Peak("", 0.0)
-    ranges = {name: float(f"{scaled.ranges[name].largest:.3e}") for name in result.held if name in scaled.ranges}
+    held = sorted(result.held)  # in the same order in every process: engines are found by the file's hash
+    ranges = {name: float(f"{scaled.ranges[name].largest:.3e}") for name in held if name in scaled.ranges}
     return HalfExport(result, shows_all.model, largest, ranges, len(scaled.exponents))

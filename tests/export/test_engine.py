@@ -5,10 +5,13 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "trt" / "fakes"))
 from tensorrt_fake import Behaviour, fake
@@ -29,7 +32,13 @@ from lkdn_deploy.export.engine import EngineReport, export_engine
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.half import to_half
 from lkdn_deploy.runtime.bundled import bundled
-from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.bsrn import BSRN
+from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+from lkdn_models.lkdn import LKDN
+from lkdn_models.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.vapsr import VAPSR
+from lkdn_models.zoo import Entry
+from lkdn_models.zoo import find as find_entry
 
 LKDN_S = bundled()["lkdn-s", 4]
 ADA = Gpu("NVIDIA GeForce RTX 4090", "sm89", "595.10")
@@ -214,6 +223,39 @@ def test_the_command_builds_for_gpus_that_are_not_here(
     assert ArtifactMetadata(**car["metadata"]).precision == "fp16"
 
 
+ONE_BLOCK: dict[str, Callable[[], nn.Module]] = {
+    "bsrn": lambda: BSRN(4, blocks=1),
+    "vapsr": lambda: VAPSR(4, blocks=1),
+    "rfdn-aim": lambda: RFDN(4, channels=50, blocks=1, block=ChallengeRFDB),
+}
+
+
+def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[str, ...], folder: Path) -> None:
+    """An engine for ``targets``, and of an FP16 artefact every convolution of it in half."""
+    car = export_engine(artefact, Request("tensorrt-rtx", profile, targets), folder).sidecar
+    assert (car.targets, car.profile, car.fallbacks) == (targets, profile or DEFAULT_PROFILE, ())
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(artefact).graph.node)
+    half = car.metadata.precision == "fp16"
+    assert car.audit == (Audit(convolutions, convolutions, "engine") if half else None)
+
+
+@pytest.mark.parametrize("name", DEFAULT_MODELS)
+def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In FP16, for two GPUs; the whole networks take minutes, see below."""
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    monkeypatch.setattr(Entry, "build", lambda self, deployed=False: ONE_BLOCK[self.name]())
+    torch.manual_seed(0)
+    entry = find_entry(name, 4)
+    network: LkdnSpec | Entry = replace(entry.spec, blocks=1) if entry.spec else entry
+    state = (LKDN(network) if isinstance(network, LkdnSpec) else network.build()).state_dict()
+    checkpoint = Checkpoint(Path("random"), network, state, "0" * 64)
+    artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision="fp16")).path
+    check_built_ahead(artefact, None, ("sm86", "sm89"), tmp_path)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
@@ -225,16 +267,10 @@ def test_each_network_that_is_benched_builds_without_a_gpu(
     monkeypatch.setattr(wanted, "gpu_here", lambda: None)
     (model,) = find_models([name], 4, [])
     checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
-    settings = ExportSettings(precision=precision)
-    artefact = export_onnx(checkpoint, tmp_path / "a.onnx", settings).path
-    convolutions = sum(node.op_type == "Conv" for node in onnx.load(artefact).graph.node)
+    artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision=precision)).path
     for profile in (Profile.fixed((180, 320)), DEFAULT_PROFILE):
         for targets in (("sm86",), ("sm86", "sm89")):
-            car = export_engine(artefact, Request("tensorrt-rtx", profile, targets), tmp_path).sidecar
-            assert (car.targets, car.fallbacks) == (targets, ())
-            if precision == "fp16":
-                assert car.audit
-                assert (car.audit.half, car.audit.convolutions) == (convolutions, convolutions)
+            check_built_ahead(artefact, profile, targets, tmp_path)
 
 
 def test_the_command_writes_an_engine_alone(

@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 _GET_PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
-_WAY_OUT = (
-    "without a GPU, `lkdn-export --trt --runtime tensorrt-rtx --sm 86` builds engines ahead of time, "
-    "`lkdn-bench --predict rtx3080` shows what one could do, and --backend ort-cpu upscales"
-)
+# In lines, as terminals break long ones in the middle of a command.
+_WAY_OUT = """without a GPU:
+  lkdn-export --trt --runtime tensorrt-rtx --sm 86  builds engines ahead
+  lkdn-bench --predict rtx3080                      shows what one could do
+  lkdn-upscale --backend ort-cpu                    upscales"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
 SMALLER = "use smaller tiles (--tile), or end what else is on the GPU"
 
@@ -174,7 +175,7 @@ def open_device() -> Device:
         missing = ([] if gpu else [_no_gpu()]) + ([] if packages else ["neither pycuda nor cuda-python is installed"])
         cures = ([] if gpu else [_GET_DRIVER]) + ([] if packages else [_GET_PACKAGE])
         msg = f"TensorRT cannot run here: {'; '.join(missing)}"
-        raise MissingError(msg, f"{' and '.join(cures)}; {_WAY_OUT}")
+        raise MissingError(msg, "\n".join([*cures, _WAY_OUT]))
     for name in packages:
         try:
             return _open(name, gpu)

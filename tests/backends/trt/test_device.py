@@ -354,7 +354,7 @@ def arrange(monkeypatch: pytest.MonkeyPatch, *, gpu: Gpu | None, library: bool, 
             False,
             set(),
             r"no NVIDIA driver \(.*\); neither pycuda nor cuda-python",
-            "and pip install 'lkdn-deploy[trt-rtx]';",
+            "(https://www.nvidia.com/drivers)\npip install 'lkdn-deploy[trt-rtx]'\n",
         ),
         (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", "install the driver of an NVIDIA GPU"),
         (None, False, {"cuda.bindings"}, "no NVIDIA driver", "install the driver of an NVIDIA GPU"),
@@ -363,7 +363,7 @@ def arrange(monkeypatch: pytest.MonkeyPatch, *, gpu: Gpu | None, library: bool, 
             True,
             set(),
             "cannot run here: neither pycuda nor cuda-python is installed$",
-            "pip install 'lkdn-deploy[trt-rtx]';",
+            "pip install 'lkdn-deploy[trt-rtx]'\n",
         ),
     ],
 )
@@ -378,6 +378,7 @@ def test_what_is_missing_is_said_with_what_can_be_done(
     assert cure in hint
     assert "lkdn-bench --predict rtx3080" in hint
     assert "lkdn-export --trt --runtime tensorrt-rtx --sm 86" in hint
+    assert max(map(len, f"hint: {hint}".splitlines())) <= 80  # no terminal breaks a command
     assert error.value.exit_code == 3
 
 
