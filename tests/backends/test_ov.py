@@ -1,6 +1,9 @@
 """OpenVINO for real on the CPU, and what it must refuse as ONNX Runtime does."""
 
 import dataclasses
+import hashlib
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.onnx_ml_pb2 import FunctionProto, TrainingInfoProto
 
+from lkdn_deploy.backends import kept as store
+from lkdn_deploy.backends import ov
 from lkdn_deploy.backends.onnx_bytes import names_other_files
-from lkdn_deploy.backends.ov import KEPT, OpenVinoSession
+from lkdn_deploy.backends.ov import AT_ONCE, KEPT, OpenVinoSession, open_openvino
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
@@ -88,13 +93,13 @@ def test_tiles_give_the_whole_image() -> None:
 def test_so_many_sizes_are_kept_compiled_and_the_longest_unused_goes(tmp_path: Path) -> None:
     session = opened(saved(tmp_path / "a.onnx"))
     shapes = [(1, 3, 4 + place, 5) for place in range(KEPT)]
-    kept = [session.request(shape) for shape in shapes]
-    assert all(session.request(shape) is request for shape, request in zip(shapes, kept, strict=True))
-    session.request(shapes[0])  # so the second is now the one that was not used for longest
-    session.request((2, 3, 9, 9))
-    assert session.request(shapes[0]) is kept[0]
-    assert session.request(shapes[2]) is kept[2]
-    assert session.request(shapes[1]) is not kept[1]
+    kept = [session.requests(shape) for shape in shapes]
+    assert all(session.requests(shape) is request for shape, request in zip(shapes, kept, strict=True))
+    session.requests(shapes[0])  # so the second is now the one that was not used for longest
+    session.requests((2, 3, 9, 9))
+    assert session.requests(shapes[0]) is kept[0]
+    assert session.requests(shapes[2]) is kept[2]
+    assert session.requests(shapes[1]) is not kept[1]
 
 
 def test_results_are_right_whatever_was_compiled_before_and_stay_so() -> None:
@@ -132,10 +137,199 @@ def test_memory_of_other_sizes_is_given_back() -> None:
     assert process.memory_info().rss - before < 2 * 160**2 * session.bytes_per_pixel()
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_threads_and_full_precision_are_passed_on() -> None:
-    compiled = opened(find("lkdn-s", 4), threads=1).request((1, 3, 8, 8)).get_compiled_model()
-    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    for _ in ("compiled", "from the cache"):
+        compiled = opened(find("lkdn-s", 4), threads=1).requests((1, 3, 8, 8))[0].get_compiled_model()
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+# what is kept compiled in the user's cache
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return store.folder("openvino")
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_what_was_compiled_is_kept_and_read_by_the_next(empty_cache: Path) -> None:
+    batch = noise(1, 3, 12, 9)
+    result = opened(find("lkdn-s", 4)).run(batch)
+    (kept,) = files(empty_cache)
+    written = kept.stat().st_ino
+    assert np.array_equal(opened(find("lkdn-s", 4)).run(batch), result)
+    assert np.array_equal(opened(find("lkdn-s", 4), threads=2).run(batch), result)
+    assert np.array_equal(open_openvino(find("lkdn-s", 4), hint="throughput").run(batch), result)
+    assert files(empty_cache) == [kept]
+    assert kept.stat().st_ino == written  # nothing new, nothing written
+    opened(find("lkdn-s", 4)).run(noise(1, 3, 9, 12))
+    assert len(files(empty_cache)) == 2
+
+
+def scaled_by(factor: float) -> ModelProto:
+    model = graph()
+    model.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT, [1, 3, 1, 1], [factor] * 3))
+    model.graph.node.insert(0, helper.make_node("Mul", ["lr", "w"], ["scaled"]))
+    model.graph.node[1].input[:] = ["scaled"] * 4
+    return model
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_networks_that_differ_in_a_weight_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    batch = noise(1, 3, 4, 5)
+    half, quarter = (saved(tmp_path / f"{factor}.onnx", scaled_by(factor)) for factor in (0.5, 0.25))
+    for _ in ("compiled", "from the cache"):
+        assert np.array_equal(opened(half).run(batch), repeated(batch) / 2)
+        assert np.array_equal(opened(quarter).run(batch), repeated(batch) / 4)
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :]
+
+
+def sealed(blob: bytes) -> bytes:
+    """Whole, as far as the file itself can tell."""
+    return hashlib.sha256(blob).digest() + blob
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda data: data[:20],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data + b"more",
+        lambda data: flipped(data, 0),
+        # In the weights: OpenVINO would take it, and give other results.
+        lambda data: flipped(data, len(data) // 4),
+        lambda data: flipped(data, len(data) // 2),
+        lambda _: sealed(b""),
+        lambda _: sealed(b"of another kind" * 1000),
+        lambda data: sealed(data[32 : len(data) // 2]),
+    ],
+)
+def test_what_was_damaged_is_compiled_again(empty_cache: Path, damage: Callable[[bytes], bytes]) -> None:
+    batch = noise(1, 3, 7, 8)
+    result = opened(find("lkdn-s", 2)).run(batch)
+    (kept,) = files(empty_cache)
+    damaged = damage(kept.read_bytes())
+    kept.write_bytes(damaged)
+    assert np.array_equal(opened(find("lkdn-s", 2)).run(batch), result)
+    assert files(empty_cache) == [kept]
+    assert (written := kept.read_bytes()) != damaged
+    assert written == sealed(written[32:])
+
+
+def test_without_a_folder_to_write_to_it_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lkdn_deploy")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    batch = noise(1, 3, 4, 5)
+    assert np.array_equal(opened(saved(tmp_path / "a.onnx")).run(batch), repeated(batch))
+    assert "what was compiled is not kept: " in caplog.text
+
+
+def test_a_file_that_cannot_be_replaced_does_no_harm(tmp_path: Path, empty_cache: Path) -> None:
+    batch = noise(1, 3, 4, 5)
+    opened(saved(tmp_path / "a.onnx")).run(batch)
+    (kept,) = files(empty_cache)
+    kept.unlink()
+    (kept / "inside").mkdir(parents=True)
+    assert np.array_equal(opened(tmp_path / "a.onnx").run(batch), repeated(batch))
+    assert files(empty_cache) == [kept]
+
+
+def test_so_many_files_are_kept_and_the_longest_unused_go(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST", 3)
+    session = opened(saved(tmp_path / "a.onnx"))
+    made: list[Path] = []
+    for height in (4, 5, 6):
+        session.run(noise(1, 3, height, 5))
+        (new,) = set(files(empty_cache)) - set(made)
+        made.append(new)
+        os.utime(new, (height, height))
+    opened(tmp_path / "a.onnx").run(noise(1, 3, 4, 5))  # so the second is now the one that was not used for longest
+    session.run(noise(1, 3, 7, 5))
+    left = files(empty_cache)
+    assert len(left) == 3
+    assert set(made) - set(left) == {made[1]}
+
+
+# for throughput: several windows at once
+
+
+def for_throughput(artefact: Path, threads: int | None = None) -> OpenVinoSession:
+    return open_openvino(artefact, threads=threads, hint="throughput")
+
+
+def test_throughput_gives_the_results_of_latency_in_order() -> None:
+    session, reference = for_throughput(find("lkdn-s", 4)), opened(find("lkdn-s", 4), None)
+    compiled = session.requests((1, 3, 9, 8))[0].get_compiled_model()
+    assert str(compiled.get_property("PERFORMANCE_HINT")).endswith("THROUGHPUT")
+    batches = [noise(1, 3, 9, 8) for _ in range(2 * AT_ONCE + 1)]
+    batches += [noise(2, 3, 9, 8), noise(1, 3, 10, 8), noise(1, 3, 10, 8), noise(1, 3, 9, 8)]
+    results = list(session.run_many(iter(batches)))
+    assert len(results) == len(batches)
+    for batch, result in zip(batches, results, strict=True):  # buffers are used again, results must not be
+        assert np.array_equal(result, reference.run(batch))
+        assert np.array_equal(result, session.run(batch))
+
+
+def test_memory_is_counted_for_all_that_run_at_once() -> None:
+    session, alone = for_throughput(find("lkdn-s", 4)), opened(find("lkdn-s", 4))
+    number = len(session.requests((1, 3, 8, 8)))
+    assert 1 <= number <= AT_ONCE
+    assert abs(session.bytes_per_pixel() - number * alone.bytes_per_pixel()) <= number
+    assert len(for_throughput(find("lkdn-s", 4), 1).requests((1, 3, 8, 8))) == 1
+    assert len(alone.requests((1, 3, 8, 8))) == 1
+
+
+@pytest.mark.parametrize("hint", ["latency", "throughput"])
+def test_runs_can_be_ended_early_and_do_not_mix(tmp_path: Path, hint: ov.Hint) -> None:
+    session = open_openvino(saved(tmp_path / "a.onnx"), hint=hint)
+    batches = [noise(1, 3, 64, 64) for _ in range(AT_ONCE + 2)]
+    results = session.run_many(batches)
+    assert np.array_equal(next(results), repeated(batches[0]))
+    with pytest.raises(UsageError, match="in the middle of another run"):
+        session.run(batches[1])
+    results.close()
+    assert np.array_equal(session.run(batches[1]), repeated(batches[1]))
+
+    def failing() -> Any:
+        yield from batches[:2]
+        msg = "the disk is gone"
+        raise OSError(msg)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(session.run_many(failing()))
+    assert np.array_equal(session.run(batches[2]), repeated(batches[2]))
+
+
+@pytest.mark.parametrize("hint", ["latency", "throughput"])
+def test_a_window_that_fails_does_so_in_its_turn(tmp_path: Path, hint: ov.Hint) -> None:
+    session = open_openvino(saved(tmp_path / "a.onnx", even_heights_only()), hint=hint)
+    results = session.run_many([noise(1, 3, height, 4) for height in (6, 6, 7, 6)])
+    assert [next(results).shape, next(results).shape] == [(1, 3, 12, 8)] * 2
+    with pytest.raises(InputError, match="openvino-cpu failed on a window of 7x4 pixels"):
+        next(results)
+    assert session.run(noise(1, 3, 6, 4)).shape == (1, 3, 12, 8)
+
+
+def test_an_unknown_hint_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such hint: fast") as error:
+        open_openvino(find("lkdn-s", 4), hint="fast")  # type: ignore[arg-type]
+    assert error.value.hint == "known are latency, throughput"
 
 
 def test_the_memory_of_a_run_follows_what_is_alive(tmp_path: Path) -> None:
@@ -266,13 +460,18 @@ def test_a_model_of_other_values_than_float32_is_refused(tmp_path: Path, kind: i
         opened(saved(tmp_path / "a.onnx", graph(kind=kind)))
 
 
-def test_what_the_engine_says_when_it_fails_is_passed_on(tmp_path: Path) -> None:
+def even_heights_only() -> ModelProto:
     """Two halves of the picture are added, which are alike at even heights only."""
     model = graph()
     model.graph.node.insert(0, helper.make_node("Split", ["lr"], ["up", "down"], axis=2, num_outputs=2))
     model.graph.node.insert(1, helper.make_node("Add", ["up", "down"], ["sum"]))
-    model.graph.node[2].input[0] = "sum"
-    session = opened(saved(tmp_path / "a.onnx", model))
+    model.graph.node.insert(2, helper.make_node("Concat", ["sum", "sum"], ["whole"], axis=2))
+    model.graph.node[3].input[0] = "whole"
+    return model
+
+
+def test_what_the_engine_says_when_it_fails_is_passed_on(tmp_path: Path) -> None:
+    session = opened(saved(tmp_path / "a.onnx", even_heights_only()))
     with pytest.raises(InputError, match="openvino-cpu failed on a window of 7x4 pixels") as error:
         session.run(noise(1, 3, 7, 4))
     assert "use smaller tiles; it said: " in str(error.value.hint)
