@@ -54,7 +54,7 @@ clean: ## Remove the environments and caches
 
 $(VENV)/installed: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[cpu,openvino,bench,dev]'
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[cpu,native,openvino,bench,dev]'
 	@touch $@
 
 $(DEMO)/installed: pyproject.toml

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from lkdn_deploy.core.errors import MissingError, UsageError
+from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Backend, Session
 
 log = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ BACKENDS = {
     "ort-cpu": "lkdn_deploy.backends.ort:open_cpu",
     "ort-cuda": "lkdn_deploy.backends.ort:open_cuda",
     "ort-trt": "lkdn_deploy.backends.ort:open_trt",
+    "native": "lkdn_deploy.backends.native.session:open_native",
     "openvino": "lkdn_deploy.backends.ov:open_openvino",
     "trt": "lkdn_deploy.backends.trt.session:open_trt",
 }
@@ -47,20 +48,24 @@ def open_session(
         raise UsageError(msg, f"known are {', '.join(BACKENDS)}")
     if backend != "auto":
         return _open(form(artefact, backend), backend, threads)
-    # OpenVINO is up to 15 % faster on a picture (benchmarks/README.md), but takes half a second more to start and as
-    # much again to compile each size of window: what most calls gain, they would lose.
+    with suppress(MissingError):
+        if import_module("lkdn_deploy.backends.ort").has_cuda():
+            try:
+                return _open(artefact, "ort-cuda", threads)
+            except MissingError as error:
+                log.warning("%s; running on the CPU", error.message)
+    # Which is fastest is measured in benchmarks/README.md. OpenVINO would be the second for a picture, but takes half a
+    # second more to start than ONNX Runtime, and as much again to compile each size of window.
     try:
-        has_cuda = import_module("lkdn_deploy.backends.ort").has_cuda()
+        return _open(artefact, "native", threads)
+    except LkdnError as error:  # not installed, or not for this network; what else is wrong the others say, too
+        log.debug("not on the native engine: %s", error.message)
+    try:
+        return _open(form(artefact, "ort-cpu"), "ort-cpu", threads)
     except MissingError as error:
         with suppress(MissingError):
             return _open(form(artefact, "openvino"), "openvino", threads)
         raise error from None
-    if has_cuda:
-        try:
-            return _open(artefact, "ort-cuda", threads)
-        except MissingError as error:
-            log.warning("%s; running on the CPU", error.message)
-    return _open(form(artefact, "ort-cpu"), "ort-cpu", threads)
 
 
 def _open(artefact: Path, backend: str, threads: int | None) -> Session:

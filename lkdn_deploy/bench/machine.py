@@ -13,7 +13,17 @@ import psutil
 
 from lkdn_deploy import __version__
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch")
+PACKAGES = (
+    "llvmlite",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch",
+)
 
 _GPU = {
     "name": "name",

@@ -359,7 +359,7 @@ def to_csv(results: Sequence[Results]) -> str:
 def versions() -> dict[str, str]:
     """Of this package, of Python, and of those engines and libraries that are installed."""
     found = {"lkdn-deploy": __version__, "python": platform.python_version()}
-    for name in ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
+    for name in ("llvmlite", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
         try:
             found[name] = distributions.version(name)
         except distributions.PackageNotFoundError:

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from lkdn_deploy.bench.results import Report, Settings
 
 ROUNDS = 30
+ENGINES = ("torch", "ort", "openvino", "native", "trt")
+"""Of which those that work here are measured, where none is asked for."""
 
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
 @click.option("--torch", is_flag=True, help="PyTorch, eager: what deployment is measured against.")
 @click.option("--ort", is_flag=True, help="ONNX Runtime, through CUDA where there is a GPU.")
 @click.option("--openvino", is_flag=True, help="OpenVINO, on the CPU.")
+@click.option("--native", is_flag=True, help="The native engine, on the CPU.")
 @click.option("--trt", is_flag=True, help="TensorRT.  [default: all engines that work here]")
 @click.option(
     "--model",
@@ -65,6 +68,7 @@ def command(
     torch: bool,
     ort: bool,
     openvino: bool,
+    native: bool,
     trt: bool,
     names: tuple[str, ...],
     scale: int | None,
@@ -95,7 +99,7 @@ def command(
 
         open_device()
     if predict:
-        others = {"torch", "ort", "openvino", "protocol", "data", "rounds", "threads", "output", "overwrite"}
+        others = {"torch", "ort", "openvino", "native", "protocol", "data", "rounds", "threads", "output", "overwrite"}
         _refuse([name for name in given if name in others], "--predict measures nothing")
     _check_output(output, overwrite)
     from lkdn_deploy.bench.models import find_models
@@ -105,7 +109,7 @@ def command(
     if predict:
         click.echo(_predicted(models, predict, precisions, size))
         return
-    flags = {"torch": torch, "ort": ort, "openvino": openvino, "trt": trt}
+    flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
     wanted = [name for name, flag in flags.items() if flag]
     report = _measured(models, wanted, precisions, _settings(models, protocol, size, rounds, threads), data)
     _tell(report, output)
@@ -151,7 +155,7 @@ def _measured(
     from lkdn_deploy.bench.run import Request, bench
     from lkdn_deploy.imaging.testsets import find_all
 
-    engines = [_ort_engine() if name == "ort" else name for name in wanted or ("torch", "ort", "openvino", "trt")]
+    engines = [_ort_engine() if name == "ort" else name for name in wanted or ENGINES]
     sets = find_all(data, models[0].scale)
     return bench(Request(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
 

@@ -230,7 +230,7 @@ def test_auto_says_so_when_it_falls_back(
 def test_both_wheels_together_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "distribution", lambda name: name)
     with pytest.raises(MissingError, match="installed together"):
-        open_session(tiny(tmp_path / "a.onnx"))
+        open_session(tiny(tmp_path / "a.onnx"), "ort-cpu")
 
 
 @pytest.mark.parametrize("backend", ["auto", "ort-cpu"])

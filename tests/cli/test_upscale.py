@@ -266,7 +266,7 @@ def test_json_says_what_was_done(
     RGB.save(tmp_path / "in.png")
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--json", "--tile", 16, "--threads", 1) == 0
     result = json.loads(capsys.readouterr().out)
-    expected = {"width": 68, "height": 60, "channels": 3, "depth": 8, "scale": 2, "tiles": 1, "backend": "ort-cpu"}
+    expected = {"width": 68, "height": 60, "channels": 3, "depth": 8, "scale": 2, "tiles": 1, "backend": "native-cpu"}
     assert expected.items() <= result.items()
 
 
@@ -433,18 +433,18 @@ def test_a_pickle_that_runs_code_is_refused_as_weights(tmp_path: Path, capsys: p
 def test_an_engine_that_fails_half_way_leaves_no_file(
     tmp_path: Path, upscale: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lkdn_deploy.backends.ort import OrtSession
+    from lkdn_deploy.backends.native.session import NativeSession
 
-    working, calls = OrtSession.run, []
+    working, calls = NativeSession.run, []
 
-    def fail_later(self: OrtSession, batch: Any) -> Any:
+    def fail_later(self: NativeSession, batch: Any) -> Any:
         calls.append(batch)
         if len(calls) == 2:
             msg = "the engine stopped"
             raise InputError(msg)
         return working(self, batch)
 
-    monkeypatch.setattr(OrtSession, "run", fail_later)
+    monkeypatch.setattr(NativeSession, "run", fail_later)
     Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--tile", 40) == 1
     assert "the engine stopped" in capsys.readouterr().err

@@ -220,5 +220,5 @@ def test_what_is_no_number_is_no_pixel(bad: float, monkeypatch: pytest.MonkeyPat
         return result
 
     monkeypatch.setattr(upscaler.session, "run", spoilt)
-    with pytest.raises(InputError, match="lkdn-s on ort-cpu gave values that are no numbers"):
+    with pytest.raises(InputError, match=f"lkdn-s on {upscaler.session.backend} gave values that are no numbers"):
         upscaler(textured(12, 12))

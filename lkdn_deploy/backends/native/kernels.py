@@ -1,0 +1,539 @@
+"""Kernels in LLVM's intermediate representation: one function a stage, that computes one row.
+
+    void stage(rows, weights, geometry, y)
+
+``rows`` has for each value that is kept three integers: where its rows begin, how many are kept (row y is at y modulo
+that), and bytes of a row; for the enlarged picture, where it begins. ``geometry`` has height, width, vectors and blocks
+of a row, and where a row of zeros is. Row y must be inside the picture; rows above and below it are read as zeros. See
+``layout`` for what a row is.
+
+Vectors are plain LLVM vectors, which any processor has, in instructions of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from lkdn_deploy.backends.native import gelu
+from lkdn_deploy.backends.native.layout import BLOCK, margin_blocks
+from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
+
+INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
+HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)
+"""Of the geometry."""
+STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
+
+Vectors = list[Any]
+"""One for each of a block's vectors."""
+
+
+def emit_stage(module: ir.Module, name: str, shape: Shape, lanes: int) -> None:
+    """Add the function of a stage."""
+    _Stage(module, name, shape, lanes).emit()
+
+
+def emit_band(module: ir.Module, name: str) -> None:
+    """Add the function that runs stages over rows.
+
+        void band(stages, count, geometry, first, last)
+
+    ``stages`` has six integers for each: function, rows, weights, lag, and the first and last (exclusive) row it is to
+    compute. Step t computes row t - lag of each.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INT, POINTER, INT, INT]), name)
+    table, count, geometry, first, last = function.args
+    b = _Builder(function.append_basic_block())
+
+    def step(t: Any, _: Sequence[Any]) -> Sequence[Any]:
+        def stage(index: Any, _: Sequence[Any]) -> Sequence[Any]:
+            entry = b.gep(table, [b.mul(index, INT(6))], source_etype=INT)
+            code, rows, weights, lag, low, high = (
+                b.load(b.gep(entry, [INT(place)], source_etype=INT), typ=INT) for place in range(6)
+            )
+            y = b.sub(b.add(t, first), lag)
+            inside = b.and_(b.icmp_signed(">=", y, low), b.icmp_signed("<", y, high))
+            with b.if_then(inside):
+                b.call(
+                    b.inttoptr(code, STAGE.as_pointer()),
+                    [b.inttoptr(rows, POINTER), b.inttoptr(weights, POINTER), geometry, y],
+                )
+            return []
+
+        b.loop(count, [], stage)
+        return []
+
+    b.loop(b.sub(last, first), [], step)
+    b.ret_void()
+
+
+class _Builder(ir.IRBuilder):  # type: ignore[misc]
+    """With what kernels are made of."""
+
+    def loop(
+        self, count: Any, carried: Sequence[Any], body: Callable[[Any, Sequence[Any]], Sequence[Any]]
+    ) -> Sequence[Any]:
+        """``body`` for 0, 1, … below ``count``, which is at least 1 or checked first; what it returns is carried on."""
+        before = self.block
+        inside = self.append_basic_block("loop")
+        after = self.append_basic_block("done")
+        known = isinstance(count, ir.Constant)
+        if known:
+            self.branch(inside)
+        else:
+            self.cbranch(self.icmp_signed(">", count, INT(0)), inside, after)
+        self.position_at_end(inside)
+        index = self.phi(INT)
+        index.add_incoming(INT(0), before)
+        values = []
+        for value in carried:
+            phi = self.phi(value.type)
+            phi.add_incoming(value, before)
+            values.append(phi)
+        results = body(index, values)
+        following = self.add(index, INT(1))
+        index.add_incoming(following, self.block)
+        for phi, result in zip(values, results, strict=True):
+            phi.add_incoming(result, self.block)
+        end = self.block
+        self.cbranch(self.icmp_signed("<", following, count), inside, after)
+        self.position_at_end(after)
+        if known:
+            return results
+        found = []
+        for value, result in zip(carried, results, strict=True):
+            phi = self.phi(value.type)
+            phi.add_incoming(value, before)
+            phi.add_incoming(result, end)
+            found.append(phi)
+        return found
+
+    def at(self, pointer: Any, floats: Any) -> Any:
+        """So many floats on."""
+        return self.gep(pointer, [floats if isinstance(floats, ir.Value) else INT(floats)], source_etype=FLOAT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Where the rows of a value are."""
+
+    base: Any
+    count: Any
+    size: Any
+
+
+class _Stage:
+    def __init__(self, module: ir.Module, name: str, shape: Shape, lanes: int) -> None:
+        self._shape, self._lanes = shape, lanes
+        self._vector = ir.VectorType(FLOAT, lanes)
+        function = ir.Function(module, STAGE, name)
+        self._rows, self._weights, self._geometry, self._y = function.args
+        self._b = _Builder(function.append_basic_block())
+        self._module = module
+
+    def emit(self) -> None:
+        b = self._b
+        self._steps, self._width = self._fact(STEPS), self._fact(WIDTH)
+        self._zeros = b.inttoptr(self._fact(ZEROS), POINTER)
+        self._kept = {
+            number: self._kept_rows(number)
+            for number, place in enumerate(self._shape.places)
+            if place.margin is not None or number == self._shape.shuffled
+        }
+        self._inside = {
+            number: self._scratch(place.channels)
+            for number, place in enumerate(self._shape.places)
+            if place.margin is None
+        }
+        shorts = ir.VectorType(SHORT, self._lanes)
+        lanes = ir.Constant(shorts, list(range(self._lanes)))
+        self._lane_columns = b.mul(lanes, self._splat_of(b.trunc(self._steps, SHORT), shorts))
+        self._starts: dict[tuple[int, int], Any] = {}
+        for source, row in self._read_rows():
+            self._starts[source, row] = self._row(source, row)
+        blocks = self._fact(BLOCKS)
+        for windows, codes in groupby(self._shape.codes, lambda code: isinstance(code.head, Window)):
+            if windows:
+                for code in codes:
+                    self._window(code, blocks)
+            else:
+                b.loop(blocks, [], partial(self._block, tuple(codes)))
+        for code in self._shape.codes:
+            if self._shape.places[code.result].margin:
+                self._fill_margins(code.result)
+        b.ret_void()
+
+    def _fact(self, place: int) -> Any:
+        return self._b.load(self._b.gep(self._geometry, [INT(place)], source_etype=INT), typ=INT)
+
+    def _kept_rows(self, number: int) -> _Kept:
+        b = self._b
+        entry = b.gep(self._rows, [INT(3 * number)], source_etype=INT)
+        base, count, size = (b.load(b.gep(entry, [INT(it)], source_etype=INT), typ=INT) for it in range(3))
+        return _Kept(base, count, size)
+
+    def _scratch(self, channels: int) -> Any:
+        found = self._b.alloca(ir.ArrayType(FLOAT, channels * BLOCK * self._lanes))
+        found.align = 64
+        found.type = POINTER  # else one to the array, which llvmlite does not take for one to vectors
+        return found
+
+    def _read_rows(self) -> set[tuple[int, int]]:
+        """Values that are kept, and which of their rows, relative to this one, are read or written."""
+        found = {(code.result, 0) for code in self._shape.codes}
+        for code in self._shape.codes:
+            found |= {(link.source, 0) for link in code.chain if link.source is not None}
+            if isinstance(code.head, Dense):
+                found |= {(loop.source, loop.row) for group in code.head.groups for loop in group.loops}
+            elif isinstance(code.head, Window):
+                found |= {(code.head.source, row) for row in code.head.rows}
+            else:
+                found.add((code.head.source, 0))
+        return {(number, row) for number, row in found if self._shape.places[number].margin is not None}
+
+    def _row(self, number: int, row: int) -> Any:
+        """Where the first block of a row is, behind its margin."""
+        b, kept = self._b, self._kept[number]
+        y = b.add(self._y, INT(row))
+        address = b.add(kept.base, b.mul(b.srem(y, kept.count), kept.size))
+        pointer = b.inttoptr(address, POINTER)
+        if row:
+            # An unsigned comparison finds those above the first too.
+            pointer = b.select(b.icmp_unsigned("<", y, self._fact(HEIGHT)), pointer, self._zeros)
+        return b.at(pointer, margin_blocks(self._shape.places[number].margin or 0) * self._block_floats(number))
+
+    def _block_floats(self, number: int) -> int:
+        return self._shape.places[number].channels * BLOCK * self._lanes
+
+    # A block of the row.
+
+    def _block(self, codes: Sequence[Code], index: Any, _: Sequence[Any]) -> Sequence[Any]:
+        self._enter(index)
+        for code in codes:
+            self._code(code)
+            if code.result == self._shape.shuffled:
+                self._shuffle(code.result)
+        return []
+
+    def _enter(self, index: Any) -> None:
+        """Where each value's block is, and which of its lanes are inside the picture."""
+        b = self._b
+        self._here = {
+            (number, row): b.at(start, b.mul(index, INT(self._block_floats(number))))
+            for (number, row), start in self._starts.items()
+        }
+        self._column = b.mul(index, INT(BLOCK))
+        self._masks = [self._mask(part) for part in range(BLOCK)]
+
+    def _mask(self, part: int) -> Any:
+        b = self._b
+        column = b.trunc(b.add(self._column, INT(part)), SHORT)
+        places = b.add(self._lane_columns, self._splat_of(column, self._lane_columns.type))
+        return b.icmp_signed("<", places, self._splat_of(b.trunc(self._width, SHORT), self._lane_columns.type))
+
+    def _splat_of(self, value: Any, kind: ir.VectorType) -> Any:
+        b = self._b
+        nothing = ir.Constant(kind, ir.Undefined)
+        first = b.insert_element(nothing, value, SHORT(0))
+        places = ir.Constant(ir.VectorType(SHORT, self._lanes), [0] * self._lanes)
+        return b.shuffle_vector(first, nothing, places)
+
+    def _source(self, number: int, row: int) -> Any:
+        """Where the block of a value is."""
+        return self._here[number, row] if (number, row) in self._here else self._inside[number]
+
+    def _load(self, pointer: Any) -> Any:
+        return self._b.load(pointer, typ=self._vector, align=4 * self._lanes)
+
+    def _weight(self, place: Any) -> Any:
+        """One of the stage's in all lanes."""
+        return self._splat_at(self._weights, place)
+
+    def _splat_at(self, pointer: Any, place: Any) -> Any:
+        """One number in all lanes."""
+        b = self._b
+        return self._splat_of(b.load(b.at(pointer, place), typ=FLOAT, align=4), self._vector)
+
+    def _constant(self, value: float) -> Any:
+        number = ir.Constant(FLOAT, float(np.float32(value))).get_reference()
+        splat = ir.FormattedConstant(FLOAT, f"splat (float {number})")  # lanes written out would be most of the text
+        splat.type = self._vector
+        return splat
+
+    def _fma(self, x: Any, y: Any, z: Any) -> Any:
+        """x * y + z, rounded once where the processor can."""
+        return self._b.call(self._intrinsic("fmuladd", 3), [x, y, z])
+
+    def _intrinsic(self, name: str, operands: int) -> Any:
+        full = f"llvm.{name}.v{self._lanes}f32"
+        if full not in self._module.globals:
+            kind = ir.FunctionType(self._vector, [self._vector] * operands)
+            ir.Function(self._module, kind, full)
+        return self._module.globals[full]
+
+    def _code(self, code: Code) -> None:
+        heads: dict[type, Callable[[Code, Any], None]] = {
+            Dense: self._dense,
+            Normed: self._normed,
+            Taken: self._taken,
+        }
+        heads[type(code.head)](code, code.head)
+
+    def _store(self, code: Code, channel: Any, values: Vectors) -> None:
+        """What follows the kernel's head, and into the place of the result."""
+        for link in code.chain:
+            values = self._link(link, channel, values)
+        self._put(code.result, channel, values, masked=True)
+
+    def _put(self, number: int, channel: Any, values: Vectors, *, masked: bool) -> None:
+        """Into a value's block; ``masked``: zeros outside the picture, where windows may take them."""
+        b = self._b
+        target = b.at(self._source(number, 0), b.mul(channel, INT(BLOCK * self._lanes)))
+        for part, value in enumerate(values):
+            outside = masked and self._shape.places[number].margin
+            kept = b.select(self._masks[part], value, self._constant(0)) if outside else value
+            b.store(kept, b.at(target, part * self._lanes), align=4 * self._lanes)
+
+    def _get(self, number: int, channel: Any) -> Vectors:
+        """Of a value's block in this row."""
+        b = self._b
+        pointer = b.at(self._source(number, 0), b.mul(channel, INT(BLOCK * self._lanes)))
+        return [self._load(b.at(pointer, part * self._lanes)) for part in range(BLOCK)]
+
+    # What is computed.
+
+    def _dense(self, code: Code, head: Dense) -> None:
+        for group in head.groups:
+
+            def compute(index: Any, _: Sequence[Any], group: Group = group) -> Sequence[Any]:
+                b = self._b
+                first = b.add(b.mul(index, INT(group.count)), INT(group.first))
+                weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
+                self._group(code, group, first, weights)
+                return []
+
+            self._b.loop(INT(group.repeats), [], compute)
+
+    def _group(self, code: Code, group: Group, first: Any, weights: Any) -> None:
+        b = self._b
+        biases = [self._splat_at(weights, INT(place)) for place in range(group.count)]
+        sums = [bias for bias in biases for _ in range(BLOCK)]
+        for loop in group.loops:
+            sums = self._sum_loop(group, loop, weights, sums)
+        for place in range(group.count):
+            values = sums[place * BLOCK : (place + 1) * BLOCK]
+            self._put(code.result, b.add(first, INT(place)), values, masked=not code.chain)
+        if code.chain:  # in a loop of its own: unrolled for all sums, it would be most of the code
+
+            def finish(index: Any, _: Sequence[Any]) -> Sequence[Any]:
+                channel = b.add(index, first)
+                self._store(code, channel, self._get(code.result, channel))
+                return []
+
+            b.loop(INT(group.count), [], finish)
+
+    def _sum_loop(self, group: Group, loop: Loop, weights: Any, sums: Vectors) -> Vectors:
+        b = self._b
+        each = BLOCK * self._lanes
+        pointer = b.at(self._source(loop.source, loop.row), loop.start * each)
+
+        def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
+            channel = b.at(pointer, b.mul(index, INT(each)))
+            loaded = self._loaded(loop.source, channel, loop.columns)
+            mine = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
+            found = list(carried)
+            for number, column in enumerate(loop.columns):
+                for place in range(group.count):
+                    weight = self._splat_at(mine, INT(number * group.count + place))
+                    for part in range(BLOCK):
+                        at = place * BLOCK + part
+                        found[at] = self._fma(weight, loaded[part + column], found[at])
+            return found
+
+        return list(b.loop(INT(loop.count), sums, body))
+
+    def _loaded(self, source: int, channel: Any, columns: Sequence[int]) -> dict[int, Any]:
+        """The vectors of a channel that a window of these columns takes, by their distance from the block's first."""
+        found = {}
+        for column in sorted({part + column for part in range(BLOCK) for column in columns}):
+            blocks, part = divmod(column, BLOCK)
+            floats = blocks * self._block_floats(source) + part * self._lanes
+            found[column] = self._load(self._b.at(channel, floats))
+        return found
+
+    def _window(self, code: Code, blocks: Any) -> None:
+        """Channel by channel of the whole row: what a block and its neighbours both need is then still in the cache."""
+        b, head = self._b, code.head
+        assert isinstance(head, Window)  # noqa: S101  (what it is called for)
+        taps = len(head.rows) * len(head.columns)
+
+        def channel_row(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            first = b.add(b.mul(channel, INT(taps + 1)), INT(head.weights))
+            bias, *weights = [self._weight(b.add(first, INT(place))) for place in range(taps + 1)]
+            b.loop(blocks, [], partial(self._window_block, code, head, channel, bias, weights))
+            return []
+
+        b.loop(INT(self._shape.places[head.source].channels), [], channel_row)
+
+    def _window_block(
+        self, code: Code, head: Window, channel: Any, bias: Any, weights: Vectors, index: Any, _: Sequence[Any]
+    ) -> Sequence[Any]:
+        b = self._b
+        self._enter(index)
+        offset = b.mul(channel, INT(BLOCK * self._lanes))
+        # Two sums for each vector: a chain of all taps would wait for itself.
+        sums = [[bias, self._constant(0)] for _ in range(BLOCK)]
+        following = enumerate(weights)
+        for row in head.rows:
+            loaded = self._loaded(head.source, b.at(self._source(head.source, row), offset), head.columns)
+            for column in head.columns:
+                tap, weight = next(following)
+                for part in range(BLOCK):
+                    sums[part][tap % 2] = self._fma(weight, loaded[part + column], sums[part][tap % 2])
+        self._store(code, channel, [b.fadd(one, other) for one, other in sums])
+        return []
+
+    def _normed(self, code: Code, head: Normed) -> None:
+        b = self._b
+        channels = self._shape.places[head.source].channels
+        nothing = [self._constant(0)] * BLOCK
+
+        def values(channel: Any) -> Vectors:
+            return self._get(head.source, channel)
+
+        def add(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+            return [b.fadd(total, value) for total, value in zip(sums, values(channel), strict=True)]
+
+        share = self._constant(1 / channels)
+        means = [b.fmul(total, share) for total in b.loop(INT(channels), nothing, add)]
+
+        def add_squares(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+            away = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
+            return [self._fma(it, it, total) for it, total in zip(away, sums, strict=True)]
+
+        squares = b.loop(INT(channels), nothing, add_squares)
+        factors = []
+        for total in squares:
+            deviation = b.call(self._intrinsic("sqrt", 1), [self._fma(total, share, self._constant(head.epsilon))])
+            factors.append(b.fdiv(self._constant(1), deviation))
+
+        def scaled(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            weights = b.add(b.mul(channel, INT(2)), INT(head.weights))
+            scale, shift = self._weight(weights), self._weight(b.add(weights, INT(1)))
+            found = [
+                self._fma(b.fmul(b.fsub(value, mean), factor), scale, shift)
+                for value, mean, factor in zip(values(channel), means, factors, strict=True)
+            ]
+            self._store(code, channel, found)
+            return []
+
+        b.loop(INT(channels), [], scaled)
+
+    def _taken(self, code: Code, head: Taken) -> None:
+        def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            self._store(code, channel, self._get(head.source, channel))
+            return []
+
+        self._b.loop(INT(self._shape.places[head.source].channels), [], body)
+
+    # What is done to it.
+
+    def _link(self, link: Link, channel: Any, values: Vectors) -> Vectors:
+        b = self._b
+        zero = self._constant(0)
+        if link.kind == "gelu":
+            return [self._gelu(value) for value in values]
+        if link.kind == "relu":
+            return [b.select(b.fcmp_unordered("<", value, zero), zero, value) for value in values]
+        if link.kind == "leaky":
+            slope = self._constant(link.alpha)
+            return [b.select(b.fcmp_ordered("<", it, zero), b.fmul(it, slope), it) for it in values]
+        if link.source is not None:
+            others = self._get(link.source, channel)
+        else:
+            others = [self._weight(b.add(channel, INT(link.weights or 0)))] * BLOCK
+        pairs = list(zip(values, others, strict=True))
+        if link.kind == "prelu":
+            return [b.select(b.fcmp_ordered("<", it, zero), b.fmul(it, slope), it) for it, slope in pairs]
+        if link.kind == "from":
+            return [b.fsub(other, value) for value, other in pairs]
+        return [getattr(b, {"add": "fadd", "sub": "fsub", "mul": "fmul"}[link.kind])(*pair) for pair in pairs]
+
+    def _gelu(self, x: Any) -> Any:
+        """x (1/2 + c P(c^2)), c being x within ``gelu.END``; see ``gelu``."""
+        b = self._b
+        end, start = self._constant(gelu.END), self._constant(-gelu.END)
+        c = b.select(b.fcmp_ordered("<", x, end), x, end)
+        c = b.select(b.fcmp_ordered(">", c, start), c, start)
+        w = self._fma(b.fmul(c, c), self._constant(2 / gelu.END**2), self._constant(-1))
+        p = self._constant(gelu.COEFFICIENTS[-1])
+        for coefficient in gelu.COEFFICIENTS[-2::-1]:
+            p = self._fma(p, w, self._constant(coefficient))
+        return b.fmul(x, self._fma(c, p, self._constant(0.5)))
+
+    # At the end of a row, and of the network.
+
+    def _fill_margins(self, number: int) -> None:
+        """Columns beyond the ends of a stretch are the first and last of its neighbours."""
+        b = self._b
+        place = self._shape.places[number]
+        start = self._starts[number, 0]
+        zero = self._constant(0)
+        indices = ir.VectorType(SHORT, self._lanes)
+        up = ir.Constant(indices, [self._lanes, *range(self._lanes - 1)])
+        down = ir.Constant(indices, [*range(1, self._lanes), self._lanes])
+        end = b.mul(self._fact(BLOCKS), INT(self._block_floats(number)))
+
+        def address(column: int, behind: Any, channel: Any) -> Any:
+            blocks, part = divmod(column, BLOCK)
+            floats = INT(blocks * self._block_floats(number) + part * self._lanes)
+            return b.at(start, b.add(b.add(floats, behind), b.mul(channel, INT(BLOCK * self._lanes))))
+
+        def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            # From the inside out: where the row is shorter than the margin, what is copied was just made.
+            for column in range(1, (place.margin or 0) + 1):
+                last = self._load(address(-column, end, channel))
+                b.store(b.shuffle_vector(last, zero, up), address(-column, INT(0), channel), align=4 * self._lanes)
+                first = self._load(address(column - 1, INT(0), channel))
+                b.store(b.shuffle_vector(first, zero, down), address(column - 1, end, channel), align=4 * self._lanes)
+            return []
+
+        b.loop(INT(place.channels), [], body)
+
+    def _shuffle(self, number: int) -> None:
+        """Into rows of the enlarged picture, all lanes of them: (3, r * H, r * steps * lanes)."""
+        b = self._b
+        times = len(self._shape.order[0])
+        source = self._source(number, 0)
+        base = b.inttoptr(self._kept[number].base, POINTER)
+        line = b.mul(b.mul(self._steps, INT(self._lanes)), INT(times))
+        top = b.mul(self._y, INT(times))
+        plane = b.mul(self._fact(HEIGHT), INT(times))
+        for colour, rows in enumerate(self._shape.order):
+            for row, channels in enumerate(rows):
+                y = b.add(b.add(b.mul(plane, INT(colour)), top), INT(row))
+                target = b.at(base, b.mul(y, line))
+                for part in range(BLOCK):
+                    vectors = [self._load(b.at(source, (channel * BLOCK + part) * self._lanes)) for channel in channels]
+                    self._scatter(vectors, b.at(target, b.mul(b.add(self._column, INT(part)), INT(times))))
+
+    def _scatter(self, vectors: Vectors, target: Any) -> None:
+        """Of each lane the pixels side by side, ``steps`` columns apart."""
+        b = self._b
+        times = len(vectors)
+        distance = b.mul(self._steps, INT(times))
+        for lane in range(self._lanes):
+            pixel = b.at(target, b.mul(distance, INT(lane)))
+            if times == 1:
+                b.store(b.extract_element(vectors[0], SHORT(lane)), pixel, align=4)
+                continue
+            joined = vectors[0]
+            found = ir.Constant(ir.VectorType(FLOAT, times), ir.Undefined)
+            for place, joined in enumerate(vectors):
+                value = b.extract_element(joined, SHORT(lane))
+                found = b.insert_element(found, value, SHORT(place))
+            b.store(found, pixel, align=4)
