@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends import kept
 from lkdn_deploy.backends.native import gelu, kernels, layout
-from lkdn_deploy.backends.native.layout import Grid
+from lkdn_deploy.backends.native.layout import LINE, Grid
 from lkdn_deploy.backends.native.lower import Shape, lower
 from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
 from lkdn_deploy.backends.native.program import Floats, Program
 from lkdn_deploy.backends.native.schedule import Pass, Schedule, schedule
-
-_LINE = 64
-"""Bytes: of vectors at most, and of the lines of caches."""
 
 
 class Engine:
@@ -90,7 +87,10 @@ class Workspace:
         self._engine = engine
         self._grid = Grid(height, width, engine.lanes)
         plan, channels = engine.plan, engine.program.channels
-        self._floats = {value: self._grid.row_floats(channels[value], margin) for value, margin in plan.margins.items()}
+        self._floats = {
+            value: self._grid.row_floats(channels[value], margin, by_channel=value in plan.by_channel)
+            for value, margin in plan.margins.items()
+        }
         self._frames = self._shared_frames()
         parts = min(threads, height)
         bounds = [height * part // parts for part in range(parts + 1)]
@@ -198,6 +198,6 @@ def _aligned_copy(values: Floats) -> Floats:
 
 def aligned(count: int) -> Floats:
     """Memory for so many numbers, beginning with a line of the cache."""
-    memory = np.empty(count + _LINE // 4, np.float32)
-    start = -(memory.ctypes.data // 4) % (_LINE // 4)
+    memory = np.empty(count + LINE, np.float32)
+    start = -(memory.ctypes.data // 4) % (LINE)
     return memory[start : start + count]

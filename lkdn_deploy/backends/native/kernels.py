@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 
 from lkdn_deploy.backends.native import gelu
-from lkdn_deploy.backends.native.layout import BLOCK, margin_blocks
+from lkdn_deploy.backends.native.layout import BLOCK, block_floats, margin_blocks
 from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
 
 INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
@@ -149,6 +149,7 @@ class _Stage:
             for number, place in enumerate(self._shape.places)
             if place.margin is None
         }
+        self._steps_of = {number: self._channel_step(number) for number in range(len(self._shape.places))}
         shorts = ir.VectorType(SHORT, self._lanes)
         lanes = ir.Constant(shorts, list(range(self._lanes)))
         self._lane_columns = b.mul(lanes, self._splat_of(b.trunc(self._steps, SHORT), shorts))
@@ -204,10 +205,33 @@ class _Stage:
         if row:
             # An unsigned comparison finds those above the first too.
             pointer = b.select(b.icmp_unsigned("<", y, self._fact(HEIGHT)), pointer, self._zeros)
-        return b.at(pointer, margin_blocks(self._shape.places[number].margin or 0) * self._block_floats(number))
+        return b.at(pointer, margin_blocks(self._shape.places[number].margin or 0) * self._block_step(number))
 
-    def _block_floats(self, number: int) -> int:
-        return self._shape.places[number].channels * BLOCK * self._lanes
+    # Where in a row what is: see layout.
+
+    def _block_step(self, number: int) -> int:
+        """Floats from one block to the next."""
+        place = self._shape.places[number]
+        return BLOCK * self._lanes if place.by_channel else block_floats(place.channels, self._lanes)
+
+    def _channel_step(self, number: int) -> Any:
+        """Floats from one channel to the next."""
+        b, place = self._b, self._shape.places[number]
+        if not place.by_channel:
+            return INT(BLOCK * self._lanes)
+        beyond = 2 * margin_blocks(place.margin or 0) * BLOCK
+        return b.mul(b.or_(b.add(self._steps, INT(beyond)), INT(1)), INT(self._lanes))
+
+    def _aside(self, number: int, column: int) -> int:
+        """Floats from a block's first vector of a channel to the one so many further on."""
+        blocks, part = divmod(column, BLOCK)
+        return blocks * self._block_step(number) + part * self._lanes
+
+    def _channel(self, number: int, row: int, channel: Any) -> Any:
+        """Where the current block of a channel is."""
+        b = self._b
+        block = self._here[number, row] if (number, row) in self._here else self._inside[number]
+        return b.at(block, b.mul(channel, self._steps_of[number]))
 
     # A block of the row.
 
@@ -223,7 +247,7 @@ class _Stage:
         """Where each value's block is, and which of its lanes are inside the picture."""
         b = self._b
         self._here = {
-            (number, row): b.at(start, b.mul(index, INT(self._block_floats(number))))
+            (number, row): b.at(start, b.mul(index, INT(self._block_step(number))))
             for (number, row), start in self._starts.items()
         }
         self._column = b.mul(index, INT(BLOCK))
@@ -241,10 +265,6 @@ class _Stage:
         first = b.insert_element(nothing, value, SHORT(0))
         places = ir.Constant(ir.VectorType(SHORT, self._lanes), [0] * self._lanes)
         return b.shuffle_vector(first, nothing, places)
-
-    def _source(self, number: int, row: int) -> Any:
-        """Where the block of a value is."""
-        return self._here[number, row] if (number, row) in self._here else self._inside[number]
 
     def _load(self, pointer: Any) -> Any:
         return self._b.load(pointer, typ=self._vector, align=4 * self._lanes)
@@ -292,7 +312,7 @@ class _Stage:
     def _put(self, number: int, channel: Any, values: Vectors, *, masked: bool) -> None:
         """Into a value's block; ``masked``: zeros outside the picture, where windows may take them."""
         b = self._b
-        target = b.at(self._source(number, 0), b.mul(channel, INT(BLOCK * self._lanes)))
+        target = self._channel(number, 0, channel)
         for part, value in enumerate(values):
             outside = masked and self._shape.places[number].margin
             kept = b.select(self._masks[part], value, self._constant(0)) if outside else value
@@ -300,9 +320,8 @@ class _Stage:
 
     def _get(self, number: int, channel: Any) -> Vectors:
         """Of a value's block in this row."""
-        b = self._b
-        pointer = b.at(self._source(number, 0), b.mul(channel, INT(BLOCK * self._lanes)))
-        return [self._load(b.at(pointer, part * self._lanes)) for part in range(BLOCK)]
+        pointer = self._channel(number, 0, channel)
+        return [self._load(self._b.at(pointer, part * self._lanes)) for part in range(BLOCK)]
 
     # What is computed.
 
@@ -338,11 +357,11 @@ class _Stage:
 
     def _sum_loop(self, group: Group, loop: Loop, weights: Any, sums: Vectors) -> Vectors:
         b = self._b
-        each = BLOCK * self._lanes
-        pointer = b.at(self._source(loop.source, loop.row), loop.start * each)
+        pointer = self._channel(loop.source, loop.row, INT(loop.start))
+        step = self._steps_of[loop.source]
 
         def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
-            channel = b.at(pointer, b.mul(index, INT(each)))
+            channel = b.at(pointer, b.mul(index, step))
             loaded = self._loaded(loop.source, channel, loop.columns)
             mine = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
             found = list(carried)
@@ -360,9 +379,7 @@ class _Stage:
         """The vectors of a channel that a window of these columns takes, by their distance from the block's first."""
         found = {}
         for column in sorted({part + column for part in range(BLOCK) for column in columns}):
-            blocks, part = divmod(column, BLOCK)
-            floats = blocks * self._block_floats(source) + part * self._lanes
-            found[column] = self._load(self._b.at(channel, floats))
+            found[column] = self._load(self._b.at(channel, self._aside(source, column)))
         return found
 
     def _window(self, code: Code, blocks: Any) -> None:
@@ -384,12 +401,11 @@ class _Stage:
     ) -> Sequence[Any]:
         b = self._b
         self._enter(index)
-        offset = b.mul(channel, INT(BLOCK * self._lanes))
         # Two sums for each vector: a chain of all taps would wait for itself.
         sums = [[bias, self._constant(0)] for _ in range(BLOCK)]
         following = enumerate(weights)
         for row in head.rows:
-            loaded = self._loaded(head.source, b.at(self._source(head.source, row), offset), head.columns)
+            loaded = self._loaded(head.source, self._channel(head.source, row, channel), head.columns)
             for column in head.columns:
                 tap, weight = next(following)
                 for part in range(BLOCK):
@@ -486,12 +502,11 @@ class _Stage:
         indices = ir.VectorType(SHORT, self._lanes)
         up = ir.Constant(indices, [self._lanes, *range(self._lanes - 1)])
         down = ir.Constant(indices, [*range(1, self._lanes), self._lanes])
-        end = b.mul(self._fact(BLOCKS), INT(self._block_floats(number)))
+        end = b.mul(self._fact(BLOCKS), INT(self._block_step(number)))
 
         def address(column: int, behind: Any, channel: Any) -> Any:
-            blocks, part = divmod(column, BLOCK)
-            floats = INT(blocks * self._block_floats(number) + part * self._lanes)
-            return b.at(start, b.add(b.add(floats, behind), b.mul(channel, INT(BLOCK * self._lanes))))
+            beginning = b.add(INT(self._aside(number, column)), behind)
+            return b.at(start, b.add(beginning, b.mul(channel, self._steps_of[number])))
 
         def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
             # From the inside out: where the row is shorter than the margin, what is copied was just made.
@@ -508,7 +523,6 @@ class _Stage:
         """Into rows of the enlarged picture, all lanes of them: (3, r * H, r * steps * lanes)."""
         b = self._b
         times = len(self._shape.order[0])
-        source = self._source(number, 0)
         base = b.inttoptr(self._kept[number].base, POINTER)
         line = b.mul(b.mul(self._steps, INT(self._lanes)), INT(times))
         top = b.mul(self._y, INT(times))
@@ -518,7 +532,10 @@ class _Stage:
                 y = b.add(b.add(b.mul(plane, INT(colour)), top), INT(row))
                 target = b.at(base, b.mul(y, line))
                 for part in range(BLOCK):
-                    vectors = [self._load(b.at(source, (channel * BLOCK + part) * self._lanes)) for channel in channels]
+                    vectors = [
+                        self._load(b.at(self._channel(number, 0, INT(channel)), part * self._lanes))
+                        for channel in channels
+                    ]
                     self._scatter(vectors, b.at(target, b.mul(b.add(self._column, INT(part)), INT(times))))
 
     def _scatter(self, vectors: Vectors, target: Any) -> None:

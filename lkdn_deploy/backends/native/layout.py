@@ -7,7 +7,8 @@ channel holds the v-th column of each stretch:
 
 so a window's columns are found in the vectors beside, whole and aligned, and only at the ends of a row must lanes be
 shifted: margins of vectors hold what lies beyond (zeros outside the picture). Rows are stored in blocks of ``BLOCK``
-vectors, all channels of a block together: (blocks, channels, BLOCK, lanes).
+vectors, either all channels of a block together, (blocks, channels, BLOCK, lanes), or one channel after the other,
+(channels, vectors, lanes), which is what a depthwise convolution takes and gives; with gaps between blocks or channels.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from numpy.typing import NDArray
 
 BLOCK = 2
 """Vectors that a kernel does at once. More would need more columns than small pictures have."""
+
+
+LINE = 16
+"""Floats of a line of the caches, as most processors have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,33 @@ class Grid:
         """Of a row."""
         return self.steps // BLOCK
 
-    def row_floats(self, channels: int, margin: int) -> int:
+    def row_floats(self, channels: int, margin: int, *, by_channel: bool) -> int:
         """Of one row of a value whose margin is so many columns."""
-        return (self.blocks + 2 * margin_blocks(margin)) * channels * BLOCK * self.lanes
+        if by_channel:
+            return channels * (self.steps + 2 * margin_blocks(margin) * BLOCK | 1) * self.lanes
+        return (self.blocks + 2 * margin_blocks(margin)) * block_floats(channels, self.lanes)
 
     def spread(self, planes: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
-        """(C, H, W) as rows: (H, blocks, C, BLOCK, lanes) with margins."""
+        """(C, H, W) as rows: (H, blocks, floats of a block) with margins."""
         beyond = margin_blocks(margin) * BLOCK
         vectors = np.arange(-beyond, self.steps + beyond)
         columns = np.arange(self.lanes)[None, :] * self.steps + vectors[:, None]
         columns[(columns < 0) | (columns >= self.width)] = self.width
         padded = np.zeros((*planes.shape[:2], self.width + 1), np.float32)
         padded[:, :, :-1] = planes
-        taken = padded[:, :, columns.reshape(-1, BLOCK, self.lanes)]
-        return np.ascontiguousarray(taken.transpose(1, 2, 0, 3, 4))
+        taken = padded[:, :, columns.reshape(-1, BLOCK, self.lanes)].transpose(1, 2, 0, 3, 4)
+        rows = np.zeros((*taken.shape[:2], block_floats(len(planes), self.lanes)), np.float32)
+        rows[:, :, : taken[0, 0].size] = taken.reshape(*taken.shape[:2], -1)
+        return rows
+
+
+def block_floats(channels: int, lanes: int) -> int:
+    """From one block to the next: an odd number of the cache's lines.
+
+    One channel of many blocks would else meet in the few places that a cache has for addresses so far apart.
+    """
+    lines = -(-channels * BLOCK * lanes // LINE)
+    return (lines + 1 - lines % 2) * LINE
 
 
 def margin_blocks(margin: int) -> int:

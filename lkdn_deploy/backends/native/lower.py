@@ -101,6 +101,8 @@ class Place:
     channels: int
     margin: int | None
     """Columns kept beside each row; ``None``: it lives inside a block only."""
+    by_channel: bool
+    """Whether a row has one channel after the other, not one block after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ class _Lowering:
         codes = tuple(self._code(kernel) for kernel in stage.kernels)
         shuffled = self._numbers.get(self._program.result)
         values = tuple(self._numbers)
-        places = tuple(Place(self._program.channels[it], self._plan.margins.get(it)) for it in values)
+        plan, channels = self._plan, self._program.channels
+        places = tuple(Place(channels[it], plan.margins.get(it), it in plan.by_channel) for it in values)
         order = tuple(tuple(tuple(row) for row in plane) for plane in self._program.order.tolist())
         shape = Shape(places, codes, shuffled, order if shuffled is not None else ())
         weights = np.concatenate(self._weights) if self._weights else np.zeros(1, np.float32)

@@ -7,7 +7,7 @@ back. Passes end where few channels go on, and hand over whole frames: several t
 and compute again only as many of their neighbours' rows as the pass reaches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lkdn_deploy.backends.native.program import Depthwise, Operation, Pointwise, Program
@@ -67,6 +67,8 @@ class Schedule:
     """Columns on each side that are kept with a value's rows, by value: of each that is kept at all."""
     frames: frozenset[int]
     """Values of which all rows are kept."""
+    by_channel: frozenset[int]
+    """Values of which some rows are kept, one channel after the other, since depthwise convolutions work so."""
 
 
 def schedule(program: Program) -> Schedule:
@@ -82,7 +84,13 @@ def schedule(program: Program) -> Schedule:
         for value in operation.inputs:
             if value in margins:
                 margins[value] = max(margins[value], operation.reach[1])
-    return Schedule(passes, margins, frozenset(frames))
+    by_channel = {
+        value
+        for kernel in (kernel for one in passes for stage in one.stages for kernel in stage.kernels)
+        if isinstance(kernel.operation, Depthwise)
+        for value in (*kernel.operation.inputs, kernel.output)
+    }
+    return Schedule(passes, margins, frozenset(frames), frozenset(by_channel & set(margins) - frames))
 
 
 def _cut(program: Program) -> list[list[Operation]]:
@@ -138,7 +146,7 @@ def _pass(operations: Sequence[Operation], frames: set[int], result: int) -> Pas
     for lag in sorted(set(lags.values())):
         mine = [operation for operation in operations if lags[operation.output] == lag]
         mine.sort(key=lambda operation: not isinstance(operation, Depthwise))
-        kernels = _chained(mine, {*kept, *frames}, result, uses)
+        kernels = _chained(mine, kept, frames, result, uses)
         stages.append(Stage(lag, kernels, max(beyond[operation.output] for operation in mine)))
     for kernel in (kernel for stage in stages for kernel in stage.kernels):
         if isinstance(kernel.operation, Depthwise):
@@ -148,28 +156,32 @@ def _pass(operations: Sequence[Operation], frames: set[int], result: int) -> Pas
 
 
 def _chained(
-    operations: Sequence[Operation], stored: set[int], result: int, uses: Sequence[tuple[int, Operation]]
+    operations: Sequence[Operation],
+    kept: Collection[int],
+    frames: Collection[int],
+    result: int,
+    uses: Sequence[tuple[int, Operation]],
 ) -> tuple[Kernel, ...]:
     """Pointwise operations joined to the one before them, where nothing else takes what that gives."""
+
+    def goes_on(before: Kernel, operation: Operation) -> bool:
+        value = before.output
+        alone = [it for taken, it in uses if taken == value] == [operation]
+        if not alone or value in kept or value in frames or not isinstance(operation, Pointwise):
+            return False
+        if operation.inputs.count(value) != 1:
+            return False
+        # A depthwise convolution is done for a whole row first, channel by channel: no block of another kernel is there
+        # then, frames would be read in leaps, and the enlarged picture is made of blocks.
+        by_rows = isinstance(before.operation, Depthwise)
+        others = set(operation.inputs) - {value}
+        return not by_rows or (all(it in kept and it not in frames for it in others) and operation.output != result)
+
     kernels: list[Kernel] = []
     for operation in operations:
         before = kernels[-1] if kernels else None
-        if before and isinstance(operation, Pointwise) and _goes_on(before, operation, stored, result, uses):
+        if before is not None and isinstance(operation, Pointwise) and goes_on(before, operation):
             kernels[-1] = Kernel(before.operation, (*before.chain, operation))
         else:
             kernels.append(Kernel(operation, ()))
     return tuple(kernels)
-
-
-def _goes_on(
-    before: Kernel, operation: Pointwise, stored: set[int], result: int, uses: Sequence[tuple[int, Operation]]
-) -> bool:
-    value = before.output
-    alone = [it for taken, it in uses if taken == value] == [operation] and value not in stored
-    if not alone or operation.inputs.count(value) != 1:
-        return False
-    # A depthwise convolution is done for a whole row first, when no block of another kernel is there; blocks are what
-    # the enlarged picture is made of.
-    by_rows = isinstance(before.operation, Depthwise)
-    others = set(operation.inputs) - {value}
-    return not by_rows or (others <= stored and operation.output != result)
