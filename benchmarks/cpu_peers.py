@@ -5,10 +5,11 @@
 
 Peers run the network as its authors wrote it, in the best of their usual settings: PyTorch eager, channels-last and
 compiled; its plain export on ONNX Runtime and OpenVINO, fixed to the size; ncnn, through pnnx; LiteRT. "Ours" is what
-`lkdn-upscale` runs: the artefact rewritten for the engine. Those that are not installed are left out and named:
+`lkdn-upscale` runs: the artefact rewritten for the engine, or plain on the native one. What is not installed is left
+out and named:
 
     pip install ncnn pnnx            # ncnn
-    pip install litert-torch         # LiteRT
+    pip install litert-torch && pip install 'typing_extensions>=4.16'    # LiteRT, which asks for an older one
 
 Rounds time each candidate once in changing order, each opened anew (but for those whose opening compiles for many
 seconds), with untimed runs before. Results are compared with PyTorch's before anything is timed. Weights are the

@@ -24,6 +24,8 @@ def main() -> None:
     with mpl.rc_context({"svg.hashsalt": "lkdn", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(4 * len(sizes), 2.1 * len(models)), layout="constrained")
         panels = figure.subplots(len(models), len(sizes), squeeze=False)
+        for axes in panels.flat:
+            axes.set_visible(False)  # not every model is recorded at every size
         for run in runs:
             panel(panels[models.index(run["model"])][sizes.index(run["size"])], run)
         figure.supxlabel("time over PyTorch eager, with its 99 % interval (median of rounds in one process)")
@@ -33,6 +35,7 @@ def main() -> None:
 
 def panel(axes: Axes, run: dict[str, Any]) -> None:
     """One model at one size, the fastest on top."""
+    axes.set_visible(True)
     rows = sorted(run["rows"], key=lambda row: row["median"], reverse=True)
     for place, row in enumerate(rows):
         value, low, high = row.get("over eager", (1, 1, 1))

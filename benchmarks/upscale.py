@@ -1,15 +1,14 @@
-"""Start-up cost, speed and memory of upscaling on this machine's CPU.
+"""Start-up cost, time and memory of `lkdn-upscale` on this machine's CPU.
 
-    python benchmarks/upscale.py [--rounds 7] [--output benchmarks/results/upscale.json]
+    python benchmarks/upscale.py [--rounds 5] [--output benchmarks/results/upscale.json]
 
 Three measurements, written with the machine's facts:
 
-- `lkdn-upscale` of a 64x64 image, the whole process, and of `lkdn-upscale --help`;
-- one image of 320x180 through LKDN-S and LKDN, the fused network on ONNX Runtime against the same network in PyTorch
-  eager, in turn in one process (A B A B), both with the same number of threads; the ratio is what to quote;
-- peak memory of `lkdn-upscale` on a 2000x1500 image, and of one run of the network per LR pixel.
-
-LKDN has random weights here: time and memory do not depend on them.
+- whole processes from a 64x64 PNG to a PNG, by each backend, with everything that is kept in the user's cache there,
+  and `lkdn-upscale --help`; and what one on the default backend is made of;
+- a 2000x1500 photograph x4 with the bundled LKDN-S, PNG to PNG and JPEG to JPEG: the whole process against the network
+  alone on the same windows, halos included, in turn; the ratio is what to quote. Peak memory of the process;
+- growth of a process's memory over one run of the network, by LR pixel, against what tile sizes are chosen by.
 """
 
 import argparse
@@ -24,91 +23,142 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
-import torch
 from PIL import Image
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
-from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
-from lkdn_deploy.fuse.plan import fuse_state
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lkdn_models.lkdn import LKDN
 
 UPSCALE = [sys.executable, "-c", "from lkdn_deploy.cli.upscale import main; main()"]
-HEIGHT, WIDTH = 180, 320
+BACKENDS = ("native", "ort-cpu", "openvino")
+WIDTH, HEIGHT = 2000, 1500
+SUFFIXES = (".png", ".jpg")
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photograph", type=Path, help="of 2000x1500 pixels or more; else the bundled one, enlarged")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "upscale.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoints = {"lkdn-s": open_checkpoint(None), "lkdn": random_lkdn(folder)}
-        artefacts = {"lkdn-s": find("lkdn-s", 4)}
-        artefacts["lkdn"] = export_onnx(checkpoints["lkdn"], folder / "lkdn.onnx", ExportSettings()).path
         results = {
             "machine": machine_facts(),
             "start_up": start_up(folder, options.rounds),
-            "speed": {key: speed(artefacts[key], checkpoints[key], options.rounds) for key in artefacts},
-            "memory": {
-                "lkdn_upscale_2000x1500": peak_of_upscale(folder),
-                "bytes_per_lr_pixel": {key: bytes_per_pixel(path) for key, path in artefacts.items()},
-            },
+            "photograph": photograph(folder, options.rounds, options.photograph),
+            "bytes_per_lr_pixel": {backend: bytes_per_pixel(backend) for backend in BACKENDS},
         }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-def random_lkdn(folder: Path) -> Checkpoint:
-    """LKDN x4 with random weights."""
-    spec = LkdnSpec.lkdn(4)
-    save_checkpoint(folder / "lkdn.safetensors", spec, LKDN(spec).state_dict())
-    return load_checkpoint(folder / "lkdn.safetensors")
-
-
 def start_up(folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of whole processes, in turn."""
+    """Seconds of whole processes, in turn, and of the steps of one."""
     small, target = folder / "small.png", folder / "small_x4.png"
     Image.fromarray(sample_pixels()[:64, :64]).save(small)
-    commands = {"upscale_64x64": [*UPSCALE, str(small), str(target), "--overwrite"], "help": [*UPSCALE, "--help"]}
+    commands = {"--help": [*UPSCALE, "--help"], "python alone": [sys.executable, "-c", ""]}
+    for backend in BACKENDS:
+        commands[backend] = [*UPSCALE, str(small), str(target), "--overwrite", "--backend", backend]
     run = lambda command: lambda: subprocess.run(command, check=True, capture_output=True)  # noqa: E731
-    return in_turn({name: run(command) for name, command in commands.items()}, rounds)
+    seconds = in_turn({name: run(command) for name, command in commands.items()}, rounds)
+    for figures in seconds.values():
+        del figures["values"]
+    code = """
+import json, sys, time
+steps = [("", time.perf_counter())]
+def step(name): steps.append((name, time.perf_counter()))
+from lkdn_deploy.runtime.upscaler import load
+from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.write import write_picture
+step("importing")
+upscaler = load()
+step("opening the network")
+picture = read_picture(sys.argv[1])
+step("reading")
+large = upscaler.upscale_picture(picture)
+step("upscaling")
+write_picture(sys.argv[2], large)
+step("writing")
+print(json.dumps({"backend": upscaler.session.backend} | {
+    name: round(end - start, 4) for (_, start), (name, end) in zip(steps, steps[1:])
+}))
+"""
+    parts = [measured(code, str(small), str(target)) for _ in range(rounds)]
+    steps = {name: statistics.median(part[name] for part in parts) for name in parts[0] if name != "backend"}
+    return {"processes": seconds, "steps": {"backend": parts[0]["backend"], **steps}}
 
 
-def speed(artefact: Path, checkpoint: Checkpoint, rounds: int) -> dict[str, Any]:
-    """Milliseconds a LR megapixel on ONNX Runtime and in PyTorch eager, and their ratio."""
-    threads = psutil.cpu_count(logical=False) or 1
-    torch.set_num_threads(threads)
-    session = open_session(artefact, "ort-cpu", threads=threads)
-    fused = fuse_state({name: value.numpy() for name, value in checkpoint.state.items()}, checkpoint.spec)
-    network = LKDN(fused.spec).eval()
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in fused.state.items()})
-    batch = np.random.default_rng(0).random((1, 3, HEIGHT, WIDTH), np.float32)
-    tensor = torch.from_numpy(batch)
-    with torch.inference_mode():
-        difference = float(np.abs(network(tensor).numpy() - session.run(batch)).max())
-        times = in_turn({"ort_cpu": lambda: session.run(batch), "torch_eager": lambda: network(tensor)}, rounds)
-    megapixels = HEIGHT * WIDTH / 1e6
-    return {
-        "input": f"{WIDTH}x{HEIGHT}",
-        "threads": threads,
-        "max_difference": difference,
-        "ms_per_lr_megapixel": {name: round(1e3 * value["median"] / megapixels) for name, value in times.items()},
-        "ort_cpu_over_torch_eager": round(times["ort_cpu"]["median"] / times["torch_eager"]["median"], 3),
-        "seconds": times,
-    }
+def photograph(folder: Path, rounds: int, given: Path | None) -> dict[str, Any]:
+    """Whole processes against the network alone, by format, and peak memory in MiB."""
+    source = Image.open(given).convert("RGB") if given else Image.fromarray(sample_pixels())
+    scale = max(WIDTH / source.width, HEIGHT / source.height)
+    size = max(WIDTH, round(source.width * scale)), max(HEIGHT, round(source.height * scale))
+    image = source.resize(size, Image.Resampling.LANCZOS).crop((0, 0, WIDTH, HEIGHT))
+    files = {suffix: folder / f"large{suffix}" for suffix in SUFFIXES}
+    for path in files.values():
+        image.save(path, quality=95)
+    network = NetworkAlone(files[".png"])
+    candidates: dict[str, Callable[[], object]] = {"network alone": network}
+    peaks: dict[str, list[int]] = {suffix: [] for suffix in SUFFIXES}
+    for suffix, path in files.items():
+        candidates[suffix] = lambda suffix=suffix, path=path: peaks[suffix].append(
+            upscaled(path, folder / f"large_x4{suffix}")
+        )
+    seconds = in_turn(candidates, rounds)
+    alone = seconds["network alone"].pop("values")
+    for suffix in SUFFIXES:
+        ratios = [whole / part for whole, part in zip(seconds[suffix].pop("values"), alone, strict=True)]
+        seconds[suffix] |= {"over_network_alone": spread(ratios), "peak_mib": max(peaks[suffix])}
+    return {"input": f"{WIDTH}x{HEIGHT}", "backend": network.backend, "windows": network.windows, "seconds": seconds}
 
 
-def in_turn(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+class NetworkAlone:
+    """The network of `lkdn-upscale` on the windows that an image is cut into, and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        from lkdn_deploy import load
+        from lkdn_deploy.imaging.files.read import read_picture
+        from lkdn_deploy.imaging.layout import to_batch
+
+        upscaler = load()
+        picture = read_picture(path)
+        tiles = upscaler.plan(picture.height, picture.width)
+        self._session = upscaler.session
+        self._batches = [to_batch(picture.pixels[tile.window]) for tile in tiles]
+        self.backend, self.windows = upscaler.session.backend, len(tiles)
+
+    def __call__(self) -> None:
+        for batch in self._batches:
+            self._session.run(batch)
+
+
+def upscaled(source: Path, target: Path) -> int:
+    """Peak resident memory of `lkdn-upscale`, in MiB."""
+    code = (
+        "import json, sys; from lkdn_deploy.cli._shell import run; from lkdn_deploy.cli.upscale import command\n"
+        "run(command, [*sys.argv[1:], '--json', '--overwrite']); print(json.dumps(peak() >> 20))"
+    )
+    return int(measured(code, str(source), str(target)))
+
+
+def bytes_per_pixel(backend: str) -> dict[str, Any]:
+    """Growth of the peak over one run of LKDN-S x4 at 500x500, against what tile sizes are chosen by."""
+    artefact = find("lkdn-s", 4)
+    code = (
+        "import sys; import numpy as np; from lkdn_deploy.backends.registry import open_session\n"
+        "from lkdn_deploy.runtime.forms import form_for\n"
+        "session = open_session(Path(sys.argv[1]), sys.argv[2], form=form_for); before = peak()\n"
+        "session.run(np.zeros((1, 3, 500, 500), np.float32)); print((peak() - before) // 500**2)"
+    )
+    found = measured(code, str(artefact), backend)
+    return {"measured": found, "assumed": open_session(artefact, backend).bytes_per_pixel()}
+
+
+def in_turn(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, Any]]:
     """Time the candidates round by round, in random order within each, after one call that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
@@ -119,10 +169,12 @@ def in_turn(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[st
             candidates[name]()
             if number:
                 seconds[name].append(time.perf_counter() - start)
-    return {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": rounds}
-        for name, values in seconds.items()
-    }
+    return {name: {**spread(values), "values": values} for name, values in seconds.items()}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Of a few measurements."""
+    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
 
 
 # A process's own high-water mark: what getrusage gives would begin with that of the process that started it.
@@ -138,29 +190,6 @@ def measured(code: str, *args: str) -> Any:
     """Run ``code``, which may call ``peak()`` and prints JSON in its last line, in a process of its own. Linux only."""
     done = subprocess.run([sys.executable, "-c", PEAK + code, *args], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def peak_of_upscale(folder: Path) -> dict[str, Any]:
-    """Peak resident memory (MiB) and wall time (s) of `lkdn-upscale` from 2000x1500 to PNG."""
-    large = folder / "large.png"
-    Image.fromarray(np.tile(sample_pixels(), (9, 9, 1))[:1500, :2000]).save(large)
-    code = (
-        "import json, sys; from lkdn_deploy.cli._shell import run; from lkdn_deploy.cli.upscale import command\n"
-        "run(command, [*sys.argv[1:], '--json']); print(json.dumps(peak() >> 20))"
-    )
-    start = time.perf_counter()
-    peak = measured(code, str(large), str(folder / "large_x4.png"))
-    return {"peak_mib": peak, "seconds": round(time.perf_counter() - start, 1)}
-
-
-def bytes_per_pixel(artefact: Path) -> dict[str, Any]:
-    """Growth of the peak over one run at 500x500, against what tile sizes are chosen by."""
-    code = (
-        "import sys; import numpy as np; from lkdn_deploy.backends.registry import open_session\n"
-        "session = open_session(Path(sys.argv[1]), 'ort-cpu'); before = peak()\n"
-        "session.run(np.zeros((1, 3, 500, 500), np.float32)); print((peak() - before) // 500**2)"
-    )
-    return {"measured": measured(code, str(artefact)), "assumed": open_session(artefact, "ort-cpu").bytes_per_pixel()}
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan"}
 AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
+NATIVE = {"bsrn-wo-esa-cca", "carn", "carn-m", "vapsr", "vapsr-s"}
+"""Networks of nothing but local operations that the native engine knows, beside LKDN and its variants."""
 PHOTOGRAPH = sample_pixels()[60:83, 40:101].astype(np.float32) / 255
 """(23, 61, 3)."""
 
@@ -115,6 +117,9 @@ def test_a_network_is_exported_and_run(name: str, checkpoint_of: Callable[[str],
     expected = floats(network)(to_batch(PHOTOGRAPH))
     assert expected.std() > 0.01
     assert np.allclose(upscale.session.run(to_batch(PHOTOGRAPH)), expected, rtol=0, atol=5e-5)
+    fastest = open_session(report.path)
+    assert (fastest.backend == "native-cpu") == (name in NATIVE)
+    assert np.allclose(fastest.run(to_batch(PHOTOGRAPH)), expected, rtol=0, atol=5e-5)
     whole = upscale(PHOTOGRAPH)
     assert whole.shape == (23 * metadata.scale, 61 * metadata.scale, 3)
     assert np.allclose(to_batch(whole), expected.clip(0, 1), rtol=0, atol=5e-5)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,10 @@ class Workspace:
                 for entry in band.results:
                     entry[0] = wide.ctypes.data
             others = [pool.submit(self._run_band, band) for band in bands[1:]]
-            self._run_band(bands[0])
-            for other in others:
-                other.result()
+            try:
+                self._run_band(bands[0])
+            finally:  # on an interrupt, too: the memory is theirs as long as they run
+                wait(others)
         return wide[:, :, : engine.scale * grid.width]
 
     def _run_band(self, band: _Band) -> None:

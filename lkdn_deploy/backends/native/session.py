@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import psutil
@@ -49,16 +50,19 @@ class NativeSession(InTurn):
         self._workspace: Workspace | None = None
         """Of the last size: an image has one size of tiles."""
         self._pool = ThreadPoolExecutor(max(self._threads - 1, 1), "lkdn-native")
+        self._alone = Lock()
+        """Two runs would share the workspace."""
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
         check_window(self.fixed_size, batch)
         size = (batch.shape[2], batch.shape[3])
         try:
-            if self._workspace is None or self._workspace.size != size:
-                self._workspace = None  # before the next is made
-                self._workspace = self._make(self._engine, *size, self._threads)
-            results = [self._workspace.run(planes, self._pool) for planes in batch]
+            with self._alone:
+                if self._workspace is None or self._workspace.size != size:
+                    self._workspace = None  # before the next is made
+                    self._workspace = self._make(self._engine, *size, self._threads)
+                results = [self._workspace.run(planes, self._pool) for planes in batch]
         except MemoryError as error:
             msg = "{} failed on a window of {}x{} pixels: memory ran out".format(self.backend, *size)
             raise InputError(msg, "use smaller tiles") from error

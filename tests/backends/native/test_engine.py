@@ -244,6 +244,15 @@ def test_bundled_artefacts_run_batches_as_well_as_single_pictures(scale: int) ->
         assert np.array_equal(session.run(planes[None])[0], one)
 
 
+def test_a_session_serves_several_threads_at_once() -> None:
+    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    batches = [noise(20 + it % 3, 40)[None] for it in range(9)]
+    expected = [session.run(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(session.run, batches))
+    assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
 def test_what_nothing_needs_is_not_computed() -> None:
     graph = Graph()
     result = graph.convolution("lr", 3, (3, 3))
