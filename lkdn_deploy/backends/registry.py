@@ -54,8 +54,8 @@ def open_session(
                 return _open(artefact, "ort-cuda", threads)
             except MissingError as error:
                 log.warning("%s; running on the CPU", error.message)
-    # Which is fastest is measured in benchmarks/README.md. OpenVINO would be the second for a picture, but takes half a
-    # second more to start than ONNX Runtime, and as much again to compile each size of window.
+    # Which is fastest is measured in benchmarks/README.md. OpenVINO would be the second for a picture, but takes a
+    # quarter of a second more to start than ONNX Runtime, and as long to compile each new size of window.
     try:
         return _open(artefact, "native", threads)
     except LkdnError as error:  # not installed, or not for this network; what else is wrong the others say, too
