@@ -1,11 +1,10 @@
 """A program compiled for this processor, and its runs on pictures of any size, by one or several threads."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -38,9 +37,10 @@ class Engine:
 
     def bytes_per_pixel(self) -> int:
         """Of the frames and of the result. Rows of a pass are too few to count."""
-        slots = frame_slots(self.plan)
-        frames = sum({slots[value]: self.program.channels[value] for value in slots}.values())
-        return 4 * (frames + 3 * self.scale**2)
+        most: dict[int, int] = {}
+        for value, slot in frame_slots(self.plan).items():
+            most[slot] = max(most.get(slot, 0), self.program.channels[value])
+        return 4 * (sum(most.values()) + 3 * self.scale**2)
 
 
 _BAND = "band"
@@ -140,9 +140,8 @@ class Workspace:
 
     def _band(self, number: int, one: Pass, ring: Floats, low: int, high: int) -> _Band:
         height = self._grid.height
-        starts = dict(
-            zip(one.rows, _starts(rows * self._floats[value] for value, rows in one.rows.items()), strict=True)
-        )
+        sizes = [rows * self._floats[value] for value, rows in one.rows.items()]
+        starts = dict(zip(one.rows, accumulate(sizes, initial=0), strict=False))
         tables, rows_of, results = [], [], []
         for stage, lowered, weights in zip(
             one.stages, self._engine.stages[number], self._engine.weights[number], strict=True
@@ -184,13 +183,6 @@ def frame_slots(plan: Schedule) -> dict[int, int]:
     return slots
 
 
-def _starts(sizes: Any) -> Iterator[int]:
-    total = 0
-    for size in sizes:
-        yield total
-        total += size
-
-
 def _aligned_copy(values: Floats) -> Floats:
     copy = aligned(values.size)
     copy[:] = values
@@ -200,5 +192,5 @@ def _aligned_copy(values: Floats) -> Floats:
 def aligned(count: int) -> Floats:
     """Memory for so many numbers, beginning with a line of the cache."""
     memory = np.empty(count + LINE, np.float32)
-    start = -(memory.ctypes.data // 4) % (LINE)
+    start = -(memory.ctypes.data // 4) % LINE
     return memory[start : start + count]

@@ -55,7 +55,6 @@ class Pass:
     stages: tuple[Stage, ...]
     rows: dict[int, int]
     """How many rows are kept of a value that is used in this pass only."""
-    reach: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def _pass(operations: Sequence[Operation], frames: set[int], result: int) -> Pas
         if isinstance(kernel.operation, Depthwise):
             kept.setdefault(kernel.output, 1)  # it is done for a whole row before what follows is
     rows_kept = {value: rows for value, rows in kept.items() if value not in frames}
-    return Pass(tuple(stages), rows_kept, max(beyond.values()))
+    return Pass(tuple(stages), rows_kept)
 
 
 def _chained(
