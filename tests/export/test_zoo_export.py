@@ -60,8 +60,11 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan"}
 AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
-NATIVE = {"bsrn-wo-esa-cca", "carn", "carn-m", "vapsr", "vapsr-s"}
-"""Networks of nothing but local operations that the native engine knows, beside LKDN and its variants."""
+NATIVE = {
+    *("bsrn", "bsrn-s", "bsrn-wo-esa-cca", "carn", "carn-m", "vapsr", "vapsr-s"),
+    *("rfdn", "rfdn-l", "rfdn-aim", "rlfn", "rlfn-s", "rlfn-ntire"),
+}
+"""Networks of which the native engine does nine tenths and more, beside LKDN and its variants."""
 PHOTOGRAPH = sample_pixels()[60:83, 40:101].astype(np.float32) / 255
 """(23, 61, 3)."""
 

@@ -1,21 +1,24 @@
 """A program compiled for this processor, and its runs on pictures of any size, by one or several threads."""
 
 import hashlib
+import math
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends import kept
-from lkdn_deploy.backends.native import gelu, kernels, layout
+from lkdn_deploy.backends.native import gelu, kernels, layout, sigmoid
 from lkdn_deploy.backends.native.layout import LINE, Grid
 from lkdn_deploy.backends.native.lower import Shape, lower
 from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
-from lkdn_deploy.backends.native.program import Floats, Program
+from lkdn_deploy.backends.native.outside import Detours, mean
+from lkdn_deploy.backends.native.program import Floats, Kind, Program
 from lkdn_deploy.backends.native.schedule import Pass, Schedule, schedule
 
 
@@ -33,14 +36,22 @@ class Engine:
         self._library = Library(_code(tuple(shapes), target), target)
         self.band = self._library.band(_BAND)
         self.addresses = {shape: self._library.address(_name(number)) for number, shape in enumerate(shapes)}
+        self.detours = Detours(program.detours)
         self.weights = [[_aligned_copy(lowered.weights) for lowered in stages] for stages in self.stages]
 
     def bytes_per_pixel(self) -> int:
-        """Of the frames and of the result. Rows of a pass are too few to count."""
+        """Of the frames, the result, and of planes of the outside. Rows of a pass are too few to count."""
+        channels = self.program.channels
         most: dict[int, int] = {}
         for value, slot in frame_slots(self.plan).items():
-            most[slot] = max(most.get(slot, 0), self.program.channels[value])
-        return 4 * (sum(most.values()) + 3 * self.scale**2)
+            most[slot] = max(most.get(slot, 0), channels[value])
+        planes: dict[int, int] = {}
+        for value, there in self.program.outside.items():
+            if there.kind is Kind.PLANES:
+                depth = self.program.depths[value]
+                planes[depth] = planes.get(depth, 0) + channels[value]
+        outside = 2 * max(planes.values())  # here, and there
+        return 4 * (sum(most.values()) + outside + 3 * self.scale**2)
 
 
 _BAND = "band"
@@ -52,7 +63,7 @@ def _name(number: int) -> str:
 
 def _code(shapes: tuple[Shape, ...], target: Processor) -> bytes:
     """Of the stages of these shapes, compiled or found."""
-    sources = b"".join(Path(it.__file__ or "").read_bytes() for it in (gelu, kernels, layout))
+    sources = b"".join(Path(it.__file__ or "").read_bytes() for it in (gelu, sigmoid, kernels, layout))
     key = hashlib.sha256(repr((COMPILER, target, shapes)).encode() + sources).hexdigest()
     code = kept.find("native", key)
     if code is None:
@@ -92,6 +103,7 @@ class Workspace:
             for value, margin in plan.margins.items()
         }
         self._frames = self._shared_frames()
+        self._outside = self._shared_outside()
         parts = min(threads, height)
         bounds = [height * part // parts for part in range(parts + 1)]
         most = max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
@@ -111,10 +123,13 @@ class Workspace:
     def run(self, planes: Floats, pool: Executor) -> Floats:
         """(3, H, W) -> (3, scale * H, scale * W)."""
         engine, grid = self._engine, self._grid
-        spread = grid.spread(planes, engine.plan.margins[0])
-        self._frames[0][: spread.size] = spread.reshape(-1)
-        wide = np.empty((3, engine.scale * grid.height, engine.scale * grid.steps * grid.lanes), np.float32)
-        for bands in self._passes:
+        wide = np.empty((3, engine.scale * grid.height, engine.scale * grid.line), np.float32)
+        known = {engine.program.outside[0].name: planes[None]}
+        depth = -1
+        for one, bands in zip(engine.plan.passes, self._passes, strict=True):
+            while depth < one.depth:
+                depth += 1
+                self._cross(depth, known)
             for band in bands:
                 for entry in band.results:
                     entry[0] = wide.ctypes.data
@@ -124,6 +139,28 @@ class Workspace:
             finally:  # on an interrupt, too: the memory is theirs as long as they run
                 wait(others)
         return wide[:, :, : engine.scale * grid.width]
+
+    def _cross(self, depth: int, known: dict[str, NDArray[Any]]) -> None:
+        """Take out what the depth before computed for the outside, go there, and bring in what this one takes."""
+        program, detours = self._engine.program, self._engine.detours
+        needed = detours.needed_after(depth)
+        given: dict[str, Floats] = {}
+        for value, there in program.outside.items():
+            found = self._outside[value]
+            if value in program.given:
+                if program.depths[value] == depth:
+                    given[there.name] = found[None]
+            elif program.depths[value] == depth - 1:
+                if there.kind is Kind.SUMS:
+                    known[there.name] = mean(found, self.size[0] * self.size[1])
+                else:  # its memory is used again two depths on
+                    known[there.name] = found[None].copy() if there.name in needed else found[None]
+        detours.run(depth, known, {name: target for name, target in given.items() if target.shape[2:] == self.size})
+        for name, target in given.items():
+            if known[name] is not target:
+                target[:] = known[name]
+        for name in known.keys() - needed:
+            del known[name]
 
     def _run_band(self, band: _Band) -> None:
         stages, geometry = band.stages, self._geometry
@@ -137,6 +174,28 @@ class Workspace:
             most[slot] = max(most.get(slot, 0), self._grid.height * self._floats[value])
         memory = {slot: aligned(size) for slot, size in most.items()}
         return {value: memory[slot] for value, slot in slots.items()}
+
+    def _shared_outside(self) -> dict[int, Floats]:
+        """Of each value of the outside: what one depth computes is there until the next has taken what it is given."""
+        program, (height, width) = self._engine.program, self.size
+        beyond = self._grid.line - width
+        starts: dict[int, int] = {}
+        lengths: dict[int, int] = {}
+        shapes: dict[int, tuple[int, ...]] = {}
+        for value, there in program.outside.items():
+            channels, depth = program.channels[value], program.depths[value]
+            shapes[value] = {
+                Kind.PLANES: (channels, height, width),
+                Kind.SUMS: (height, channels, self._grid.lanes),
+                Kind.NUMBERS: (channels, 1, 1),
+            }[there.kind]
+            starts[value] = lengths.setdefault(depth, 0)
+            lengths[depth] += -(-(math.prod(shapes[value]) + beyond) // LINE) * LINE
+        memory = [aligned(max((lengths[it] for it in lengths if it % 2 == turn), default=0)) for turn in range(2)]
+        return {
+            value: memory[program.depths[value] % 2][start : start + math.prod(shapes[value])].reshape(shapes[value])
+            for value, start in starts.items()
+        }
 
     def _band(self, number: int, one: Pass, ring: Floats, low: int, high: int) -> _Band:
         height = self._grid.height
@@ -152,6 +211,8 @@ class Workspace:
                     entry[:] = ring.ctypes.data + 4 * starts[value], one.rows[value], 4 * self._floats[value]
                 elif value in self._frames:
                     entry[:] = self._frames[value].ctypes.data, height, 4 * self._floats[value]
+                elif value in self._outside:
+                    entry[0] = self._outside[value].ctypes.data
                 elif value == self._engine.program.result:
                     results.append(entry)
             rows_of.append(rows)
@@ -166,7 +227,8 @@ class Workspace:
 
 def frame_slots(plan: Schedule) -> dict[int, int]:
     """A number for the memory of each frame; those that are not needed at the same time share one."""
-    first, last = {0: 0}, {0: 0}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
     for number, one in enumerate(plan.passes):
         for kernel in (kernel for stage in one.stages for kernel in stage.kernels):
             for value in plan.frames & {kernel.output, *kernel.inputs}:

@@ -3,9 +3,10 @@
     void stage(rows, weights, geometry, y)
 
 ``rows`` has for each value that is kept three integers: where its rows begin, how many are kept (row y is at y modulo
-that), and bytes of a row; for the enlarged picture, where it begins. ``geometry`` has height, width, vectors and blocks
-of a row, and where a row of zeros is. Row y must be inside the picture; rows above and below it are read as zeros. See
-``layout`` for what a row is.
+that), and bytes of a row; for the enlarged picture and for values of the outside, where they begin. Planes of the
+outside, (C, H, W), may be read as far beyond their end as lanes of a row are outside the picture; sums are (H, C,
+lanes). ``geometry`` has height, width, vectors and blocks of a row, and where a row of zeros is. Row y must be inside
+the picture; rows above and below it are read as zeros. See ``layout`` for what a row is.
 
 Vectors are plain LLVM vectors, which any processor has, in instructions of its own.
 """
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from lkdn_deploy.backends.native import gelu
+from lkdn_deploy.backends.native import gelu, sigmoid
 from lkdn_deploy.backends.native.layout import BLOCK, block_floats, margin_blocks
 from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
+from lkdn_deploy.backends.native.program import Kind
 
 INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
 HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)
@@ -139,15 +141,25 @@ class _Stage:
         b = self._b
         self._steps, self._width = self._fact(STEPS), self._fact(WIDTH)
         self._zeros = b.inttoptr(self._fact(ZEROS), POINTER)
+        self._nowhere = self._scratch(1)
+        heads = [code.head for code in self._shape.codes if code.chain]
+        self._unfinished = self._scratch(
+            max((it.count for head in heads if isinstance(head, Dense) for it in head.groups), default=1)
+        )
+        self._totals = {
+            number: self._scratch(place.channels)
+            for number, place in enumerate(self._shape.places)
+            if place.outside is Kind.SUMS
+        }
         self._kept = {
             number: self._kept_rows(number)
             for number, place in enumerate(self._shape.places)
-            if place.margin is not None or number == self._shape.shuffled
+            if place.margin is not None or place.outside or number == self._shape.shuffled
         }
         self._inside = {
             number: self._scratch(place.channels)
             for number, place in enumerate(self._shape.places)
-            if place.margin is None
+            if place.margin is None and not place.outside
         }
         self._steps_of = {number: self._channel_step(number) for number in range(len(self._shape.places))}
         shorts = ir.VectorType(SHORT, self._lanes)
@@ -157,6 +169,8 @@ class _Stage:
         for source, row in self._read_rows():
             self._starts[source, row] = self._row(source, row)
         blocks = self._fact(BLOCKS)
+        for number, totals in self._totals.items():
+            self._clear(totals, self._shape.places[number].channels)
         for windows, codes in groupby(self._shape.codes, lambda code: isinstance(code.head, Window)):
             if windows:
                 for code in codes:
@@ -166,6 +180,8 @@ class _Stage:
         for code in self._shape.codes:
             if self._shape.places[code.result].margin:
                 self._fill_margins(code.result)
+        for number, totals in self._totals.items():
+            self._give_sums(number, totals)
         b.ret_void()
 
     def _fact(self, place: int) -> Any:
@@ -307,19 +323,30 @@ class _Stage:
         """What follows the kernel's head, and into the place of the result."""
         for link in code.chain:
             values = self._link(link, channel, values)
-        self._put(code.result, channel, values, masked=True)
+        self._put(code.result, channel, values)
 
-    def _put(self, number: int, channel: Any, values: Vectors, *, masked: bool) -> None:
-        """Into a value's block; ``masked``: zeros outside the picture, where windows may take them."""
-        b = self._b
+    def _put(self, number: int, channel: Any, values: Vectors) -> None:
+        """Into a value's block; outside the picture zeros, where windows may take them."""
+        b, there = self._b, self._shape.places[number].outside
+        if there is Kind.SUMS:
+            self._add_up(number, channel, values)
+            return
+        if there is Kind.PLANES:
+            for part, value in enumerate(values):
+                self._scatter_inside(value, self._masks[part], self._plane(number, channel, part))
+            return
         target = self._channel(number, 0, channel)
         for part, value in enumerate(values):
-            outside = masked and self._shape.places[number].margin
-            kept = b.select(self._masks[part], value, self._constant(0)) if outside else value
+            kept = b.select(self._masks[part], value, self._constant(0)) if self._shape.places[number].margin else value
             b.store(kept, b.at(target, part * self._lanes), align=4 * self._lanes)
 
     def _get(self, number: int, channel: Any) -> Vectors:
         """Of a value's block in this row."""
+        there = self._shape.places[number].outside
+        if there is Kind.NUMBERS:
+            return [self._splat_at(self._base(number), channel)] * BLOCK
+        if there is Kind.PLANES:
+            return [self._gather(self._plane(number, channel, part)) for part in range(BLOCK)]
         pointer = self._channel(number, 0, channel)
         return [self._load(self._b.at(pointer, part * self._lanes)) for part in range(BLOCK)]
 
@@ -343,17 +370,22 @@ class _Stage:
         sums = [bias for bias in biases for _ in range(BLOCK)]
         for loop in group.loops:
             sums = self._sum_loop(group, loop, weights, sums)
-        for place in range(group.count):
-            values = sums[place * BLOCK : (place + 1) * BLOCK]
-            self._put(code.result, b.add(first, INT(place)), values, masked=not code.chain)
-        if code.chain:  # in a loop of its own: unrolled for all sums, it would be most of the code
+        if not code.chain:
+            for place in range(group.count):
+                self._put(code.result, b.add(first, INT(place)), sums[place * BLOCK : (place + 1) * BLOCK])
+            return
+        # In a loop of its own: unrolled for all sums, the chain would be most of the code. Meanwhile the sums must not
+        # be where the result goes: another thread may have it there already, and use it.
+        for place, value in enumerate(sums):
+            b.store(value, b.at(self._unfinished, place * self._lanes), align=4 * self._lanes)
 
-            def finish(index: Any, _: Sequence[Any]) -> Sequence[Any]:
-                channel = b.add(index, first)
-                self._store(code, channel, self._get(code.result, channel))
-                return []
+        def finish(index: Any, _: Sequence[Any]) -> Sequence[Any]:
+            start = b.at(self._unfinished, b.mul(index, INT(BLOCK * self._lanes)))
+            values = [self._load(b.at(start, part * self._lanes)) for part in range(BLOCK)]
+            self._store(code, b.add(index, first), values)
+            return []
 
-            b.loop(INT(group.count), [], finish)
+        b.loop(INT(group.count), [], finish)
 
     def _sum_loop(self, group: Group, loop: Loop, weights: Any, sums: Vectors) -> Vectors:
         b = self._b
@@ -461,6 +493,12 @@ class _Stage:
     def _link(self, link: Link, channel: Any, values: Vectors) -> Vectors:
         b = self._b
         zero = self._constant(0)
+        if link.kind == "copy":
+            return values
+        if link.kind == "square":
+            return [b.fmul(value, value) for value in values]
+        if link.kind == "sigmoid":
+            return [self._sigmoid(value) for value in values]
         if link.kind == "gelu":
             return [self._gelu(value) for value in values]
         if link.kind == "relu":
@@ -490,6 +528,84 @@ class _Stage:
         for coefficient in gelu.COEFFICIENTS[-2::-1]:
             p = self._fma(p, w, self._constant(coefficient))
         return b.fmul(x, self._fma(c, p, self._constant(0.5)))
+
+    def _sigmoid(self, x: Any) -> Any:
+        """1 / (1 + exp(-x)), with 2^t as 2^n times a polynomial in the rest; see ``sigmoid``."""
+        b = self._b
+        end, start = self._constant(sigmoid.END), self._constant(-sigmoid.END)
+        c = b.select(b.fcmp_unordered("<", x, end), x, end)
+        c = b.select(b.fcmp_unordered(">", c, start), c, start)
+        # The sum's last bits are n, which is added to the exponent of 2^rest.
+        shifted = self._fma(c, self._constant(-sigmoid.PER_TWO), self._constant(sigmoid.ROUNDER))
+        n = b.fsub(shifted, self._constant(sigmoid.ROUNDER))
+        rest = self._fma(c, self._constant(-sigmoid.PER_TWO), b.fneg(n))
+        p = self._constant(sigmoid.COEFFICIENTS[-1])
+        for coefficient in sigmoid.COEFFICIENTS[-2::-1]:
+            p = self._fma(p, rest, self._constant(coefficient))
+        shorts = ir.VectorType(SHORT, self._lanes)
+        exponent = b.shl(b.bitcast(shifted, shorts), ir.Constant(shorts, [23] * self._lanes))
+        power = b.bitcast(b.add(b.bitcast(p, shorts), exponent), self._vector)
+        one = self._constant(1)
+        return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, power)))
+
+    # To and from the outside.
+
+    def _base(self, number: int) -> Any:
+        return self._b.inttoptr(self._kept[number].base, POINTER)
+
+    def _plane(self, number: int, channel: Any, part: int) -> list[Any]:
+        """Where the lanes of a block's vector are in a channel's plane, ``steps`` columns apart."""
+        b = self._b
+        row = b.add(b.mul(channel, self._fact(HEIGHT)), self._y)
+        first = b.add(self._column, INT(part))
+        start = b.at(self._base(number), b.add(b.mul(row, self._width), first))
+        return [b.at(start, b.mul(self._steps, INT(lane))) for lane in range(self._lanes)]
+
+    def _gather(self, pixels: Sequence[Any]) -> Any:
+        """What lies beyond the picture is of the next row, or of what follows the last."""
+        b = self._b
+        vector = ir.Constant(self._vector, ir.Undefined)
+        for lane, pixel in enumerate(pixels):
+            vector = b.insert_element(vector, b.load(pixel, typ=FLOAT, align=4), SHORT(lane))
+        return vector
+
+    def _scatter_inside(self, vector: Any, mask: Any, pixels: Sequence[Any]) -> None:
+        """Only what is inside the picture: the rest goes where nobody looks."""
+        b = self._b
+        for lane, pixel in enumerate(pixels):
+            place = b.select(b.extract_element(mask, SHORT(lane)), pixel, self._nowhere)
+            b.store(b.extract_element(vector, SHORT(lane)), place, align=4)
+
+    def _clear(self, totals: Any, channels: int) -> None:
+        b = self._b
+
+        def clear(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            b.store(self._constant(0), b.at(totals, b.mul(channel, INT(self._lanes))), align=4 * self._lanes)
+            return []
+
+        b.loop(INT(channels), [], clear)
+
+    def _add_up(self, number: int, channel: Any, values: Vectors) -> None:
+        """Add what is inside the picture to the row's sums."""
+        b = self._b
+        place = b.at(self._totals[number], b.mul(channel, INT(self._lanes)))
+        total = self._load(place)
+        for part, value in enumerate(values):
+            total = b.fadd(total, b.select(self._masks[part], value, self._constant(0)))
+        b.store(total, place, align=4 * self._lanes)
+
+    def _give_sums(self, number: int, totals: Any) -> None:
+        """Once they are whole: the threads of two bands may both compute a row, and give the same."""
+        b = self._b
+        channels = INT(self._shape.places[number].channels)
+        row = b.at(self._base(number), b.mul(b.mul(self._y, channels), INT(self._lanes)))
+
+        def give(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
+            place = b.mul(channel, INT(self._lanes))
+            b.store(self._load(b.at(totals, place)), b.at(row, place), align=4 * self._lanes)
+            return []
+
+        b.loop(channels, [], give)
 
     # At the end of a row, and of the network.
 

@@ -13,9 +13,6 @@ vectors, either all channels of a block together, (blocks, channels, BLOCK, lane
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 BLOCK = 2
 """Vectors that a kernel does at once. More would need more columns than small pictures have."""
 
@@ -42,24 +39,16 @@ class Grid:
         """Of a row."""
         return self.steps // BLOCK
 
+    @property
+    def line(self) -> int:
+        """Columns of all lanes of a row."""
+        return self.steps * self.lanes
+
     def row_floats(self, channels: int, margin: int, *, by_channel: bool) -> int:
         """Of one row of a value whose margin is so many columns."""
         if by_channel:
             return channels * (self.steps + 2 * margin_blocks(margin) * BLOCK | 1) * self.lanes
         return (self.blocks + 2 * margin_blocks(margin)) * block_floats(channels, self.lanes)
-
-    def spread(self, planes: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
-        """(C, H, W) as rows: (H, blocks, floats of a block) with margins."""
-        beyond = margin_blocks(margin) * BLOCK
-        vectors = np.arange(-beyond, self.steps + beyond)
-        columns = np.arange(self.lanes)[None, :] * self.steps + vectors[:, None]
-        columns[(columns < 0) | (columns >= self.width)] = self.width
-        padded = np.zeros((*planes.shape[:2], self.width + 1), np.float32)
-        padded[:, :, :-1] = planes
-        taken = padded[:, :, columns.reshape(-1, BLOCK, self.lanes)].transpose(1, 2, 0, 3, 4)
-        rows = np.zeros((*taken.shape[:2], block_floats(len(planes), self.lanes)), np.float32)
-        rows[:, :, : taken[0, 0].size] = taken.reshape(*taken.shape[:2], -1)
-        return rows
 
 
 def block_floats(channels: int, lanes: int) -> int:

@@ -6,7 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from lkdn_deploy.backends.native.program import Convolution, Depthwise, Floats, Norm, Operation, Pointwise, Program
+from lkdn_deploy.backends.native.program import (
+    Convolution,
+    Depthwise,
+    Floats,
+    Kind,
+    Norm,
+    Operation,
+    Pointwise,
+    Program,
+)
 from lkdn_deploy.backends.native.schedule import Kernel, Schedule, Stage
 
 
@@ -103,6 +112,8 @@ class Place:
     """Columns kept beside each row; ``None``: it lives inside a block only."""
     by_channel: bool
     """Whether a row has one channel after the other, not one block after the other."""
+    outside: Kind | None
+    """How it goes to the outside or comes from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,10 @@ class _Lowering:
         shuffled = self._numbers.get(self._program.result)
         values = tuple(self._numbers)
         plan, channels = self._plan, self._program.channels
-        places = tuple(Place(channels[it], plan.margins.get(it), it in plan.by_channel) for it in values)
+        outside = {value: there.kind for value, there in self._program.outside.items()}
+        places = tuple(
+            Place(channels[it], plan.margins.get(it), it in plan.by_channel, outside.get(it)) for it in values
+        )
         order = tuple(tuple(tuple(row) for row in plane) for plane in self._program.order.tolist())
         shape = Shape(places, codes, shuffled, order if shuffled is not None else ())
         weights = np.concatenate(self._weights) if self._weights else np.zeros(1, np.float32)

@@ -4,11 +4,13 @@ A program runs in passes over the picture, row by row. In a pass an operation ru
 it takes needs to be ahead of it (its lag); operations of one lag are a stage, and are done block by block of a row:
 what only they use never leaves the first-level cache. Of what later stages use, as many rows are kept as these reach
 back. Passes end where few channels go on, and hand over whole frames: several threads can then each take a band of rows
-and compute again only as many of their neighbours' rows as the pass reaches.
+and compute again only as many of their neighbours' rows as the pass reaches. Passes end, too, where the whole picture
+must be known: all operations of one depth come before those of the next.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from lkdn_deploy.backends.native.program import Depthwise, Operation, Pointwise, Program
 
@@ -52,6 +54,8 @@ class Stage:
 class Pass:
     """Stages in the order in which they are done for each row."""
 
+    depth: int
+    """Of all that it computes; see ``Program``."""
     stages: tuple[Stage, ...]
     rows: dict[int, int]
     """How many rows are kept of a value that is used in this pass only."""
@@ -72,12 +76,14 @@ class Schedule:
 
 def schedule(program: Program) -> Schedule:
     """Cut into passes, and each into stages."""
-    parts = _cut(program)
-    frames = {0}
-    for place, part in enumerate(parts):
-        later = {value for after in parts[place + 1 :] for operation in after for value in operation.inputs}
+    parts: list[tuple[int, list[Operation]]] = []
+    for depth, operations in groupby(program.operations, lambda operation: program.depths[operation.output]):
+        parts += [(depth, part) for part in _cut(program, list(operations))]
+    frames: set[int] = set()
+    for place, (_, part) in enumerate(parts):
+        later = {value for _, after in parts[place + 1 :] for operation in after for value in operation.inputs}
         frames |= later & {operation.output for operation in part}
-    passes = tuple(_pass(part, frames, program.result) for part in parts)
+    passes = tuple(Pass(depth, *_stages(program, part, frames)) for depth, part in parts)
     margins = dict.fromkeys(frames, 0) | {value: 0 for one in passes for value in one.rows}
     for operation in program.operations:
         for value in operation.inputs:
@@ -92,10 +98,11 @@ def schedule(program: Program) -> Schedule:
     return Schedule(passes, margins, frozenset(frames), frozenset(by_channel & set(margins) - frames))
 
 
-def _cut(program: Program) -> list[list[Operation]]:
+def _cut(program: Program, operations: Sequence[Operation]) -> list[list[Operation]]:
     """Where the fewest channels go on, once a pass reaches far enough and as long as as much is left."""
-    operations = program.operations
     last_use = {value: place for place, it in enumerate(operations) for value in it.inputs}
+    others = set(program.operations).difference(operations)
+    last_use |= {value: len(operations) for it in others for value in it.inputs}
     left = {operation.output: 0 for operation in operations}
     for operation in reversed(operations):
         for value in operation.inputs:
@@ -123,7 +130,10 @@ def _cut(program: Program) -> list[list[Operation]]:
     return parts
 
 
-def _pass(operations: Sequence[Operation], frames: set[int], result: int) -> Pass:
+def _stages(
+    program: Program, operations: Sequence[Operation], frames: set[int]
+) -> tuple[tuple[Stage, ...], dict[int, int]]:
+    """Of a pass, and how many rows it keeps of which values."""
     lags: dict[int, int] = {}
     for operation in operations:
         rows, columns = operation.reach
@@ -145,20 +155,20 @@ def _pass(operations: Sequence[Operation], frames: set[int], result: int) -> Pas
     for lag in sorted(set(lags.values())):
         mine = [operation for operation in operations if lags[operation.output] == lag]
         mine.sort(key=lambda operation: not isinstance(operation, Depthwise))
-        kernels = _chained(mine, kept, frames, result, uses)
+        kernels = _chained(program, mine, kept, frames, uses)
         stages.append(Stage(lag, kernels, max(beyond[operation.output] for operation in mine)))
     for kernel in (kernel for stage in stages for kernel in stage.kernels):
         if isinstance(kernel.operation, Depthwise):
             kept.setdefault(kernel.output, 1)  # it is done for a whole row before what follows is
     rows_kept = {value: rows for value, rows in kept.items() if value not in frames}
-    return Pass(tuple(stages), rows_kept)
+    return tuple(stages), rows_kept
 
 
 def _chained(
+    program: Program,
     operations: Sequence[Operation],
     kept: Collection[int],
     frames: Collection[int],
-    result: int,
     uses: Sequence[tuple[int, Operation]],
 ) -> tuple[Kernel, ...]:
     """Pointwise operations joined to the one before them, where nothing else takes what that gives."""
@@ -174,7 +184,8 @@ def _chained(
         # then, frames would be read in leaps, and the enlarged picture is made of blocks.
         by_rows = isinstance(before.operation, Depthwise)
         others = set(operation.inputs) - {value}
-        return not by_rows or (all(it in kept and it not in frames for it in others) and operation.output != result)
+        here = all(it in kept and it not in frames for it in others)
+        return not by_rows or (here and operation.output not in {program.result, *program.outside})
 
     kernels: list[Kernel] = []
     for operation in operations:

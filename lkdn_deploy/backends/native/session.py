@@ -9,7 +9,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.program import UnsupportedError, read_program
+from lkdn_deploy.backends.native.program import UnsupportedError
+from lkdn_deploy.backends.native.reading import read_program
 from lkdn_deploy.backends.onnx_bytes import properties, read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata

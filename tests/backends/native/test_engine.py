@@ -22,7 +22,8 @@ from lkdn_deploy.backends import kept
 from lkdn_deploy.backends.native import engine as engines
 from lkdn_deploy.backends.native.engine import Engine, Workspace
 from lkdn_deploy.backends.native.machine import Processor, processor
-from lkdn_deploy.backends.native.program import UnsupportedError, read_program
+from lkdn_deploy.backends.native.program import Convolution, Pointwise, UnsupportedError
+from lkdn_deploy.backends.native.reading import read_program
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled, find
@@ -39,11 +40,12 @@ class Graph:
         self.random = np.random.default_rng(seed)
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
-        self.channels = {"lr": 3}
+        self.channels = {"lr": 3, "": 0}
 
     def constant(self, values: NDArray[Any]) -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(onnx.numpy_helper.from_array(np.array(values), name))
+        self.channels[name] = len(values) if values.ndim else 1
         return name
 
     def numbers(self, *shape: int, spread: float = 1) -> str:
@@ -97,6 +99,15 @@ def noise(height: int, width: int) -> Batch:
     return np.random.default_rng(height * 1000 + width).random((3, height, width), np.float32)
 
 
+def clouds(height: int, width: int) -> Batch:
+    """Smooth, as pictures are: networks that were trained on these give white noise no values in 0..1."""
+    from PIL import Image
+
+    small = np.random.default_rng(height).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
+
+
 def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
     with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
         return Workspace(Engine(read_program(model), target), *planes.shape[1:], threads).run(planes, pool)
@@ -128,8 +139,36 @@ def everything(graph: Graph) -> str:
     return graph.put("Add", second, graph.numbers(3, 1, 1))
 
 
-GRAPH = Graph()
+def attentive(graph: Graph) -> str:
+    """A network that weighs its channels and places by the whole picture, as ESA and CCA do."""
+    head = graph.convolution("lr", 40, (3, 3))
+    wide = graph.put("Relu", graph.convolution(head, 40, (3, 3)))
+    few = graph.convolution(wide, 5)
+    small = graph.put("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[2, 2])
+    pooled = graph.convolution(graph.put("MaxPool", small, kernel_shape=[5, 5], strides=[3, 3]), 5, (3, 3))
+    sizes = graph.put(
+        "Concat", graph.put("Shape", pooled, end=2), graph.put("Shape", "lr", start=2), channels=0, axis=0
+    )
+    places = graph.put("Resize", pooled, "", "", sizes, mode="linear")
+    weighed = graph.put("Sigmoid", graph.convolution(graph.put("Add", places, graph.convolution(few, 5)), 40))
+    product = graph.put("Mul", wide, weighed)
+    axes = graph.constant(np.array([2, 3]))
+    mean = graph.put("ReduceMean", product, axes)
+    away = graph.put("Pow", graph.put("Sub", product, mean), graph.constant(np.array(2, np.float32)))
+    contrast = graph.put("Add", graph.put("Sqrt", graph.put("ReduceMean", away, axes)), mean)
+    channels = graph.put("Sigmoid", graph.convolution(contrast, 40))
+    body = graph.put("Add", graph.put("Mul", channels, product), head)
+    pooled_channels = graph.put("Relu", graph.convolution(graph.put("GlobalAveragePool", body), 40))
+    shifted = graph.put("Add", body, pooled_channels)
+    flat = graph.constant((graph.random.standard_normal((12, 40)) / 6).astype(np.float32))
+    weight = graph.put("Unsqueeze", flat, graph.constant(np.array([2, 3])), channels=12)
+    last = graph.put("Div", graph.put("Conv", shifted, weight, channels=12), graph.constant(np.float32([[[1.7]]])))
+    return graph.larger(last, 2)
+
+
+GRAPH, ATTENTIVE = Graph(), Graph()
 MODEL = GRAPH.model(everything(GRAPH))
+WITH_DETOURS = ATTENTIVE.model(attentive(ATTENTIVE))
 SIZES = [(1, 1), (2, 3), (1, 70), (65, 1), (12, 31), (13, 32), (14, 33), (40, 97), (9, 300)]
 
 
@@ -143,12 +182,58 @@ def test_all_operations_in_all_sizes_on_all_widths_of_vectors(size: tuple[int, i
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("size", [(1, 5), (3, 40), (37, 33), (64, 20)])
-def test_threads_change_nothing_at_all(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("target", PROCESSORS)
+@pytest.mark.parametrize("size", [(11, 11), (12, 70), (65, 13), (40, 97), (13, 300)])
+def test_attention_to_the_whole_picture_in_all_sizes(size: tuple[int, int], target: str) -> None:
     planes = noise(*size)
-    alone = native(MODEL, planes)
+    expected = reference(WITH_DETOURS, planes)
+    result = native(WITH_DETOURS, planes, PROCESSORS[target], threads=2)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
+    # What the next picture is given is not what this one left.
+    with ThreadPoolExecutor(1) as pool:
+        workspace = Workspace(Engine(read_program(WITH_DETOURS), PROCESSORS[target]), *size, 2)
+        for picture in (planes, 1 - planes, planes):
+            last = workspace.run(picture, pool)
+    assert np.array_equal(last, result)
+
+
+def test_attention_is_one_part_of_the_graph_for_each_time_that_all_must_be_known() -> None:
+    program = read_program(WITH_DETOURS)
+    kinds = [[node.op_type for node in onnx.load_model_from_string(it.model).graph.node] for it in program.detours]
+    assert kinds == [
+        ["Shape"],
+        ["Conv", "MaxPool", "Conv", "Shape", "Concat", "Resize"],
+        ["Sqrt", "Add", "Conv", "Sigmoid"],
+        ["Conv", "Relu"],
+    ]
+    assert [it.depth for it in program.detours] == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        *((MODEL, size) for size in ((1, 5), (3, 40), (37, 33), (64, 20))),
+        (WITH_DETOURS, (37, 33)),
+        (WITH_DETOURS, (11, 40)),
+    ],
+)
+def test_threads_change_nothing_at_all(model: bytes, size: tuple[int, int]) -> None:
+    planes = noise(*size)
+    alone = native(model, planes)
     for threads in (2, 3, 5):
-        assert np.array_equal(native(MODEL, planes, threads=threads), alone)
+        assert np.array_equal(native(model, planes, threads=threads), alone)
+
+
+def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
+    graph = Graph()
+    model = graph.model(graph.put("Sigmoid", "lr"))
+    planes = np.linspace(-120, 120, 3 * 50 * 61, dtype=np.float32).reshape(3, 50, 61)
+    planes[0, 0, :5] = [np.nan, np.inf, -np.inf, 0, -0.0]
+    result = native(model, planes)
+    assert np.isnan(result[0, 0, 0])
+    np.testing.assert_allclose(result[0, 0, 1:5], [1, 0, 0.5, 0.5], rtol=0, atol=1e-37)
+    exact = 1 / (1 + np.exp(-planes.reshape(-1)[5:].astype(np.float64)))
+    np.testing.assert_allclose(result.reshape(-1)[5:], exact, rtol=0, atol=1.2e-7)
 
 
 def grown(choices: Sequence[tuple[str, int]], seed: int) -> bytes:
@@ -220,15 +305,28 @@ def test_whatever_the_graph_it_computes_what_onnx_runtime_does(
     np.testing.assert_allclose(result, expected, rtol=2e-5, atol=3e-5 * max(1, float(np.abs(expected).max())))
 
 
-@pytest.mark.parametrize("name", ["LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x2.pth", "LKDN/LKDN_x3.pth", "VapSR/VapSR_X4.pth"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LKDN/LKDN-S_x4.pth",
+        "LKDN/LKDN_x2.pth",
+        "LKDN/LKDN_x3.pth",
+        "VapSR/VapSR_X4.pth",
+        "BSRN/net_g_BSRN_x4.pth",
+        "BSRN/net_g_BSRN-S.pth",
+        "RFDN/team00_rfdn.pth",
+        "RLFN/rlfn_x4.pth",
+    ],
+)
 def test_published_networks_are_computed_as_by_onnx_runtime(name: str, data: Path, tmp_path: Path) -> None:
     from lkdn_deploy.export.job import ExportSettings, export_onnx
     from lkdn_models.checkpoint import load_checkpoint
 
     path = export_onnx(load_checkpoint(data / "weights" / name), tmp_path / "a.onnx", ExportSettings()).path
     session, other = open_session(path, "native"), open_session(path, "ort-cpu")
-    for size in ((61, 83), (9, 11), (1, 1)):
-        batch = noise(*size)[None]
+    least = session.metadata.smallest
+    for size in ((61, 83), (max(least, 9), max(least, 11)), (least, least)):
+        batch = clouds(*size)[None]
         result = session.run(batch)
         assert session.backend == "native-cpu"
         np.testing.assert_allclose(result, other.run(batch), rtol=0, atol=4e-5)
@@ -258,7 +356,10 @@ def test_what_nothing_needs_is_not_computed() -> None:
     result = graph.convolution("lr", 3, (3, 3))
     graph.convolution(result, 8, (5, 5))
     model = graph.model(result)
-    assert len(read_program(model).operations) == 1
+    assert [type(it) for it in read_program(model).operations] == [
+        Pointwise,
+        Convolution,
+    ]  # the first takes the input in
     planes = noise(20, 30)
     np.testing.assert_allclose(native(model, planes), reference(model, planes), rtol=0, atol=1e-5)
 
@@ -288,7 +389,8 @@ def refused(change: Callable[[Graph], str]) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda g: g.put("Sigmoid", "lr"), "the operation Sigmoid"),
+        (lambda g: g.put("Tanh", "lr"), "the operation Tanh"),
+        (lambda g: g.put("Mul", g.convolution("lr", 3), g.put("Tanh", "lr")), "the operation Tanh"),
         (lambda g: g.put("Gelu", "lr", approximate="tanh"), "GELU that is approximated"),
         (lambda g: g.put("Conv", "lr", g.numbers(3, 3, 3, 3)), "changes the size"),
         (lambda g: g.put("Conv", "lr", g.numbers(3, 3, 1, 1), strides=[2, 2]), "changes the size"),
