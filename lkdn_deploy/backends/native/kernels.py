@@ -480,16 +480,18 @@ class _Stage:
         return [getattr(b, {"add": "fadd", "sub": "fsub", "mul": "fmul"}[link.kind])(*pair) for pair in pairs]
 
     def _gelu(self, x: Any) -> Any:
-        """x (1/2 + c P(c^2)), c being x within ``gelu.END``; see ``gelu``."""
+        """max(x, 0) - c Phi(-c), c being the size of x within ``gelu.END``; see ``gelu``."""
         b = self._b
-        end, start = self._constant(gelu.END), self._constant(-gelu.END)
-        c = b.select(b.fcmp_ordered("<", x, end), x, end)
-        c = b.select(b.fcmp_ordered(">", c, start), c, start)
-        w = self._fma(b.fmul(c, c), self._constant(2 / gelu.END**2), self._constant(-1))
+        zero, end = self._constant(0), self._constant(gelu.END)
+        size = b.call(self._intrinsic("fabs", 1), [x])
+        c = b.select(b.fcmp_ordered("<", size, end), size, end)
         p = self._constant(gelu.COEFFICIENTS[-1])
         for coefficient in gelu.COEFFICIENTS[-2::-1]:
-            p = self._fma(p, w, self._constant(coefficient))
-        return b.fmul(x, self._fma(c, p, self._constant(0.5)))
+            p = self._fma(p, c, self._constant(coefficient))
+        for _ in range(gelu.SQUARINGS):
+            p = b.fmul(p, p)
+        positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # of what is no number that
+        return self._fma(b.fneg(c), p, positive)
 
     # At the end of a row, and of the network.
 
