@@ -12,7 +12,7 @@ Vectors are plain LLVM vectors, which any processor has, in instructions of its 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
 from typing import Any
 
@@ -27,6 +27,9 @@ INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.
 HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)
 """Of the geometry."""
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
+
+SUMS = 4
+"""Of one vector of a norm that are under way at once."""
 
 Vectors = list[Any]
 """One for each of a block's vectors."""
@@ -416,24 +419,22 @@ class _Stage:
     def _normed(self, code: Code, head: Normed) -> None:
         b = self._b
         channels = self._shape.places[head.source].channels
-        nothing = [self._constant(0)] * BLOCK
 
         def values(channel: Any) -> Vectors:
             return self._get(head.source, channel)
 
-        def add(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+        def add(channel: Any, sums: Vectors) -> Vectors:
             return [b.fadd(total, value) for total, value in zip(sums, values(channel), strict=True)]
 
         share = self._constant(1 / channels)
-        means = [b.fmul(total, share) for total in b.loop(INT(channels), nothing, add)]
+        means = [b.fmul(total, share) for total in self._sums(channels, add)]
 
-        def add_squares(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+        def add_squares(channel: Any, sums: Vectors) -> Vectors:
             away = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
             return [self._fma(it, it, total) for it, total in zip(away, sums, strict=True)]
 
-        squares = b.loop(INT(channels), nothing, add_squares)
         factors = []
-        for total in squares:
+        for total in self._sums(channels, add_squares):
             deviation = b.call(self._intrinsic("sqrt", 1), [self._fma(total, share, self._constant(head.epsilon))])
             factors.append(b.fdiv(self._constant(1), deviation))
 
@@ -448,6 +449,23 @@ class _Stage:
             return []
 
         b.loop(INT(channels), [], scaled)
+
+    def _sums(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
+        """What ``add`` makes of sums, channel by channel; several of each vector, since one would wait for itself."""
+        b = self._b
+        rounds, rest = divmod(channels, SUMS)
+        sums = [self._constant(0)] * (SUMS * BLOCK)
+
+        def some(count: int, index: Any, carried: Sequence[Any]) -> Vectors:
+            found, first = list(carried), b.mul(index, INT(SUMS))
+            for place in range(count):
+                found[place::SUMS] = add(b.add(first, INT(place)), found[place::SUMS])
+            return found
+
+        if rounds:
+            sums = list(b.loop(INT(rounds), sums, partial(some, SUMS)))
+        sums = some(rest, INT(rounds), sums)
+        return [reduce(b.fadd, sums[part * SUMS : (part + 1) * SUMS]) for part in range(BLOCK)]
 
     def _taken(self, code: Code, head: Taken) -> None:
         def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
