@@ -32,7 +32,7 @@ def main() -> None:
     print(f"largest error {error:.1e}, in float32 {np.abs(computed - exact).max():.1e}")
 
 
-def phi(x: NDArray[np.floating]) -> Floats:
+def phi(x: Floats | NDArray[np.float32]) -> Floats:
     """The normal distribution."""
     return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x.tolist()])
 
@@ -59,7 +59,7 @@ def fit(end: float, degree: int, squarings: int) -> tuple[Floats, float]:
         weights *= held / held.max() + 1e-3
         weights /= weights.max()
     polynomial = Polynomial(chebyshev.cheb2poly(found))(Polynomial([-1, 2 / end]))
-    return polynomial.coef, float(error.max())
+    return np.asarray(polynomial.coef, np.float64), float(error.max())
 
 
 def gelu(x: NDArray[np.float32], coefficients: NDArray[np.float32], end: float, squarings: int) -> NDArray[np.float32]:

@@ -451,7 +451,7 @@ class _Stage:
         b.loop(INT(channels), [], scaled)
 
     def _sums(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
-        """What ``add`` makes of sums, channel by channel; several of each vector, since one would wait for itself."""
+        """Over channels; ``add`` adds one to sums. Each vector has several in turn, since one would wait for itself."""
         b = self._b
         rounds, rest = divmod(channels, SUMS)
         sums = [self._constant(0)] * (SUMS * BLOCK)
@@ -508,7 +508,7 @@ class _Stage:
             p = self._fma(p, c, self._constant(coefficient))
         for _ in range(gelu.SQUARINGS):
             p = b.fmul(p, p)
-        positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # of what is no number that
+        positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # x where it is no number
         return self._fma(b.fneg(c), p, positive)
 
     # At the end of a row, and of the network.
