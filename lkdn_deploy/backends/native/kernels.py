@@ -13,7 +13,7 @@ Vectors are plain LLVM vectors, which any processor has, in instructions of its 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
 from typing import Any
 
@@ -29,6 +29,9 @@ INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.
 HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)
 """Of the geometry."""
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
+
+SUMS = 4
+"""Of one vector of a norm that are under way at once."""
 
 Vectors = list[Any]
 """One for each of a block's vectors."""
@@ -448,24 +451,22 @@ class _Stage:
     def _normed(self, code: Code, head: Normed) -> None:
         b = self._b
         channels = self._shape.places[head.source].channels
-        nothing = [self._constant(0)] * BLOCK
 
         def values(channel: Any) -> Vectors:
             return self._get(head.source, channel)
 
-        def add(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+        def add(channel: Any, sums: Vectors) -> Vectors:
             return [b.fadd(total, value) for total, value in zip(sums, values(channel), strict=True)]
 
         share = self._constant(1 / channels)
-        means = [b.fmul(total, share) for total in b.loop(INT(channels), nothing, add)]
+        means = [b.fmul(total, share) for total in self._sums(channels, add)]
 
-        def add_squares(channel: Any, sums: Sequence[Any]) -> Sequence[Any]:
+        def add_squares(channel: Any, sums: Vectors) -> Vectors:
             away = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
             return [self._fma(it, it, total) for it, total in zip(away, sums, strict=True)]
 
-        squares = b.loop(INT(channels), nothing, add_squares)
         factors = []
-        for total in squares:
+        for total in self._sums(channels, add_squares):
             deviation = b.call(self._intrinsic("sqrt", 1), [self._fma(total, share, self._constant(head.epsilon))])
             factors.append(b.fdiv(self._constant(1), deviation))
 
@@ -480,6 +481,23 @@ class _Stage:
             return []
 
         b.loop(INT(channels), [], scaled)
+
+    def _sums(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
+        """Over channels; ``add`` adds one to sums. Each vector has several in turn, since one would wait for itself."""
+        b = self._b
+        rounds, rest = divmod(channels, SUMS)
+        sums = [self._constant(0)] * (SUMS * BLOCK)
+
+        def some(count: int, index: Any, carried: Sequence[Any]) -> Vectors:
+            found, first = list(carried), b.mul(index, INT(SUMS))
+            for place in range(count):
+                found[place::SUMS] = add(b.add(first, INT(place)), found[place::SUMS])
+            return found
+
+        if rounds:
+            sums = list(b.loop(INT(rounds), sums, partial(some, SUMS)))
+        sums = some(rest, INT(rounds), sums)
+        return [reduce(b.fadd, sums[part * SUMS : (part + 1) * SUMS]) for part in range(BLOCK)]
 
     def _taken(self, code: Code, head: Taken) -> None:
         def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
@@ -518,16 +536,18 @@ class _Stage:
         return [getattr(b, {"add": "fadd", "sub": "fsub", "mul": "fmul"}[link.kind])(*pair) for pair in pairs]
 
     def _gelu(self, x: Any) -> Any:
-        """x (1/2 + c P(c^2)), c being x within ``gelu.END``; see ``gelu``."""
+        """max(x, 0) - c Phi(-c), c being the size of x within ``gelu.END``; see ``gelu``."""
         b = self._b
-        end, start = self._constant(gelu.END), self._constant(-gelu.END)
-        c = b.select(b.fcmp_ordered("<", x, end), x, end)
-        c = b.select(b.fcmp_ordered(">", c, start), c, start)
-        w = self._fma(b.fmul(c, c), self._constant(2 / gelu.END**2), self._constant(-1))
+        zero, end = self._constant(0), self._constant(gelu.END)
+        size = b.call(self._intrinsic("fabs", 1), [x])
+        c = b.select(b.fcmp_ordered("<", size, end), size, end)
         p = self._constant(gelu.COEFFICIENTS[-1])
         for coefficient in gelu.COEFFICIENTS[-2::-1]:
-            p = self._fma(p, w, self._constant(coefficient))
-        return b.fmul(x, self._fma(c, p, self._constant(0.5)))
+            p = self._fma(p, c, self._constant(coefficient))
+        for _ in range(gelu.SQUARINGS):
+            p = b.fmul(p, p)
+        positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # x where it is no number
+        return self._fma(b.fneg(c), p, positive)
 
     def _sigmoid(self, x: Any) -> Any:
         """1 / (1 + exp(-x)), with 2^t as 2^n times a polynomial in the rest; see ``sigmoid``."""

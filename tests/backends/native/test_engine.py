@@ -1,6 +1,7 @@
 """The native engine against ONNX Runtime: graphs of all it knows, in all sizes, on this processor and as on others."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -234,6 +235,18 @@ def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
     np.testing.assert_allclose(result[0, 0, 1:5], [1, 0, 0.5, 0.5], rtol=0, atol=1e-37)
     exact = 1 / (1 + np.exp(-planes.reshape(-1)[5:].astype(np.float64)))
     np.testing.assert_allclose(result.reshape(-1)[5:], exact, rtol=0, atol=1.2e-7)
+
+
+@pytest.mark.parametrize("target", PROCESSORS)
+def test_gelu_is_as_exact_as_float32_and_leaves_what_is_no_number(target: str) -> None:
+    graph = Graph()
+    model = graph.model(graph.put("Gelu", "lr"))
+    steps = np.linspace(-12, 12, 30_000).astype(np.float32)
+    large = np.array([-1e30, -1e4, -100, -0.0, 0.0, 100, 1e4, 1e30, np.inf, -np.inf, np.nan], np.float32)
+    values = np.resize(np.concatenate([steps, large]), 3 * 20 * 501)
+    exact = np.array([0 if x == -np.inf else x * math.erfc(-x / math.sqrt(2)) / 2 for x in values.tolist()])
+    result = native(model, values.reshape(3, 20, 501), PROCESSORS[target]).reshape(-1)
+    np.testing.assert_allclose(result, exact, rtol=1e-7, atol=3e-7)
 
 
 def grown(choices: Sequence[tuple[str, int]], seed: int) -> bytes:
