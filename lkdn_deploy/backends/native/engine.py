@@ -102,20 +102,22 @@ class Workspace:
             value: self._grid.row_floats(channels[value], margin, by_channel=value in plan.by_channel)
             for value, margin in plan.margins.items()
         }
-        self._frames = self._shared_frames()
-        self._outside = self._shared_outside()
         parts = min(threads, height)
         bounds = [height * part // parts for part in range(parts + 1)]
-        most = max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
-        self._rings = [aligned(most) for _ in range(parts)]
-        self._zeros = aligned(max(self._floats.values(), default=1))
+        slots, frames = self._frame_sizes()
+        ring = max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
+        zeros = max(self._floats.values(), default=1)
+        self._zeros, *rest = pieces([zeros, *[ring] * parts, *frames, *self._outside_sizes()])
         self._zeros[:] = 0
+        rings, (even, odd) = rest[:parts], rest[-2:]
+        self._frames = {value: rest[parts + slot] for value, slot in slots.items()}
+        self._outside = self._shared_outside(even, odd)
         facts = (height, width, self._grid.steps, self._grid.blocks, self._zeros.ctypes.data)
         self._geometry = np.array(facts, np.int64)
         self._passes = [
             [
                 self._band(number, one, ring, low, high)
-                for ring, low, high in zip(self._rings, bounds, bounds[1:], strict=False)
+                for ring, low, high in zip(rings, bounds, bounds[1:], strict=False)
             ]
             for number, one in enumerate(plan.passes)
         ]
@@ -166,36 +168,48 @@ class Workspace:
         stages, geometry = band.stages, self._geometry
         self._engine.band(stages.ctypes.data, len(stages), geometry.ctypes.data, band.first, band.last)
 
-    def _shared_frames(self) -> dict[int, Floats]:
-        """Of each value that goes from pass to pass."""
+    def _frame_sizes(self) -> tuple[dict[int, int], list[int]]:
+        """Of each value that goes from pass to pass its slot, and how large each slot is."""
         slots = frame_slots(self._engine.plan)
-        most: dict[int, int] = {}
+        sizes = [0] * len(set(slots.values()))
         for value, slot in slots.items():
-            most[slot] = max(most.get(slot, 0), self._grid.height * self._floats[value])
-        memory = {slot: aligned(size) for slot, size in most.items()}
-        return {value: memory[slot] for value, slot in slots.items()}
+            sizes[slot] = max(sizes[slot], self._grid.height * self._floats[value])
+        return slots, sizes
 
-    def _shared_outside(self) -> dict[int, Floats]:
-        """Of each value of the outside: what one depth computes is there until the next has taken what it is given."""
-        program, (height, width) = self._engine.program, self.size
-        beyond = self._grid.line - width
-        starts: dict[int, int] = {}
-        lengths: dict[int, int] = {}
-        shapes: dict[int, tuple[int, ...]] = {}
-        for value, there in program.outside.items():
-            channels, depth = program.channels[value], program.depths[value]
-            shapes[value] = {
-                Kind.PLANES: (channels, height, width),
-                Kind.SUMS: (height, channels, self._grid.lanes),
-                Kind.NUMBERS: (channels, 1, 1),
-            }[there.kind]
-            starts[value] = lengths.setdefault(depth, 0)
-            lengths[depth] += -(-(math.prod(shapes[value]) + beyond) // LINE) * LINE
-        memory = [aligned(max((lengths[it] for it in lengths if it % 2 == turn), default=0)) for turn in range(2)]
+    def _outside_shape(self, value: int) -> tuple[int, int, int]:
+        channels, (height, width) = self._engine.program.channels[value], self.size
         return {
-            value: memory[program.depths[value] % 2][start : start + math.prod(shapes[value])].reshape(shapes[value])
-            for value, start in starts.items()
-        }
+            Kind.PLANES: (channels, height, width),
+            Kind.SUMS: (height, channels, self._grid.lanes),
+            Kind.NUMBERS: (channels, 1, 1),
+        }[self._engine.program.outside[value].kind]
+
+    def _outside_size(self, value: int) -> int:
+        """With what is read beyond the last row."""
+        return whole_lines(math.prod(self._outside_shape(value)) + self._grid.line - self.size[1])
+
+    def _outside_sizes(self) -> tuple[int, int]:
+        """Of all values of one depth, the most of even and of odd depths.
+
+        What one depth computes is there until the next has taken what it is given.
+        """
+        depths: dict[int, int] = {0: 0, 1: 0}
+        for value in self._engine.program.outside:
+            depth = self._engine.program.depths[value]
+            depths[depth] = depths.get(depth, 0) + self._outside_size(value)
+        even, odd = (max(size for depth, size in depths.items() if depth % 2 == turn) for turn in range(2))
+        return even, odd
+
+    def _shared_outside(self, even: Floats, odd: Floats) -> dict[int, Floats]:
+        program = self._engine.program
+        starts: dict[int, int] = {}
+        found = {}
+        for value in program.outside:
+            depth, shape = program.depths[value], self._outside_shape(value)
+            start = starts.get(depth, 0)
+            found[value] = (odd if depth % 2 else even)[start : start + math.prod(shape)].reshape(shape)
+            starts[depth] = start + self._outside_size(value)
+        return found
 
     def _band(self, number: int, one: Pass, ring: Floats, low: int, high: int) -> _Band:
         height = self._grid.height
@@ -251,8 +265,30 @@ def _aligned_copy(values: Floats) -> Floats:
     return copy
 
 
-def aligned(count: int) -> Floats:
-    """Memory for so many numbers, beginning with a line of the cache."""
-    memory = np.empty(count + LINE, np.float32)
-    start = -(memory.ctypes.data // 4) % LINE
+def pieces(sizes: list[int]) -> list[Floats]:
+    """Memory for each of so many numbers, all in one piece that begins with one of the system's large pages.
+
+    In small pages, which lie anywhere, rows that are kept would meet in the second-level cache.
+    """
+    starts = list(accumulate((whole_lines(size) for size in sizes), initial=0))
+    memory = aligned(max(starts[-1], ASKED_FOR), PAGE)
+    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+def whole_lines(count: int) -> int:
+    """Numbers in as many lines of the cache as so many take."""
+    return -(-count // LINE) * LINE
+
+
+PAGE = 2**21 // 4
+"""Floats of a large page, as most systems have them."""
+
+ASKED_FOR = 2**22 // 4
+"""Floats for which NumPy asks for large pages."""
+
+
+def aligned(count: int, unit: int = LINE) -> Floats:
+    """Memory for so many numbers, beginning with a line of the cache, or another unit."""
+    memory = np.empty(count + unit, np.float32)
+    start = -(memory.ctypes.data // 4) % unit
     return memory[start : start + count]
