@@ -229,6 +229,23 @@ def test_threads_change_nothing_at_all(model: bytes, size: tuple[int, int]) -> N
                 assert np.array_equal(workspace.run(planes, pool), alone)
 
 
+def test_a_row_that_two_threads_compute_is_never_seen_unfinished() -> None:
+    """One of them may be done with it, and use it, while the other computes it for its own rows."""
+    graph = Graph()
+    shared = graph.put("Relu", graph.put("Gelu", graph.convolution("lr", 64)))
+    near = graph.put("Relu", graph.depthwise(graph.put("Relu", graph.depthwise(shared, (5, 5))), (5, 5)))
+    body = graph.put("Add", graph.convolution(near, 64), shared)
+    total = graph.put("Mul", shared, graph.put("GlobalAveragePool", body))  # so all rows of it are kept
+    model = graph.model(graph.convolution(graph.put("Add", body, total), 3))
+    planes = noise(24, 48)
+    alone = native(model, planes)
+    np.testing.assert_allclose(alone, reference(model, planes), rtol=0, atol=3e-5)
+    with ThreadPoolExecutor(5) as pool:
+        workspace = Workspace(Engine(read_program(model), HERE), 24, 48, 6)
+        for _ in range(300):
+            assert np.array_equal(workspace.run(planes, pool), alone)
+
+
 def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
     graph = Graph()
     model = graph.model(graph.put("Sigmoid", "lr"))
