@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Iterable
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,7 +19,7 @@ from lkdn_deploy.backends.native.layout import LINE, Grid
 from lkdn_deploy.backends.native.lower import Shape, lower
 from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
 from lkdn_deploy.backends.native.outside import Detours, mean
-from lkdn_deploy.backends.native.program import Floats, Kind, Program
+from lkdn_deploy.backends.native.program import Floats, Kind, Outside, Program
 from lkdn_deploy.backends.native.schedule import Pass, Schedule, schedule
 
 
@@ -112,6 +113,10 @@ class Workspace:
         rings, (even, odd) = rest[:parts], rest[-2:]
         self._frames = {value: rest[parts + slot] for value, slot in slots.items()}
         self._outside = self._shared_outside(even, odd)
+        given = engine.program.given
+        self._taken_out, self._brought_in = (
+            self._by_depth(it for it in engine.program.outside if (it in given) == inwards) for inwards in (False, True)
+        )
         facts = (height, width, self._grid.steps, self._grid.blocks, self._zeros.ctypes.data)
         self._geometry = np.array(facts, np.int64)
         self._passes = [
@@ -144,23 +149,18 @@ class Workspace:
 
     def _cross(self, depth: int, known: dict[str, NDArray[Any]]) -> None:
         """Take out what the depth before computed for the outside, go there, and bring in what this one takes."""
-        program, detours = self._engine.program, self._engine.detours
+        detours = self._engine.detours
         needed = detours.needed_after(depth)
-        given: dict[str, Floats] = {}
-        for value, there in program.outside.items():
-            found = self._outside[value]
-            if value in program.given:
-                if program.depths[value] == depth:
-                    given[there.name] = found[None]
-            elif program.depths[value] == depth - 1:
-                if there.kind is Kind.SUMS:
-                    known[there.name] = mean(found, self.size[0] * self.size[1])
-                else:  # its memory is used again two depths on
-                    known[there.name] = found[None].copy() if there.name in needed else found[None]
-        detours.run(depth, known, {name: target for name, target in given.items() if target.shape[2:] == self.size})
-        for name, target in given.items():
-            if known[name] is not target:
-                target[:] = known[name]
+        for there, found in self._taken_out.get(depth - 1, ()):
+            if there.kind is Kind.SUMS:
+                known[there.name] = mean(found, self.size[0] * self.size[1])
+            else:  # its memory is used again two depths on
+                known[there.name] = found[None].copy() if there.name in needed else found[None]
+        brought_in = self._brought_in.get(depth, ())
+        detours.run(depth, known, {it.name: memory[None] for it, memory in brought_in if it.kind is Kind.PLANES})
+        for there, memory in brought_in:
+            if not np.shares_memory(known[there.name], memory):
+                memory[:] = known[there.name].reshape(memory.shape)
         for name in known.keys() - needed:
             del known[name]
 
@@ -199,6 +199,13 @@ class Workspace:
             depths[depth] = depths.get(depth, 0) + self._outside_size(value)
         even, odd = (max(size for depth, size in depths.items() if depth % 2 == turn) for turn in range(2))
         return even, odd
+
+    def _by_depth(self, values: Iterable[int]) -> dict[int, list[tuple[Outside, Floats]]]:
+        found: dict[int, list[tuple[Outside, Floats]]] = {}
+        for value in values:
+            there = self._engine.program.outside[value], self._outside[value]
+            found.setdefault(self._engine.program.depths[value], []).append(there)
+        return found
 
     def _shared_outside(self, even: Floats, odd: Floats) -> dict[int, Floats]:
         program = self._engine.program
