@@ -14,7 +14,7 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends import kept
-from lkdn_deploy.backends.native import gelu, kernels, layout, sigmoid
+from lkdn_deploy.backends.native import builder, gelu, kernels, layout, rows, sigmoid
 from lkdn_deploy.backends.native.layout import LINE, Grid
 from lkdn_deploy.backends.native.lower import Shape, lower
 from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
@@ -64,7 +64,7 @@ def _name(number: int) -> str:
 
 def _code(shapes: tuple[Shape, ...], target: Processor) -> bytes:
     """Of the stages of these shapes, compiled or found."""
-    sources = b"".join(Path(it.__file__ or "").read_bytes() for it in (gelu, sigmoid, kernels, layout))
+    sources = b"".join(Path(it.__file__ or "").read_bytes() for it in (builder, gelu, kernels, layout, rows, sigmoid))
     key = hashlib.sha256(repr((COMPILER, target, shapes)).encode() + sources).hexdigest()
     code = kept.find("native", key)
     if code is None:

@@ -5,6 +5,10 @@ polynomial that is squared ``SQUARINGS`` times, fitted by ``tools/fit_gelu.py`` 
 is least: 6e-9 up to ``END``, beyond which c Phi(-c) stays at 1e-7, and 2e-7 as computed in float32.
 """
 
+from typing import Any
+
+from lkdn_deploy.backends.native.builder import Builder
+
 END = 5.5
 
 SQUARINGS = 3
@@ -14,3 +18,15 @@ COEFFICIENTS = (
     7.60768171e-06, -3.05065242e-07,
 )  # fmt: skip
 """Of c^0, c^1, …"""
+
+
+def emit(b: Builder, x: Any) -> Any:
+    """Of a vector; what is no number stays none."""
+    zero, end = b.constant(0), b.constant(END)
+    size = b.intrinsic("fabs", x)
+    c = b.select(b.fcmp_ordered("<", size, end), size, end)
+    p = b.polynomial(COEFFICIENTS, c)
+    for _ in range(SQUARINGS):
+        p = b.fmul(p, p)
+    positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # x where it is no number
+    return b.fma(b.fneg(c), p, positive)

@@ -5,6 +5,11 @@
 """
 
 import math
+from typing import Any
+
+from llvmlite import ir
+
+from lkdn_deploy.backends.native.builder import Builder
 
 END = 87.0
 
@@ -15,3 +20,18 @@ ROUNDER = 1.5 * 2**23
 
 COEFFICIENTS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8))
 """Of r^0, r^1, …"""
+
+
+def emit(b: Builder, x: Any) -> Any:
+    """Of a vector; what is no number stays none."""
+    end, start = b.constant(END), b.constant(-END)
+    c = b.select(b.fcmp_unordered("<", x, end), x, end)
+    c = b.select(b.fcmp_unordered(">", c, start), c, start)
+    # The sum's last bits are n, which is added to the exponent of 2^r.
+    shifted = b.fma(c, b.constant(-PER_TWO), b.constant(ROUNDER))
+    n = b.fsub(shifted, b.constant(ROUNDER))
+    r = b.fma(c, b.constant(-PER_TWO), b.fneg(n))
+    exponent = b.shl(b.bitcast(shifted, b.shorts), ir.Constant(b.shorts, [23] * b.lanes))
+    power = b.bitcast(b.add(b.bitcast(b.polynomial(COEFFICIENTS, r), b.shorts), exponent), b.vector)
+    one = b.constant(1)
+    return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, power)))
