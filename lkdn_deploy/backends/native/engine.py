@@ -84,6 +84,8 @@ class Workspace:
 
     def __init__(self, engine: Engine, height: int, width: int, threads: int) -> None:
         self.size = height, width
+        self.wide = 3, engine.scale * height, engine.scale * Grid(height, width, engine.lanes).columns
+        """Shape of what ``run`` fills: rows of whole vectors, the picture to their left."""
         self._engine = engine
         self._grid = Grid(height, width, engine.lanes)
         plan, channels = engine.plan, engine.program.channels
@@ -108,12 +110,9 @@ class Workspace:
             for number, one in enumerate(plan.passes)
         ]
 
-    def run(self, planes: Floats, pool: Executor) -> Floats:
-        """(3, H, W) -> (3, scale * H, scale * W)."""
-        engine, grid = self._engine, self._grid
-        spread = grid.spread(planes, engine.plan.margins[0])
-        self._frames[0][: spread.size] = spread.reshape(-1)
-        wide = np.empty((3, engine.scale * grid.height, engine.scale * grid.steps * grid.lanes), np.float32)
+    def run(self, planes: Floats, wide: Floats, pool: Executor) -> None:
+        """(3, H, W) enlarged into ``wide``, of that shape and without gaps."""
+        self._grid.spread(planes, self._engine.plan.margins[0], self._frames[0])
         for bands in self._passes:
             for band in bands:
                 for entry in band.results:
@@ -123,7 +122,6 @@ class Workspace:
                 self._run_band(bands[0])
             finally:  # on an interrupt, too: the memory is theirs as long as they run
                 wait(others)
-        return wide[:, :, : engine.scale * grid.width]
 
     def _run_band(self, band: _Band) -> None:
         stages, geometry = band.stages, self._geometry

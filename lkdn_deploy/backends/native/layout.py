@@ -14,6 +14,7 @@ vectors, either all channels of a block together, (blocks, channels, BLOCK, lane
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 BLOCK = 2
@@ -38,6 +39,11 @@ class Grid:
         return -(-self.width // (self.lanes * BLOCK)) * BLOCK
 
     @property
+    def columns(self) -> int:
+        """Of a row's vectors, without margins: the picture's, and what fills up the last of them."""
+        return self.steps * self.lanes
+
+    @property
     def blocks(self) -> int:
         """Of a row."""
         return self.steps // BLOCK
@@ -48,18 +54,18 @@ class Grid:
             return channels * (self.steps + 2 * margin_blocks(margin) * BLOCK | 1) * self.lanes
         return (self.blocks + 2 * margin_blocks(margin)) * block_floats(channels, self.lanes)
 
-    def spread(self, planes: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
-        """(C, H, W) as rows: (H, blocks, floats of a block) with margins."""
+    def spread(self, planes: NDArray[np.float32], margin: int, memory: NDArray[np.float32]) -> None:
+        """Put (C, H, W) into the beginning of ``memory`` as rows of blocks with margins."""
+        channels, height, width = planes.shape
         beyond = margin_blocks(margin) * BLOCK
-        vectors = np.arange(-beyond, self.steps + beyond)
-        columns = np.arange(self.lanes)[None, :] * self.steps + vectors[:, None]
-        columns[(columns < 0) | (columns >= self.width)] = self.width
-        padded = np.zeros((*planes.shape[:2], self.width + 1), np.float32)
-        padded[:, :, :-1] = planes
-        taken = padded[:, :, columns.reshape(-1, BLOCK, self.lanes)].transpose(1, 2, 0, 3, 4)
-        rows = np.zeros((*taken.shape[:2], block_floats(len(planes), self.lanes)), np.float32)
-        rows[:, :, : taken[0, 0].size] = taken.reshape(*taken.shape[:2], -1)
-        return rows
+        padded = np.zeros((channels, height, self.columns + 2 * beyond), np.float32)
+        padded[:, :, beyond : beyond + width] = planes
+        # Windows as wide as a stretch with margins, a stretch apart: by lanes, then vectors.
+        vectors = sliding_window_view(padded, self.steps + 2 * beyond, axis=2)[:, :, :: self.steps]
+        blocks = vectors.reshape(channels, height, self.lanes, -1, BLOCK)
+        rows = memory[: height * self.row_floats(channels, margin, by_channel=False)]
+        rows = rows.reshape(height, blocks.shape[3], -1)[:, :, : channels * BLOCK * self.lanes]
+        rows.reshape(*rows.shape[:2], channels, BLOCK, self.lanes)[:] = blocks.transpose(1, 3, 0, 4, 2)
 
 
 def block_floats(channels: int, lanes: int) -> int:

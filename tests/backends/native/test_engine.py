@@ -99,7 +99,11 @@ def noise(height: int, width: int) -> Batch:
 
 def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
     with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        return Workspace(Engine(read_program(model), target), *planes.shape[1:], threads).run(planes, pool)
+        engine = Engine(read_program(model), target)
+        workspace = Workspace(engine, *planes.shape[1:], threads)
+        wide = np.full(workspace.wide, np.nan, np.float32)
+        workspace.run(planes, wide, pool)
+    return wide[:, :, : engine.scale * planes.shape[2]]
 
 
 def reference(model: bytes, planes: Batch) -> Batch:
@@ -251,6 +255,24 @@ def test_a_session_serves_several_threads_at_once() -> None:
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(session.run, batches))
     assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+def test_results_of_single_runs_stay_as_they_are() -> None:
+    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    batches = [np.stack([noise(20 + it % 2, 30)] * (1 + it // 2)) * np.float32(it / 4) for it in range(4)]
+    results = [session.run(batch) for batch in batches]
+    copies = [result.copy() for result in results]
+    for one, many in zip(copies, session.run_many(iter(batches)), strict=True):
+        assert np.array_equal(one, many)
+    assert all(np.array_equal(one, other) for one, other in zip(results, copies, strict=True))
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(results, 2))
+
+
+def test_results_of_many_runs_share_memory_while_the_size_stays() -> None:
+    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    first, second, other = session.run_many([noise(20, 30)[None], noise(20, 30)[None], noise(21, 30)[None]])
+    assert np.shares_memory(first, second)
+    assert not np.shares_memory(first, other)
 
 
 def test_what_nothing_needs_is_not_computed() -> None:
