@@ -1,6 +1,5 @@
 """The native engine as a backend: LKDN and its like on the CPU, by kernels made for them and for the processor."""
 
-import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.threads import cores
 
 _INSTEAD = "use --backend ort-cpu or openvino"
 
@@ -113,5 +113,5 @@ def open_native(artefact: Path, *, threads: int | None = None) -> NativeSession:
 
 def _cores() -> int:
     """Cores that this process may use: a second thread of a core gains nothing where the first leaves no gaps."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = cores()
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
