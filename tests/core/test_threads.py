@@ -36,6 +36,22 @@ def test_no_more_is_begun_than_threads_and_one(threads: int) -> None:
         assert len(begun) <= done + threads + 1
 
 
+def test_closing_waits_for_what_was_begun() -> None:
+    ended: list[int] = []
+
+    def work(item: int) -> None:
+        time.sleep(0.02)
+        ended.append(item)
+
+    results = in_order(work, range(20), 3)
+    next(results)
+    results.close()
+    settled = list(ended)
+    time.sleep(0.05)
+    assert ended == settled
+    assert len(ended) <= 4
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_comes_in_the_place_of_its_result(threads: int) -> None:
     results = in_order(lambda item: 6 // item, [2, 3, 0, 1], threads)

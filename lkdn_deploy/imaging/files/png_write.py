@@ -1,6 +1,7 @@
 """Pictures to PNG files, in stripes of rows that several threads filter and deflate, each for itself."""
 
 import struct
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -55,11 +56,13 @@ def write_png(file: IO[bytes], picture: Picture, threads: int) -> None:
         _write_chunk(file, b"eXIf", picture.exif.removeprefix(EXIF_PREFIX))
     rows = max(1, _STRIPE // (width * channels * picture.depth // 8))
     checksum, head = 1, b"\x78\x01"  # a zlib stream of 32 KiB to look back
-    for stripe in in_order(partial(_stripe, picture.pixels), pairwise([*range(0, height, rows), height]), threads):
-        checksum = adler32_combine(checksum, stripe.checksum, stripe.size)
-        data, head = head + stripe.deflated, b""
-        for start in range(0, len(data), _LONGEST):
-            _write_chunk(file, b"IDAT", data[start : start + _LONGEST])
+    bounds = pairwise([*range(0, height, rows), height])
+    with closing(in_order(partial(_stripe, picture.pixels), bounds, threads)) as stripes:
+        for stripe in stripes:
+            checksum = adler32_combine(checksum, stripe.checksum, stripe.size)
+            data, head = head + stripe.deflated, b""
+            for start in range(0, len(data), _LONGEST):
+                _write_chunk(file, b"IDAT", data[start : start + _LONGEST])
     _write_chunk(file, b"IDAT", b"\x03\0" + struct.pack(">I", checksum))  # a last, empty block
     _write_chunk(file, b"IEND", b"")
 
