@@ -7,7 +7,8 @@ counted; written with the machine's facts:
 
 - one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds in reading,
   in the network, in what is between, and in writing; the share of all but the network is what to quote;
-- the 4000x4000 result as PNG with each of zlib's levels and strategies: seconds and bytes;
+- the 4000x4000 result as PNG, by `write_picture` and by Pillow with each of zlib's levels and strategies: seconds and
+  bytes;
 - several files one by one against `upscale_files`, which reads and writes while the network works: the ratio is what to
   quote.
 
@@ -16,17 +17,18 @@ which is smoother than photographs are and so compresses better and faster.
 """
 
 import argparse
-import io
 import json
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from lkdn_deploy import Upscaler, load
@@ -38,10 +40,13 @@ from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.runtime.files import Failed, Job, upscale_files
 from lkdn_deploy.samples import sample_pixels
 
+Batch = NDArray[np.float32]
+RunMany = Callable[[Iterable[Batch]], Generator[Batch, None, None]]
+
 SIDE, SMALL_SIDE, FILES = 1000, 500, 6
 FORMATS = {"png": (".png", ".png"), "jpeg": (".jpg", ".jpg"), "png_to_tiff": (".png", ".tif")}
 STRATEGIES = {"filtered": 1, "huffman_only": 2, "rle": 3}
-ENCODERS = {
+PILLOW = {
     **{f"level {level}": {"compress_level": level} for level in (1, 2, 3, 4, 6, 9)},
     **{
         f"{name}, level {level}": {"compress_type": value, "compress_level": level}
@@ -69,7 +74,7 @@ def main() -> None:
             "backend": upscaler.session.backend,
             "photographs": "bundled" if options.data is None else f"{len(images)} of a folder",
             "ends": ends(upscaler, images[0], folder, options.rounds),
-            "png_encoders": png_encoders(upscaler(np.asarray(images[0])), options.rounds),
+            "png_encoders": png_encoders(upscaler(np.asarray(images[0])), folder, options.rounds),
             "overlap": overlap(upscaler, images, folder, options.rounds),
         }
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +102,8 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
     for suffix in (".png", ".jpg"):
         image.save(folder / f"in{suffix}", quality=95)
     network = Stopwatch()
-    run = upscaler.session.run
-    upscaler.session.run = network.timing(run)  # type: ignore[method-assign]
+    run_many = upscaler.session.run_many
+    upscaler.session.run_many = network.timing(run_many)  # type: ignore[assignment, method-assign]
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
     try:
         for number, name in in_turn(FORMATS, rounds):
@@ -124,7 +129,7 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
                     }
                 )
     finally:
-        upscaler.session.run = run  # type: ignore[method-assign]
+        upscaler.session.run_many = run_many  # type: ignore[assignment, method-assign]
     return {
         "input": f"{SIDE}x{SIDE}",
         "tiles": len(upscaler.plan(SIDE, SIDE)),
@@ -134,26 +139,25 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
     }
 
 
-def png_encoders(pixels: np.ndarray[Any, Any], rounds: int) -> dict[str, Any]:
-    """Seconds and bytes by zlib's level and strategy, and the default's through ``write_picture``."""
-    image = Image.fromarray(pixels)
-    seconds: dict[str, list[float]] = {name: [] for name in ENCODERS}
+def png_encoders(pixels: np.ndarray[Any, Any], folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds and bytes of one picture's file: this toolkit's by one thread and by all cores, and Pillow's."""
+    image, path = Image.fromarray(pixels), folder / "encoded.png"
+    encoders: dict[str, Callable[[], object]] = {
+        f"write_picture, threads={threads}": partial(write_picture, path, Picture(pixels), threads=threads)
+        for threads in (1, None)
+    }
+    encoders |= {f"Pillow, {name}": partial(image.save, path, **options) for name, options in PILLOW.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
     sizes = {}
-    for number, name in in_turn(ENCODERS, rounds):
-        buffer = io.BytesIO()
+    for number, name in in_turn(encoders, rounds):
         start = time.perf_counter()
-        image.save(buffer, "PNG", **ENCODERS[name])
+        encoders[name]()
         if number:
             seconds[name].append(time.perf_counter() - start)
-        sizes[name] = len(buffer.getbuffer())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.png"
-        write_picture(path, Picture(pixels))
-        default = path.stat().st_size
+        sizes[name] = path.stat().st_size
     return {
         "image": f"{image.width}x{image.height}",
-        "default_bytes": default,
-        "encoders": {name: {"bytes": sizes[name], "seconds": spread(seconds[name])} for name in ENCODERS},
+        "encoders": {name: {"bytes": sizes[name], "seconds": spread(seconds[name])} for name in encoders},
     }
 
 
@@ -190,22 +194,28 @@ def overlap(upscaler: Upscaler, images: list[Image.Image], folder: Path, rounds:
 
 
 class Stopwatch:
-    """Adds up the time of calls."""
+    """Adds up the time that a session's ``run_many`` takes, without that of making what it is given."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def timing(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """``call``, timed."""
+    def timing(self, run_many: RunMany) -> RunMany:
+        """``run_many``, timed."""
 
-        def timed(*args: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return call(*args)
-            finally:
-                self.seconds += time.perf_counter() - start
+        def timed(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+            yield from self._steps(run_many(self._steps(batches, -1)), 1)
 
         return timed
+
+    def _steps(self, values: Iterable[Batch], sign: int) -> Generator[Batch, None, None]:
+        values = iter(values)
+        while True:
+            start = time.perf_counter()
+            value = next(values, None)
+            self.seconds += sign * (time.perf_counter() - start)
+            if value is None:
+                return
+            yield value
 
 
 def in_turn(names: Iterable[str], rounds: int) -> Iterable[tuple[int, str]]:

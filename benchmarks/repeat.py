@@ -27,11 +27,12 @@ import numpy as np
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.harness import Run, WarmUpLimits, measure_rounds, timed
-from lkdn_deploy.bench.machine import cores, machine_facts
+from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.results import Ratio, Report, read_report
 from lkdn_deploy.bench.runs import runs_of
 from lkdn_deploy.bench.statistics import bootstrap_ratio
 from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.threads import cores
 from lkdn_deploy.runtime.bundled import find
 
 BENCH = [sys.executable, "-c", "from lkdn_deploy.cli.bench import main; main()"]

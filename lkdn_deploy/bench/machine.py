@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from lkdn_deploy import __version__
+from lkdn_deploy.core.threads import cores
 
 PACKAGES = (
     "llvmlite",
@@ -68,11 +69,6 @@ def machine_facts(threads: int | None = None) -> dict[str, Any]:
         "gpus": gpus(),
     }
     return facts | ({} if threads is None else {"threads": threads})
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[dict[str, str]]:

@@ -49,7 +49,8 @@ class Session(Protocol):
     def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
         """``run`` of each, in order; a session may take the next batches while it computes one.
 
-        To be taken to the end, or closed.
+        To be taken to the end, or closed. A result is the caller's until the next is asked for: then its memory may be
+        used again.
 
         Raises:
             LkdnError: as ``run`` does, when the result is asked for.

@@ -89,7 +89,7 @@ def upscale_files(
     """
     with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(1, "lkdn-write") as writer:
         try:
-            yield from _flow(upscaler, jobs, reader, _Writing(writer), progress)
+            yield from _flow(upscaler, jobs, reader, _Writing(writer, upscaler.threads), progress)
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # ``with`` waits for the rest
 
@@ -117,8 +117,8 @@ class _Large:
 class _Writing:
     """The one result that is on its way to its file, if any. The writer alone holds its pixels, and lets go of them."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
+        self._pool, self._threads = pool, threads
         self._begun: tuple[Job, Future[Upscaled]] | None = None
         self.size = 0
 
@@ -127,7 +127,7 @@ class _Writing:
         return self._begun and self._begun[0]
 
     def begin(self, large: _Large) -> None:
-        self._begun, self.size = (large.outcome.job, self._pool.submit(_write, large)), large.size
+        self._begun, self.size = (large.outcome.job, self._pool.submit(_write, large, self._threads)), large.size
 
     def finish(self) -> Iterator[Upscaled | Failed]:
         """What came of it, when it is there."""
@@ -248,7 +248,8 @@ def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> 
     return _Large(outcome, large, loaded.size)
 
 
-def _write(large: _Large) -> Upscaled:
-    notes = write_picture(large.outcome.job.target, large.picture, quality=large.outcome.job.quality)
+def _write(large: _Large, threads: int) -> Upscaled:
+    job = large.outcome.job
+    notes = write_picture(job.target, large.picture, quality=job.quality, threads=threads)
     # Checking and writing say the same of the depth.
     return replace(large.outcome, notes=tuple(dict.fromkeys((*large.outcome.notes, *notes))))

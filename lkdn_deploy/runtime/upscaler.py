@@ -15,6 +15,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.layout import Pixels, check_pixels, store_batch, to_batch
 from lkdn_deploy.imaging.tile_plan import choose_window
@@ -64,7 +65,7 @@ def load(
         scale: 2, 3 or 4; default 4, or what the artefact has.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
         tile, memory_budget: see ``Upscaler``.
-        threads: CPU threads of the engine, at most 256; default is its own choice.
+        threads: CPU threads of the engine, at most 256; default is its own choice. And see ``Upscaler``.
 
     Raises:
         MissingError: if the model is not bundled, or the backend's package or device is not there.
@@ -78,7 +79,7 @@ def load(
     if scale is not None and session.metadata.scale != scale:
         msg = f"x{scale} was asked for, but {os.fspath(model)} upscales x{session.metadata.scale}"
         raise UsageError(msg)
-    return Upscaler(session, tile=tile, memory_budget=memory_budget)
+    return Upscaler(session, tile=tile, memory_budget=memory_budget, threads=threads)
 
 
 class Upscaler:
@@ -94,9 +95,17 @@ class Upscaler:
         session: the network.
         tile: useful LR pixels of a tile's side, its halo comes on top; default: as large as the budget allows.
         memory_budget: bytes that the network may take for a tile, default 832 MiB or half of what is free, if less.
+        threads: CPU threads for pixels, beside those of the session; default: all cores.
     """
 
-    def __init__(self, session: Session, *, tile: int | None = None, memory_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        tile: int | None = None,
+        memory_budget: int | None = None,
+        threads: int | None = None,
+    ) -> None:
         for name, value in (("tile", tile), ("memory_budget", memory_budget)):
             if value is not None and value < 1:
                 msg = f"{name} must be 1 or more, got {value}"
@@ -106,6 +115,7 @@ class Upscaler:
             raise UsageError(msg, "export it without --static")
         self.session = session
         self.scale = session.metadata.scale
+        self.threads = threads or cores()
         self._tile = tile
         self._memory_budget = memory_budget
         self._fitting: int | None = None
@@ -189,7 +199,7 @@ class Upscaler:
     def _store(self, values: NDArray[np.float32], place: Pixels) -> None:
         """(1, 3, H, W) of a result into (H, W, C) of the picture."""
         try:
-            store_batch(values, place)
+            store_batch(values, place, self.threads)
         except ValueError as error:
             msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
             raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -435,16 +435,14 @@ def test_an_engine_that_fails_half_way_leaves_no_file(
 ) -> None:
     from lkdn_deploy.backends.native.session import NativeSession
 
-    working, calls = NativeSession.run, []
+    working = NativeSession.run_many
 
-    def fail_later(self: NativeSession, batch: Any) -> Any:
-        calls.append(batch)
-        if len(calls) == 2:
-            msg = "the engine stopped"
-            raise InputError(msg)
-        return working(self, batch)
+    def fail_later(self: NativeSession, batches: Iterable[Any]) -> Any:
+        yield next(working(self, batches))
+        msg = "the engine stopped"
+        raise InputError(msg)
 
-    monkeypatch.setattr(NativeSession, "run", fail_later)
+    monkeypatch.setattr(NativeSession, "run_many", fail_later)
     Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--tile", 40) == 1
     assert "the engine stopped" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -212,13 +212,13 @@ def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_is_no_pixel(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = load("lkdn-s", 2)
-    run = upscaler.session.run
+    run_many = upscaler.session.run_many
 
-    def spoilt(batch: np.ndarray) -> np.ndarray:
-        result = run(batch)
-        result[0, 1, 5, 5] = bad
-        return result
+    def spoilt(batches: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        for result in run_many(batches):
+            result[0, 1, 5, 5] = bad
+            yield result
 
-    monkeypatch.setattr(upscaler.session, "run", spoilt)
+    monkeypatch.setattr(upscaler.session, "run_many", spoilt)
     with pytest.raises(InputError, match=f"lkdn-s on {upscaler.session.backend} gave values that are no numbers"):
         upscaler(textured(12, 12))

@@ -98,6 +98,8 @@ class Workspace:
         self.size = height, width
         self._engine = engine
         self._grid = Grid(height, width, engine.lanes)
+        self.wide = 3, engine.scale * height, engine.scale * self._grid.columns
+        """Shape of what ``run`` fills: rows of whole vectors, the picture to their left."""
         plan, channels = engine.plan, engine.program.channels
         self._floats = {
             value: self._grid.row_floats(channels[value], margin, by_channel=value in plan.by_channel)
@@ -127,13 +129,11 @@ class Workspace:
             for number, one in enumerate(plan.passes)
         ]
 
-    def run(self, planes: Floats, pool: Executor) -> Floats:
-        """(3, H, W) -> (3, scale * H, scale * W)."""
-        engine, grid = self._engine, self._grid
-        wide = np.empty((3, engine.scale * grid.height, engine.scale * grid.line), np.float32)
-        known = {engine.program.outside[0].name: planes[None]}
+    def run(self, planes: Floats, wide: Floats, pool: Executor) -> None:
+        """(3, H, W) enlarged into ``wide``, of that shape and without gaps."""
+        known = {self._engine.program.outside[0].name: planes[None]}
         depth = -1
-        for one, bands in zip(engine.plan.passes, self._passes, strict=True):
+        for one, bands in zip(self._engine.plan.passes, self._passes, strict=True):
             while depth < one.depth:
                 depth += 1
                 self._cross(depth, known)
@@ -145,7 +145,6 @@ class Workspace:
                 self._run_band(bands[0])
             finally:  # on an interrupt, too: the memory is theirs as long as they run
                 wait(others)
-        return wide[:, :, : engine.scale * grid.width]
 
     def _cross(self, depth: int, known: dict[str, NDArray[Any]]) -> None:
         """Take out what the depth before computed for the outside, go there, and bring in what this one takes."""
@@ -186,7 +185,7 @@ class Workspace:
 
     def _outside_size(self, value: int) -> int:
         """With what is read beyond the last row."""
-        return whole_lines(math.prod(self._outside_shape(value)) + self._grid.line - self.size[1])
+        return whole_lines(math.prod(self._outside_shape(value)) + self._grid.columns - self.size[1])
 
     def _outside_sizes(self) -> tuple[int, int]:
         """Of all values of one depth, the most of even and of odd depths.

@@ -35,14 +35,14 @@ class Grid:
         return -(-self.width // (self.lanes * BLOCK)) * BLOCK
 
     @property
+    def columns(self) -> int:
+        """Of a row's vectors, without margins: the picture's, and what fills up the last of them."""
+        return self.steps * self.lanes
+
+    @property
     def blocks(self) -> int:
         """Of a row."""
         return self.steps // BLOCK
-
-    @property
-    def line(self) -> int:
-        """Columns of all lanes of a row."""
-        return self.steps * self.lanes
 
     def row_floats(self, channels: int, margin: int, *, by_channel: bool) -> int:
         """Of one row of a value whose margin is so many columns."""

@@ -1,6 +1,5 @@
 """The value that image files are read into and written from."""
 
-import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,11 +10,6 @@ from lkdn_deploy.imaging.layout import Pixels
 # Half a GiB as 8-bit RGB, and where Pillow, too, turns from a warning to an error. A few kilobytes of file can
 # claim any size.
 MAX_PIXELS = 178_956_970
-
-# How zlib looks for what comes again: in the sample before only. In what a network gives nothing else does, so that the
-# usual search through 32 KiB takes time for nothing: of four photographs upscaled x4, PNG files are 3 to 9 % smaller
-# than by the usual way at level 6, 16-bit ones 3 to 5 %; of drawn text they are as large, and TIFF files within 2 %.
-DEFLATE_STRATEGY = zlib.Z_RLE
 
 
 @dataclass(frozen=True, slots=True)

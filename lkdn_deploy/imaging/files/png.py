@@ -1,19 +1,16 @@
-"""PNG files: chunks that Pillow does not reach, and 16 bits a sample, which it has only for grey."""
+"""PNG files read: chunks that Pillow does not reach, and 16 bits a sample, which it has only for grey."""
 
 import struct
-import zlib
 from typing import IO
 
 import numpy as np
 
 from lkdn_deploy.imaging.files.deep import imagecodecs
 from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
-from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, Picture
 from lkdn_deploy.imaging.layout import Pixels
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # signature, and the IHDR chunk, which always comes first
-_INCH = 0.0254
 
 
 def png_depth(start: bytes) -> int:
@@ -50,22 +47,3 @@ def decode_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
     # Given the place to decode to, the library cannot be talked into more than the header said.
     out = np.empty((height, width) if channels == 1 else (height, width, channels), np.uint16)
     return np.asarray(codecs.png_decode(data, out=out)).reshape(height, width, channels)
-
-
-def encode_png(picture: Picture) -> bytes:
-    """A 16-bit PNG file with profile, EXIF and resolution."""
-    pixels = picture.pixels[..., 0] if picture.channels == 1 else picture.pixels
-    encoded = memoryview(imagecodecs().png_encode(np.ascontiguousarray(pixels), strategy=DEFLATE_STRATEGY))
-    chunks = []
-    if picture.icc_profile is not None:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
-    if picture.dpi is not None:
-        per_metre = (min(round(value / _INCH), 2**31 - 1) for value in picture.dpi)
-        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    if picture.exif is not None:
-        chunks.append(_chunk(b"eXIf", picture.exif.removeprefix(EXIF_PREFIX)))
-    return b"".join([encoded[:_HEADER_END], *chunks, encoded[_HEADER_END:]])
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -4,7 +4,6 @@ Pillow reads 16-bit colour TIFFs as 8 bits and refuses 16-bit grey+alpha, so the
 through imagecodecs. Directories are parsed and laid out by Pillow either way.
 """
 
-import zlib
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -13,9 +12,11 @@ from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.deep import imagecodecs
+from lkdn_deploy.imaging.files.deflate import zlib_stream
 from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
-from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, MAX_PIXELS, Picture, check_size, make_upright
+from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Picture, check_size, make_upright
 from lkdn_deploy.imaging.layout import Pixels
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -149,11 +150,12 @@ def decode_deep_tiff(data: bytes, header: TiffHeader) -> Picture:
     return Picture(make_upright(pixels, header.orientation), header.icc_profile, header.exif, header.dpi, notes)
 
 
-def write_tiff(file: IO[bytes], picture: Picture) -> None:
+def write_tiff(file: IO[bytes], picture: Picture, threads: int) -> None:
     """Write a little-endian TIFF: deflated strips of horizontal differences, with profile, EXIF and resolution."""
     height, width, channels = picture.pixels.shape
     rows = max(1, min(height, _STRIP_SIZE // (width * channels * picture.pixels.dtype.itemsize)))
-    strips = [_deflated(picture.pixels[top : top + rows]) for top in range(0, height, rows)]
+    parts = (picture.pixels[top : top + rows] for top in range(0, height, rows))
+    strips = list(in_order(_deflated, parts, threads))
     sizes = [len(strip) for strip in strips]
     tags = ImageFileDirectory_v2()
     for tag, value in descriptive_tags(parse_exif(picture.exif)).items():
@@ -180,8 +182,7 @@ def write_tiff(file: IO[bytes], picture: Picture) -> None:
 def _deflated(rows: Pixels) -> bytes:
     differences = rows.copy()
     differences[:, 1:] -= rows[:, :-1]  # modulo 2**bits, as the predictor is defined
-    deflate = zlib.compressobj(strategy=DEFLATE_STRATEGY)
-    return deflate.compress(differences.astype(differences.dtype.newbyteorder("<"), copy=False).data) + deflate.flush()
+    return zlib_stream(differences.astype(differences.dtype.newbyteorder("<"), copy=False))
 
 
 def _to_straight(pixels: Pixels) -> None:

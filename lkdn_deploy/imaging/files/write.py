@@ -6,14 +6,16 @@ import struct
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.threads import cores
+from lkdn_deploy.imaging.files.deflate import DeflateError
 from lkdn_deploy.imaging.files.metadata import profile_fits
 from lkdn_deploy.imaging.files.modes import to_pil
-from lkdn_deploy.imaging.files.picture import DEFLATE_STRATEGY, Picture, to_eight_bits
-from lkdn_deploy.imaging.files.png import encode_png
+from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
+from lkdn_deploy.imaging.files.png_write import write_png
 from lkdn_deploy.imaging.files.tiff import write_tiff
 
 DEFAULT_QUALITY = 95
@@ -26,7 +28,6 @@ class OutputFormat:
 
     name: str
     max_side: int
-    max_side_deep: int
     max_bytes: int | None = None  # of the uncompressed samples
     deep: bool = False
     alpha: bool = True
@@ -35,14 +36,14 @@ class OutputFormat:
     exif: bool = True
 
 
-# 16-bit PNG is written by libpng, whose side limit is lower than the format's. JPEG's is libjpeg's, not the
-# format's 65535. TIFF and BMP count bytes in 32 bits; the headroom is for directories, profile and EXIF.
-_PNG = OutputFormat("PNG", 2**31 - 1, 1_000_000, deep=True)
-_JPEG = OutputFormat("JPEG", 65500, 65500, alpha=False, lossy=True)
-_WEBP = OutputFormat("WebP", 16383, 16383, lossy=True)
-_TIFF = OutputFormat("TIFF", 2**31 - 1, 2**31 - 1, max_bytes=2**32 - 2**26, deep=True)
+# JPEG's side limit is libjpeg's, not the format's 65535. TIFF and BMP count bytes in 32 bits; the headroom is for
+# directories, profile and EXIF.
+_PNG = OutputFormat("PNG", 2**31 - 1, deep=True)
+_JPEG = OutputFormat("JPEG", 65500, alpha=False, lossy=True)
+_WEBP = OutputFormat("WebP", 16383, lossy=True)
+_TIFF = OutputFormat("TIFF", 2**31 - 1, max_bytes=2**32 - 2**26, deep=True)
 # BMP has an alpha channel in later versions of its header, but readers, Pillow's included, take it for padding.
-_BMP = OutputFormat("BMP", 2**31 - 1, 2**31 - 1, max_bytes=2**32 - 2**11, alpha=False, profile=False, exif=False)
+_BMP = OutputFormat("BMP", 2**31 - 1, max_bytes=2**32 - 2**11, alpha=False, profile=False, exif=False)
 OUTPUT_FORMATS = {
     ".png": _PNG,
     ".jpg": _JPEG,
@@ -93,11 +94,19 @@ def check_target(path: str | os.PathLike[str], *, quality: int | None = None, ov
     _check_quality(_format_of(path), quality)
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None) -> tuple[str, ...]:
+def write_picture(
+    path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None, threads: int | None = None
+) -> tuple[str, ...]:
     """Write ``picture`` in the format of the suffix, replacing what is there; the file appears whole or not at all.
 
     PNG, TIFF and BMP are lossless, and WebP is at quality 100; JPEG keeps full colour resolution (4:4:4).
     Profile, EXIF and resolution are kept where the format can hold them.
+
+    Args:
+        path: where to; its suffix chooses the format.
+        picture: what to write.
+        quality: as in ``check_output``.
+        threads: CPU threads that compress PNG and TIFF, which makes no other file; default: all cores.
 
     Returns:
         Notes on what the file does not hold.
@@ -105,7 +114,6 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     Raises:
         UsageError: for an unknown suffix, a picture the format cannot hold, a quality where there is none.
         InputError: if the file cannot be written; no part of it is left.
-        MissingError: for 16-bit PNG where imagecodecs is not installed.
     """
     path = Path(path)
     kind = _format_of(path)
@@ -114,34 +122,39 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     picture, dropped = _reduced(picture, kind)
     with publish(path) as part:
         try:
-            part.write_bytes(_encode(picture, kind, DEFAULT_QUALITY if quality is None else quality))
-        except (ValueError, RuntimeError, OverflowError, MemoryError, struct.error) as error:
+            with part.open("wb") as file:
+                _write(file, picture, kind, DEFAULT_QUALITY if quality is None else quality, threads or cores())
+        except (ValueError, RuntimeError, OverflowError, MemoryError, struct.error, DeflateError) as error:
             msg = f"{path} cannot be written: {error or type(error).__name__}"
             raise InputError(msg) from error
     return notes + dropped
 
 
-def _encode(picture: Picture, kind: OutputFormat, quality: int) -> bytes:
-    """The whole file in memory: Pillow's encoders, given a file, do not notice when it takes only a part."""
-    if kind is _PNG and picture.depth == 16:
-        return encode_png(picture)
+def _write(file: IO[bytes], picture: Picture, kind: OutputFormat, quality: int, threads: int) -> None:
+    if kind is _PNG:
+        write_png(file, picture, threads)
+        return
+    # The whole of others in memory first: Pillow, given a file, does not notice when it takes only a part.
     buffer = io.BytesIO()
     if kind is _TIFF:
-        write_tiff(buffer, picture)
-        return buffer.getvalue()
+        write_tiff(buffer, picture, threads)
+    else:
+        to_pil(picture).save(buffer, kind.name, **_options(picture, kind, quality))
+    file.write(buffer.getbuffer())
+
+
+def _options(picture: Picture, kind: OutputFormat, quality: int) -> dict[str, Any]:
+    """Of Pillow's encoder."""
     facts: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
     options = {key: value for key, value in facts.items() if value is not None}
-    if kind is _PNG:
-        options |= {"compress_type": DEFLATE_STRATEGY}
-    elif kind is _JPEG:
+    if kind is _JPEG:
         options |= {"quality": quality, "subsampling": "4:4:4"}
     elif kind is _WEBP and quality == 100:
         # exact: without it the colour under transparent pixels is thrown away.
         options |= {"lossless": True, "exact": True}
     elif kind is _WEBP:
         options |= {"quality": quality}
-    to_pil(picture).save(buffer, kind.name, **options)
-    return buffer.getvalue()
+    return options
 
 
 def _reduced(picture: Picture, kind: OutputFormat) -> tuple[Picture, tuple[str, ...]]:
@@ -175,9 +188,8 @@ def _check_fit(path: Path, kind: OutputFormat, width: int, height: int, channels
         msg = f"{path} would lose the picture's transparency, which {kind.name} files do not hold"
         raise UsageError(msg, "use .png, .webp or .tif")
     kept = depth if kind.deep else 8
-    limit = kind.max_side_deep if kept == 16 else kind.max_side
-    if max(width, height) > limit:
-        msg = f"{path} would be {width}×{height}; {kind.name} files hold at most {limit} pixels a side"
+    if max(width, height) > kind.max_side:
+        msg = f"{path} would be {width}×{height}; {kind.name} files hold at most {kind.max_side} pixels a side"
         raise UsageError(msg, "use .tif" if kind is _PNG else "use .png or .tif")
     size = (width * channels + 3) * height * kept // 8
     if kind.max_bytes is not None and size > kind.max_bytes:

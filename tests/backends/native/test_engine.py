@@ -109,9 +109,29 @@ def clouds(height: int, width: int) -> Batch:
     return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
 
 
+class Runs:
+    """A workspace with its threads."""
+
+    def __init__(self, engine: Engine, height: int, width: int, threads: int = 1) -> None:
+        self._workspace = Workspace(engine, height, width, threads)
+        self._pool = ThreadPoolExecutor(max(threads - 1, 1))
+        self._width = width * engine.scale
+
+    def __enter__(self) -> "Runs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, planes: Batch) -> Batch:
+        wide = np.full(self._workspace.wide, np.nan, np.float32)
+        self._workspace.run(planes, wide, self._pool)
+        return wide[:, :, : self._width]
+
+
 def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
-    with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        return Workspace(Engine(read_program(model), target), *planes.shape[1:], threads).run(planes, pool)
+    with Runs(Engine(read_program(model), target), *planes.shape[1:], threads) as run:
+        return run(planes)
 
 
 def reference(model: bytes, planes: Batch) -> Batch:
@@ -191,10 +211,9 @@ def test_attention_to_the_whole_picture_in_all_sizes(size: tuple[int, int], targ
     result = native(WITH_DETOURS, planes, PROCESSORS[target], threads=2)
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
     # What the next picture is given is not what this one left.
-    with ThreadPoolExecutor(1) as pool:
-        workspace = Workspace(Engine(read_program(WITH_DETOURS), PROCESSORS[target]), *size, 2)
+    with Runs(Engine(read_program(WITH_DETOURS), PROCESSORS[target]), *size, 2) as run:
         for picture in (planes, 1 - planes, planes):
-            last = workspace.run(picture, pool)
+            last = run(picture)
     assert np.array_equal(last, result)
 
 
@@ -222,11 +241,10 @@ def test_threads_change_nothing_at_all(model: bytes, size: tuple[int, int]) -> N
     planes = noise(*size)
     alone = native(model, planes)
     engine = Engine(read_program(model), HERE)
-    with ThreadPoolExecutor(4) as pool:
-        for threads in (2, 3, 5):
-            workspace = Workspace(engine, *size, threads)
+    for threads in (2, 3, 5):
+        with Runs(engine, *size, threads) as run:
             for _ in range(20):  # what threads do to each other they seldom do
-                assert np.array_equal(workspace.run(planes, pool), alone)
+                assert np.array_equal(run(planes), alone)
 
 
 def test_a_row_that_two_threads_compute_is_never_seen_unfinished() -> None:
@@ -240,10 +258,9 @@ def test_a_row_that_two_threads_compute_is_never_seen_unfinished() -> None:
     planes = noise(24, 48)
     alone = native(model, planes)
     np.testing.assert_allclose(alone, reference(model, planes), rtol=0, atol=3e-5)
-    with ThreadPoolExecutor(5) as pool:
-        workspace = Workspace(Engine(read_program(model), HERE), 24, 48, 6)
+    with Runs(Engine(read_program(model), HERE), 24, 48, 6) as run:
         for _ in range(300):
-            assert np.array_equal(workspace.run(planes, pool), alone)
+            assert np.array_equal(run(planes), alone)
 
 
 def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
@@ -383,6 +400,24 @@ def test_a_session_serves_several_threads_at_once() -> None:
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(session.run, batches))
     assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+def test_results_of_single_runs_stay_as_they_are() -> None:
+    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    batches = [np.stack([noise(20 + it % 2, 30)] * (1 + it // 2)) * np.float32(it / 4) for it in range(4)]
+    results = [session.run(batch) for batch in batches]
+    copies = [result.copy() for result in results]
+    for one, many in zip(copies, session.run_many(iter(batches)), strict=True):
+        assert np.array_equal(one, many)
+    assert all(np.array_equal(one, other) for one, other in zip(results, copies, strict=True))
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(results, 2))
+
+
+def test_results_of_many_runs_share_memory_while_the_size_stays() -> None:
+    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    first, second, other = session.run_many([noise(20, 30)[None], noise(20, 30)[None], noise(21, 30)[None]])
+    assert np.shares_memory(first, second)
+    assert not np.shares_memory(first, other)
 
 
 def test_what_nothing_needs_is_not_computed() -> None:

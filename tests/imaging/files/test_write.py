@@ -111,7 +111,6 @@ REFUSED = [
     ("x.jpg", {"width": 65501}, "JPEG files hold at most 65500 pixels a side.*use .png or .tif"),
     ("x.webp", {"height": 16384}, "WebP files hold at most 16383 pixels a side"),
     ("x.png", {"width": 2**31}, "PNG files hold at most 2147483647 pixels a side"),
-    ("x.png", {"width": 1_000_001, "depth": 16}, "PNG files hold at most 1000000 pixels a side"),
     ("x.tif", {"width": 40000, "height": 40000}, "TIFF files hold at most 4 GiB"),
     ("x.tif", {"width": 30000, "height": 30000, "depth": 16}, "TIFF files hold at most 4 GiB"),
     ("x.bmp", {"width": 40000, "height": 40000}, "BMP files hold at most 4 GiB"),
@@ -183,11 +182,11 @@ def test_a_write_that_fails_half_way_leaves_no_file(name: str, dtype: Any, tmp_p
 
 
 def test_an_encoder_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object) -> None:
         msg = "out of ink"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(module, "_encode", fail)
+    monkeypatch.setattr(module, "write_png", fail)
     (tmp_path / "x.png").write_bytes(b"old")
     with pytest.raises(LkdnError, match=r"x\.png cannot be written: out of ink"):
         write_picture(tmp_path / "x.png", Picture(noise(3)))
