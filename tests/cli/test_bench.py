@@ -332,7 +332,7 @@ def test_ctrl_c_keeps_the_whole_rounds(
         def run_once() -> None:
             nonlocal count
             count += 1
-            if count > 200:
+            if count > 800:  # runs that are not timed among them: the faster, the more
                 raise KeyboardInterrupt
             inner()
 
@@ -345,7 +345,7 @@ def test_ctrl_c_keeps_the_whole_rounds(
     assert report.interrupted
     latency = report.rows[0].latency
     assert latency
-    assert 5 < len(latency.samples) < 60
+    assert 5 < len(latency.samples) < 400
     assert "lkdn-s" in capsys.readouterr().out
 
 
