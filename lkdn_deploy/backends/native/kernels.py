@@ -37,40 +37,6 @@ def emit_stage(module: ir.Module, name: str, shape: Shape, lanes: int) -> None:
     b.ret_void()
 
 
-def emit_band(module: ir.Module, name: str) -> None:
-    """Add the function that runs stages over rows.
-
-        void band(stages, count, geometry, first, last)
-
-    ``stages`` has six integers for each: function, rows, weights, lag, and the first and last (exclusive) row it is to
-    compute. Step t computes row t - lag of each.
-    """
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INT, POINTER, INT, INT]), name)
-    table, count, geometry, first, last = function.args
-    b = Builder(function, 1)
-
-    def step(t: Any, _: Sequence[Any]) -> Sequence[Any]:
-        def stage(index: Any, _: Sequence[Any]) -> Sequence[Any]:
-            entry = b.gep(table, [b.mul(index, INT(6))], source_etype=INT)
-            code, rows, weights, lag, low, high = (
-                b.load(b.gep(entry, [INT(place)], source_etype=INT), typ=INT) for place in range(6)
-            )
-            y = b.sub(b.add(t, first), lag)
-            inside = b.and_(b.icmp_signed(">=", y, low), b.icmp_signed("<", y, high))
-            with b.if_then(inside):
-                b.call(
-                    b.inttoptr(code, STAGE.as_pointer()),
-                    [b.inttoptr(rows, POINTER), b.inttoptr(weights, POINTER), geometry, y],
-                )
-            return []
-
-        b.loop(count, [], stage)
-        return []
-
-    b.loop(b.sub(last, first), [], step)
-    b.ret_void()
-
-
 class _Stage:
     def __init__(self, builder: Builder, shape: Shape, rows: Rows, weights: Any) -> None:
         self._b, self._shape, self._rows, self._weights = builder, shape, rows, weights

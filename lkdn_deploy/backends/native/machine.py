@@ -8,7 +8,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-_BAND = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_ADDRESS, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
 COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
@@ -66,9 +66,10 @@ class Library:
         """Of a function."""
         return int(self._engine.get_function_address(name))
 
-    def band(self, name: str) -> Any:
-        """The function that ``emit_band`` made, to be called; Python's other threads run meanwhile."""
-        return _BAND(self.address(name))
+    def function(self, name: str, arguments: str) -> Any:
+        """One that returns nothing, to be called with addresses (p) and integers (i); other threads run meanwhile."""
+        kinds = [_ADDRESS if it == "p" else _INTEGER for it in arguments]
+        return ctypes.CFUNCTYPE(None, *kinds)(self.address(name))
 
 
 def _machine(target: Processor) -> Any:

@@ -21,10 +21,11 @@ pytest.importorskip("llvmlite")
 
 from lkdn_deploy.backends import kept
 from lkdn_deploy.backends.native import engine as engines
-from lkdn_deploy.backends.native.engine import Engine, Workspace
+from lkdn_deploy.backends.native.engine import Engine
 from lkdn_deploy.backends.native.machine import Processor, processor
 from lkdn_deploy.backends.native.program import Convolution, Pointwise, UnsupportedError
 from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.workspace import Workspace
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled, find
