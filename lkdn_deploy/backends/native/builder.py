@@ -91,6 +91,15 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         """x * y + z, rounded once where the processor can."""
         return self.intrinsic("fmuladd", x, y, z)
 
+    def sum_of_lanes(self, vector: Any) -> Any:
+        """One number: halves are added to halves."""
+        half = self.lanes // 2
+        while half:
+            others = ir.Constant(self.shorts, [(lane + half) % self.lanes for lane in range(self.lanes)])
+            vector = self.fadd(vector, self.shuffle_vector(vector, vector, others))
+            half //= 2
+        return self.extract_element(vector, SHORT(0))
+
     def polynomial(self, coefficients: Sequence[float], x: Any) -> Any:
         """Of x^0, x^1, …, by Horner's rule."""
         found = self.constant(coefficients[-1])

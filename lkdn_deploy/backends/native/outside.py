@@ -199,7 +199,6 @@ class Detours:
 
 
 def mean(sums: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
-    """(H, C, lanes), of each row of a map -> (1, C, 1, 1)."""
-    found = sums.sum(axis=0, dtype=np.float64).sum(axis=1) / pixels
-    channels: NDArray[np.float32] = found.astype(np.float32)
-    return channels[None, :, None, None]
+    """(H, C), of each row of a map -> (1, C, 1, 1)."""
+    found: NDArray[np.float32] = (sums.sum(axis=0, dtype=np.float64) / pixels).astype(np.float32)
+    return found[None, :, None, None]

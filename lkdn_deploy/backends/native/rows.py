@@ -297,11 +297,11 @@ class Rows:
         """Once they are whole: the threads of two bands may both compute a row, and give the same."""
         b = self._b
         channels = INT(self._shape.places[number].channels)
-        row = b.at(self._base(number), b.mul(b.mul(self._y, channels), INT(b.lanes)))
+        row = b.at(self._base(number), b.mul(self._y, channels))
 
         def give(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
-            place = b.mul(channel, INT(b.lanes))
-            b.store_vector(b.load_vector(b.at(totals, place)), b.at(row, place))
+            total = b.load_vector(b.at(totals, b.mul(channel, INT(b.lanes))))
+            b.store(b.sum_of_lanes(total), b.at(row, channel), align=4)
             return []
 
         b.loop(channels, [], give)

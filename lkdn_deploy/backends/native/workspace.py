@@ -133,11 +133,11 @@ class Workspace:
             sizes[slot] = max(sizes[slot], self._grid.height * self._floats[value])
         return slots, sizes
 
-    def _outside_shape(self, value: int) -> tuple[int, int, int]:
+    def _outside_shape(self, value: int) -> tuple[int, ...]:
         channels, (height, width) = self._engine.program.channels[value], self.size
         return {
             Kind.PLANES: (channels, height, width),
-            Kind.SUMS: (height, channels, self._grid.lanes),
+            Kind.SUMS: (height, channels),
             Kind.NUMBERS: (channels, 1, 1),
         }[self._engine.program.outside[value].kind]
 
