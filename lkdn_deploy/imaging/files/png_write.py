@@ -31,7 +31,7 @@ _SAMPLED = 17
 
 # Bytes of samples: of a stripe so many that its own codes, and its beginning without anything to look back to, are
 # worth 0.1 % of the file; of what is filtered at once so few that all between the steps stays in the processor's cache.
-_STRIPE, _IN_CACHE = 1 << 20, 1 << 16
+_STRIPE, _IN_CACHE = 1 << 20, 1 << 18
 
 
 def write_png(file: IO[bytes], picture: Picture, threads: int) -> None:
