@@ -41,7 +41,7 @@ class Engine:
             most[slot] = max(most.get(slot, 0), channels[value])
         planes: dict[int, int] = {}
         for value, there in self.program.outside.items():
-            if there.kind is Kind.PLANES:
+            if there.kind in (Kind.PLANES, Kind.LINES):
                 depth = self.program.depths[value]
                 planes[depth] = planes.get(depth, 0) + channels[value]
         outside = 2 * max(planes.values())  # here, and there

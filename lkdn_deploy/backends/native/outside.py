@@ -45,16 +45,25 @@ class Elsewhere:
 
     def planes(self, name: str) -> int | None:
         """The channels of a tensor that is known outside and a map of the input's size; ``None``: it is none."""
-        return self._taken(name, self._sizes)
+        return self._channels(name, self._sizes)
+
+    def take_in(self, name: str) -> None:
+        """It is needed in the engine."""
+        self._taken_in.add(name)
 
     def numbers(self, name: str) -> int | None:
         """The channels of a tensor that is known outside and one number for each; ``None``: it is none.
 
         A first axis for pictures may be missing.
         """
-        return self._taken(name, [(1, 1)] * len(self._sizes))
+        return self._channels(name, [(1, 1)] * len(self._sizes))
 
-    def _taken(self, name: str, sizes: list[tuple[int, int]]) -> int | None:
+    def lines(self, name: str) -> str | None:
+        """The tensor whose rows are enough to tell such a map's; ``None``: there is none."""
+        found = f"{name}/lines"
+        return found if found in self.depths else None
+
+    def _channels(self, name: str, sizes: list[tuple[int, int]]) -> int | None:
         import onnx
 
         if name not in self.depths or name in self._constants or self._types.get(name) != onnx.TensorProto.FLOAT:
@@ -65,14 +74,54 @@ class Elsewhere:
             return None
         if [shape[2:] for shape in found] != sizes or len({shape[1] for shape in found}) > 1:
             return None
-        self._taken_in.add(name)
         return found[0][1]
 
     def take(self, node: Any) -> None:
         """Do a node elsewhere, all whose inputs are known there."""
         depth = max((self.depths[name] for name in node.input), default=0)
-        self._nodes.setdefault(depth, []).append(node)
         self.depths.update(dict.fromkeys(node.output, depth))
+        nodes = [node, *(self._columns_stretched(node) if self._stretches(node) else ())]
+        self._nodes.setdefault(depth, []).extend(nodes)
+        self.depths.update((name, depth) for it in nodes for name in it.output)
+
+    def _stretches(self, node: Any) -> bool:
+        """Whether it makes a map of a smaller one by going straight from pixel to pixel."""
+        import onnx
+
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        usual = {
+            "coordinate_transformation_mode": b"half_pixel",
+            "keep_aspect_ratio_policy": b"stretch",
+            "antialias": 0,
+        }
+        return (
+            node.op_type == "Resize"
+            and attributes.get("mode") == b"linear"
+            and all(attributes.get(name, value) == value for name, value in usual.items())
+            and "axes" not in attributes
+            and len(node.input) == 4
+            and self.planes(node.output[0]) is not None
+        )
+
+    def _columns_stretched(self, node: Any) -> list[Any]:
+        """The same along rows only: what lies between them is quicker made where it is used, and more of it."""
+        import onnx
+
+        source, sizes, name = node.input[0], node.input[3], node.output[0]
+        small, wide, both, last, lines = (f"{name}/{it}" for it in ("small", "wide", "both", "last", "lines"))
+        self._constants[last] = onnx.numpy_helper.from_array(np.array([3]), last)
+        self._types[lines] = onnx.TensorProto.FLOAT
+        for shapes in self._shapes:
+            shapes[lines] = (*shapes[source][:3], shapes[name][3])
+        stretched = onnx.NodeProto()
+        stretched.CopyFrom(node)
+        stretched.input[3], stretched.output[0] = both, lines
+        return [
+            onnx.helper.make_node("Shape", [source], [small], end=3),
+            onnx.helper.make_node("Gather", [sizes, last], [wide]),
+            onnx.helper.make_node("Concat", [small, wide], [both], axis=0),
+            stretched,
+        ]
 
     def fold(self, node: Any) -> dict[str, NDArray[Any]]:
         """What a node on constants only gives; from here on constants, too."""
@@ -106,11 +155,13 @@ class Elsewhere:
         wanted = set(self._taken_in)
         for depth, nodes in self._nodes.items():
             wanted |= {name for node in nodes for name in node.input if made_at.get(name, depth) != depth}
-        return tuple(self._detour(depth, nodes, wanted) for depth, nodes in sorted(self._nodes.items()))
+        detours = (self._detour(depth, nodes, wanted) for depth, nodes in sorted(self._nodes.items()))
+        return tuple(detour for detour in detours if detour.outputs)
 
     def _detour(self, depth: int, nodes: list[Any], wanted: set[str]) -> Detour:
         import onnx
 
+        nodes = _needed(nodes, wanted)
         made = {name: None for node in nodes for name in node.output}
         used = {name: None for node in nodes for name in node.input if name and name not in made}
         inputs = [name for name in used if name not in self._constants]
@@ -131,6 +182,16 @@ class Elsewhere:
         sides = zip(*(shapes.get(name, ()) for shapes in self._shapes), strict=True)
         shape = [side[0] if len(set(side)) == 1 else None for side in sides]
         return onnx.helper.make_tensor_value_info(name, self._types.get(name, onnx.TensorProto.FLOAT), shape)
+
+
+def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:
+    """Those of the nodes that these tensors hang on."""
+    wanted, found = set(wanted), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def _inferred(model: Any) -> tuple[list[tuple[int, int]], list[dict[str, _Shape]], dict[str, int]]:
@@ -196,6 +257,17 @@ class Detours:
         """The tensors that detours of greater depth take."""
         later = (detour for at, (detour, _) in self._opened.items() if at > depth)
         return {name for detour in later for name in detour.inputs}
+
+
+def between(lines: int, height: int) -> NDArray[np.int64]:
+    """(height, 3): for each row the lines before and behind it, and how far on it is, as the bits of a float32.
+
+    ONNX's Resize with half_pixel: the middles of first and last lines' pixels lie as far inside as those of rows.
+    """
+    place = ((np.arange(height) + 0.5) * (lines / height) - 0.5).clip(0, lines - 1)
+    before = place.astype(np.int64)
+    on = (place - before).astype(np.float32).view(np.int32)
+    return np.stack([before, np.minimum(before + 1, lines - 1), on.astype(np.int64)], axis=1)
 
 
 def mean(sums: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:

@@ -96,6 +96,8 @@ class Kind(Enum):
 
     PLANES = "planes"
     """A map as the rest of the world has it, (C, H, W)."""
+    LINES = "lines"
+    """Some rows of planes, evenly spread over the picture's, between which the others lie; from the outside only."""
     SUMS = "sums"
     """Of the rows of a map, by channel, which give its means; to the outside only."""
     NUMBERS = "numbers"
@@ -108,7 +110,7 @@ class Outside:
 
     kind: Kind
     name: str
-    """Of the graph's tensor: (1, C, H, W), or (1, C, 1, 1) for sums, as means, and numbers."""
+    """Of the tensor there: (1, C, H, W); (1, C, h, W) for lines; (1, C, 1, 1) for sums, as means, and numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,8 +81,11 @@ class _Reading:
             if channels is None:
                 msg = "an operation on what is no map of the input's size"
                 raise UnsupportedError(msg)
+            lines = self.elsewhere.lines(name)
+            kind, there = (Kind.PLANES, name) if lines is None else (Kind.LINES, lines)
+            self.elsewhere.take_in(there)
             planes = self.new(channels, self.elsewhere.depths[name])
-            self.outside[planes] = Outside(Kind.PLANES, name)
+            self.outside[planes] = Outside(kind, there)
             self.maps[name] = found = self.plain(channels)
             self.add(Pointwise("copy", (planes,), found.values[0]))
         return self.maps[name]
@@ -99,6 +102,7 @@ class _Reading:
         for value, there in self.outside.items():
             if there == Outside(Kind.NUMBERS, name):
                 return value
+        self.elsewhere.take_in(name)
         value = self.new(channels, self.elsewhere.depths[name])
         self.outside[value] = Outside(Kind.NUMBERS, name)
         return value

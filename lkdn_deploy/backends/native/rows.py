@@ -53,6 +53,7 @@ class Rows:
             if place.margin is None and not place.outside
         }
         self._totals = {number: b.scratch(place.channels) for number, place in places if place.outside is Kind.SUMS}
+        self._lines = {number: self._between(number) for number, place in places if place.outside is Kind.LINES}
         self._channel_steps = {number: self._channel_step(number) for number, _ in places}
         lanes = ir.Constant(b.shorts, list(range(b.lanes)))
         self._lane_columns = b.mul(lanes, b.splat(b.trunc(self._steps, SHORT), b.shorts))
@@ -92,7 +93,7 @@ class Rows:
             return
         if place.outside is Kind.PLANES:
             for part, value in enumerate(values):
-                self._scatter_inside(value, self._masks[part], self._plane(number, channel, part))
+                self._scatter_inside(value, self._masks[part], self._plane(number, channel, self._y, part))
             return
         target = self.channel(number, 0, channel)
         for part, value in enumerate(values):
@@ -105,7 +106,9 @@ class Rows:
         if outside is Kind.NUMBERS:
             return [b.splat_at(self._base(number), channel)] * BLOCK
         if outside is Kind.PLANES:
-            return [self._gather(self._plane(number, channel, part)) for part in range(BLOCK)]
+            return [self._gather(self._plane(number, channel, self._y, part)) for part in range(BLOCK)]
+        if outside is Kind.LINES:
+            return [self._on_the_way(number, channel, part) for part in range(BLOCK)]
         pointer = self.channel(number, 0, channel)
         return [b.load_vector(b.at(pointer, part * b.lanes)) for part in range(BLOCK)]
 
@@ -236,13 +239,27 @@ class Rows:
     def _base(self, number: int) -> Any:
         return self._b.inttoptr(self._kept[number].base, POINTER)
 
-    def _plane(self, number: int, channel: Any, part: int) -> list[Any]:
-        """Where the lanes of a block's vector are in a channel's plane, ``steps`` columns apart."""
+    def _plane(self, number: int, channel: Any, y: Any, part: int) -> list[Any]:
+        """Where the lanes of a block's vector are in a row of a channel's plane, ``steps`` columns apart."""
         b = self._b
-        row = b.add(b.mul(channel, self._fact(HEIGHT)), self._y)
+        row = b.add(b.mul(channel, self._fact(HEIGHT)), y)
         first = b.add(self._column, INT(part))
         start = b.at(self._base(number), b.add(b.mul(row, self._width), first))
         return [b.at(start, b.mul(self._steps, INT(lane))) for lane in range(b.lanes)]
+
+    def _between(self, number: int) -> tuple[Any, Any, Any]:
+        """The lines before and behind this row, and how far on it is; see ``outside.between``."""
+        b = self._b
+        table = b.inttoptr(self._kept[number].size, POINTER)
+        entry = b.gep(table, [b.mul(self._y, INT(3))], source_etype=INT)
+        before, behind, on = (b.load(b.gep(entry, [INT(it)], source_etype=INT), typ=INT) for it in range(3))
+        return before, behind, b.splat(b.bitcast(b.trunc(on, SHORT), FLOAT), b.vector)
+
+    def _on_the_way(self, number: int, channel: Any, part: int) -> Any:
+        b = self._b
+        before, behind, on = self._lines[number]
+        first, second = (self._gather(self._plane(number, channel, line, part)) for line in (before, behind))
+        return b.fma(on, b.fsub(second, first), first)
 
     def _gather(self, pixels: Sequence[Any]) -> Any:
         """What lies beyond the picture is of the next row, or of what follows the last."""

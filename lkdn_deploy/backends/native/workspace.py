@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -14,7 +14,7 @@ from lkdn_deploy.backends.native.bands import BEGUN, DONE, GIVE_WAY, STATE, STOP
 from lkdn_deploy.backends.native.engine import Engine, frame_slots
 from lkdn_deploy.backends.native.layout import Grid
 from lkdn_deploy.backends.native.memory import pieces, whole_lines
-from lkdn_deploy.backends.native.outside import mean
+from lkdn_deploy.backends.native.outside import between, mean
 from lkdn_deploy.backends.native.program import Floats, Kind, Outside
 from lkdn_deploy.backends.native.schedule import Pass
 
@@ -57,6 +57,12 @@ class Workspace:
         rings, (even, odd) = rest[:parts], rest[-2:]
         self._frames = {value: rest[parts + slot] for value, slot in slots.items()}
         self._outside = self._shared_outside(even, odd)
+        self._between = {
+            there.name: np.zeros((height, 3), np.int64)
+            for there in engine.program.outside.values()
+            if there.kind is Kind.LINES
+        }
+        self._lines: dict[str, int] = {}
         given = engine.program.given
         self._taken_out, self._brought_in = (
             self._by_depth(it for it in engine.program.outside if (it in given) == inwards) for inwards in (False, True)
@@ -90,8 +96,9 @@ class Workspace:
         known = {engine.program.outside[0].name: planes[None]}
         depth = -1
         state[[BEGUN, DONE]] = 0
-        others = [pool.submit(self._follow, table) for table in self._tables]
+        others: list[Future[None]] = []
         try:
+            others += (pool.submit(self._follow, table) for table in self._tables)
             for number, (one, (mine, *_)) in enumerate(zip(engine.plan.passes, self._passes, strict=True)):
                 while depth < one.depth:
                     depth += 1
@@ -120,8 +127,14 @@ class Workspace:
         brought_in = self._brought_in.get(depth, ())
         detours.run(depth, known, {it.name: memory[None] for it, memory in brought_in if it.kind is Kind.PLANES})
         for there, memory in brought_in:
-            if not np.shares_memory(known[there.name], memory):
-                memory[:] = known[there.name].reshape(memory.shape)
+            found = known[there.name]
+            if there.kind is Kind.LINES:
+                memory[:, : found.shape[2]] = found[0]
+                if self._lines.get(there.name) != found.shape[2]:  # as for the first picture only
+                    self._lines[there.name] = found.shape[2]
+                    self._between[there.name][:] = between(found.shape[2], self.size[0])
+            elif not np.shares_memory(found, memory):
+                memory[:] = found.reshape(memory.shape)
         for name in known.keys() - needed:
             del known[name]
 
@@ -137,6 +150,7 @@ class Workspace:
         channels, (height, width) = self._engine.program.channels[value], self.size
         return {
             Kind.PLANES: (channels, height, width),
+            Kind.LINES: (channels, height, width),  # no more than these, and how many is told when they come
             Kind.SUMS: (height, channels),
             Kind.NUMBERS: (channels, 1, 1),
         }[self._engine.program.outside[value].kind]
@@ -191,6 +205,9 @@ class Workspace:
                     entry[:] = self._frames[value].ctypes.data, height, 4 * self._floats[value]
                 elif value in self._outside:
                     entry[0] = self._outside[value].ctypes.data
+                    there = self._engine.program.outside[value]
+                    if there.kind is Kind.LINES:
+                        entry[2] = self._between[there.name].ctypes.data
                 elif value == self._engine.program.result:
                     results.append(entry)
             rows_of.append(rows)
