@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.outside import MOST_SHARE, Elsewhere
+from lkdn_deploy.backends.native.elsewhere import MOST_SHARE, Elsewhere
 from lkdn_deploy.backends.native.program import (
     Convolution,
     Depthwise,

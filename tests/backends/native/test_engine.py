@@ -265,6 +265,20 @@ def test_a_row_that_two_threads_compute_is_never_seen_unfinished() -> None:
             assert np.array_equal(run(planes), alone)
 
 
+def test_what_onnx_runtime_does_for_it_may_fail_or_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    engine = Engine(read_program(WITH_DETOURS), HERE)
+    with Runs(engine, 8, 30, threads=3) as run, pytest.raises(InputError, match="ONNX Runtime, which does a part"):
+        run(noise(8, 30))  # a window of its is larger; the other threads are let go
+    with Runs(engine, 20, 30, threads=3) as run:
+        assert np.isfinite(run(noise(20, 30))).all()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingError) as caught:
+        Engine(read_program(WITH_DETOURS), HERE)
+    assert "lkdn-deploy[cpu]" in (caught.value.hint or "")
+
+
 def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
     graph = Graph()
     model = graph.model(graph.put("Sigmoid", "lr"))
@@ -366,9 +380,6 @@ def test_whatever_the_graph_it_computes_what_onnx_runtime_does(
         "LKDN/LKDN_x3.pth",
         "VapSR/VapSR_X4.pth",
         "BSRN/net_g_BSRN_x4.pth",
-        "BSRN/net_g_BSRN-S.pth",
-        "RFDN/team00_rfdn.pth",
-        "RLFN/rlfn_x4.pth",
     ],
 )
 def test_published_networks_are_computed_as_by_onnx_runtime(name: str, data: Path, tmp_path: Path) -> None:
