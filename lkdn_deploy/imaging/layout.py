@@ -1,19 +1,16 @@
 """Between an image's pixels, (H, W, C) integers or floats in 0..1, and a network's (1, 3, H, W) float32 in 0..1."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.core.threads import in_order
 
 Pixels = NDArray[Any]  # uint8, uint16, or float32, which the type system cannot say together
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, full range: what Pillow makes grey with
 _IN_CACHE = 1 << 15  # pixels: 384 KiB of three float32 channels, where a core has a MiB of second-level cache or more
-_FOR_A_THREAD = 1 << 18  # pixels: less takes hardly longer than to start one
 
 
 def check_pixels(image: Pixels) -> Pixels:
@@ -57,22 +54,12 @@ def from_batch(batch: NDArray[np.float32], channels: int, dtype: np.dtype[Any]) 
     return image
 
 
-def store_batch(batch: NDArray[np.float32], target: Pixels, threads: int = 1) -> None:
-    """``from_batch`` into ``target``, (H, W, 1 or 3) and any part of a larger array, by at most so many threads.
+def store_batch(batch: NDArray[np.float32], target: Pixels) -> None:
+    """``from_batch`` into ``target``, (H, W, 1 or 3) and any part of a larger array.
 
     Raises:
         ValueError: if a value is no number; a part of ``target`` is filled by then.
     """
-    height, width = target.shape[:2]
-    parts = max(1, min(threads, height * width // _FOR_A_THREAD))
-    bounds = pairwise(height * part // parts for part in range(parts + 1))
-    rows = (slice(top, bottom) for top, bottom in bounds)
-    for _ in in_order(lambda some: _store_rows(batch[0, :, some], target[some]), rows, parts):
-        pass
-
-
-def _store_rows(values: NDArray[np.float32], target: Pixels) -> None:
-    """(3, H, W) into (H, W, 1 or 3)."""
     height, width, channels = target.shape
     peak = np.float32(full_scale(target.dtype))
     # So few rows that what is between the steps stays in the processor's cache: as whole arrays, clipping, scaling,
@@ -80,7 +67,7 @@ def _store_rows(values: NDArray[np.float32], target: Pixels) -> None:
     rows = max(_IN_CACHE // width, 1)
     scratch = np.empty((3, min(rows, height), width), np.float32)
     for top in range(0, height, rows):
-        source, place = values[:, top : top + rows], target[top : top + rows]
+        source, place = batch[0, :, top : top + rows], target[top : top + rows]
         if not np.isfinite(source).all():
             msg = "values that are no numbers"
             raise ValueError(msg)

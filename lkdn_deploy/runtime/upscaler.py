@@ -95,7 +95,7 @@ class Upscaler:
         session: the network.
         tile: useful LR pixels of a tile's side, its halo comes on top; default: as large as the budget allows.
         memory_budget: bytes that the network may take for a tile, default 832 MiB or half of what is free, if less.
-        threads: CPU threads for pixels, beside those of the session; default: all cores.
+        threads: CPU threads that write files, beside those of the session; default: all cores.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Upscaler:
     def _store(self, values: NDArray[np.float32], place: Pixels) -> None:
         """(1, 3, H, W) of a result into (H, W, C) of the picture."""
         try:
-            store_batch(values, place, self.threads)
+            store_batch(values, place)
         except ValueError as error:
             msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
             raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error

@@ -62,19 +62,6 @@ def test_what_is_no_number_is_refused_wherever_it_is(at: tuple[int, int, int], b
         from_batch(batch, 3, np.dtype(np.uint8))
 
 
-@pytest.mark.parametrize("threads", [2, 3, 7])
-def test_threads_change_nothing(threads: int) -> None:
-    batch = np.random.default_rng(0).random((1, 3, 1201, 800), np.float32) * 1.2 - 0.1
-    whole = np.zeros((1201, 800, 3), np.uint8)
-    store_batch(batch, whole, threads)
-    assert np.array_equal(whole, from_batch(batch, 3, np.dtype(np.uint8)))
-    for row in (0, 600, 1200):
-        spoilt = batch.copy()
-        spoilt[0, 2, row, 799] = np.nan
-        with pytest.raises(ValueError, match="no numbers"):
-            store_batch(spoilt, whole, threads)
-
-
 @pytest.mark.parametrize(
     ("image", "said"),
     [
