@@ -17,6 +17,7 @@ from lkdn_deploy.backends.native.memory import pieces, whole_lines
 from lkdn_deploy.backends.native.outside import between, mean
 from lkdn_deploy.backends.native.program import Floats, Kind, Outside
 from lkdn_deploy.backends.native.schedule import Pass
+from lkdn_deploy.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ class Workspace:
         """(3, H, W) enlarged into ``wide``, of that shape and without gaps.
 
         ``pool`` has a thread for each but one of ``threads``.
+
+        Raises:
+            InputError: if a part that is done outside the engine fails, or the picture is too small for it.
         """
         engine, state = self._engine, self._state
         for bands in self._passes:
@@ -129,6 +133,9 @@ class Workspace:
         for there, memory in brought_in:
             found = known[there.name]
             if there.kind is Kind.LINES:
+                if not found.shape[2]:
+                    msg = "this network takes larger windows than {}x{} pixels".format(*self.size)
+                    raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
                 memory[:, : found.shape[2]] = found[0]
                 if self._lines.get(there.name) != found.shape[2]:  # as for the first picture only
                     self._lines[there.name] = found.shape[2]

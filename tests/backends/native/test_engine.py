@@ -269,14 +269,27 @@ def test_what_onnx_runtime_does_for_it_may_fail_or_be_missing(monkeypatch: pytes
     import sys
 
     engine = Engine(read_program(WITH_DETOURS), HERE)
-    with Runs(engine, 8, 30, threads=3) as run, pytest.raises(InputError, match="ONNX Runtime, which does a part"):
-        run(noise(8, 30))  # a window of its is larger; the other threads are let go
+    for size in ((4, 30), (30, 4), (1, 1)):  # windows are larger; the other threads are let go
+        with Runs(engine, *size, threads=3) as run, pytest.raises(InputError, match="ONNX Runtime, which does a part"):
+            run(noise(*size))
     with Runs(engine, 20, 30, threads=3) as run:
         assert np.isfinite(run(noise(20, 30))).all()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingError) as caught:
         Engine(read_program(WITH_DETOURS), HERE)
     assert "lkdn-deploy[cpu]" in (caught.value.hint or "")
+
+
+def test_a_map_of_no_rows_is_not_stretched() -> None:
+    graph = Graph()
+    wide = graph.convolution(graph.convolution("lr", 40, (3, 3)), 40, (3, 3))
+    small = graph.put("MaxPool", graph.convolution(wide, 40), kernel_shape=[9, 9], strides=[3, 3])
+    ends = graph.put("Shape", small, end=2), graph.put("Shape", "lr", start=2)
+    large = graph.put("Resize", small, "", "", graph.put("Concat", *ends, channels=0, axis=0), mode="linear")
+    model = graph.model(graph.convolution(graph.put("Mul", wide, large), 3))
+    np.testing.assert_allclose(native(model, noise(12, 30)), reference(model, noise(12, 30)), rtol=0, atol=2e-5)
+    with pytest.raises(InputError, match="takes larger windows than 4x30"):
+        native(model, noise(4, 30))
 
 
 def test_values_of_all_sizes_pass_through_the_logistic_function() -> None:
