@@ -30,10 +30,8 @@ class Elsewhere:
         depths: of these tensors, see ``Program``. Constants and the graph's input are known from the start.
     """
 
-    def __init__(self, model: bytes) -> None:
-        import onnx
-
-        self._model = onnx.load_model_from_string(model)
+    def __init__(self, model: Any) -> None:
+        self._model = model
         self._constants = {item.name: item for item in self._model.graph.initializer}
         self._input = self._model.graph.input[0].name
         self.depths = dict.fromkeys((*self._constants, self._input, ""), 0)

@@ -16,6 +16,7 @@ class Detours:
 
     def __init__(self, detours: tuple[Detour, ...]) -> None:
         self._opened: dict[int, tuple[Detour, Any]] = {}
+        self._last_use = {name: detour.depth for detour in detours for name in detour.inputs}
         if not detours:
             return
         with needs("cpu"):
@@ -54,10 +55,9 @@ class Detours:
         for name, value in zip(detour.outputs, binding.get_outputs(), strict=True):
             known[name] = given[name] if name in given else value.numpy()
 
-    def needed_after(self, depth: int) -> set[str]:
-        """The tensors that detours of greater depth take."""
-        later = (detour for at, (detour, _) in self._opened.items() if at > depth)
-        return {name for detour in later for name in detour.inputs}
+    def last_use(self, name: str) -> int:
+        """The greatest depth that takes this tensor; -1: none does."""
+        return self._last_use.get(name, -1)
 
 
 def between(lines: int, height: int) -> NDArray[np.int64]:

@@ -122,12 +122,11 @@ class Workspace:
     def _cross(self, depth: int, known: dict[str, NDArray[Any]]) -> None:
         """Take out what the depth before computed for the outside, go there, and bring in what this one takes."""
         detours = self._engine.detours
-        needed = detours.needed_after(depth)
         for there, found in self._taken_out.get(depth - 1, ()):
             if there.kind is Kind.SUMS:
                 known[there.name] = mean(found, self.size[0] * self.size[1])
             else:  # its memory is used again two depths on
-                known[there.name] = found[None].copy() if there.name in needed else found[None]
+                known[there.name] = found[None].copy() if detours.last_use(there.name) > depth else found[None]
         brought_in = self._brought_in.get(depth, ())
         detours.run(depth, known, {it.name: memory[None] for it, memory in brought_in if it.kind is Kind.PLANES})
         for there, memory in brought_in:
@@ -142,7 +141,7 @@ class Workspace:
                     self._between[there.name][:] = between(found.shape[2], self.size[0])
             elif not np.shares_memory(found, memory):
                 memory[:] = found.reshape(memory.shape)
-        for name in known.keys() - needed:
+        for name in [name for name in known if detours.last_use(name) <= depth]:
             del known[name]
 
     def _frame_sizes(self) -> tuple[dict[int, int], list[int]]:

@@ -485,6 +485,8 @@ def refused(change: Callable[[Graph], str]) -> str:
     ("change", "said"),
     [
         (lambda g: g.put("Tanh", "lr"), "the operation Tanh"),
+        (lambda g: g.put("Mul", "lr", g.put("ReduceMean", "lr")), "a mean over other than rows and columns"),
+        (lambda g: g.put("Mul", "lr", g.put("ReduceMean", "lr", g.constant(np.array([1])))), "a mean over other than"),
         (lambda g: g.put("Mul", g.convolution("lr", 3), g.put("Tanh", "lr")), "the operation Tanh"),
         (lambda g: g.put("Gelu", "lr", approximate="tanh"), "GELU that is approximated"),
         (lambda g: g.put("Conv", "lr", g.numbers(3, 3, 3, 3)), "changes the size"),
