@@ -1,0 +1,179 @@
+"""Graphs that the native engine is given, and runs of them on it and on ONNX Runtime."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+
+from lkdn_deploy.backends.native.engine import Engine
+from lkdn_deploy.backends.native.machine import Processor, processor
+from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.workspace import Workspace
+
+Batch = NDArray[np.float32]
+HERE = processor()
+PROCESSORS = {"this": HERE, "of 8 lanes": replace(HERE, lanes=8, results=5), "of 4": replace(HERE, lanes=4, results=4)}
+
+
+class Graph:
+    """An ONNX graph that grows; names of values are what its methods give."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self.channels = {"lr": 3, "": 0}
+
+    def constant(self, values: NDArray[Any]) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(onnx.numpy_helper.from_array(np.array(values), name))
+        self.channels[name] = len(values) if values.ndim else 1
+        return name
+
+    def numbers(self, *shape: int, spread: float = 1) -> str:
+        return self.constant((self.random.standard_normal(shape) * spread).astype(np.float32))
+
+    def put(self, kind: str, *inputs: str, channels: int | None = None, **attributes: Any) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        self.channels[name] = self.channels[inputs[0]] if channels is None else channels
+        return name
+
+    def convolution(
+        self,
+        value: str,
+        count: int,
+        size: tuple[int, int] = (1, 1),
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> str:
+        each = self.channels[value] // groups
+        weight = self.numbers(count, each, *size, spread=(each * size[0] * size[1]) ** -0.5)
+        pads = [side // 2 * dilation for side in size] * 2
+        inputs = [value, weight, *([self.numbers(count, spread=0.3)] if bias else [])]
+        return self.put("Conv", *inputs, channels=count, pads=pads, dilations=[dilation] * 2, group=groups)
+
+    def depthwise(self, value: str, size: tuple[int, int] = (3, 3), dilation: int = 1) -> str:
+        return self.convolution(value, self.channels[value], size, dilation, groups=self.channels[value])
+
+    def norm(self, value: str) -> str:
+        count = self.channels[value]
+        last = self.put("Transpose", value, perm=[0, 2, 3, 1])
+        weights = self.constant(1 + self.random.random(count).astype(np.float32)), self.numbers(count, spread=0.3)
+        normed = self.put("LayerNormalization", last, *weights, axis=-1, epsilon=1e-5)
+        return self.put("Transpose", normed, perm=[0, 3, 1, 2])
+
+    def larger(self, value: str, times: int, mode: str = "CRD") -> str:
+        return self.put("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
+
+    def model(self, output: str, sides: Sequence[Any] = ("h", "w")) -> bytes:
+        nodes = [*self.nodes, helper.make_node("Identity", [output], ["sr"])]
+        inputs = [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["n", 3, *sides])]
+        outputs = [helper.make_tensor_value_info("sr", TensorProto.FLOAT, [None] * 4)]
+        graph = helper.make_graph(nodes, "g", inputs, outputs, self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
+
+def noise(height: int, width: int) -> Batch:
+    return np.random.default_rng(height * 1000 + width).random((3, height, width), np.float32)
+
+
+def clouds(height: int, width: int) -> Batch:
+    """Smooth, as pictures are: networks that were trained on these give white noise no values in 0..1."""
+    from PIL import Image
+
+    small = np.random.default_rng(height).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
+
+
+class Runs:
+    """A workspace with its threads."""
+
+    def __init__(self, engine: Engine, height: int, width: int, threads: int = 1) -> None:
+        self._workspace = Workspace(engine, height, width, threads)
+        self._pool = ThreadPoolExecutor(max(threads - 1, 1))
+        self._width = width * engine.scale
+
+    def __enter__(self) -> "Runs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, planes: Batch) -> Batch:
+        wide = np.full(self._workspace.wide, np.nan, np.float32)
+        self._workspace.run(planes, wide, self._pool)
+        return wide[:, :, : self._width]
+
+
+def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
+    with Runs(Engine(read_program(model), target), *planes.shape[1:], threads) as run:
+        return run(planes)
+
+
+def reference(model: bytes, planes: Batch) -> Batch:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"lr": planes[None]})[0][0])
+
+
+def everything(graph: Graph) -> str:
+    """A network with one of each thing that the engine knows."""
+    head = graph.convolution("lr", 7, (3, 3))
+    distilled = graph.put("Gelu", graph.convolution(head, 5))
+    refined = graph.put("Gelu", graph.depthwise(graph.convolution(head, 6, bias=False)))
+    joined = graph.put("Concat", distilled, refined, channels=11, axis=1)
+    wide = graph.convolution(joined, 29)
+    attention = graph.depthwise(graph.depthwise(graph.convolution(wide, 29), (5, 5)), (5, 5), 3)
+    normed = graph.norm(graph.convolution(graph.put("Mul", wide, attention), 7))
+    body = graph.put("Add", normed, head)
+    flat = graph.depthwise(graph.put("LeakyRelu", body, alpha=0.1), (1, 7))
+    tall = graph.put("Relu", graph.convolution(flat, 8, (3, 1), groups=1))
+    grouped = graph.put("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=4), graph.numbers(8, 1, 1))
+    scaled = graph.put(
+        "Sub", graph.put("Mul", grouped, graph.numbers(1, 8, 1, 1)), graph.constant(np.float32([[[0.1]]]))
+    )
+    first = graph.larger(graph.convolution(scaled, 24, (3, 3)), 2)
+    second = graph.larger(graph.convolution(graph.put("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
+    return graph.put("Add", second, graph.numbers(3, 1, 1))
+
+
+def attentive(graph: Graph) -> str:
+    """A network that weighs its channels and places by the whole picture, as ESA and CCA do."""
+    head = graph.convolution("lr", 40, (3, 3))
+    wide = graph.put("Relu", graph.convolution(head, 40, (3, 3)))
+    few = graph.convolution(wide, 5)
+    small = graph.put("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[2, 2])
+    pooled = graph.convolution(graph.put("MaxPool", small, kernel_shape=[5, 5], strides=[3, 3]), 5, (3, 3))
+    sizes = graph.put(
+        "Concat", graph.put("Shape", pooled, end=2), graph.put("Shape", "lr", start=2), channels=0, axis=0
+    )
+    places = graph.put("Resize", pooled, "", "", sizes, mode="linear")
+    weighed = graph.put("Sigmoid", graph.convolution(graph.put("Add", places, graph.convolution(few, 5)), 40))
+    product = graph.put("Mul", wide, weighed)
+    axes = graph.constant(np.array([2, 3]))
+    mean = graph.put("ReduceMean", product, axes)
+    away = graph.put("Pow", graph.put("Sub", product, mean), graph.constant(np.array(2, np.float32)))
+    contrast = graph.put("Add", graph.put("Sqrt", graph.put("ReduceMean", away, axes)), mean)
+    channels = graph.put("Sigmoid", graph.convolution(contrast, 40))
+    body = graph.put("Add", graph.put("Mul", channels, product), head)
+    pooled_channels = graph.put("Relu", graph.convolution(graph.put("GlobalAveragePool", body), 40))
+    shifted = graph.put("Add", body, pooled_channels)
+    flat = graph.constant((graph.random.standard_normal((12, 40)) / 6).astype(np.float32))
+    weight = graph.put("Unsqueeze", flat, graph.constant(np.array([2, 3])), channels=12)
+    last = graph.put("Div", graph.put("Conv", shifted, weight, channels=12), graph.constant(np.float32([[[1.7]]])))
+    return graph.larger(last, 2)
+
+
+GRAPH, ATTENTIVE = Graph(), Graph()
+MODEL = GRAPH.model(everything(GRAPH))
+WITH_DETOURS = ATTENTIVE.model(attentive(ATTENTIVE))
