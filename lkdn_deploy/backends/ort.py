@@ -83,7 +83,7 @@ class OrtSession(InTurn):
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
-        check_result(self.metadata.scale, batch, result)
+        check_result(self.metadata.scale, batch.shape, result.shape)
         return from_output(result, self._io)
 
     def _for(self, shape: tuple[int, ...]) -> Any:

@@ -156,7 +156,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise self._failure(batch, error) from error
         result = np.array(request.get_output_tensor(0).data, np.float32)
-        check_result(self.metadata.scale, batch, result)
+        check_result(self.metadata.scale, batch.shape, result.shape)
         return result
 
     def _failure(self, batch: NDArray[np.float32], error: RuntimeError) -> InputError:

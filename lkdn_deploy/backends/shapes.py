@@ -1,5 +1,6 @@
 """What every session checks alike: that a batch is what the artefact takes, and a result what it promises."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,13 +20,13 @@ def check_window(fixed_size: tuple[int, int] | None, batch: NDArray[Any]) -> Non
         raise UsageError(msg, "export it without --static")
 
 
-def check_result(scale: int, batch: NDArray[Any], result: NDArray[Any]) -> None:
-    """Refuse a result that is not ``scale`` times as large as the batch: metadata comes from a file.
+def check_result(scale: int, batch: Sequence[int], result: Sequence[int]) -> None:
+    """Refuse a result whose shape is not ``scale`` times as large as the batch's: metadata comes from a file.
 
     Raises:
         InputError: saying both shapes.
     """
-    count, _, height, width = batch.shape
-    if result.shape != (count, 3, scale * height, scale * width):
-        msg = f"the artefact says it upscales x{scale}, but made {result.shape} of {batch.shape}"
+    count, _, height, width = batch
+    if tuple(result) != (count, 3, scale * height, scale * width):
+        msg = f"the artefact says it upscales x{scale}, but made {tuple(result)} of {tuple(batch)}"
         raise InputError(msg, "export the checkpoint again")

@@ -36,6 +36,13 @@ class InputError(LkdnError):
     """An input cannot be read, or its result cannot be written."""
 
 
+class NoNumberError(ValueError):
+    """Pixels were to be made of values that are no finite numbers. Not for users: it names no network and no file."""
+
+    def __init__(self) -> None:
+        super().__init__("values that are no numbers")
+
+
 class UsageError(LkdnError):
     """The request itself cannot be carried out: a wrong option, an output that exists, an unknown name."""
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
@@ -59,6 +59,29 @@ class Session(Protocol):
 
     def bytes_per_pixel(self) -> int:
         """Memory that a run takes, in bytes a LR pixel."""
+        ...
+
+
+Part = tuple[slice, slice]
+"""Rows and columns of a picture, from where to where."""
+
+
+@runtime_checkable
+class PixelSession(Session, Protocol):
+    """One that makes pixels itself."""
+
+    def fill(self, batch: "NDArray[np.float32]", kept: Part, place: "NDArray[np.uint8]") -> None:
+        """Put a part of ``run(batch)``, clipped and rounded to 8 bits, into (h, w, 3) of a picture.
+
+        Args:
+            batch: (1, 3, H, W).
+            kept: rows and columns of the result, as many as ``place`` has.
+            place: its rows may be any distance apart.
+
+        Raises:
+            NoNumberError: if a value is none; a part of ``place`` is filled by then.
+            LkdnError: as ``run`` does.
+        """
         ...
 
 

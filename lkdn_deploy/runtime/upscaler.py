@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
-from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.core.errors import InputError, NoNumberError, UsageError
+from lkdn_deploy.core.protocols import PixelSession, Session
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.layout import Pixels, check_pixels, store_batch, to_batch
@@ -39,6 +39,9 @@ P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 # computes 1.3 times the pixels on the native engine and 1.5 times on ONNX Runtime, and the whole process, with the
 # result of 144 MB, stays below 1.2 GB (benchmarks/upscale.py).
 MEMORY_BUDGET = 832 << 20
+
+_Step = tuple[Pixels, Pixels, Tile]
+"""What a window is cut from, the part of the result that it belongs to, and the window."""
 
 # For networks that no halo makes exact: wide enough for what their convolutions see.
 INEXACT_HALO = 32
@@ -186,23 +189,36 @@ class Upscaler:
             )
         steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
         try:
-            with closing(self.session.run_many(_batches(steps))) as batches:
-                for index, ((_, large, tile), batch) in enumerate(zip(steps, batches, strict=True)):
-                    self._store(batch[:, :, *tile.kept(self.scale)], large[tile.place(self.scale)])
+            with closing(self._fill(steps)) as filled:
+                for done in filled:
                     if progress:
-                        progress(index + 1, len(steps))
+                        progress(done, len(steps))
         except OutOfDeviceMemory as error:
             self._shrink(tiles[0], error)
             return False
-        return True
-
-    def _store(self, values: NDArray[np.float32], place: Pixels) -> None:
-        """(1, 3, H, W) of a result into (H, W, C) of the picture."""
-        try:
-            store_batch(values, place)
-        except ValueError as error:
+        except NoNumberError as error:
             msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
             raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error
+        return True
+
+    def _fill(self, steps: Sequence[_Step]) -> Generator[int, None, None]:
+        """Each step's part of the picture; gives how many are done.
+
+        Raises:
+            NoNumberError: if the network gives what is none.
+        """
+        session, scale = self.session, self.scale
+        picture = steps[0][1]
+        colours = picture.dtype == np.uint8 and picture.shape[2] == 3
+        if colours and picture.strides[1:] == (3, 1) and isinstance(session, PixelSession):
+            for done, (batch, (_, large, tile)) in enumerate(zip(_batches(steps), steps, strict=True), 1):
+                session.fill(batch, tile.kept(scale), large[tile.place(scale)])
+                yield done
+            return
+        with closing(session.run_many(_batches(steps))) as batches:
+            for done, (batch, (_, large, tile)) in enumerate(zip(batches, steps, strict=True), 1):
+                store_batch(batch[:, :, *tile.kept(scale)], large[tile.place(scale)])
+                yield done
 
     def _shrink(self, tile: Tile, error: OutOfDeviceMemory) -> None:
         """Halve the windows both ways, for this image and those that come.
@@ -318,7 +334,7 @@ class Upscaler:
         return max(smallest_window(self._halo), SMALLEST_WINDOW, self.session.metadata.smallest)
 
 
-def _batches(steps: Sequence[tuple[Pixels, Pixels, Tile]]) -> Iterator[NDArray[np.float32]]:
+def _batches(steps: Sequence[_Step]) -> Iterator[NDArray[np.float32]]:
     """What the network is given, made when it is asked for."""
     for source, _, tile in steps:
         yield to_batch(source[tile.window])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -435,17 +435,20 @@ def test_an_engine_that_fails_half_way_leaves_no_file(
 ) -> None:
     from lkdn_deploy.backends.native.session import NativeSession
 
-    working = NativeSession.run_many
+    working, done = NativeSession.fill, []
 
-    def fail_later(self: NativeSession, batches: Iterable[Any]) -> Any:
-        yield next(working(self, batches))
-        msg = "the engine stopped"
-        raise InputError(msg)
+    def fail_later(self: NativeSession, *args: Any) -> None:
+        if done:
+            msg = "the engine stopped"
+            raise InputError(msg)
+        working(self, *args)
+        done.append(args)
 
-    monkeypatch.setattr(NativeSession, "run_many", fail_later)
+    monkeypatch.setattr(NativeSession, "fill", fail_later)
     Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
     assert upscale(tmp_path / "in.png", tmp_path / "out.png", "--tile", 40) == 1
     assert "the engine stopped" in capsys.readouterr().err
+    assert len(done) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
+from lkdn_deploy.imaging.layout import from_batch, to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import load_checkpoint
 
@@ -222,3 +224,27 @@ def test_what_is_no_number_is_no_pixel(bad: float, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(upscaler.session, "run_many", spoilt)
     with pytest.raises(InputError, match=f"lkdn-s on {upscaler.session.backend} gave values that are no numbers"):
         upscaler(textured(12, 12))
+
+
+def test_a_session_that_makes_pixels_makes_those_of_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llvmlite")
+    upscaler = load("lkdn-s", 2, backend="native")
+    image = (textured(40, 50) * 255).astype(np.uint8)
+    expected = from_batch(upscaler.session.run(to_batch(image)), 3, image.dtype)
+    tiled = Upscaler(upscaler.session, tile=16)
+    # What of a picture is not RGB without gaps takes the way of the values.
+    with_alpha = tiled(np.dstack([image, np.full_like(image[:, :, 0], 200)]))
+    assert np.array_equal(with_alpha[:, :, :3], tiled(image))
+
+    monkeypatch.setattr(upscaler.session, "run_many", pytest.fail)
+    assert np.array_equal(upscaler(image), expected)
+    assert np.array_equal(upscaler(image[::-1, ::-1, ::-1][::-1, ::-1, ::-1]), expected)
+
+    def spoilt(batch: np.ndarray, *args: Any) -> None:
+        batch[0, 1, 5, 5] = np.nan
+        fill(batch, *args)
+
+    fill = upscaler.session.fill
+    monkeypatch.setattr(upscaler.session, "fill", spoilt)
+    with pytest.raises(InputError, match="lkdn-s on native-cpu gave values that are no numbers"):
+        upscaler(image)

@@ -6,7 +6,7 @@ from pathlib import Path
 from llvmlite import ir
 
 from lkdn_deploy.backends import kept
-from lkdn_deploy.backends.native import bands, builder, gelu, kernels, layout, rows, sigmoid
+from lkdn_deploy.backends.native import bands, builder, gelu, kernels, layout, results, rows, sigmoid
 from lkdn_deploy.backends.native.lower import Shape, lower
 from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
 from lkdn_deploy.backends.native.memory import aligned
@@ -30,6 +30,8 @@ class Engine:
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
         self.addresses = {shape: self._library.address(_name(number)) for number, shape in enumerate(shapes)}
+        self.planes, self.pixels = (self._library.address(name) for name in ("planes", "pixels"))
+        """Of the functions that give what is enlarged."""
         self.detours = Detours(program.detours)
         self.weights = [[_aligned_copy(lowered.weights) for lowered in stages] for stages in self.stages]
 
@@ -55,7 +57,7 @@ def _name(number: int) -> str:
 def _code(shapes: tuple[Shape, ...], target: Processor) -> bytes:
     """Of the stages of these shapes, compiled or found."""
     sources = b"".join(
-        Path(it.__file__ or "").read_bytes() for it in (bands, builder, gelu, kernels, layout, rows, sigmoid)
+        Path(it.__file__ or "").read_bytes() for it in (bands, builder, gelu, kernels, layout, results, rows, sigmoid)
     )
     key = hashlib.sha256(repr((COMPILER, target, shapes)).encode() + sources).hexdigest()
     code = kept.find("native", key)
@@ -64,6 +66,7 @@ def _code(shapes: tuple[Shape, ...], target: Processor) -> bytes:
         for number, shape in enumerate(shapes):
             kernels.emit_stage(module, _name(number), shape, target.lanes)
         bands.emit_bands(module)
+        results.emit_results(module, target.lanes)
         code = compiled(module, target)
         kept.keep("native", key, code)
     return code

@@ -3,9 +3,10 @@
     void stage(rows, weights, geometry, y)
 
 ``rows`` has for each value that is kept three integers: where its rows begin, how many are kept (row y is at y modulo
-that), and bytes of a row; for the enlarged picture and for values of the outside, where they begin. Planes of the
-outside, (C, H, W), may be read as far beyond their end as lanes of a row are outside the picture; lines are the first
-rows of such planes, and have the address of a table, ``outside.between``, for bytes of a row; sums are (H, C).
+that), and bytes of a row; for the enlarged picture, where lines of one row are, and floats from one colour's to the
+next's and from line to line; for values of the outside, where they begin. Planes of the outside, (C, H, W), may be read
+as far beyond their end as lanes of a row are outside the picture; lines are the first rows of such planes, and have the
+address of a table, ``outside.between``, for bytes of a row; sums are (H, C).
 ``geometry`` has height, width, vectors and blocks of a row, and where a row of zeros is. Row y must be inside
 the picture; rows above and below it are read as zeros.
 """

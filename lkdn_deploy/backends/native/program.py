@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 
 class UnsupportedError(Exception):

@@ -134,16 +134,13 @@ class Rows:
         return found
 
     def enlarge(self, number: int) -> None:
-        """The block into rows of the enlarged picture, all lanes of them: (3, r * H, r * steps * lanes)."""
-        b = self._b
+        """The block into lines of the enlarged picture, all lanes of them; see ``results``."""
+        b, lines = self._b, self._kept[number]
         times = len(self._shape.order[0])
-        line = b.mul(b.mul(self._steps, INT(b.lanes)), INT(times))
-        top = b.mul(self._y, INT(times))
-        plane = b.mul(self._fact(HEIGHT), INT(times))
         for colour, rows in enumerate(self._shape.order):
             for row, channels in enumerate(rows):
-                y = b.add(b.add(b.mul(plane, INT(colour)), top), INT(row))
-                target = b.at(self._base(number), b.mul(y, line))
+                line = b.add(b.mul(lines.count, INT(colour)), b.mul(lines.size, INT(row)))
+                target = b.at(self._base(number), line)
                 for part in range(BLOCK):
                     vectors = [
                         b.load_vector(b.at(self.channel(number, 0, INT(channel)), part * b.lanes))

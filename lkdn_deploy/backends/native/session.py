@@ -1,22 +1,27 @@
 """The native engine as a backend: LKDN and its like on the CPU, by kernels made for them and for the processor."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
-from lkdn_deploy.backends.native.program import Floats, UnsupportedError
+from lkdn_deploy.backends.native.program import Bytes, Floats, UnsupportedError
 from lkdn_deploy.backends.native.reading import read_program
 from lkdn_deploy.backends.onnx_bytes import properties, read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import InTurn, Part
 from lkdn_deploy.core.threads import cores
+
+if TYPE_CHECKING:
+    from lkdn_deploy.backends.native.workspace import Workspace
 
 _INSTEAD = "use --backend ort-cpu or openvino"
 
@@ -85,23 +90,34 @@ class NativeSession(InTurn):
         for batch in batches:
             yield self._run(batch, memory)
 
+    def fill(self, batch: Floats, kept: Part, place: Bytes) -> None:
+        """``PixelSession.fill``: no frame of floats is made, and nothing goes through memory twice."""
+        with self._ready(batch) as (workspace, _):
+            workspace.run(batch[0], kept, place, self._pool)
+
     def _run(self, batch: Floats, memory: Callable[[tuple[int, ...]], Floats]) -> Floats:
+        with self._ready(batch) as (workspace, made):
+            result = memory(made)
+            for planes, place in zip(batch, result, strict=True):
+                workspace.run(planes, (slice(0, made[2]), slice(0, made[3])), place, self._pool)
+        return result
+
+    @contextmanager
+    def _ready(self, batch: Floats) -> Iterator[tuple["Workspace", tuple[int, ...]]]:
+        """The workspace for windows of this size, for one run at a time, and the shape of what it makes."""
         check_window(self.fixed_size, batch)
         size = (batch.shape[2], batch.shape[3])
+        made = (len(batch), 3, *(self._engine.scale * side for side in size))
+        check_result(self.metadata.scale, batch.shape, made)
         try:
             with self._alone:
                 if self._workspace is None or self._workspace.size != size:
                     self._workspace = None  # before the next is made
                     self._workspace = self._make(self._engine, *size, self._threads)
-                wide = memory((len(batch), *self._workspace.wide))
-                for planes, place in zip(batch, wide, strict=True):
-                    self._workspace.run(planes, place, self._pool)
+                yield self._workspace, made
         except MemoryError as error:
             msg = "{} failed on a window of {}x{} pixels: memory ran out".format(self.backend, *size)
             raise InputError(msg, "use smaller tiles") from error
-        result = wide[..., : self._engine.scale * size[1]]
-        check_result(self.metadata.scale, batch, result)
-        return result
 
     def bytes_per_pixel(self) -> int:
         """Memory that a run takes, in bytes a LR pixel."""

@@ -15,9 +15,11 @@ from lkdn_deploy.backends.native.engine import Engine, frame_slots
 from lkdn_deploy.backends.native.layout import Grid
 from lkdn_deploy.backends.native.memory import pieces, whole_lines
 from lkdn_deploy.backends.native.outside import between, mean
-from lkdn_deploy.backends.native.program import Floats, Kind, Outside
+from lkdn_deploy.backends.native.program import Bytes, Floats, Kind, Outside
+from lkdn_deploy.backends.native.results import FACTS, TOP
 from lkdn_deploy.backends.native.schedule import Pass
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, NoNumberError, UsageError
+from lkdn_deploy.core.protocols import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,18 @@ class _Band:
     """The table that ``emit_bands`` describes."""
     rows: list[NDArray[np.int64]]
     """Of each stage; its addresses are in ``stages``."""
-    results: list[NDArray[np.int64]]
-    """Of ``rows``, where the address of the enlarged picture goes."""
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Give:
+    """How one thread's rows of the enlarged picture leave the engine."""
+
+    stage: NDArray[np.int64]
+    """Of a band's stages; the function depends on what is wanted."""
+    facts: NDArray[np.int64]
+    """As ``results`` has them."""
 
 
 class Workspace:
@@ -41,8 +51,6 @@ class Workspace:
         self.size = height, width
         self._engine = engine
         self._grid = Grid(height, width, engine.lanes)
-        self.wide = 3, engine.scale * height, engine.scale * self._grid.columns
-        """Shape of what ``run`` fills: rows of whole vectors, the picture to their left."""
         plan, channels = engine.plan, engine.program.channels
         self._floats = {
             value: self._grid.row_floats(channels[value], margin, by_channel=value in plan.by_channel)
@@ -51,11 +59,15 @@ class Workspace:
         parts = min(threads, height)
         bounds = [height * part // parts for part in range(parts + 1)]
         slots, frames = self._frame_sizes()
-        ring = max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
+        self._ring = whole_lines(
+            max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
+        )
         zeros = max(self._floats.values(), default=1)
-        self._zeros, *rest = pieces([zeros, *[ring] * parts, *frames, *self._outside_sizes()])
+        self._line = engine.scale * self._grid.columns
+        enlarged = 3 * engine.scale * self._line + engine.lanes  # a vector may reach behind the last
+        self._zeros, *rest = pieces([zeros, *[self._ring + enlarged] * parts, *frames, *self._outside_sizes()])
         self._zeros[:] = 0
-        rings, (even, odd) = rest[:parts], rest[-2:]
+        spaces, (even, odd) = rest[:parts], rest[-2:]
         self._frames = {value: rest[parts + slot] for value, slot in slots.items()}
         self._outside = self._shared_outside(even, odd)
         self._between = {
@@ -70,10 +82,12 @@ class Workspace:
         )
         facts = (height, width, self._grid.steps, self._grid.blocks, self._zeros.ctypes.data)
         self._geometry = np.array(facts, np.int64)
+        self._damage = np.zeros(1, np.int64)
+        self._gives: list[_Give] = []
         self._passes = [
             [
-                self._band(number, one, ring, low, high)
-                for ring, low, high in zip(rings, bounds, bounds[1:], strict=False)
+                self._band(number, one, space, low, high)
+                for space, low, high in zip(spaces, bounds, bounds[1:], strict=False)
             ]
             for number, one in enumerate(plan.passes)
         ]
@@ -85,18 +99,23 @@ class Workspace:
         self._state = np.zeros(STATE, np.int64)
         self._state[GIVE_WAY] = give_way()
 
-    def run(self, planes: Floats, wide: Floats, pool: Executor) -> None:
-        """(3, H, W) enlarged into ``wide``, of that shape and without gaps.
+    def run(self, planes: Floats, kept: Part, place: Floats | Bytes, pool: Executor) -> None:
+        """Enlarge (3, H, W), and put a part of the result where it is wanted.
 
-        ``pool`` has a thread for each but one of ``threads``.
+        Args:
+            planes: RGB in 0..1.
+            kept: rows and columns of the enlarged picture.
+            place: float32 (3, h, w) for the values as they are, or bytes (h, w, 3) for pixels of 8 bits, whose rows,
+                and planes, may be any distance apart.
+            pool: of a thread for each but one of ``threads``.
 
         Raises:
             InputError: if a part that is done outside the engine fails, or the picture is too small for it.
+            NoNumberError: if a pixel is none; what is in ``place`` then is of no use.
+            UsageError: if ``place`` has another shape than ``kept``.
         """
         engine, state = self._engine, self._state
-        for bands in self._passes:
-            for entry in (entry for band in bands for entry in band.results):
-                entry[0] = wide.ctypes.data
+        self._aim(kept, place)
         known = {engine.program.outside[0].name: planes[None]}
         depth = -1
         state[[BEGUN, DONE]] = 0
@@ -115,6 +134,24 @@ class Workspace:
             raise
         finally:  # the memory is theirs as long as they run
             wait(others)
+        if self._damage[0]:
+            raise NoNumberError
+
+    def _aim(self, kept: Part, place: Floats | Bytes) -> None:
+        """Have what is enlarged given to ``place``."""
+        (top, bottom, _), (left, right, _) = (
+            part.indices(self._engine.scale * side) for part, side in zip(kept, self.size, strict=True)
+        )
+        pixels = place.dtype == np.uint8
+        shape, apart = ((bottom - top, right - left, 3), (3, 1)) if pixels else ((3, bottom - top, right - left), (4,))
+        if place.shape != shape or place.strides[-len(apart) :] != apart:
+            msg = f"{shape} without gaps in a row was expected, got {place.shape}, {place.strides} bytes apart"
+            raise UsageError(msg)
+        plane, row = (0, place.strides[0]) if pixels else place.strides[:2]
+        for give in self._gives:
+            give.stage[0] = self._engine.pixels if pixels else self._engine.planes
+            give.facts[TOP:] = top, bottom, left, right - left, place.ctypes.data, row, plane
+        self._damage[0] = 0
 
     def _follow(self, table: NDArray[np.int64]) -> None:
         self._engine.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
@@ -195,18 +232,19 @@ class Workspace:
             starts[depth] = start + self._outside_size(value)
         return found
 
-    def _band(self, number: int, one: Pass, ring: Floats, low: int, high: int) -> _Band:
+    def _band(self, number: int, one: Pass, space: Floats, low: int, high: int) -> _Band:
         height = self._grid.height
         sizes = [rows * self._floats[value] for value, rows in one.rows.items()]
         starts = dict(zip(one.rows, accumulate(sizes, initial=0), strict=False))
-        tables, rows_of, results = [], [], []
+        enlarged = space.ctypes.data + 4 * self._ring, self._engine.scale * self._line, self._line
+        tables, rows_of, giving = [], [], None
         for stage, lowered, weights in zip(
             one.stages, self._engine.stages[number], self._engine.weights[number], strict=True
         ):
             rows = np.zeros((len(lowered.values), 3), np.int64)
             for entry, value in zip(rows, lowered.values, strict=True):
                 if value in starts:
-                    entry[:] = ring.ctypes.data + 4 * starts[value], one.rows[value], 4 * self._floats[value]
+                    entry[:] = space.ctypes.data + 4 * starts[value], one.rows[value], 4 * self._floats[value]
                 elif value in self._frames:
                     entry[:] = self._frames[value].ctypes.data, height, 4 * self._floats[value]
                 elif value in self._outside:
@@ -215,12 +253,15 @@ class Workspace:
                     if there.kind is Kind.LINES:
                         entry[2] = self._between[there.name].ctypes.data
                 elif value == self._engine.program.result:
-                    results.append(entry)
+                    entry[:] = enlarged
             rows_of.append(rows)
             address = self._engine.addresses[lowered.shape]
             limits = max(low - stage.beyond, 0), min(high + stage.beyond, height)
             tables.append((address, rows.ctypes.data, weights.ctypes.data, stage.lag, *limits))
+            if lowered.shape.shuffled is not None:
+                giving, facts = len(tables), np.array([*enlarged, self._engine.scale, *[0] * (FACTS - TOP)], np.int64)
+                tables.append((0, facts.ctypes.data, self._damage.ctypes.data, stage.lag, low, high))
         table = np.array(tables, np.int64)
-        return _Band(
-            table, rows_of, results, int((table[:, 4] + table[:, 3]).min()), int((table[:, 5] + table[:, 3]).max())
-        )
+        if giving is not None:
+            self._gives.append(_Give(table[giving], facts))
+        return _Band(table, rows_of, int((table[:, 4] + table[:, 3]).min()), int((table[:, 5] + table[:, 3]).max()))

@@ -122,7 +122,7 @@ class Lane:
         self._input, self._output = (
             self._bind(tensor, tuple(context.get_tensor_shape(tensor.name))) for tensor in tensors
         )
-        check_result(self._sidecar.metadata.scale, batch, self._output.values)
+        check_result(self._sidecar.metadata.scale, batch.shape, self._output.values.shape)
         self._ran, self._may_capture = False, self._device.captures
         self._shape = batch.shape
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 pytest.importorskip("llvmlite")
 
@@ -16,6 +18,8 @@ from native_graphs import HERE, MODEL, PROCESSORS, WITH_DETOURS, Graph, Runs, na
 from lkdn_deploy.backends.native.engine import Engine
 from lkdn_deploy.backends.native.program import Convolution, Pointwise, UnsupportedError
 from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.core.errors import NoNumberError, UsageError
+from lkdn_deploy.imaging.layout import store_batch
 
 SIZES = [(1, 1), (2, 3), (1, 70), (65, 1), (12, 31), (13, 32), (14, 33), (40, 97), (9, 300)]
 
@@ -28,6 +32,69 @@ def test_all_operations_in_all_sizes_on_all_widths_of_vectors(size: tuple[int, i
     result = native(MODEL, planes, PROCESSORS[target])
     assert result.shape == expected.shape == (3, 4 * size[0], 4 * size[1])
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("target", PROCESSORS)
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (3, 40), (14, 33)])
+def test_any_part_of_a_result_is_given_as_values_and_as_pixels(size: tuple[int, int], target: str) -> None:
+    """To rows of a larger picture, beside which nothing is touched."""
+    height, width = (4 * side for side in size)
+    planes = 8 * noise(*size) - np.float32(4)  # so that some of the result is below black and above white
+    threads = 2
+    with Runs(Engine(read_program(MODEL), PROCESSORS[target]), *size, threads) as run:
+        whole = run(planes)
+        assert (whole < 0).any()
+        assert (whole > 1).any()
+        for rows, columns in (
+            ((0, height), (0, width)),
+            ((0, 1), (0, 1)),
+            ((1, height), (2, width - 1)),
+            ((2, 3), (2, 4)),
+        ):
+            kept = slice(*rows), slice(*columns)
+            values = np.full((3, height + 2, width + 1), np.nan, np.float32)
+            pixels = np.full((height + 2, width + 1, 3), 77, np.uint8)
+            expected, expected_pixels = values.copy(), pixels.copy()
+            place = slice(1, 1 + rows[1] - rows[0]), slice(1, 1 + columns[1] - columns[0])
+            expected[:, *place] = whole[:, *kept]
+            store_batch(whole[None, :, *kept], expected_pixels[place])
+            run.give(planes, kept, values[:, *place])
+            run.give(planes, kept, pixels[place])
+            assert np.array_equal(values, expected, equal_nan=True)
+            assert np.array_equal(pixels, expected_pixels)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        np.empty((12, 16, 4), np.uint8)[..., :3],
+        np.empty((12, 15, 3), np.uint8),
+        np.empty((12, 32, 3), np.uint8)[:, ::2],
+        np.empty((3, 11, 16), np.float32),
+        np.empty((3, 12, 32), np.float32)[..., ::2],
+    ],
+)
+def test_memory_that_does_not_fit_is_not_written_to(place: NDArray[Any]) -> None:
+    with Runs(Engine(read_program(MODEL), HERE), 3, 4) as run, pytest.raises(UsageError, match="was expected, got"):
+        run.give(noise(3, 4), np.s_[:, :], place)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 31), (7, 32), (12, 39)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_of_what_is_no_number_are_refused_where_they_are_wanted(value: float, place: tuple[int, int]) -> None:
+    graph = Graph()
+    model = graph.model(graph.convolution("lr", 3))
+    planes = noise(13, 40)
+    planes[1, *place] = value
+    pixels = np.empty((13, 40, 3), np.uint8)
+    y, x = place
+    with Runs(Engine(read_program(model), HERE), 13, 40, 2) as run:
+        with pytest.raises(NoNumberError):
+            run.give(planes, np.s_[:13, :40], pixels)
+        with pytest.raises(NoNumberError):
+            run.give(planes, np.s_[y : y + 1, x : x + 1], pixels[:1, :1])
+        others = np.s_[y + 1 :, :] if y < 12 else np.s_[:y, :]
+        run.give(planes, others, pixels[others])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lkdn_deploy.backends.native.engine import Engine
 from lkdn_deploy.backends.native.machine import Processor, processor
 from lkdn_deploy.backends.native.reading import read_program
 from lkdn_deploy.backends.native.workspace import Workspace
+from lkdn_deploy.core.protocols import Part
 
 Batch = NDArray[np.float32]
 HERE = processor()
@@ -102,7 +103,7 @@ class Runs:
     def __init__(self, engine: Engine, height: int, width: int, threads: int = 1) -> None:
         self._workspace = Workspace(engine, height, width, threads)
         self._pool = ThreadPoolExecutor(max(threads - 1, 1))
-        self._width = width * engine.scale
+        self._sizes = height * engine.scale, width * engine.scale
 
     def __enter__(self) -> "Runs":
         return self
@@ -111,9 +112,12 @@ class Runs:
         self._pool.shutdown()
 
     def __call__(self, planes: Batch) -> Batch:
-        wide = np.full(self._workspace.wide, np.nan, np.float32)
-        self._workspace.run(planes, wide, self._pool)
-        return wide[:, :, : self._width]
+        result = np.full((3, *self._sizes), np.nan, np.float32)
+        self.give(planes, (slice(0, self._sizes[0]), slice(0, self._sizes[1])), result)
+        return result
+
+    def give(self, planes: Batch, kept: Part, place: NDArray[Any]) -> None:
+        self._workspace.run(planes, kept, place, self._pool)
 
 
 def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
