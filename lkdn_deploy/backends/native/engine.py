@@ -36,7 +36,7 @@ class Engine:
         self.weights = [[_aligned_copy(lowered.weights) for lowered in stages] for stages in self.stages]
 
     def bytes_per_pixel(self) -> int:
-        """Of the frames, the result, and of planes of the outside. Rows of a pass are too few to count."""
+        """Of the frames, and of planes of the outside. Rows of a pass are too few to count."""
         channels = self.program.channels
         most: dict[int, int] = {}
         for value, slot in frame_slots(self.plan).items():
@@ -47,7 +47,7 @@ class Engine:
                 depth = self.program.depths[value]
                 planes[depth] = planes.get(depth, 0) + channels[value]
         outside = 2 * max(planes.values())  # here, and there
-        return 4 * (sum(most.values()) + outside + 3 * self.scale**2)
+        return 4 * (sum(most.values()) + outside)
 
 
 def _name(number: int) -> str:
