@@ -103,6 +103,8 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """The value, and where what follows begins."""
+    if at < end and data[at] < 0x80:  # as nearly all are
+        return data[at], at + 1
     value = 0
     for place, byte in enumerate(data[at : min(at + 10, end)]):
         value |= (byte & 0x7F) << 7 * place
