@@ -1,7 +1,7 @@
 """ONNX Runtime, on the CPU, through CUDA, or through its TensorRT provider."""
 
 import hashlib
-from importlib import metadata as distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,13 @@ def open_trt(artefact: Path, *, threads: int | None = None) -> OrtSession:
 
 
 def has_cuda() -> bool:
-    """Whether this onnxruntime is one for GPUs; there may be none all the same."""
-    with needs("cpu"):
-        import onnxruntime as ort
-    return CUDA in ort.get_available_providers()
+    """Whether the onnxruntime that is installed is one for GPUs; there may be none all the same.
+
+    Its library for CUDA tells. The package itself takes a fortieth of a second to import, and may not be needed.
+    """
+    found = find_spec("onnxruntime")
+    places = (found and found.submodule_search_locations) or ()
+    return any(any(Path(place, "capi").glob("*onnxruntime_providers_cuda.*")) for place in places)
 
 
 def _providers(provider: str, data: bytes) -> list[Any]:
@@ -182,6 +185,8 @@ def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] 
 
 def _refuse_both_wheels() -> None:
     """The two wheels put different files under one name; what is imported then is whichever came last."""
+    from importlib import metadata as distributions  # which imports much
+
     installed = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:

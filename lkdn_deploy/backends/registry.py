@@ -48,12 +48,11 @@ def open_session(
         raise UsageError(msg, f"known are {', '.join(BACKENDS)}")
     if backend != "auto":
         return _open(form(artefact, backend), backend, threads)
-    with suppress(MissingError):
-        if import_module("lkdn_deploy.backends.ort").has_cuda():
-            try:
-                return _open(artefact, "ort-cuda", threads)
-            except MissingError as error:
-                log.warning("%s; running on the CPU", error.message)
+    if import_module("lkdn_deploy.backends.ort").has_cuda():
+        try:
+            return _open(artefact, "ort-cuda", threads)
+        except MissingError as error:
+            log.warning("%s; running on the CPU", error.message)
     # Which is fastest is measured in benchmarks/README.md. OpenVINO would be the second for a picture, but takes a
     # quarter of a second more to start than ONNX Runtime, and as long to compile each new size of window.
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -161,7 +162,7 @@ class Session:
         return SimpleNamespace(custom_metadata_map=METADATA.to_props())
 
 
-def with_cuda_wheel(monkeypatch: pytest.MonkeyPatch, *, runs_on: str) -> None:
+def with_cuda_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch, *, runs_on: str) -> None:
     module = ModuleType("onnxruntime")
     providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     session = type("InferenceSession", (Session,), {"runs_on": runs_on})
@@ -171,26 +172,31 @@ def with_cuda_wheel(monkeypatch: pytest.MonkeyPatch, *, runs_on: str) -> None:
         "InferenceSession": session,
     }.items():
         setattr(module, name, value)
+    module.__spec__ = ModuleSpec("onnxruntime", None, is_package=True)
+    library = folder / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    module.__spec__.submodule_search_locations = [str(library.parents[1])]
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
 
 
 def test_cuda_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny(tmp_path / "a.onnx")
-    with_cuda_wheel(monkeypatch, runs_on="CPUExecutionProvider")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="CPUExecutionProvider")
     with pytest.raises(MissingError, match="asked for, but ONNX Runtime runs on CPUExecutionProvider"):
         open_session(path, "ort-cuda")
 
 
 def test_cuda_that_fails_is_an_error_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny(tmp_path / "a.onnx")
-    with_cuda_wheel(monkeypatch, runs_on="nothing")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="nothing")
     with pytest.raises(MissingError, match="driver version is insufficient"):
         open_session(path, "ort-cuda")
 
 
 def test_auto_takes_cuda_where_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny(tmp_path / "a.onnx")
-    with_cuda_wheel(monkeypatch, runs_on="")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="")
     assert open_session(path, "auto").backend == "ort-cuda"
 
 
@@ -198,7 +204,7 @@ def test_the_tensorrt_provider_keeps_its_engines_by_model(tmp_path: Path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     other = dataclasses.replace(METADATA, model="other").to_props()
     paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx", props=other)]
-    with_cuda_wheel(monkeypatch, runs_on="")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="")
     folders = []
     for path in paths:
         assert open_session(path, "ort-trt").backend == "ort-trt"
@@ -213,7 +219,7 @@ def test_the_tensorrt_provider_keeps_its_engines_by_model(tmp_path: Path, monkey
 def test_the_tensorrt_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tiny(tmp_path / "a.onnx")
-    with_cuda_wheel(monkeypatch, runs_on="CUDAExecutionProvider")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="CUDAExecutionProvider")
     with pytest.raises(MissingError, match="asked for, but ONNX Runtime runs on CUDAExecutionProvider"):
         open_session(path, "ort-trt")
 
@@ -222,7 +228,7 @@ def test_auto_says_so_when_it_falls_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tiny(tmp_path / "a.onnx")
-    with_cuda_wheel(monkeypatch, runs_on="CPUExecutionProvider")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="CPUExecutionProvider")
     assert open_session(path, "auto").backend == "ort-cpu"
     assert "running on the CPU" in caplog.text
 

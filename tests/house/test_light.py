@@ -8,6 +8,7 @@ import pytest
 
 HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "pydantic", "torch"}
 COMMANDS = ("bench", "eval", "export", "train", "upscale", "zoo")
+SAMPLE = Path(__file__).parents[2] / "lkdn_deploy" / "samples" / "dandelion.png"
 
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -44,10 +45,16 @@ def test_upscaling_works_where_torch_and_onnx_cannot_be_imported(tmp_path: Path)
         "import sys; sys.modules.update(torch=None, onnx=None, lkdn_models=None)\n"
         "from lkdn_deploy.cli.upscale import main; main()"
     )
-    sample = Path(__file__).parents[2] / "lkdn_deploy" / "samples" / "dandelion.png"
-    done = python(code, str(sample), str(tmp_path / "out.png"))
+    done = python(code, str(SAMPLE), str(tmp_path / "out.png"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.png").exists()
+
+
+def test_upscaling_on_the_native_engine_loads_no_other(tmp_path: Path) -> None:
+    words = ["x", str(SAMPLE), str(tmp_path / "out.png")]
+    loaded = imported(f"from lkdn_deploy.cli.upscale import main; sys.argv = {words}; main()")
+    assert "llvmlite" in loaded
+    assert not loaded & {"onnxruntime", "openvino"}
 
 
 def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
