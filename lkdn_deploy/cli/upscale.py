@@ -1,6 +1,7 @@
 """``lkdn-upscale IN OUT``."""
 
 import json
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -184,4 +185,6 @@ def _open(
 
 def main() -> None:
     """Entry point."""
+    # NumPy's OpenBLAS, which nothing here uses, starts a thread for each core, and each first looks for work for 30 ms.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(command))

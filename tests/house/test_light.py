@@ -57,6 +57,14 @@ def test_upscaling_on_the_native_engine_loads_no_other(tmp_path: Path) -> None:
     assert not loaded & {"onnxruntime", "openvino"}
 
 
+def test_upscaling_starts_no_threads_that_it_does_not_use(tmp_path: Path) -> None:
+    code = (
+        "import psutil, sys; from lkdn_deploy.cli.upscale import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('numpy' in sys.modules, psutil.Process().num_threads())"
+    )
+    assert python(code, str(tmp_path / "no.png"), str(tmp_path / "out.png")).stdout.split() == ["True", "1"]
+
+
 def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom lkdn_deploy.cli.export import main; main()"
     done = python(code, "--onnx", "-o", str(tmp_path))
