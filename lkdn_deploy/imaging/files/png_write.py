@@ -21,7 +21,8 @@ from lkdn_deploy.imaging.layout import Pixels
 Bytes = NDArray[np.uint8]
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-_FILTERS = np.array([0, 1, 2, 4], np.uint8)  # none, the pixel before, that above, and Paeth's choice
+_NONE, _BEFORE, _ABOVE, _PAETH = 0, 1, 2, 4  # what is taken from a sample; the last is the nearest of three
+_FILTERS = np.array([_NONE, _BEFORE, _ABOVE, _PAETH], np.uint8)
 _INCH = 0.0254
 _ADLER_BASE = 65521
 _LONGEST = 2**31 - 1  # bytes of a chunk
@@ -31,7 +32,7 @@ _SAMPLED = 17
 
 # Bytes of samples: of a stripe so many that its own codes, and its beginning without anything to look back to, are
 # worth 0.1 % of the file; of what is filtered at once so few that all between the steps stays in the processor's cache.
-_STRIPE, _IN_CACHE = 1 << 20, 1 << 18
+_STRIPE, _IN_CACHE = 1 << 20, 1 << 16
 
 
 def write_png(file: IO[bytes], picture: Picture, threads: int) -> None:
@@ -90,52 +91,77 @@ class _Stripe:
 
 def _stripe(pixels: Pixels, bounds: tuple[int, int]) -> _Stripe:
     top, bottom = bounds
-    above = max(top - 1, 0)
-    rows = pixels[above:bottom]
+    rows = pixels[max(top - 1, 0) : bottom]
     samples = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")).view(np.uint8).reshape(len(rows), -1)
-    pixel = pixels.shape[2] * pixels.itemsize
-    # To the left of the picture and above it are zeros.
-    padded = np.zeros((bottom - top + 1, pixel + samples.shape[1]), np.uint8)
-    padded[above - bottom :, pixel:] = samples
-    filtered = _filtered(padded, pixel)
+    if top == 0:  # above the picture are zeros
+        samples = np.concatenate((np.zeros_like(samples[:1]), samples))
+    filtered = _filtered(samples, pixels.shape[2] * pixels.itemsize)
     return _Stripe(deflate_blocks(filtered), zlib_ng.adler32(filtered), filtered.size)
 
 
-def _filtered(padded: Bytes, pixel: int) -> Bytes:
+def _filtered(samples: Bytes, pixel: int) -> Bytes:
     """Rows, each after the number of its filter.
 
     Args:
-        padded: bytes of the rows, with the row above and those of a pixel to the left.
-        pixel: so many these are.
+        samples: bytes of the rows, after the row above.
+        pixel: so many are a pixel's.
     """
-    height, width = padded.shape[0] - 1, padded.shape[1] - pixel
-    rows = np.empty((height, 1 + width), np.uint8)
+    height, width = samples.shape[0] - 1, samples.shape[1]
+    out = np.empty((height, 1 + width), np.uint8)
+    out[:, 0] = _least(samples, pixel)
     step = max(1, _IN_CACHE // width)
     for top in range(0, height, step):
-        _filter_each(padded[top : top + step + 1], pixel, rows[top : top + step])
-    return rows
+        _filter_each(samples[top : top + step + 1], pixel, out[top : top + step])
+    return out
 
 
-def _filter_each(padded: Bytes, pixel: int, out: Bytes) -> None:
-    """Put each row through the filter that leaves least, taken as signed: the rule of thumb of the PNG standard.
+def _least(samples: Bytes, pixel: int) -> Bytes:
+    """The filter of each row that leaves least, taken as signed: the rule of thumb of the PNG standard.
 
     The filter by a mean is left out: it is seldom better than Paeth's and never by much.
     """
-    plain, left = padded[1:, pixel:], padded[1:, :-pixel]
-    above, corner = padded[:-1, pixel:], padded[:-1, :-pixel]
-    predictions = np.zeros_like(plain), left, above, _paeth(left, above, corner)
-    some = np.s_[:, ::_SAMPLED]
-    least = np.argmin([_weights(plain[some] - prediction[some]) for prediction in predictions], axis=0)
-    out[:, 0] = _FILTERS[least]
-    for index, prediction in enumerate(predictions):
-        rows = least == index
-        out[rows, 1:] = plain[rows] - prediction[rows]
+    some = np.ascontiguousarray(samples[:, ::_SAMPLED])
+    left = np.zeros_like(some)
+    left[:, 1:] = samples[:, _SAMPLED - pixel :: _SAMPLED][:, : some.shape[1] - 1]
+    plain, above, corner, left = some[1:], some[:-1], left[:-1], left[1:]
+    weights = [_weights(rest) for rest in (plain, plain - left, plain - above, plain - _paeth(left, above, corner))]
+    filters: Bytes = _FILTERS[np.argmin(weights, axis=0)]
+    return filters
 
 
 def _weights(rows: Bytes) -> NDArray[np.uint32]:
     """Sums of what the bytes of each row are as signed numbers, without their signs."""
-    sums: NDArray[np.uint32] = np.minimum(rows, -rows).sum(axis=1, dtype=np.uint32)
+    sums: NDArray[np.uint32] = np.abs(rows.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)
     return sums  # of the longest rows they may wrap, for which only the choice is worse
+
+
+def _filter_each(samples: Bytes, pixel: int, out: Bytes) -> None:
+    """Put each row, whose filter's number ``out`` has, through that filter."""
+    rows, above, filters = samples[1:], samples[:-1], out[:, 0]
+    for index, number in enumerate(set(filters.tolist())):
+        expected = _expected(number, rows, above, pixel)
+        if index == 0:  # all rows, most often of one filter; others then replace their own
+            np.subtract(rows, expected, out=out[:, 1:])
+        else:
+            these = filters == number
+            out[these, 1:] = rows[these] - expected[these]
+
+
+def _expected(number: int, rows: Bytes, above: Bytes, pixel: int) -> Bytes:
+    """What the filter takes from the rows. To the left of the picture are zeros."""
+    if number == _ABOVE:
+        return above
+    if number == _PAETH:
+        # All rows as one line, on which the end of one is left of the next; then their beginnings as they should be.
+        line, line_above = rows.reshape(-1), above.reshape(-1)
+        nearest = _paeth(line[:-pixel], line_above[pixel:], line_above[:-pixel])
+        expected = np.concatenate((line_above[:pixel], nearest)).reshape(rows.shape)
+        expected[:, :pixel] = above[:, :pixel]
+        return expected
+    expected = np.zeros_like(rows)
+    if number == _BEFORE:
+        expected[:, pixel:] = rows[:, :-pixel]
+    return expected
 
 
 def _paeth(left: Bytes, above: Bytes, corner: Bytes) -> Bytes:
@@ -148,10 +174,13 @@ def _paeth(left: Bytes, above: Bytes, corner: Bytes) -> Bytes:
     low, high = np.minimum(left, above), np.maximum(left, above)
     middle: Bytes = np.maximum(np.minimum(corner, high), low)  # several times as fast as np.clip
     up, down = high - middle, middle - low
-    to_low = (up <= down >> 1).view(np.uint8)
-    to_high = (down <= up >> 1).view(np.uint8)
-    nearest: Bytes = middle - down * to_low + up * to_high
-    return nearest
+    less = np.minimum(up, down)  # of the two; without it none is below zero
+    to_low, to_high = (up <= down - less).view(np.uint8), (down <= up - less).view(np.uint8)
+    up *= to_high
+    down *= to_low
+    middle += up
+    middle -= down
+    return middle
 
 
 def _write_chunk(file: IO[bytes], kind: bytes, data: bytes) -> None:
