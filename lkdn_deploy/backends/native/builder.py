@@ -87,6 +87,13 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def store_vector(self, value: Any, pointer: Any) -> None:
         self.store(value, pointer, align=4 * self.lanes)
 
+    def prefetch(self, pointer: Any) -> None:
+        """Have the cache's line that this is in brought near, without waiting for it. It may be anywhere."""
+        name, kinds = "llvm.prefetch.p0", [POINTER, SHORT, SHORT, SHORT]
+        if name not in self.module.globals:
+            ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        self.call(self.module.globals[name], [pointer, SHORT(0), SHORT(3), SHORT(1)])  # to read, all levels, data
+
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         """x * y + z, rounded once where the processor can."""
         return self.intrinsic("fmuladd", x, y, z)

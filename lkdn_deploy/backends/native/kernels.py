@@ -45,6 +45,9 @@ class _Stage:
         chained = [code.head for code in shape.codes if code.chain and isinstance(code.head, Dense)]
         most = max((group.count for head in chained for group in head.groups), default=1)
         self._unfinished = builder.scratch(most * BLOCK)
+        dense = [code.head for code in shape.codes if isinstance(code.head, Dense)]
+        self._longest = max(dense, key=_turns, default=None)
+        """While this is computed, the memory has time for what comes next."""
 
     def emit(self) -> None:
         self._rows.begin()
@@ -82,23 +85,29 @@ class _Stage:
     # What is computed.
 
     def _dense(self, code: Code, head: Dense) -> None:
+        turn = 0
         for group in head.groups:
+            each = sum(loop.count for loop in group.loops)
 
-            def compute(index: Any, _: Sequence[Any], group: Group = group) -> Sequence[Any]:
+            def compute(
+                index: Any, _: Sequence[Any], group: Group = group, turn: int = turn, each: int = each
+            ) -> Sequence[Any]:
                 b = self._b
                 first = b.add(b.mul(index, INT(group.count)), INT(group.first))
                 weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
-                self._group(code, group, first, weights)
+                self._group(code, group, first, weights, b.add(b.mul(index, INT(each)), INT(turn)))
                 return []
 
             self._b.loop(INT(group.repeats), [], compute)
+            turn += group.repeats * each
 
-    def _group(self, code: Code, group: Group, first: Any, weights: Any) -> None:
+    def _group(self, code: Code, group: Group, first: Any, weights: Any, turn: Any) -> None:
         b = self._b
         biases = [b.splat_at(weights, INT(place)) for place in range(group.count)]
         sums = [bias for bias in biases for _ in range(BLOCK)]
         for loop in group.loops:
-            sums = self._sum_loop(group, loop, weights, sums)
+            sums = self._sum_loop(code, group, loop, weights, turn, sums)
+            turn = b.add(turn, INT(loop.count))
         if not code.chain:
             for place in range(group.count):
                 self._rows.put(code.result, b.add(first, INT(place)), sums[place * BLOCK : (place + 1) * BLOCK])
@@ -116,12 +125,15 @@ class _Stage:
 
         b.loop(INT(group.count), [], finish)
 
-    def _sum_loop(self, group: Group, loop: Loop, weights: Any, sums: Vectors) -> Vectors:
+    def _sum_loop(self, code: Code, group: Group, loop: Loop, weights: Any, turn: Any, sums: Vectors) -> Vectors:
         b = self._b
         pointer = self._rows.channel(loop.source, loop.row, INT(loop.start))
         step = self._rows.channel_step(loop.source)
+        fetch = self._rows.fetching(turn, _turns(code.head)) if code.head is self._longest else None
 
         def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
+            if fetch:
+                fetch(index)
             channel = b.at(pointer, b.mul(index, step))
             loaded = self._rows.around(loop.source, channel, loop.columns)
             mine = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
@@ -253,3 +265,8 @@ class _Stage:
         if link.kind == "from":
             return [b.fsub(other, value) for value, other in pairs]
         return [getattr(b, {"add": "fadd", "sub": "fsub", "mul": "fmul"}[link.kind])(*pair) for pair in pairs]
+
+
+def _turns(head: Dense) -> int:
+    """Of its loops, in all."""
+    return sum(group.repeats * loop.count for group in head.groups for loop in group.loops)

@@ -4,14 +4,14 @@ A stage computes one row, block by block. A value is found by its number in the 
 this one, and the channel; see ``layout`` for what a row is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.builder import FLOAT, INT, POINTER, SHORT, Builder
-from lkdn_deploy.backends.native.layout import BLOCK, block_floats, margin_blocks
+from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, margin_blocks
 from lkdn_deploy.backends.native.lower import Dense, Shape, Window
 from lkdn_deploy.backends.native.program import Kind
 
@@ -58,6 +58,8 @@ class Rows:
         lanes = ir.Constant(b.shorts, list(range(b.lanes)))
         self._lane_columns = b.mul(lanes, b.splat(b.trunc(self._steps, SHORT), b.shorts))
         self._starts = {(source, row): self._row(source, row) for source, row in self._read_rows()}
+        by_blocks = [(number, row) for number, row in self._starts if not shape.places[number].by_channel]
+        self._newest = [(number, max(row for it, row in by_blocks if it == number)) for number in dict(by_blocks)]
         self._here: dict[tuple[int, int], Any] = {}
         self._column: Any = None
         self._masks: Vectors = []
@@ -132,6 +134,27 @@ class Rows:
         for column in sorted({part + column for part in range(BLOCK) for column in columns}):
             found[column] = b.load_vector(b.at(channel, self._aside(number, column)))
         return found
+
+    def fetching(self, turn: Any, turns: int) -> Callable[[Any], None]:
+        """Brings what the next block reads and writes into the cache, a part of it at each of so many turns.
+
+        All at once, it would be waited for. What is given is to be called with how many turns this one is behind
+        ``turn``.
+        """
+        b = self._b
+        streams = []
+        for number, row in self._newest:
+            block = self._block_step(number)
+            part = -(-block // turns)
+            streams.append((b.at(self._here[number, row], b.add(INT(block), b.mul(turn, INT(part)))), part))
+
+        def fetch(index: Any) -> None:
+            for pointer, part in streams:
+                here = b.at(pointer, b.mul(index, INT(part)))
+                for line in range(0, part, LINE):
+                    b.prefetch(b.at(here, line))
+
+        return fetch
 
     def enlarge(self, number: int) -> None:
         """The block into lines of the enlarged picture, all lanes of them; see ``results``."""
