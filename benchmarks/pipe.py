@@ -6,7 +6,9 @@ Three measurements on the CPU, each in turn in one process, in random order with
 counted; written with the machine's facts:
 
 - one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds in reading,
-  in the network, in what is between, and in writing; the share of all but the network is what to quote;
+  upscaling and writing, and, after each, in the network alone on the same windows, halos included; the share of all
+  but the network is what to quote. Where the engine makes pixels itself, the network alone, which gives values, may
+  take longer than upscaling; so there is also what it takes to give one pixel of each window;
 - the 4000x4000 result as PNG, by `write_picture` and by Pillow with each of zlib's levels and strategies: seconds and
   bytes;
 - several files one by one against `upscale_files`, which reads and writes while the network works: the ratio is what to
@@ -22,26 +24,24 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.core.protocols import PixelSession
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.rgb import image_files, read_rgb
 from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.imaging.layout import Pixels, to_batch
 from lkdn_deploy.runtime.files import Failed, Job, upscale_files
 from lkdn_deploy.samples import sample_pixels
-
-Batch = NDArray[np.float32]
-RunMany = Callable[[Iterable[Batch]], Generator[Batch, None, None]]
 
 SIDE, SMALL_SIDE, FILES = 1000, 500, 6
 FORMATS = {"png": (".png", ".png"), "jpeg": (".jpg", ".jpg"), "png_to_tiff": (".png", ".tif")}
@@ -101,35 +101,24 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
     """Seconds of each part of one file's way, by formats."""
     for suffix in (".png", ".jpg"):
         image.save(folder / f"in{suffix}", quality=95)
-    network = Stopwatch()
-    run_many = upscaler.session.run_many
-    upscaler.session.run_many = network.timing(run_many)  # type: ignore[assignment, method-assign]
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
-    try:
-        for number, name in in_turn(FORMATS, rounds):
-            source, target = (
-                folder / f"{word}{suffix}" for word, suffix in zip(("in", "out"), FORMATS[name], strict=True)
-            )
-            before, start = network.seconds, time.perf_counter()
-            picture = read_picture(source)
-            read = time.perf_counter()
-            large = upscaler.upscale_picture(picture)
-            upscaled = time.perf_counter()
-            write_picture(target, large)
-            end = time.perf_counter()
-            inside = network.seconds - before
-            if number:
-                parts[name].append(
-                    {
-                        "read": read - start,
-                        "network": inside,
-                        "between": upscaled - read - inside,
-                        "write": end - upscaled,
-                        "share_of_ends": 1 - inside / (end - start),
-                    }
-                )
-    finally:
-        upscaler.session.run_many = run_many  # type: ignore[assignment, method-assign]
+    for number, name in in_turn(FORMATS, rounds):
+        source, target = (folder / f"{word}{suffix}" for word, suffix in zip(("in", "out"), FORMATS[name], strict=True))
+        start = time.perf_counter()
+        picture = read_picture(source)
+        read = time.perf_counter()
+        large = upscaler.upscale_picture(picture)
+        upscaled = time.perf_counter()
+        write_picture(target, large)
+        end = time.perf_counter()
+        alone, giving_nothing = network_alone(upscaler, picture.pixels)
+        if number:
+            row = {"read": read - start, "upscale": upscaled - read, "write": end - upscaled, "network_alone": alone}
+            row["share_of_ends"] = 1 - alone / (end - start)
+            if giving_nothing is not None:
+                row["network_giving_one_pixel"] = giving_nothing
+                row["share_of_ends_and_giving"] = 1 - giving_nothing / (end - start)
+            parts[name].append(row)
     return {
         "input": f"{SIDE}x{SIDE}",
         "tiles": len(upscaler.plan(SIDE, SIDE)),
@@ -137,6 +126,26 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
             name: {part: spread(row[part] for row in rows) for part in rows[0]} for name, rows in parts.items()
         },
     }
+
+
+def network_alone(upscaler: Upscaler, pixels: Pixels) -> tuple[float, float | None]:
+    """Seconds of the session on the windows of an image; and those to give one pixel of each, if it makes pixels.
+
+    Results share memory, as in the upscaler.
+    """
+    session = upscaler.session
+    batches = [to_batch(pixels[tile.window]) for tile in upscaler.plan(*pixels.shape[:2])]
+    start = time.perf_counter()
+    for _ in session.run_many(batches):
+        pass
+    alone = time.perf_counter() - start
+    if not isinstance(session, PixelSession):
+        return alone, None
+    pixel = np.empty((1, 1, 3), np.uint8)
+    start = time.perf_counter()
+    for batch in batches:
+        session.fill(batch, np.s_[:1, :1], pixel)
+    return alone, time.perf_counter() - start
 
 
 def png_encoders(pixels: np.ndarray[Any, Any], folder: Path, rounds: int) -> dict[str, Any]:
@@ -191,31 +200,6 @@ def overlap(upscaler: Upscaler, images: list[Image.Image], folder: Path, rounds:
         "seconds": {name: spread(values) for name, values in seconds.items()},
         "overlapped_over_one_by_one": spread(ratios),
     }
-
-
-class Stopwatch:
-    """Adds up the time that a session's ``run_many`` takes, without that of making what it is given."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timing(self, run_many: RunMany) -> RunMany:
-        """``run_many``, timed."""
-
-        def timed(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-            yield from self._steps(run_many(self._steps(batches, -1)), 1)
-
-        return timed
-
-    def _steps(self, values: Iterable[Batch], sign: int) -> Generator[Batch, None, None]:
-        values = iter(values)
-        while True:
-            start = time.perf_counter()
-            value = next(values, None)
-            self.seconds += sign * (time.perf_counter() - start)
-            if value is None:
-                return
-            yield value
 
 
 def in_turn(names: Iterable[str], rounds: int) -> Iterable[tuple[int, str]]:
