@@ -122,8 +122,9 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         return self.call(self.module.globals[full], operands)
 
     def scratch(self, vectors: int) -> Any:
-        """Memory for so many vectors, on the stack."""
-        found = self.alloca(ir.ArrayType(FLOAT, vectors * self.lanes))
+        """Memory for so many vectors, on the stack: once a call, wherever it is asked for."""
+        with self.goto_entry_block():
+            found = self.alloca(ir.ArrayType(FLOAT, vectors * self.lanes))
         found.align = 64
         found.type = POINTER  # else one to the array, which llvmlite does not take for one to vectors
         return found
