@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 
 # A network's memory grows with the tile, its waste on halos shrinks with it. Of an image of 2000x1500, LKDN-S x4 then
-# computes 1.3 times the pixels on the native engine and 1.5 times on ONNX Runtime, and the whole process, with the
+# computes 1.2 times the pixels on the native engine and 1.5 times on ONNX Runtime, and the whole process, with the
 # result of 144 MB, stays below 1.2 GB (benchmarks/upscale.py).
 MEMORY_BUDGET = 832 << 20
 
