@@ -1,8 +1,6 @@
 """``lkdn-upscale`` by its command line, on files of every kind."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +22,6 @@ from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.download import local
-from lkdn_models.zoo import find
 
 PHOTOGRAPH = sample_pixels()[60:90, 90:124]
 DISC = (np.hypot(*np.mgrid[-15:15, -17:17]) < 11).astype(np.uint8) * 255
@@ -302,36 +298,6 @@ def test_wrong_options_end_with_their_code(
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_checkpoint_is_converted_once_and_then_found(
-    tmp_path: Path,
-    random_checkpoint: Callable[[LkdnSpec], Path],
-    random_artefacts: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    RGB.save(tmp_path / "in.png")
-    args = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--overwrite"]
-    weights = ["--weights", str(random_checkpoint(LkdnSpec(3, 1, 4, 4)))]
-    assert run(cli.command, [*args, *weights]) == 0
-    assert "converting" in capsys.readouterr().err
-    assert read_picture(tmp_path / "out.png").width == 3 * RGB.width
-    assert run(cli.command, [*args, *weights]) == 0
-    assert "converting" not in capsys.readouterr().err
-    assert run(cli.command, [*args, *weights, "--scale", "4"]) == 2
-    assert run(cli.command, [*args, *weights, "--model", "lkdn"]) == 2
-    assert "lkdn x3 was asked for, but" in capsys.readouterr().err
-    (artefact,) = (tmp_path / "cache" / "lkdn-deploy").glob("*.onnx")
-    other = random_artefacts["one block"].read_bytes()
-    for content in (b"damaged", other):  # anyone may have written there
-        artefact.write_bytes(content)
-        assert run(cli.command, [*args, *weights]) == 0
-        assert "converting" in capsys.readouterr().err
-        assert read_picture(tmp_path / "out.png").width == 3 * RGB.width
-    assert run(cli.command, [args[0], args[1], "--weights", "gone.pth"]) == 2  # before the weights are looked at
-    assert "exists" in capsys.readouterr().err
-
-
 def folder_of_images(folder: Path) -> dict[str, Path]:
     """A few that can be upscaled, of several kinds, and one that cannot."""
     folder.mkdir()
@@ -406,30 +372,6 @@ def test_files_of_a_folder_that_exist_are_left_unless_asked(tmp_path: Path, upsc
     assert read_picture(tmp_path / "out" / "b.png").width == 68
 
 
-class Hostile:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-def test_a_pickle_that_runs_code_is_refused_as_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lkdn_deploy.cli.export import command as export
-
-    proof, weights = tmp_path / "it-ran", tmp_path / "w.pth"
-    torch.save({"params": Hostile(proof)}, weights)
-    RGB.save(tmp_path / "in.png")
-    assert run(cli.command, [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--weights", str(weights)]) == 1
-    assert "could run code" in capsys.readouterr().err
-    assert run(export, ["--onnx", "--weights", str(weights), "-o", str(tmp_path / "out")]) == 1
-    assert "could run code" in capsys.readouterr().err
-    assert not proof.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) in (["in.png", "w.pth"], ["in.png", "out", "w.pth"])
-
-
 def test_an_engine_that_fails_half_way_leaves_no_file(
     tmp_path: Path, upscale: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -452,19 +394,6 @@ def test_an_engine_that_fails_half_way_leaves_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
-def test_an_unusable_cache_folder_is_said_with_the_cure(
-    tmp_path: Path,
-    random_checkpoint: Callable[[LkdnSpec], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    RGB.save(tmp_path / "in.png")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "in.png"))
-    weights = str(random_checkpoint(LkdnSpec(2, 1, 4, 4)))
-    assert run(cli.command, [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--weights", weights]) == 1
-    assert "set XDG_CACHE_HOME" in capsys.readouterr().err
-
-
 def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_artefacts: dict[str, Path]) -> None:
     Image.fromarray(np.tile(sample_pixels(), (6, 6, 1))).save(tmp_path / "in.png")
     args = ["in.png", "out.png", "--model", str(random_artefacts["lkdn"]), "--tile", "32"]
@@ -484,43 +413,3 @@ def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_ar
     assert process.returncode == 130
     assert err.decode().strip() == "interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
-
-
-def test_a_network_of_the_zoo_runs_by_its_name_once_its_weights_are_there(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    source, target = saved(RGB, tmp_path / "in.png"), tmp_path / "out.png"
-    args = [str(source), str(target), "--model", "bsrn-s"]
-    assert run(cli.command, args) == 3
-    assert "lkdn-zoo get bsrn-s --scale 4" in capsys.readouterr().err
-    assert not target.exists()
-    weights = find("bsrn-s", 4).weights
-    place = local(weights)
-    place.parent.mkdir(parents=True)
-    shutil.copy(data / "weights" / "BSRN" / weights.file_name, place)
-    assert run(cli.command, args) == 0
-    said = capsys.readouterr()
-    assert said.out == f"{target}\n"
-    assert "with bsrn-s x4" in said.err
-    with Image.open(target) as image:
-        large = np.asarray(image).astype(int)
-    bicubic = np.asarray(RGB.resize((4 * RGB.width, 4 * RGB.height), Image.Resampling.BICUBIC))
-    assert large.shape == bicubic.shape
-    assert np.abs(large - bicubic).mean() < 6
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "said"),
-    [
-        (["--model", "bsrn-s", "--scale", "2"], 2, "bsrn-s has no x2"),
-        (["--model", "drrn"], 3, "were published"),
-        (["--model", "edsr"], 3, "does not come with the package"),
-    ],
-)
-def test_a_network_that_cannot_be_had_is_named_with_the_way_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str
-) -> None:
-    assert run(cli.command, [str(saved(RGB, tmp_path / "in.png")), str(tmp_path / "out.png"), *args]) == code
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "out.png").exists()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _INSTEAD = "use --backend ort-cpu or openvino"
 
 # Beside what ``Engine.bytes_per_pixel`` counts: the rows of a pass, and columns that fill up whole vectors. Both grow
-# with a side of the window only. Measured as memory allocated in one, at 300x300: 1.13 times.
+# with a side of the window only. Measured as memory allocated in a run, at 300x300: 1.13 times.
 _OVERHEAD = 1.2
 
 
