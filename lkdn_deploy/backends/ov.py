@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends import kept
 from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.optional import needs
+from lkdn_deploy.jit import kept
 
 log = logging.getLogger(__name__)
 

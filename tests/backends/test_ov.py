@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.onnx_ml_pb2 import FunctionProto, TrainingInfoProto
 
-from lkdn_deploy.backends import kept as store
 from lkdn_deploy.backends import ov
 from lkdn_deploy.backends.onnx_bytes import names_other_files
 from lkdn_deploy.backends.ov import AT_ONCE, KEPT, OpenVinoSession, open_openvino
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
+from lkdn_deploy.jit import kept as store
 from lkdn_deploy.runtime.bundled import bundled, find
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels

@@ -11,8 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.builder import INT, POINTER, Builder
 from lkdn_deploy.backends.native.kernels import STAGE
+from lkdn_deploy.jit.builder import INT, POINTER, Builder
 
 BEGUN, DONE, GIVE_WAY = 0, 8, 16
 """Of the state that threads share, each in a line of the cache of its own: how many passes were begun, how many bands

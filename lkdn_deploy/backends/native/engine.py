@@ -1,18 +1,17 @@
 """A program compiled for this processor."""
 
-import hashlib
-from pathlib import Path
+from functools import partial
 
 from llvmlite import ir
 
-from lkdn_deploy.backends import kept
-from lkdn_deploy.backends.native import bands, builder, gelu, kernels, layout, results, rows, sigmoid
+from lkdn_deploy.backends.native import bands, gelu, kernels, layout, results, rows, sigmoid
 from lkdn_deploy.backends.native.lower import Shape, lower
-from lkdn_deploy.backends.native.machine import COMPILER, Library, Processor, compiled
 from lkdn_deploy.backends.native.memory import aligned
 from lkdn_deploy.backends.native.outside import Detours
 from lkdn_deploy.backends.native.program import Floats, Kind, Program
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
+from lkdn_deploy.jit import builder
+from lkdn_deploy.jit.machine import Processor, library
 
 
 class Engine:
@@ -26,7 +25,8 @@ class Engine:
             [lower(stage, program, self.plan, target.results) for stage in one.stages] for one in self.plan.passes
         ]
         shapes = dict.fromkeys(lowered.shape for stages in self.stages for lowered in stages)
-        self._library = Library(_code(tuple(shapes), target), target)
+        sources = [str(it.__file__) for it in (bands, builder, gelu, kernels, layout, results, rows, sigmoid)]
+        self._library = library("native", partial(_emit, tuple(shapes), target.lanes), target, sources, shapes)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
         self.addresses = {shape: self._library.address(_name(number)) for number, shape in enumerate(shapes)}
@@ -54,22 +54,12 @@ def _name(number: int) -> str:
     return f"stage{number}"
 
 
-def _code(shapes: tuple[Shape, ...], target: Processor) -> bytes:
-    """Of the stages of these shapes, compiled or found."""
-    sources = b"".join(
-        Path(it.__file__ or "").read_bytes() for it in (bands, builder, gelu, kernels, layout, results, rows, sigmoid)
-    )
-    key = hashlib.sha256(repr((COMPILER, target, shapes)).encode() + sources).hexdigest()
-    code = kept.find("native", key)
-    if code is None:
-        module = ir.Module()
-        for number, shape in enumerate(shapes):
-            kernels.emit_stage(module, _name(number), shape, target.lanes)
-        bands.emit_bands(module)
-        results.emit_results(module, target.lanes)
-        code = compiled(module, target)
-        kept.keep("native", key, code)
-    return code
+def _emit(shapes: tuple[Shape, ...], lanes: int, module: ir.Module) -> None:
+    """Functions of the stages of these shapes, and of what is around them."""
+    for number, shape in enumerate(shapes):
+        kernels.emit_stage(module, _name(number), shape, lanes)
+    bands.emit_bands(module)
+    results.emit_results(module, lanes)
 
 
 def frame_slots(plan: Schedule) -> dict[int, int]:

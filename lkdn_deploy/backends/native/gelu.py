@@ -7,7 +7,7 @@ is least: 6e-9 up to ``END``, beyond which c Phi(-c) stays at 1e-7, and 2e-7 as 
 
 from typing import Any
 
-from lkdn_deploy.backends.native.builder import Builder
+from lkdn_deploy.jit.builder import Builder
 
 END = 5.5
 

@@ -19,10 +19,10 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native import gelu, sigmoid
-from lkdn_deploy.backends.native.builder import INT, POINTER, Builder
 from lkdn_deploy.backends.native.layout import BLOCK
 from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
 from lkdn_deploy.backends.native.rows import Rows, Vectors
+from lkdn_deploy.jit.builder import INT, POINTER, Builder
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
 

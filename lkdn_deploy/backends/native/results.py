@@ -15,8 +15,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.builder import FLOAT, INT, POINTER, SHORT, Builder
 from lkdn_deploy.backends.native.kernels import STAGE
+from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 
 LINES, COLOUR, LINE, SCALE, TOP, BOTTOM, LEFT, COUNT, TARGET, ROW, PLANE = range(11)
 """Of the facts: where the lines are, floats from one colour's to the next's and from one line to the next, and how many

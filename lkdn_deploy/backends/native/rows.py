@@ -10,10 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.builder import FLOAT, INT, POINTER, SHORT, Builder
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, margin_blocks
 from lkdn_deploy.backends.native.lower import Dense, Shape, Window
 from lkdn_deploy.backends.native.program import Kind
+from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 
 HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)
 """Of the geometry."""

@@ -55,8 +55,8 @@ class NativeSession(InTurn):
     def __init__(self, artefact: Path, threads: int | None = None) -> None:
         with needs("native"):
             from lkdn_deploy.backends.native.engine import Engine
-            from lkdn_deploy.backends.native.machine import processor
             from lkdn_deploy.backends.native.workspace import Workspace
+            from lkdn_deploy.jit.machine import processor
         data = read_artefact(artefact, "the native engine")
         try:
             self.metadata = ArtifactMetadata.from_props(properties(data))

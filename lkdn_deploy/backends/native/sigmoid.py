@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.builder import Builder
+from lkdn_deploy.jit.builder import Builder
 
 END = 87.0
 

@@ -5,7 +5,8 @@ through imagecodecs. Directories are parsed and laid out by Pillow either way.
 """
 
 from dataclasses import dataclass
-from typing import IO, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, TiffTags
@@ -15,9 +16,13 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.deep import imagecodecs
 from lkdn_deploy.imaging.files.deflate import zlib_stream
+from lkdn_deploy.imaging.files.fast import loops_for
 from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Picture, check_size, make_upright
 from lkdn_deploy.imaging.layout import Pixels
+
+if TYPE_CHECKING:
+    from lkdn_deploy.imaging.files.loops import Loops
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -155,7 +160,7 @@ def write_tiff(file: IO[bytes], picture: Picture, threads: int) -> None:
     height, width, channels = picture.pixels.shape
     rows = max(1, min(height, _STRIP_SIZE // (width * channels * picture.pixels.dtype.itemsize)))
     parts = (picture.pixels[top : top + rows] for top in range(0, height, rows))
-    strips = list(in_order(_deflated, parts, threads))
+    strips = list(in_order(partial(_deflated, loops_for(picture.pixels.nbytes)), parts, threads))
     sizes = [len(strip) for strip in strips]
     tags = ImageFileDirectory_v2()
     for tag, value in descriptive_tags(parse_exif(picture.exif)).items():
@@ -179,10 +184,10 @@ def write_tiff(file: IO[bytes], picture: Picture, threads: int) -> None:
         file.write(strip)
 
 
-def _deflated(rows: Pixels) -> bytes:
+def _deflated(loops: "Loops | None", rows: Pixels) -> bytes:
     differences = rows.copy()
     differences[:, 1:] -= rows[:, :-1]  # modulo 2**bits, as the predictor is defined
-    return zlib_stream(differences.astype(differences.dtype.newbyteorder("<"), copy=False))
+    return zlib_stream(differences.astype(differences.dtype.newbyteorder("<"), copy=False), loops)
 
 
 def _to_straight(pixels: Pixels) -> None:

@@ -16,14 +16,20 @@ from PIL import Image, ImageDraw
 
 import lkdn_deploy.imaging.files.png_write as module
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.files import fast
 from lkdn_deploy.imaging.files.deflate import DeflateError
+from lkdn_deploy.imaging.files.loops import Loops
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.png_write import adler32_combine, write_png
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 Pixels = np.ndarray[Any, Any]
+
+WORTH_LOADING = fast._WORTH_LOADING  # as it is, not as these tests set it
 
 
 def written(pixels: Pixels, threads: int = 2) -> bytes:
@@ -148,14 +154,16 @@ def drawing() -> Image.Image:
     return image
 
 
-def photograph() -> Image.Image:
+def photograph(times: int) -> Image.Image:
     image = Image.fromarray(sample_pixels())
-    return image.resize((3 * image.width, 3 * image.height), Image.Resampling.LANCZOS)
+    return image.resize((times * image.width, times * image.height), Image.Resampling.LANCZOS)
 
 
-@pytest.mark.parametrize("make", [drawing, photograph])
-def test_files_are_about_as_large_as_those_of_libraries_that_choose_a_filter_for_each_row(make: Any) -> None:
-    image = make()
+@pytest.mark.parametrize("image", [drawing(), photograph(3), photograph(9)], ids=["drawing", "photograph", "large"])
+def test_files_are_about_as_large_as_those_of_libraries_that_choose_a_filter_for_each_row(
+    image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "_WORTH_LOADING", WORTH_LOADING)
     theirs = io.BytesIO()
     image.save(theirs, "PNG", compress_type=zlib.Z_RLE)
     assert len(written(np.asarray(image))) < 1.02 * len(theirs.getvalue())
@@ -176,11 +184,11 @@ def test_a_stripe_that_cannot_be_deflated_is_an_error_and_leaves_the_old_file(
     write_picture(tmp_path / "x.png", Picture(pixels))
     working, calls = module.deflate_blocks, []
 
-    def fail_later(samples: Pixels) -> bytes:
+    def fail_later(samples: Pixels, loops: Loops | None) -> bytes:
         calls.append(samples)
         if len(calls) > 4:
             raise error
-        return working(samples)
+        return working(samples, loops)
 
     monkeypatch.setattr(module, "deflate_blocks", fail_later)
     with pytest.raises(InputError, match=r"x\.png cannot be written"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lkdn_deploy.backends import kept
+from lkdn_deploy.jit import kept
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,21 @@
 """LLVM for this machine's processor: how wide its vectors are, and code from the kernels' functions."""
 
 import ctypes
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from lkdn_deploy.jit import kept
+
 _ADDRESS, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
-COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+_COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,34 @@ def processor() -> Processor:
     return Processor(llvm.get_host_cpu_name(), ",".join(flags), lanes, results)
 
 
-def compiled(module: ir.Module, target: Processor) -> bytes:
+def library(
+    kind: str,
+    emit: Callable[[ir.Module], None],
+    target: Processor,
+    sources: Iterable[str],
+    facts: Iterable[object] = (),
+) -> "Library":
+    """The functions that ``emit`` adds to a module: compiled, or found where they are kept.
+
+    Args:
+        kind: of code, as in ``kept``.
+        emit: depends on nothing but ``target``, ``sources`` and ``facts``.
+        target: the processor.
+        sources: the files that it is written in.
+        facts: what decides on it beside them, told apart by their ``repr``.
+    """
+    texts = b"".join(Path(it).read_bytes() for it in sources)
+    key = hashlib.sha256(repr((_COMPILER, target, tuple(facts))).encode() + texts).hexdigest()
+    code = kept.find(kind, key)
+    if code is None:
+        module = ir.Module()
+        emit(module)
+        code = _compiled(module, target)
+        kept.keep(kind, key, code)
+    return Library(code, target)
+
+
+def _compiled(module: ir.Module, target: Processor) -> bytes:
     """An object file of the module's functions.
 
     None of LLVM's passes over the representation is run: kernels are written as they are to be, and gained nothing.
