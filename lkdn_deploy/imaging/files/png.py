@@ -5,7 +5,7 @@ from typing import IO
 
 import numpy as np
 
-from lkdn_deploy.imaging.files.deep import imagecodecs
+from lkdn_deploy.imaging.files.codecs import imagecodecs
 from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
 from lkdn_deploy.imaging.layout import Pixels
 

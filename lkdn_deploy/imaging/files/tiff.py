@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.threads import in_order
-from lkdn_deploy.imaging.files.deep import imagecodecs
+from lkdn_deploy.imaging.files.codecs import imagecodecs
 from lkdn_deploy.imaging.files.deflate import zlib_stream
 from lkdn_deploy.imaging.files.fast import loops_for
 from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi

@@ -12,6 +12,7 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.files.deflate import DeflateError
+from lkdn_deploy.imaging.files.jpeg_write import write_jpeg
 from lkdn_deploy.imaging.files.metadata import profile_fits
 from lkdn_deploy.imaging.files.modes import to_pil
 from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
@@ -106,7 +107,7 @@ def write_picture(
         path: where to; its suffix chooses the format.
         picture: what to write.
         quality: as in ``check_output``.
-        threads: CPU threads that compress PNG and TIFF, which makes no other file; default: all cores.
+        threads: CPU threads that compress PNG, TIFF and JPEG, which makes no other file; default: all cores.
 
     Returns:
         Notes on what the file does not hold.
@@ -114,6 +115,7 @@ def write_picture(
     Raises:
         UsageError: for an unknown suffix, a picture the format cannot hold, a quality where there is none.
         InputError: if the file cannot be written; no part of it is left.
+        MissingError: for JPEG where imagecodecs is not installed.
     """
     path = Path(path)
     kind = _format_of(path)
@@ -134,6 +136,9 @@ def _write(file: IO[bytes], picture: Picture, kind: OutputFormat, quality: int, 
     if kind is _PNG:
         write_png(file, picture, threads)
         return
+    if kind is _JPEG:
+        write_jpeg(file, picture, quality, _facts(picture), threads)
+        return
     # The whole of others in memory first: Pillow, given a file, does not notice when it takes only a part.
     buffer = io.BytesIO()
     if kind is _TIFF:
@@ -145,16 +150,19 @@ def _write(file: IO[bytes], picture: Picture, kind: OutputFormat, quality: int, 
 
 def _options(picture: Picture, kind: OutputFormat, quality: int) -> dict[str, Any]:
     """Of Pillow's encoder."""
-    facts: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
-    options = {key: value for key, value in facts.items() if value is not None}
-    if kind is _JPEG:
-        options |= {"quality": quality, "subsampling": "4:4:4"}
-    elif kind is _WEBP and quality == 100:
+    options = _facts(picture)
+    if kind is _WEBP and quality == 100:
         # exact: without it the colour under transparent pixels is thrown away.
         options |= {"lossless": True, "exact": True}
     elif kind is _WEBP:
         options |= {"quality": quality}
     return options
+
+
+def _facts(picture: Picture) -> dict[str, Any]:
+    """What Pillow's encoders are told of the picture."""
+    facts = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _reduced(picture: Picture, kind: OutputFormat) -> tuple[Picture, tuple[str, ...]]:

@@ -134,5 +134,5 @@ def test_without_the_library_for_sixteen_bits_the_package_to_install_is_named(
     write_picture(tmp_path / "x.png", Picture(PIXELS.astype(np.uint16)))
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     assert probe(tmp_path / "x.png").depth == 16
-    with pytest.raises(MissingError, match=r"need the package imagecodecs.*pip install imagecodecs"):
+    with pytest.raises(MissingError, match=r"needs the package imagecodecs.*pip install imagecodecs"):
         read_picture(tmp_path / "x.png")

@@ -1,4 +1,4 @@
-"""The library for 16 bits a sample, loaded when the first such file comes."""
+"""The library for what Pillow does not do, or not as fast; loaded when the first such file comes."""
 
 from types import ModuleType
 
@@ -14,6 +14,6 @@ def imagecodecs() -> ModuleType:
     try:
         import imagecodecs
     except ImportError as error:
-        msg = "images with 16 bits a sample need the package imagecodecs, which is not installed"
+        msg = "this file needs the package imagecodecs, which is not installed"
         raise MissingError(msg, "pip install imagecodecs") from error
     return imagecodecs
