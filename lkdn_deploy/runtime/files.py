@@ -24,6 +24,8 @@ from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
 
+_READ_AT_ONCE = 1 << 23  # pixels, at most 64 MiB
+
 _TOO_LARGE = "cut the image in parts, or use a smaller scale"
 
 
@@ -73,8 +75,22 @@ Progress = Callable[[Job, int, int], None]
 """Called with the number of tiles done and of all: with none done when a job comes to the network, then after each."""
 
 
+def begin_reading(source: Path, header: Header) -> Future[Picture] | None:
+    """Read a file while its network is being opened; not a large one, which is to be known to fit into memory first."""
+    if header.width * header.height > _READ_AT_ONCE:
+        return None
+    pool = ThreadPoolExecutor(1, "lkdn-first")
+    begun = pool.submit(read_picture, source)
+    pool.shutdown(wait=False)
+    return begun
+
+
 def upscale_files(
-    upscaler: Upscaler, jobs: Iterable[Job], *, progress: Progress | None = None
+    upscaler: Upscaler,
+    jobs: Iterable[Job],
+    *,
+    progress: Progress | None = None,
+    first: Future[Picture] | None = None,
 ) -> Generator[Upscaled | Failed, None, None]:
     """Upscale files, giving for each, in order, what came of it. A job that fails leaves the others as they are.
 
@@ -86,10 +102,11 @@ def upscale_files(
         upscaler: the network.
         jobs: taken when there is room for one.
         progress: see ``Progress``.
+        first: what ``begin_reading`` gave for the first job's source, if it was called.
     """
     with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(1, "lkdn-write") as writer:
         try:
-            yield from _flow(upscaler, jobs, reader, _Writing(writer, upscaler.threads), progress)
+            yield from _flow(upscaler, jobs, reader, _Writing(writer, upscaler.threads), progress, first)
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # ``with`` waits for the rest
 
@@ -139,7 +156,12 @@ class _Writing:
 
 
 def _flow(
-    upscaler: Upscaler, jobs: Iterable[Job], reader: ThreadPoolExecutor, writing: _Writing, progress: Progress | None
+    upscaler: Upscaler,
+    jobs: Iterable[Job],
+    reader: ThreadPoolExecutor,
+    writing: _Writing,
+    progress: Progress | None,
+    first: Future[Picture] | None,
 ) -> Generator[Upscaled | Failed, None, None]:
     ahead: Future[_Loaded] | None = None
     for job, following in _with_following(jobs):
@@ -147,7 +169,8 @@ def _flow(
         ahead = None
         if not isinstance(loaded, _Loaded):  # what fails beside others, for want of memory or of them, may go alone
             yield from writing.finish()
-            loaded = _attempt(job, reader.submit(_load, job, upscaler, 0).result)
+            loaded = _attempt(job, reader.submit(_load, job, upscaler, 0, first).result)
+            first = None
         if isinstance(loaded, Failed):
             yield loaded
             continue
@@ -198,8 +221,8 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _load(job: Job, upscaler: Upscaler, held: int) -> _Loaded:
-    """Read, if ``check_output`` lets it through and it fits into memory beside ``held`` bytes."""
+def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None = None) -> _Loaded:
+    """Read, or take what was ``begun``, if ``check_output`` lets it through and it fits beside ``held`` bytes."""
     header, scale = probe(job.source), upscaler.scale
     notes = check_output(
         job.target,
@@ -217,7 +240,7 @@ def _load(job: Job, upscaler: Upscaler, held: int) -> _Loaded:
         msg = f"{asked} needs {size >> 20} MiB, {free >> 20} MiB are free"
         raise InputError(msg, _TOO_LARGE)
     upscaler.plan(header.height, header.width)  # refuses some sizes, and that before they are decoded
-    picture = read_picture(job.source)
+    picture = read_picture(job.source) if begun is None else begun.result()
     return _Loaded(job, header, picture, (*notes, *picture.notes), size)
 
 

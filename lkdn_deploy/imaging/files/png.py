@@ -1,7 +1,7 @@
-"""PNG files read: chunks that Pillow does not reach, and 16 bits a sample, which it has only for grey."""
+"""PNG files read: chunks that Pillow does not reach, 16 bits a sample, which it has only for grey, and 8 faster."""
 
 import struct
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,13 +37,28 @@ def png_exif(file: IO[bytes]) -> bytes:
 
 
 def decode_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
+    """(H, W, C) uint8 pixels of a PNG of 8 bits a sample: grey, RGB or RGBA, without a colour key.
+
+    In little more than half of Pillow's time, all of which others may run.
+
+    Raises:
+        MissingError: if imagecodecs is not installed.
+        RuntimeError, ValueError: from imagecodecs, if the file is damaged or not of that size.
+    """
+    return _decoded(imagecodecs().spng_decode, data, (height, width, channels), np.uint8)
+
+
+def decode_deep_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
     """(H, W, C) uint16 pixels of a 16-bit PNG; a colour key becomes alpha.
 
     Raises:
         MissingError: if imagecodecs is not installed.
         RuntimeError, ValueError: from imagecodecs, if the file is damaged or not of that size.
     """
-    codecs = imagecodecs()
+    return _decoded(imagecodecs().png_decode, data, (height, width, channels), np.uint16)
+
+
+def _decoded(decode: Any, data: bytes, shape: tuple[int, int, int], dtype: Any) -> Pixels:
     # Given the place to decode to, the library cannot be talked into more than the header said.
-    out = np.empty((height, width) if channels == 1 else (height, width, channels), np.uint16)
-    return np.asarray(codecs.png_decode(data, out=out)).reshape(height, width, channels)
+    out = np.empty(shape[:2] if shape[2] == 1 else shape, dtype)
+    return np.asarray(decode(data, out=out)).reshape(shape)

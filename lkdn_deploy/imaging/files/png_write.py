@@ -29,7 +29,7 @@ _LONGEST = 2**31 - 1  # bytes of a chunk
 
 # Bytes of samples of a stripe: so many that its own codes, and its beginning without anything to look back to, are
 # worth 0.1 % of the file.
-_STRIPE = 1 << 20
+_STRIPE = 1 << 21
 
 
 def write_png(file: IO[bytes], picture: Picture, threads: int) -> None:

@@ -9,11 +9,11 @@ from typing import IO, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
-from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.imaging.files.metadata import orientation_of
 from lkdn_deploy.imaging.files.modes import channels_of, from_pil, quiet
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, Picture, check_size, make_upright
-from lkdn_deploy.imaging.files.png import decode_png, png_depth, png_exif
+from lkdn_deploy.imaging.files.png import decode_deep_png, decode_png, png_depth, png_exif
 from lkdn_deploy.imaging.files.tiff import TiffHeader, decode_deep_tiff, read_tiff_header
 
 # Only formats whose every sample Pillow or imagecodecs gives; others would lose bits unseen, or run programs.
@@ -62,8 +62,8 @@ def read_picture(path: StrPath) -> Picture:
         with quiet():
             image = _open(file, path)
             depth = png_depth(_start(file))
-        if depth == 16:
-            return _read_deep_png(image, file)
+        if depth == 16 or (depth == 8 and _is_plain(image)):
+            return _read_png(image, file, depth)
         key = image.info.get("transparency")
         if depth in (1, 2, 4) and image.mode in ("1", "L") and isinstance(key, int):
             # Pillow widens the samples to 8 bits but not always the colour key.
@@ -71,15 +71,26 @@ def read_picture(path: StrPath) -> Picture:
         return _corrected(from_pil(image), image, tiff)
 
 
-def _read_deep_png(image: Image.Image, file: IO[bytes]) -> Picture:
+def _is_plain(image: Image.Image) -> bool:
+    """Whether a PNG's samples are those of the picture, and of kinds that the faster decoder has."""
+    return image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info
+
+
+def _read_png(image: Image.Image, file: IO[bytes], depth: int) -> Picture:
     with quiet():
         orientation = orientation_of(image)
-        channels = _channels(image, 16)
-        # Its metadata by way of an empty image: Pillow's own pixels have lost their lower bits.
+        channels = _channels(image, depth)
+        # Its metadata by way of an empty image: of deep ones, Pillow's own pixels have lost their lower bits.
         stand_in = Image.new("L" if channels < 3 else "RGB", (1, 1))
         stand_in.info = {key: value for key, value in image.info.items() if key != "transparency"}
     file.seek(0)
-    pixels = decode_png(file.read(), image.height, image.width, channels)
+    decode = decode_png if depth == 8 else decode_deep_png
+    try:
+        pixels = decode(file.read(), image.height, image.width, channels)
+    except (RuntimeError, MissingError):
+        if depth == 16:
+            raise
+        return from_pil(image)  # which reads some files that are slightly damaged, and says what is wrong with others
     return from_pil(stand_in).with_pixels(make_upright(pixels, orientation))
 
 
