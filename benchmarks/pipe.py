@@ -7,8 +7,9 @@ counted; written with the machine's facts:
 
 - one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds in reading,
   upscaling and writing, and, after each, in the network alone on the same windows, halos included; the share of all
-  but the network is what to quote. Where the engine makes pixels itself, the network alone, which gives values, may
-  take longer than upscaling; so there is also what it takes to give one pixel of each window;
+  but the network is what to quote. Where the engine makes pixels itself, it computes only the rows that they need, and
+  the network alone, which gives all values, may take longer than upscaling; so there is also what it takes to give one
+  column of each window's pixels, for which it computes the same;
 - the 4000x4000 result as PNG, by `write_picture` and by Pillow with each of zlib's levels and strategies: seconds and
   bytes;
 - several files one by one against `upscale_files`, which reads and writes while the network works: the ratio is what to
@@ -111,13 +112,13 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
         upscaled = time.perf_counter()
         write_picture(target, large)
         end = time.perf_counter()
-        alone, giving_nothing = network_alone(upscaler, picture.pixels)
+        alone, giving_little = network_alone(upscaler, picture.pixels)
         if number:
             row = {"read": read - start, "upscale": upscaled - read, "write": end - upscaled, "network_alone": alone}
             row["share_of_ends"] = 1 - alone / (end - start)
-            if giving_nothing is not None:
-                row["network_giving_one_pixel"] = giving_nothing
-                row["share_of_ends_and_giving"] = 1 - giving_nothing / (end - start)
+            if giving_little is not None:
+                row["network_giving_one_column"] = giving_little
+                row["share_of_ends_and_giving"] = 1 - giving_little / (end - start)
             parts[name].append(row)
     return {
         "input": f"{SIDE}x{SIDE}",
@@ -129,22 +130,24 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
 
 
 def network_alone(upscaler: Upscaler, pixels: Pixels) -> tuple[float, float | None]:
-    """Seconds of the session on the windows of an image; and those to give one pixel of each, if it makes pixels.
+    """Seconds of the session on the windows of an image; and those to give one column of each, if it makes pixels.
 
     Results share memory, as in the upscaler.
     """
     session = upscaler.session
-    batches = [to_batch(pixels[tile.window]) for tile in upscaler.plan(*pixels.shape[:2])]
+    tiles = upscaler.plan(*pixels.shape[:2])
+    batches = [to_batch(pixels[tile.window]) for tile in tiles]
     start = time.perf_counter()
     for _ in session.run_many(batches):
         pass
     alone = time.perf_counter() - start
     if not isinstance(session, PixelSession):
         return alone, None
-    pixel = np.empty((1, 1, 3), np.uint8)
+    column = np.empty((upscaler.scale * pixels.shape[0], 1, 3), np.uint8)
     start = time.perf_counter()
-    for batch in batches:
-        session.fill(batch, np.s_[:1, :1], pixel)
+    for batch, tile in zip(batches, tiles, strict=True):
+        rows, columns = tile.kept(upscaler.scale)
+        session.fill(batch, (rows, slice(columns.start, columns.start + 1)), column[: rows.stop - rows.start])
     return alone, time.perf_counter() - start
 
 

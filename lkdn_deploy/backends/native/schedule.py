@@ -59,6 +59,8 @@ class Pass:
     stages: tuple[Stage, ...]
     rows: dict[int, int]
     """How many rows are kept of a value that is used in this pass only."""
+    around: int | None
+    """Rows to each side of what is wanted of the result that must be computed here; None: all that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ def schedule(program: Program) -> Schedule:
     for place, (_, part) in enumerate(parts):
         later = {value for _, after in parts[place + 1 :] for operation in after for value in operation.inputs}
         frames |= later & {operation.output for operation in part}
-    passes = tuple(Pass(depth, *_stages(program, part, frames)) for depth, part in parts)
+    staged = [(depth, *_stages(program, part, frames)) for depth, part in parts]
+    around = _around(program, [stages for _, stages, _ in staged])
+    passes = tuple(Pass(*it, rows) for it, rows in zip(staged, around, strict=True))
     margins = dict.fromkeys(frames, 0) | {value: 0 for one in passes for value in one.rows}
     for operation in program.operations:
         for value in operation.inputs:
@@ -162,6 +166,25 @@ def _stages(
             kept.setdefault(kernel.output, 1)  # it is done for a whole row before what follows is
     rows_kept = {value: rows for value, rows in kept.items() if value not in frames}
     return tuple(stages), rows_kept
+
+
+def _around(program: Program, passes: Sequence[tuple[Stage, ...]]) -> list[int | None]:
+    """Of each pass ``Pass.around``: nothing around the result, and around others what is read for what needs them."""
+    needed: dict[int, int | None] = dict.fromkeys(program.outside)
+    found: list[int | None] = []
+    for stages in reversed(passes):
+        mine = [needed.get(kernel.output, 0) for stage in stages for kernel in stage.kernels]
+        rows = None if None in mine else max(it for it in mine if it is not None)
+        for stage in stages:
+            for kernel in stage.kernels:
+                for value in kernel.inputs:
+                    before = needed.get(value, 0)
+                    if rows is None or before is None:
+                        needed[value] = None
+                    else:
+                        needed[value] = max(before, rows + stage.beyond + kernel.operation.reach[0])
+        found.append(rows)
+    return found[::-1]
 
 
 def _chained(

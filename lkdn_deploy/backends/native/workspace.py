@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,15 @@ class _Band:
     """The table that ``emit_bands`` describes."""
     rows: list[NDArray[np.int64]]
     """Of each stage; its addresses are in ``stages``."""
-    first: int
-    last: int
+    beyond: NDArray[np.int64]
+    """Rows outside the band that each stage must compute, to each side."""
+
+    def aim(self, low: int, high: int, height: int) -> tuple[int, int]:
+        """Have these rows computed, the last exclusive, of so many; gives the first step and the last."""
+        lags, lows, highs = self.stages[:, 3], self.stages[:, 4], self.stages[:, 5]
+        np.maximum(low - self.beyond, 0, out=lows)
+        np.minimum(high + self.beyond, height, out=highs)
+        return int((lows + lags).min()), int((highs + lags).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,6 @@ class Workspace:
             for value, margin in plan.margins.items()
         }
         parts = min(threads, height)
-        bounds = [height * part // parts for part in range(parts + 1)]
         slots, frames = self._frame_sizes()
         self._ring = whole_lines(
             max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
@@ -84,18 +90,12 @@ class Workspace:
         self._geometry = np.array(facts, np.int64)
         self._damage = np.zeros(1, np.int64)
         self._gives: list[_Give] = []
-        self._passes = [
-            [
-                self._band(number, one, space, low, high)
-                for space, low, high in zip(spaces, bounds, bounds[1:], strict=False)
-            ]
-            for number, one in enumerate(plan.passes)
-        ]
+        self._bands = [[self._band(number, one, space) for number, one in enumerate(plan.passes)] for space in spaces]
+        """By thread, of each pass."""
         self._tables = [
-            np.array([(it.stages.ctypes.data, len(it.stages), it.first, it.last) for it in bands], np.int64)
-            for bands in list(zip(*self._passes, strict=True))[1:]
+            np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
-        """Of all passes, for each thread but the first."""
+        """By thread, what ``follow`` takes."""
         self._state = np.zeros(STATE, np.int64)
         self._state[GIVE_WAY] = give_way()
 
@@ -121,14 +121,14 @@ class Workspace:
         state[[BEGUN, DONE]] = 0
         others: list[Future[None]] = []
         try:
-            others += (pool.submit(self._follow, table) for table in self._tables)
-            for number, (one, (mine, *_)) in enumerate(zip(engine.plan.passes, self._passes, strict=True)):
+            others += (pool.submit(self._follow, table) for table in self._tables[1:])
+            geometry = self._geometry.ctypes.data
+            for number, (one, mine) in enumerate(zip(engine.plan.passes, self._tables[0].tolist(), strict=True)):
                 while depth < one.depth:
                     depth += 1
                     self._cross(depth, known)
-                stages, ends = mine.stages, (mine.first, mine.last)
-                geometry = self._geometry.ctypes.data
-                engine.lead(state.ctypes.data, number, len(others), stages.ctypes.data, len(stages), geometry, *ends)
+                stages, count, *ends = mine
+                engine.lead(state.ctypes.data, number, len(others), stages, count, geometry, *ends)
         except BaseException:
             state[BEGUN] = STOP
             raise
@@ -138,7 +138,7 @@ class Workspace:
             raise NoNumberError
 
     def _aim(self, kept: Part, place: Floats | Bytes) -> None:
-        """Have what is enlarged given to ``place``."""
+        """Have what is enlarged given to ``place``, and as many rows computed as that needs."""
         (top, bottom, _), (left, right, _) = (
             part.indices(self._engine.scale * side) for part, side in zip(kept, self.size, strict=True)
         )
@@ -152,6 +152,14 @@ class Workspace:
             give.stage[0] = self._engine.pixels if pixels else self._engine.planes
             give.facts[TOP:] = top, bottom, left, right - left, place.ctypes.data, row, plane
         self._damage[0] = 0
+        scale, height, parts = self._engine.scale, self.size[0], len(self._bands)
+        for number, one in enumerate(self._engine.plan.passes):
+            low, high = 0, height
+            if one.around is not None:
+                low, high = max(top // scale - one.around, 0), min(-(-bottom // scale) + one.around, height)
+            bounds = [low + (high - low) * part // parts for part in range(parts + 1)]
+            for bands, table, ends in zip(self._bands, self._tables, pairwise(bounds), strict=True):
+                table[number, 2:] = bands[number].aim(*ends, height)
 
     def _follow(self, table: NDArray[np.int64]) -> None:
         self._engine.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
@@ -232,12 +240,12 @@ class Workspace:
             starts[depth] = start + self._outside_size(value)
         return found
 
-    def _band(self, number: int, one: Pass, space: Floats, low: int, high: int) -> _Band:
+    def _band(self, number: int, one: Pass, space: Floats) -> _Band:
         height = self._grid.height
         sizes = [rows * self._floats[value] for value, rows in one.rows.items()]
         starts = dict(zip(one.rows, accumulate(sizes, initial=0), strict=False))
         enlarged = space.ctypes.data + 4 * self._ring, self._engine.scale * self._line, self._line
-        tables, rows_of, giving = [], [], None
+        tables, rows_of, beyond, giving = [], [], [], None
         for stage, lowered, weights in zip(
             one.stages, self._engine.stages[number], self._engine.weights[number], strict=True
         ):
@@ -256,12 +264,13 @@ class Workspace:
                     entry[:] = enlarged
             rows_of.append(rows)
             address = self._engine.addresses[lowered.shape]
-            limits = max(low - stage.beyond, 0), min(high + stage.beyond, height)
-            tables.append((address, rows.ctypes.data, weights.ctypes.data, stage.lag, *limits))
+            tables.append((address, rows.ctypes.data, weights.ctypes.data, stage.lag, 0, 0))
+            beyond.append(stage.beyond)
             if lowered.shape.shuffled is not None:
                 giving, facts = len(tables), np.array([*enlarged, self._engine.scale, *[0] * (FACTS - TOP)], np.int64)
-                tables.append((0, facts.ctypes.data, self._damage.ctypes.data, stage.lag, low, high))
+                tables.append((0, facts.ctypes.data, self._damage.ctypes.data, stage.lag, 0, 0))
+                beyond.append(0)
         table = np.array(tables, np.int64)
         if giving is not None:
             self._gives.append(_Give(table[giving], facts))
-        return _Band(table, rows_of, int((table[:, 4] + table[:, 3]).min()), int((table[:, 5] + table[:, 3]).max()))
+        return _Band(table, rows_of, np.array(beyond, np.int64))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,34 @@ def test_any_part_of_a_result_is_given_as_values_and_as_pixels(size: tuple[int, 
             run.give(planes, kept, pixels[place])
             assert np.array_equal(values, expected, equal_nan=True)
             assert np.array_equal(pixels, expected_pixels)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("model", "scale"), [(MODEL, 4), (WITH_DETOURS, 2)], ids=["local", "detours"])
+def test_rows_that_what_is_wanted_needs_are_enough(model: bytes, scale: int, threads: int) -> None:
+    """The others hold what is no number, which all that takes one of them would be."""
+    height, width = 90, 33
+    planes = noise(height, width)
+    with Runs(Engine(read_program(model), HERE), height, width, threads) as run:
+        whole = run(planes)
+        for top, bottom in ((0, 1), (0, 40), (1, 3), (40, 50), (41, 42), (60, 90), (89, 90), (0, 90)):
+            kept = slice(scale * top, scale * bottom), slice(0, scale * width)
+            values = np.empty((3, scale * (bottom - top), scale * width), np.float32)
+            run.forget()
+            run.give(planes, kept, values)
+            assert np.array_equal(values, whole[:, *kept])
+
+
+def test_only_rows_that_what_is_wanted_needs_are_computed() -> None:
+    """Fewer from pass to pass, but for those that must know the whole picture."""
+    around = [one.around for one in Engine(read_program(MODEL), HERE).plan.passes]
+    assert len(around) > 2
+    assert all(first > second for first, second in pairwise(it for it in around if it is not None))
+    assert around[-1] == 0
+    assert None not in around
+    detours = [(one.depth, one.around) for one in Engine(read_program(WITH_DETOURS), HERE).plan.passes]
+    assert all(rows is None for depth, rows in detours if depth < detours[-1][0])
+    assert detours[-1][1] == 0
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,14 @@ class Runs:
         self.give(planes, (slice(0, self._sizes[0]), slice(0, self._sizes[1])), result)
         return result
 
+    def forget(self) -> None:
+        """Put what is no number wherever a run puts its values."""
+        zeros = self._workspace._zeros
+        memory = zeros.base
+        assert isinstance(memory, np.ndarray)
+        start = (zeros.ctypes.data - memory.ctypes.data) // memory.itemsize + zeros.size
+        memory[start:] = np.nan
+
     def give(self, planes: Batch, kept: Part, place: NDArray[Any]) -> None:
         self._workspace.run(planes, kept, place, self._pool)
 
