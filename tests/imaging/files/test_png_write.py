@@ -180,7 +180,7 @@ def test_sides_beyond_what_libpng_takes_are_written(tmp_path: Path) -> None:
 def test_a_stripe_that_cannot_be_deflated_is_an_error_and_leaves_the_old_file(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = smooth((2000, 700, 3), np.uint8)
+    pixels = smooth((5500, 700, 3), np.uint8)
     write_picture(tmp_path / "x.png", Picture(pixels))
     working, calls = module.deflate_blocks, []
 
