@@ -36,9 +36,15 @@ def full_scale(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
 
 
-def to_batch(pixels: Pixels) -> NDArray[np.float32]:
-    """(H, W, 1 or 3) -> (1, 3, H, W) in 0..1; grey goes to all three channels."""
-    batch = np.empty((1, 3, *pixels.shape[:2]), np.float32)
+def to_batch(pixels: Pixels, memory: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """(H, W, 1 or 3) -> (1, 3, H, W) in 0..1; grey goes to all three channels.
+
+    Args:
+        pixels: of any of the types that ``check_pixels`` lets through.
+        memory: an earlier batch that is not needed any more; it is used again if it has the size.
+    """
+    shape = (1, 3, *pixels.shape[:2])
+    batch = np.empty(shape, np.float32) if memory is None or memory.shape != shape else memory
     np.divide(pixels.transpose(2, 0, 1), np.float32(full_scale(pixels.dtype)), out=batch[0], dtype=np.float32)
     return batch
 

@@ -211,7 +211,9 @@ class Upscaler:
         picture = steps[0][1]
         colours = picture.dtype == np.uint8 and picture.shape[2] == 3
         if colours and picture.strides[1:] == (3, 1) and isinstance(session, PixelSession):
-            for done, (batch, (_, large, tile)) in enumerate(zip(_batches(steps), steps, strict=True), 1):
+            batch = None
+            for done, (source, large, tile) in enumerate(steps, 1):
+                batch = to_batch(source[tile.window], batch)
                 session.fill(batch, tile.kept(scale), large[tile.place(scale)])
                 yield done
             return

@@ -21,6 +21,16 @@ def test_integers_survive_the_way_there_and_back(pixels: np.ndarray) -> None:
     assert np.array_equal(from_batch(batch, pixels.shape[2], pixels.dtype), pixels)
 
 
+def test_an_earlier_batch_s_memory_is_used_again_where_it_has_the_size() -> None:
+    random = np.random.default_rng(0)
+    first, second, other = (random.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((4, 5), (4, 5), (5, 4)))
+    batch = to_batch(first)
+    assert to_batch(second, batch) is batch
+    assert np.array_equal(batch, to_batch(second))
+    assert np.array_equal(to_batch(other, batch), to_batch(other))
+    assert np.array_equal(batch, to_batch(second))
+
+
 def test_what_leaves_the_range_is_clipped_not_wrapped() -> None:
     batch = np.array([-0.5, 0.5, 1.5], np.float32).reshape(1, 3, 1, 1)
     assert from_batch(batch, 3, np.dtype(np.uint8)).ravel().tolist() == [0, 128, 255]

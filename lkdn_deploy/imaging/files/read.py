@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,10 +14,13 @@ from lkdn_deploy.imaging.files.metadata import orientation_of
 from lkdn_deploy.imaging.files.modes import channels_of, from_pil, quiet
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, Picture, check_size, make_upright
 from lkdn_deploy.imaging.files.png import decode_deep_png, decode_png, png_depth, png_exif
-from lkdn_deploy.imaging.files.tiff import TiffHeader, decode_deep_tiff, read_tiff_header
+
+if TYPE_CHECKING:
+    from lkdn_deploy.imaging.files.tiff import TiffHeader
 
 # Only formats whose every sample Pillow or imagecodecs gives; others would lose bits unseen, or run programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
@@ -57,6 +60,8 @@ def read_picture(path: StrPath) -> Picture:
     with _reading(path) as file:
         tiff = _open_tiff(file, path)
         if tiff is not None and tiff.is_deep:
+            from lkdn_deploy.imaging.files.tiff import decode_deep_tiff
+
             file.seek(0)
             return decode_deep_tiff(file.read(), tiff)
         with quiet():
@@ -94,7 +99,7 @@ def _read_png(image: Image.Image, file: IO[bytes], depth: int) -> Picture:
     return from_pil(stand_in).with_pixels(make_upright(pixels, orientation))
 
 
-def _corrected(picture: Picture, image: Image.Image, tiff: TiffHeader | None) -> Picture:
+def _corrected(picture: Picture, image: Image.Image, tiff: "TiffHeader | None") -> Picture:
     """Tell what Pillow did to the samples without saying so, and undo what can be undone."""
     if image.format == "MPO":
         picture = picture.with_notes("the file holds several pictures (MPO); only the first was read")
@@ -133,10 +138,15 @@ def _start(file: IO[bytes]) -> bytes:
     return start
 
 
-def _open_tiff(file: IO[bytes], path: StrPath) -> TiffHeader | None:
+def _open_tiff(file: IO[bytes], path: StrPath) -> "TiffHeader | None":
+    if file.read(4) not in _TIFF_MAGIC:
+        file.seek(0)
+        return None
+    from lkdn_deploy.imaging.files.tiff import read_tiff_header  # which few pictures need, and takes 9 ms to import
+
     with quiet():
         tiff = read_tiff_header(file, str(path))
-    if tiff is not None and tiff.pages:
+    if tiff.pages:
         _refuse_frames(path)
     file.seek(0)
     return tiff

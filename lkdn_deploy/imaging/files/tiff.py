@@ -24,7 +24,6 @@ from lkdn_deploy.imaging.layout import Pixels
 if TYPE_CHECKING:
     from lkdn_deploy.imaging.files.loops import Loops
 
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 277, 278, 279
 _X_RESOLUTION, _Y_RESOLUTION, _PLANAR, _RESOLUTION_UNIT, _PREDICTOR = 282, 283, 284, 296, 317
@@ -73,16 +72,14 @@ class TiffHeader:
         return kind if kind in (_STRAIGHT, _PREMULTIPLIED) else 0
 
 
-def read_tiff_header(file: IO[bytes], name: str) -> TiffHeader | None:
-    """The header of an open file, or None if it is no TIFF.
+def read_tiff_header(file: IO[bytes], name: str) -> TiffHeader:
+    """The header of an open file, which begins as TIFF files do.
 
     Raises:
         InputError: for floats, for more than 16 bits a sample, and for sizes beyond ``MAX_PIXELS``.
     """
     file.seek(0)
     start = file.read(16)
-    if start[:4] not in _MAGIC:
-        return None
     big = start[2:3] == b"+" or start[3:4] == b"+"
     tags = ImageFileDirectory_v2(start if big else start[:8])
     first = tags.next

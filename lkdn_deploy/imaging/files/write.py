@@ -17,7 +17,6 @@ from lkdn_deploy.imaging.files.metadata import profile_fits
 from lkdn_deploy.imaging.files.modes import to_pil
 from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
 from lkdn_deploy.imaging.files.png_write import write_png
-from lkdn_deploy.imaging.files.tiff import write_tiff
 
 DEFAULT_QUALITY = 95
 _EXIF_IN_JPEG = 65533  # one segment, less its length field
@@ -142,6 +141,8 @@ def _write(file: IO[bytes], picture: Picture, kind: OutputFormat, quality: int, 
     # The whole of others in memory first: Pillow, given a file, does not notice when it takes only a part.
     buffer = io.BytesIO()
     if kind is _TIFF:
+        from lkdn_deploy.imaging.files.tiff import write_tiff  # as in reading
+
         write_tiff(buffer, picture, threads)
     else:
         to_pil(picture).save(buffer, kind.name, **_options(picture, kind, quality))
