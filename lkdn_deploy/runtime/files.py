@@ -19,7 +19,7 @@ import psutil
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.imaging.files.picture import Header, Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
-from lkdn_deploy.imaging.files.write import check_output, write_picture
+from lkdn_deploy.imaging.files.write import check_output, in_stripes, write_picture
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
@@ -233,7 +233,7 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None
         quality=job.quality,
         overwrite=job.overwrite,
     )
-    size = _memory(header, upscaler)
+    size = _memory(header, upscaler, 1 if in_stripes(job.target) else 2)
     free = psutil.virtual_memory().available - held
     if size > free:
         asked = f"{job.source}: x{scale} of {header.width}x{header.height}"
@@ -244,11 +244,11 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None
     return _Loaded(job, header, picture, (*notes, *picture.notes), size)
 
 
-def _memory(header: Header, upscaler: Upscaler) -> int:
-    """Bytes of the picture, and of the result twice (once more while it is encoded)."""
+def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
+    """Bytes of the picture, and of so many copies of the result."""
     scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
     pixels = max(header.width, smallest) * max(header.height, smallest)  # its edge is repeated where it is too small
-    return pixels * header.channels * (header.depth // 8) * (1 + 2 * scale**2)
+    return pixels * header.channels * (header.depth // 8) * (1 + copies * scale**2)
 
 
 def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> _Large:

@@ -224,14 +224,21 @@ def test_a_bomb_is_refused_before_any_work(
     assert "more than the 178,956,970 pixels that are read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "available"), [("out.png", 10_000), ("out.jpg", 10_000), ("out.tif", 20_000)])
 def test_a_result_that_does_not_fit_into_memory_is_refused_before_any_work(
-    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    available: int,
+    tmp_path: Path,
+    upscale: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What is not written in stripes takes its size twice."""
     import psutil
 
     RGB.save(tmp_path / "in.png")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 20_000}))
-    assert upscale(tmp_path / "in.png", tmp_path / "out.png") == 1
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": available}))
+    assert upscale(tmp_path / "in.png", tmp_path / name) == 1
     assert "needs 0 MiB, 0 MiB are free" in capsys.readouterr().err
 
 

@@ -203,7 +203,7 @@ def test_no_more_than_one_is_read_ahead_and_one_behind(
 def test_jobs_wait_for_each_other_where_memory_is_short(
     tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Enough for one, which takes 40 x 50 x 3 bytes and eight times that."""
+    """Enough for one, which takes 40 x 50 x 3 bytes and four times that."""
     read, held = module.read_picture, []
     jobs = images(tmp_path, 4)
 
@@ -212,10 +212,10 @@ def test_jobs_wait_for_each_other_where_memory_is_short(
         return read(path)
 
     monkeypatch.setattr(module, "read_picture", reading)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 80_000}))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 50_000}))
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs))
     assert held == [0, 1, 2, 3]  # each begins when the one before it is written
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 40_000}))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 25_000}))
     (failed,) = upscale_files(upscaler, [Job(jobs[0].source, tmp_path / "large.png")])
     assert isinstance(failed, Failed)
     assert "needs 0 MiB, 0 MiB are free" in failed.error.message

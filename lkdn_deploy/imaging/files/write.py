@@ -34,12 +34,13 @@ class OutputFormat:
     lossy: bool = False
     profile: bool = True
     exif: bool = True
+    in_stripes: bool = False  # written part by part, so that no encoded copy of the picture is held
 
 
 # JPEG's side limit is libjpeg's, not the format's 65535. TIFF and BMP count bytes in 32 bits; the headroom is for
 # directories, profile and EXIF.
-_PNG = OutputFormat("PNG", 2**31 - 1, deep=True)
-_JPEG = OutputFormat("JPEG", 65500, alpha=False, lossy=True)
+_PNG = OutputFormat("PNG", 2**31 - 1, deep=True, in_stripes=True)
+_JPEG = OutputFormat("JPEG", 65500, alpha=False, lossy=True, in_stripes=True)
 _WEBP = OutputFormat("WebP", 16383, lossy=True)
 _TIFF = OutputFormat("TIFF", 2**31 - 1, max_bytes=2**32 - 2**26, deep=True)
 # BMP has an alpha channel in later versions of its header, but readers, Pillow's included, take it for padding.
@@ -92,6 +93,15 @@ def check_target(path: str | os.PathLike[str], *, quality: int | None = None, ov
     path = Path(path)
     _check_place(path, overwrite=overwrite)
     _check_quality(_format_of(path), quality)
+
+
+def in_stripes(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of this suffix is written part by part, beside which no encoded copy of the picture is held.
+
+    Raises:
+        UsageError: for an unknown suffix.
+    """
+    return _format_of(Path(path)).in_stripes
 
 
 def write_picture(
