@@ -65,6 +65,14 @@ def test_upscaling_starts_no_threads_that_it_does_not_use(tmp_path: Path) -> Non
     assert python(code, str(tmp_path / "no.png"), str(tmp_path / "out.png")).stdout.split() == ["True", "1"]
 
 
+def test_garbage_is_not_looked_for_in_what_stays_and_is_in_what_comes(tmp_path: Path) -> None:
+    code = (
+        "import gc; from lkdn_deploy.cli.upscale import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(gc.isenabled(), gc.get_freeze_count() > 50_000)"
+    )
+    assert python(code, str(SAMPLE), str(tmp_path / "out.png")).stdout.splitlines()[-1] == "True True"
+
+
 def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom lkdn_deploy.cli.export import main; main()"
     done = python(code, "--onnx", "-o", str(tmp_path))

@@ -18,9 +18,9 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.protocols import InTurn
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.read import read_picture
+from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
-from lkdn_deploy.runtime.files import Failed, Job, Upscaled, upscale_files
+from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin_reading, upscale_files
 from lkdn_deploy.samples import sample_pixels
 
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
@@ -164,6 +164,38 @@ def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, mon
     monkeypatch.setattr(module, "write_picture", writing)
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(Upscaler(Waiting()), jobs))
     assert_doubled(*jobs)
+
+
+def test_a_picture_whose_reading_was_begun_is_not_read_again(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, read, paths = images(tmp_path, 2), module.read_picture, []
+
+    def reading(path: Path) -> Picture:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(module, "read_picture", reading)
+    first = begin_reading(jobs[0].source, probe(jobs[0].source))
+    assert first is not None
+    assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs, first=first))
+    assert paths == [job.source for job in jobs]
+    assert_doubled(*jobs)
+
+
+def test_an_error_of_reading_beforehand_is_that_of_the_job(tmp_path: Path, upscaler: Upscaler) -> None:
+    (job,) = images(tmp_path, 1)
+    header = probe(job.source)
+    job.source.write_bytes(job.source.read_bytes()[:200])
+    (failed,) = upscale_files(upscaler, [job], first=begin_reading(job.source, header))
+    assert isinstance(failed, Failed)
+    assert "0.png: the image cannot be decoded" in failed.error.message
+
+
+def test_a_large_picture_is_not_read_before_it_is_known_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = images(tmp_path, 1)
+    monkeypatch.setattr(module, "_READ_AT_ONCE", 40 * 50 - 1)
+    assert begin_reading(job.source, probe(job.source)) is None
 
 
 def test_no_more_than_one_is_read_ahead_and_one_behind(
