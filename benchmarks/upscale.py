@@ -129,7 +129,13 @@ def photograph(folder: Path, rounds: int, given: Path | None) -> dict[str, Any]:
             seconds[name][f"over_{part}".replace(" ", "_")] = spread(ratios)
     for suffix in SUFFIXES:
         seconds[suffix]["peak_mib"] = max(peaks[suffix])
-    return {"input": f"{WIDTH}x{HEIGHT}", "backend": network.backend, "windows": network.windows, "seconds": seconds}
+    return {
+        "photograph": given.name if given else "the bundled one, enlarged",
+        "input": f"{WIDTH}x{HEIGHT}",
+        "backend": network.backend,
+        "windows": network.windows,
+        "seconds": seconds,
+    }
 
 
 class NetworkAlone:
