@@ -12,28 +12,19 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from small_artefacts import METADATA, graph, saved
 
 from lkdn_deploy.backends.ort import WORTH, OrtSession
 from lkdn_deploy.backends.registry import BACKENDS, open_session
-from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-
-METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=0, live_channels=3, fused=True)
 
 
 def tiny(path: Path, *, props: dict[str, str] | None = None, shape: tuple[Any, ...] = ("n", 3, "h", "w")) -> Path:
     """An artefact that repeats each pixel."""
-    nodes = [
-        helper.make_node("Concat", ["lr"] * 4, ["four"], axis=1),
-        helper.make_node("DepthToSpace", ["four"], ["sr"], blocksize=2, mode="DCR"),
-    ]
-    inputs = [helper.make_tensor_value_info("lr", TensorProto.FLOAT, shape)]
-    outputs = [helper.make_tensor_value_info("sr", TensorProto.FLOAT, [None] * 4)]
-    graph = helper.make_graph(nodes, "g", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    helper.set_model_props(model, METADATA.to_props() if props is None else props)
-    onnx.save(model, path)
-    return path
+    model = graph(shape)
+    if props is not None:
+        helper.set_model_props(model, props)
+    return saved(path, model)
 
 
 @pytest.mark.parametrize("backend", ["auto", "ort-cpu"])

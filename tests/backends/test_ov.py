@@ -1,6 +1,5 @@
-"""OpenVINO for real on the CPU, and what it must refuse as ONNX Runtime does."""
+"""OpenVINO for real on the CPU: results, what it keeps compiled, several windows at once."""
 
-import dataclasses
 import hashlib
 import logging
 import os
@@ -10,55 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
-from onnx.onnx_ml_pb2 import FunctionProto, TrainingInfoProto
+from onnx import ModelProto, TensorProto, helper
+from small_artefacts import graph, noise, repeated, saved
 
 from lkdn_deploy.backends import ov
-from lkdn_deploy.backends.onnx_bytes import names_other_files
 from lkdn_deploy.backends.ov import AT_ONCE, KEPT, OpenVinoSession, open_openvino
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.jit import kept as store
 from lkdn_deploy.runtime.bundled import bundled, find
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels
-
-METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=0, live_channels=3, fused=True)
-BOTH = ("ort-cpu", "openvino")
-
-random = np.random.default_rng(0)
-
-
-def graph(shape: tuple[Any, ...] = ("n", 3, "h", "w"), kind: int = TensorProto.FLOAT) -> ModelProto:
-    """A network that repeats each pixel."""
-    nodes = [
-        helper.make_node("Concat", ["lr"] * 4, ["four"], axis=1),
-        helper.make_node("DepthToSpace", ["four"], ["sr"], blocksize=2, mode="DCR"),
-    ]
-    inputs = [helper.make_tensor_value_info("lr", kind, shape)]
-    outputs = [helper.make_tensor_value_info("sr", kind, [None] * 4)]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
-    )
-    helper.set_model_props(model, METADATA.to_props())
-    return model
-
-
-def saved(path: Path, model: ModelProto | None = None) -> Path:
-    path.write_bytes((model or graph()).SerializeToString())
-    return path
-
-
-def noise(*shape: int) -> NDArray[np.float32]:
-    return random.random(shape, np.float32)
-
-
-def repeated(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    return batch.repeat(2, axis=2).repeat(2, axis=3)
 
 
 def opened(artefact: Path, threads: int | None = 1) -> OpenVinoSession:
@@ -316,6 +278,16 @@ def test_runs_can_be_ended_early_and_do_not_mix(tmp_path: Path, hint: ov.Hint) -
     assert np.array_equal(session.run(batches[2]), repeated(batches[2]))
 
 
+def even_heights_only() -> ModelProto:
+    """Two halves of the picture are added, which are alike at even heights only."""
+    model = graph()
+    model.graph.node.insert(0, helper.make_node("Split", ["lr"], ["up", "down"], axis=2, num_outputs=2))
+    model.graph.node.insert(1, helper.make_node("Add", ["up", "down"], ["sum"]))
+    model.graph.node.insert(2, helper.make_node("Concat", ["sum", "sum"], ["whole"], axis=2))
+    model.graph.node[3].input[0] = "whole"
+    return model
+
+
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_a_window_that_fails_does_so_in_its_turn(tmp_path: Path, hint: ov.Hint) -> None:
     session = open_openvino(saved(tmp_path / "a.onnx", even_heights_only()), hint=hint)
@@ -339,325 +311,12 @@ def test_the_memory_of_a_run_follows_what_is_alive(tmp_path: Path) -> None:
     assert large.bytes_per_pixel() > 100 * small.bytes_per_pixel()
 
 
-@pytest.mark.parametrize("backend", BOTH)
-def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path, backend: str) -> None:
-    session = open_session(saved(tmp_path / "a.onnx", graph((1, 3, 4, 6))), backend)
-    assert session.fixed_size == (4, 6)
-    batch = noise(1, 3, 4, 6)
-    assert np.array_equal(session.run(batch), repeated(batch))
-    with pytest.raises(UsageError, match="takes 4x6 pixels only, got 6x4") as error:
-        session.run(noise(1, 3, 6, 4))
-    assert error.value.hint == "export it without --static"
-
-
-@pytest.mark.parametrize("backend", BOTH)
-def test_an_artefact_that_upscales_otherwise_than_it_says_is_refused(tmp_path: Path, backend: str) -> None:
-    model = graph()
-    helper.set_model_props(model, dataclasses.replace(METADATA, scale=3).to_props())
-    session = open_session(saved(tmp_path / "a.onnx", model), backend)
-    with pytest.raises(InputError, match=r"says it upscales x3, but made \(1, 3, 4, 4\)") as error:
-        session.run(noise(1, 3, 2, 2))
-    assert error.value.hint == "export the checkpoint again"
-
-
-@pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize(
-    "content", [b"", b"not onnx", b"\x08\x0a", b"<?xml version='1.0'?><net name='a' version='11'></net>", b"\xff" * 40]
-)
-def test_what_is_no_model_is_refused_by_name_and_nothing_is_printed(
-    tmp_path: Path, backend: str, content: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.onnx").write_bytes(content)
-    engine = {"ort-cpu": "ONNX Runtime", "openvino": "OpenVINO"}[backend]
-    with pytest.raises(InputError, match=rf"a\.onnx cannot be opened by {engine} as a model") as error:
-        open_session(tmp_path / "a.onnx", backend)
-    assert error.value.hint
-    assert "Exception from" not in error.value.hint
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("cut", [0.1, 0.5, 0.999])
-def test_a_file_that_ends_too_early_is_refused(tmp_path: Path, cut: float) -> None:
-    content = find("lkdn-s", 4).read_bytes()
-    (tmp_path / "a.onnx").write_bytes(content[: int(cut * len(content))])
-    with pytest.raises(InputError, match=r"a\.onnx cannot be opened by OpenVINO as a model"):
-        opened(tmp_path / "a.onnx")
-
-
-@pytest.mark.parametrize("backend", BOTH)
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, backend: str) -> None:
-    with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
-        open_session(tmp_path / "gone.onnx", backend)
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        open_session(tmp_path, backend)
-
-
-@pytest.mark.parametrize("backend", BOTH)
-def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path, backend: str) -> None:
-    model = graph()
-    del model.metadata_props[:]
-    with pytest.raises(InputError, match=r"a\.onnx: .*not made by lkdn-export") as error:
-        open_session(saved(tmp_path / "a.onnx", model), backend)
-    assert "lkdn-export --fuse --onnx" in str(error.value.hint)
-
-
-@pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("lkdn.model", "{", "metadata is damaged"),
-        ("lkdn.scale", '"2"', "scale must be between 1 and 8"),
-        ("lkdn.format", "99", "format '99' is not known"),
-    ],
-)
-def test_damaged_metadata_are_refused_by_the_files_name(
-    tmp_path: Path, backend: str, key: str, value: str, said: str
-) -> None:
-    model = graph()
-    helper.set_model_props(model, METADATA.to_props() | {key: value})
-    with pytest.raises(InputError, match=rf"a\.onnx: .*{said}"):
-        open_session(saved(tmp_path / "a.onnx", model), backend)
-
-
-def two_inputs(model: ModelProto) -> None:
-    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["n", 3, "h", "w"]))
-    model.graph.node[0].input[3] = "other"
-
-
-def two_outputs(model: ModelProto) -> None:
-    model.graph.output.append(helper.make_tensor_value_info("four", TensorProto.FLOAT, [None] * 4))
-
-
-def levels_out(model: ModelProto) -> None:
-    """Floats go in, and 8-bit levels come out."""
-    model.graph.node.append(helper.make_node("Cast", ["sr"], ["levels"], to=TensorProto.UINT8))
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("levels", TensorProto.UINT8, [None] * 4))
-
-
-@pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize("change", [two_inputs, two_outputs, levels_out])
-def test_a_model_with_more_or_other_values_is_refused(
-    tmp_path: Path, backend: str, change: Callable[[ModelProto], None]
-) -> None:
-    model = graph()
-    change(model)
-    with pytest.raises(InputError, match=r"a\.onnx: expected one float32 input \(N, 3, H, W\) and one output") as error:
-        open_session(saved(tmp_path / "a.onnx", model), backend)
-    assert error.value.hint == "export the checkpoint with lkdn-export"
-
-
-@pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize("shape", [("n", 1, "h", "w"), ("n", "c", "h", "w")])
-def test_a_model_of_other_channels_is_refused(tmp_path: Path, backend: str, shape: tuple[Any, ...]) -> None:
-    with pytest.raises(InputError, match=r"a\.onnx: expected one float32 input") as error:
-        open_session(saved(tmp_path / "a.onnx", graph(shape)), backend)
-    assert error.value.hint == "export the checkpoint with lkdn-export"
-
-
-@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.DOUBLE])
-def test_a_model_of_other_values_than_float32_is_refused(tmp_path: Path, kind: int) -> None:
-    with pytest.raises(InputError, match=r"a\.onnx: expected one float32 input"):
-        opened(saved(tmp_path / "a.onnx", graph(kind=kind)))
-
-
-def even_heights_only() -> ModelProto:
-    """Two halves of the picture are added, which are alike at even heights only."""
-    model = graph()
-    model.graph.node.insert(0, helper.make_node("Split", ["lr"], ["up", "down"], axis=2, num_outputs=2))
-    model.graph.node.insert(1, helper.make_node("Add", ["up", "down"], ["sum"]))
-    model.graph.node.insert(2, helper.make_node("Concat", ["sum", "sum"], ["whole"], axis=2))
-    model.graph.node[3].input[0] = "whole"
-    return model
-
-
 def test_what_the_engine_says_when_it_fails_is_passed_on(tmp_path: Path) -> None:
     session = opened(saved(tmp_path / "a.onnx", even_heights_only()))
     with pytest.raises(InputError, match="openvino-cpu failed on a window of 7x4 pixels") as error:
         session.run(noise(1, 3, 7, 4))
     assert "use smaller tiles; it said: " in str(error.value.hint)
     assert "Exception from" not in str(error.value.hint)
-
-
-def outside(location: str) -> TensorProto:
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1], data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value=location)
-    return tensor
-
-
-def by_initializer(model: ModelProto, tensor: TensorProto) -> None:
-    model.graph.initializer.append(tensor)
-
-
-def by_constant(model: ModelProto, tensor: TensorProto) -> None:
-    model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
-
-
-def by_branch(model: ModelProto, tensor: TensorProto) -> None:
-    """In a graph inside a node, which a condition chooses."""
-    constant = helper.make_node("Constant", [], ["inner"], value=tensor)
-    output = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [1, 3, 1, 1])
-    branch = helper.make_graph([constant], "branch", [], [output])
-    model.graph.initializer.append(helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
-    model.graph.node.insert(0, helper.make_node("If", ["yes"], ["w"], then_branch=branch, else_branch=branch))
-
-
-def with_weights(put: Callable[[ModelProto, TensorProto], None], location: str) -> ModelProto:
-    """The first copy of the picture is multiplied by what is in a file."""
-    model = graph()
-    put(model, outside(location))
-    place = next(index for index, node in enumerate(model.graph.node) if node.op_type == "Concat")
-    model.graph.node[place].input[0] = "scaled"
-    model.graph.node.insert(place, helper.make_node("Mul", ["lr", "w"], ["scaled"]))
-    return model
-
-
-@pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize("absolute", [False, True])
-@pytest.mark.parametrize("put", [by_initializer, by_constant, by_branch])
-def test_weights_in_another_file_are_not_followed(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    backend: str,
-    absolute: bool,
-    put: Callable[[ModelProto, TensorProto], None],
-) -> None:
-    """A model may name any file of the machine as its weights."""
-    monkeypatch.chdir(tmp_path)
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(np.full(3, 7, np.float32).tobytes())
-    path = saved(tmp_path / "a.onnx", with_weights(put, str(secret) if absolute else secret.name))
-    with pytest.raises(InputError, match=r"a\.onnx keeps weights in other files, which are not read") as error:
-        open_session(path, backend)
-    assert error.value.hint == "export the checkpoint with lkdn-export"
-
-
-@pytest.mark.parametrize("put", [by_initializer, by_constant, by_branch])
-def test_an_engine_itself_would_follow_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[ModelProto, TensorProto], None]
-) -> None:
-    """So the test above can fail, and what keeps it from doing so is still needed."""
-    import onnxruntime
-    import openvino
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "secret.bin").write_bytes(np.full(3, 7, np.float32).tobytes())
-    data = with_weights(put, "secret.bin").SerializeToString()
-    ones = np.ones((1, 3, 1, 1), np.float32)
-    core = openvino.Core()
-    if put is by_branch:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        assert session.run(None, {"lr": ones})[0].max() == 7
-    else:
-        result = core.compile_model(core.read_model(data), "CPU")({0: ones})
-        assert next(iter(result.values())).max() == 7
-
-
-def places() -> dict[str, ModelProto]:
-    """A model for every place of ONNX that a tensor can be at, with one that is kept in another file."""
-    tensor, models = outside("elsewhere.bin"), {}
-
-    def add(name: str, **fields: Any) -> None:
-        models[name] = ModelProto(**fields)
-
-    sparse = onnx.SparseTensorProto(values=tensor), onnx.SparseTensorProto(indices=tensor)
-    attributes = {
-        "tensor": onnx.AttributeProto(t=tensor),
-        "tensors": onnx.AttributeProto(tensors=[TensorProto(), tensor]),
-        "graph": onnx.AttributeProto(g=GraphProto(initializer=[tensor])),
-        "graphs": onnx.AttributeProto(graphs=[GraphProto(), GraphProto(initializer=[tensor])]),
-        "sparse": onnx.AttributeProto(sparse_tensor=sparse[0]),
-        "sparse tensors": onnx.AttributeProto(sparse_tensors=sparse),
-    }
-    for name, attribute in attributes.items():
-        node = NodeProto(attribute=[attribute])
-        add(f"{name} of a node", graph=GraphProto(node=[NodeProto(), node]))
-        add(f"{name} of a function", functions=[FunctionProto(node=[node])])
-        add(f"{name} of a function's attribute", functions=[FunctionProto(attribute_proto=[attribute])])
-    add("initializer", graph=GraphProto(initializer=[TensorProto(), tensor]))
-    add("sparse values", graph=GraphProto(sparse_initializer=[sparse[0]]))
-    add("sparse indices", graph=GraphProto(sparse_initializer=[sparse[1]]))
-    add("training", training_info=[TrainingInfoProto(initialization=GraphProto(initializer=[tensor]))])
-    add("training step", training_info=[TrainingInfoProto(algorithm=GraphProto(initializer=[tensor]))])
-    return models
-
-
-@pytest.mark.parametrize("place", places())
-def test_weights_in_another_file_are_found_wherever_they_are_named(place: str) -> None:
-    assert names_other_files(places()[place].SerializeToString())
-
-
-def test_every_field_of_onnx_that_leads_to_a_tensor_is_looked_at() -> None:
-    """By what the package onnx knows of the format, so that a new version's fields are noticed."""
-    reached: set[tuple[str, str]] = set()
-
-    def leads(message: Any, above: tuple[str, ...] = ()) -> bool:
-        if message.name == "TensorProto":
-            return True
-        if message.name in above:
-            return False
-        inner = {
-            field.name: leads(field.message_type, (*above, message.name))
-            for field in message.fields
-            if field.message_type is not None
-        }
-        reached.update((message.name, name) for name, does in inner.items() if does)
-        return any(inner.values())
-
-    assert leads(ModelProto.DESCRIPTOR)
-    assert reached == {
-        ("ModelProto", "graph"),
-        ("ModelProto", "training_info"),
-        ("ModelProto", "functions"),
-        ("TrainingInfoProto", "initialization"),
-        ("TrainingInfoProto", "algorithm"),
-        ("FunctionProto", "node"),
-        ("FunctionProto", "attribute_proto"),
-        ("GraphProto", "node"),
-        ("GraphProto", "initializer"),
-        ("GraphProto", "sparse_initializer"),
-        ("NodeProto", "attribute"),
-        ("AttributeProto", "t"),
-        ("AttributeProto", "tensors"),
-        ("AttributeProto", "g"),
-        ("AttributeProto", "graphs"),
-        ("AttributeProto", "sparse_tensor"),
-        ("AttributeProto", "sparse_tensors"),
-        ("SparseTensorProto", "values"),
-        ("SparseTensorProto", "indices"),
-    }
-
-
-def test_one_sign_of_another_file_is_enough() -> None:
-    location = TensorProto(data_location=TensorProto.EXTERNAL)
-    named = TensorProto()
-    named.external_data.add(key="location", value="elsewhere.bin")
-    for tensor in (location, named):
-        assert names_other_files(ModelProto(graph=GraphProto(initializer=[tensor])).SerializeToString())
-    inside = TensorProto(name="w", data_location=TensorProto.DEFAULT, raw_data=b"\x70\x01" * 9)
-    assert not names_other_files(ModelProto(graph=GraphProto(initializer=[inside])).SerializeToString())
-
-
-def test_a_field_that_comes_twice_is_looked_at_twice() -> None:
-    """Protocol Buffers joins them: bytes of one model after those of another are one model of both."""
-    harmless = graph().SerializeToString()
-    other = ModelProto(graph=GraphProto(initializer=[outside("elsewhere.bin")])).SerializeToString()
-    assert names_other_files(harmless + other)
-    assert names_other_files(other + harmless)
-
-
-def test_a_number_may_be_longer_than_need_be() -> None:
-    """Parsers keep the low bits: tag 14 and value 1 in more bytes than they take, and with bits that are cut off."""
-
-    def framed(number: int, content: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(content)]) + content
-
-    for location in (b"\x70\x01", b"\xf0\x00\x01", b"\xf0\x80\x80\x80\x00\x81\x80\x00", b"\xf0\x80\x80\x80\x70\x01"):
-        assert names_other_files(framed(7, framed(5, location)))
-
-
-@pytest.mark.parametrize("model", [*bundled().values()], ids=lambda path: path.stem)
-def test_the_bundled_models_hold_all_their_weights(model: Path) -> None:
-    assert not names_other_files(model.read_bytes())
 
 
 def test_a_missing_openvino_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
