@@ -75,7 +75,7 @@ def command(
         check_target(target, quality=quality, overwrite=overwrite)
         first = begin_reading(sources[0], header)
     upscaler = _open(model, scale, weights, backend, tile, threads)
-    if not gc.isenabled():
+    if not gc.isenabled():  # as ``main`` leaves it
         gc.freeze()
         gc.enable()
     failed = 0

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-INT, SHORT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
+INT, SHORT, BYTE = (ir.IntType(bits) for bits in (64, 32, 8))
+FLOAT, POINTER = ir.FloatType(), ir.PointerType()
 
 
 class Builder(ir.IRBuilder):  # type: ignore[misc]
@@ -63,6 +64,10 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def at(self, pointer: Any, floats: Any) -> Any:
         """So many floats on."""
         return self.gep(pointer, [floats if isinstance(floats, ir.Value) else INT(floats)], source_etype=FLOAT)
+
+    def at_byte(self, pointer: Any, count: Any) -> Any:
+        """So many bytes on."""
+        return self.gep(pointer, [count], source_etype=BYTE)
 
     def splat(self, value: Any, kind: ir.VectorType) -> Any:
         """One value in all lanes."""

@@ -1,4 +1,4 @@
-"""LLVM for this machine's processor: how wide its vectors are, and code from the kernels' functions."""
+"""LLVM for this machine's processor: how wide its vectors are, and code from functions, compiled once and kept."""
 
 import ctypes
 import hashlib

@@ -16,7 +16,7 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.kernels import STAGE
-from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
+from lkdn_deploy.jit.builder import BYTE, FLOAT, INT, POINTER, SHORT, Builder
 
 LINES, COLOUR, LINE, SCALE, TOP, BOTTOM, LEFT, COUNT, TARGET, ROW, PLANE = range(11)
 """Of the facts: where the lines are, floats from one colour's to the next's and from one line to the next, and how many
@@ -27,7 +27,6 @@ FACTS = 11
 
 _COLOURS = 3
 _WHITE = 255
-_BYTE = ir.IntType(8)
 
 _Give = Callable[[Builder, Sequence[Any], Any, Sequence[Any], Any], None]
 """Facts, damage, where a line of each colour begins, and the address it goes to."""
@@ -86,7 +85,7 @@ def _give_pixels(b: Builder, facts: Sequence[Any], damage: Any, sources: Sequenc
     def vector(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
         place = b.mul(index, INT(b.lanes))
         values = loaded(place)
-        b.store(_interleaved(b, [_rounded(b, it) for it in values]), _byte(b, pixels, place), align=1)
+        b.store(_interleaved(b, [_rounded(b, it) for it in values]), _pixel(b, pixels, place), align=1)
         return [_with_damage(b, carried[0], values)]
 
     (wrong,) = b.loop(vectors, [b.constant(0)], vector)
@@ -99,17 +98,17 @@ def _give_pixels(b: Builder, facts: Sequence[Any], damage: Any, sources: Sequenc
         _tell(b, _with_damage(b, b.constant(0), values), damage)
 
         def byte(index: Any, _: Sequence[Any]) -> Sequence[Any]:
-            found = b.load(b.gep(some, [index], source_etype=_BYTE), typ=_BYTE, align=1)
-            b.store(found, b.gep(_byte(b, pixels, behind), [index], source_etype=_BYTE), align=1)
+            found = b.load(b.at_byte(some, index), typ=BYTE, align=1)
+            b.store(found, b.at_byte(_pixel(b, pixels, behind), index), align=1)
             return []
 
         b.loop(b.mul(rest, INT(_COLOURS)), [], byte)
     _tell(b, wrong, damage)
 
 
-def _byte(b: Builder, pixels: Any, column: Any) -> Any:
+def _pixel(b: Builder, pixels: Any, column: Any) -> Any:
     """Where a column's pixel begins."""
-    return b.gep(pixels, [b.mul(column, INT(_COLOURS))], source_etype=_BYTE)
+    return b.at_byte(pixels, b.mul(column, INT(_COLOURS)))
 
 
 def _rounded(b: Builder, values: Any) -> Any:
@@ -118,7 +117,7 @@ def _rounded(b: Builder, values: Any) -> Any:
     low, high = b.constant(0), b.constant(_WHITE)
     scaled = b.select(b.fcmp_ordered(">", scaled, low), scaled, low)  # what is no number becomes 0 too
     scaled = b.select(b.fcmp_ordered("<", scaled, high), scaled, high)
-    return b.trunc(b.fptoui(b.intrinsic("rint", scaled), b.shorts), ir.VectorType(_BYTE, b.lanes))
+    return b.trunc(b.fptoui(b.intrinsic("rint", scaled), b.shorts), ir.VectorType(BYTE, b.lanes))
 
 
 def _interleaved(b: Builder, colours: Sequence[Any]) -> Any:

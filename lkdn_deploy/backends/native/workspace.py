@@ -96,6 +96,8 @@ class Workspace:
             np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
         """By thread, what ``follow`` takes."""
+        self._aimed: tuple[int, int] | None = None
+        """The rows of the picture for which both are set."""
         self._state = np.zeros(STATE, np.int64)
         self._state[GIVE_WAY] = give_way()
 
@@ -152,11 +154,18 @@ class Workspace:
             give.stage[0] = self._engine.pixels if pixels else self._engine.planes
             give.facts[TOP:] = top, bottom, left, right - left, place.ctypes.data, row, plane
         self._damage[0] = 0
-        scale, height, parts = self._engine.scale, self.size[0], len(self._bands)
+        rows = top // self._engine.scale, -(-bottom // self._engine.scale)
+        if rows != self._aimed:  # seldom: it takes a hundredth of a small picture's time
+            self._aim_bands(*rows)
+            self._aimed = rows
+
+    def _aim_bands(self, top: int, bottom: int) -> None:
+        """Have as many rows computed, pass by pass, as those of the result, the last exclusive, need."""
+        height, parts = self.size[0], len(self._bands)
         for number, one in enumerate(self._engine.plan.passes):
             low, high = 0, height
             if one.around is not None:
-                low, high = max(top // scale - one.around, 0), min(-(-bottom // scale) + one.around, height)
+                low, high = max(top - one.around, 0), min(bottom + one.around, height)
             bounds = [low + (high - low) * part // parts for part in range(parts + 1)]
             for bands, table, ends in zip(self._bands, self._tables, pairwise(bounds), strict=True):
                 table[number, 2:] = bands[number].aim(*ends, height)

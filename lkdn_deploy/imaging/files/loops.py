@@ -24,13 +24,12 @@ from typing import Any
 
 from llvmlite import ir
 
+from lkdn_deploy.imaging.files.png_filters import ABOVE, BEFORE, NONE, PAETH
 from lkdn_deploy.jit import builder
-from lkdn_deploy.jit.builder import INT, POINTER, SHORT, Builder
+from lkdn_deploy.jit.builder import BYTE, INT, POINTER, SHORT, Builder
 from lkdn_deploy.jit.machine import Processor, library
 
-_BYTE = ir.IntType(8)
 _GROUP, _LENGTH_AT = 4, 16
-_NONE, _BEFORE, _ABOVE, _PAETH = 0, 1, 2, 4
 
 _Expected = Callable[[Builder, Any, Any, Any], Any]
 """What a filter takes from bytes whose neighbours are those to the left, above, and above to the left."""
@@ -41,7 +40,7 @@ class Loops:
 
     def __init__(self, target: Processor) -> None:
         emit = partial(_emit, target.lanes)
-        self._library = library("files", emit, target, (__file__, builder.__file__))
+        self._library = library("files", emit, target, (__file__, builder.__file__), (NONE, BEFORE, ABOVE, PAETH))
         self.pack = self._library.function("pack", "pipp")
         self.count = self._library.function("count", "pip")
         self.filter = self._library.function("filter", "piiip")
@@ -106,46 +105,46 @@ def _emit_filter(module: ir.Module, lanes: int) -> None:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INT, INT, INT, POINTER]), "filter")
     samples, width, rows, pixel, out = function.args
     b = Builder(function, lanes)
-    vector = ir.VectorType(_BYTE, 4 * lanes)
+    vector = ir.VectorType(BYTE, 4 * lanes)
     inner = b.sub(width, pixel)
     vectors, rest = b.udiv(inner, INT(vector.count)), b.urem(inner, INT(vector.count))
     kinds: dict[int, _Expected] = {
-        _NONE: lambda b, left, *_: left.type(None),
-        _BEFORE: lambda b, left, *_: left,
-        _ABOVE: lambda b, left, above, _: above,
-        _PAETH: _paeth,
+        NONE: lambda b, left, *_: left.type(None),
+        BEFORE: lambda b, left, *_: left,
+        ABOVE: lambda b, left, above, _: above,
+        PAETH: _paeth,
     }
 
     def row(index: Any, _: Sequence[Any]) -> Sequence[Any]:
-        above = _at(b, samples, b.mul(index, width))
-        here = _at(b, above, width)
-        number = _at(b, out, b.mul(index, b.add(width, INT(1))))
-        target = _at(b, number, INT(1))
-        chosen = b.load(number, typ=_BYTE, align=1)
+        above = b.at_byte(samples, b.mul(index, width))
+        here = b.at_byte(above, width)
+        number = b.at_byte(out, b.mul(index, b.add(width, INT(1))))
+        target = b.at_byte(number, INT(1))
+        chosen = b.load(number, typ=BYTE, align=1)
 
         def rest_of(kind: Any, expected: _Expected, start: Any, step: Any, _: Sequence[Any]) -> Sequence[Any]:
             """Of some bytes, from the second pixel on."""
             left = b.add(start, b.mul(step, INT(kind.count if isinstance(kind, ir.VectorType) else 1)))
             place = b.add(left, pixel)
             near = [
-                b.load(_at(b, line, at), typ=kind, align=1)
+                b.load(b.at_byte(line, at), typ=kind, align=1)
                 for line, at in ((here, left), (above, place), (above, left))
             ]
-            value = b.load(_at(b, here, place), typ=kind, align=1)
-            b.store(b.sub(value, expected(b, *near)), _at(b, target, place), align=1)
+            value = b.load(b.at_byte(here, place), typ=kind, align=1)
+            b.store(b.sub(value, expected(b, *near)), b.at_byte(target, place), align=1)
             return []
 
         def first(expected: _Expected, place: Any, _: Sequence[Any]) -> Sequence[Any]:
             """Of a byte of the first pixel, to whose left are zeros."""
-            value, up = (b.load(_at(b, line, place), typ=_BYTE, align=1) for line in (here, above))
-            b.store(b.sub(value, expected(b, _BYTE(0), up, _BYTE(0))), _at(b, target, place), align=1)
+            value, up = (b.load(b.at_byte(line, place), typ=BYTE, align=1) for line in (here, above))
+            b.store(b.sub(value, expected(b, BYTE(0), up, BYTE(0))), b.at_byte(target, place), align=1)
             return []
 
         for kind, expected in kinds.items():
-            with b.if_then(b.icmp_unsigned("==", chosen, _BYTE(kind))):
+            with b.if_then(b.icmp_unsigned("==", chosen, BYTE(kind))):
                 b.loop(pixel, [], partial(first, expected))
                 b.loop(vectors, [], partial(rest_of, vector, expected, INT(0)))
-                b.loop(rest, [], partial(rest_of, _BYTE, expected, b.mul(vectors, INT(vector.count))))
+                b.loop(rest, [], partial(rest_of, BYTE, expected, b.mul(vectors, INT(vector.count))))
         return []
 
     b.loop(rows, [], row)
@@ -169,8 +168,3 @@ def _of_both(b: Builder, name: str, first: Any, second: Any) -> Any:
     if full not in b.module.globals:
         ir.Function(b.module, ir.FunctionType(kind, [kind, kind]), full)
     return b.call(b.module.globals[full], [first, second])
-
-
-def _at(b: Builder, pointer: Any, place: Any) -> Any:
-    """So many bytes on."""
-    return b.gep(pointer, [place], source_etype=_BYTE)

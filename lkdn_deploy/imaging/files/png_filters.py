@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 
-_NONE, _BEFORE, _ABOVE, _PAETH = 0, 1, 2, 4  # what is taken from a sample; the last is the nearest of three
-_FILTERS = np.array([_NONE, _BEFORE, _ABOVE, _PAETH], np.uint8)
+NONE, BEFORE, ABOVE, PAETH = 0, 1, 2, 4
+"""What is taken from a sample, by the PNG standard's numbers; the last is the nearest of three."""
+
+_FILTERS = np.array([NONE, BEFORE, ABOVE, PAETH], np.uint8)
 
 # One byte of a row in so many decides on its filter. A prime, so that all of a pixel's get their turn.
 _SAMPLED = 17
@@ -74,9 +76,9 @@ def _filter_each(samples: Bytes, pixel: int, out: Bytes) -> None:
 
 def _expected(number: int, rows: Bytes, above: Bytes, pixel: int) -> Bytes:
     """What the filter takes from the rows. To the left of the picture are zeros."""
-    if number == _ABOVE:
+    if number == ABOVE:
         return above
-    if number == _PAETH:
+    if number == PAETH:
         # All rows as one line, on which the end of one is left of the next; then their beginnings as they should be.
         line, line_above = rows.reshape(-1), above.reshape(-1)
         nearest = _paeth(line[:-pixel], line_above[pixel:], line_above[:-pixel])
@@ -84,7 +86,7 @@ def _expected(number: int, rows: Bytes, above: Bytes, pixel: int) -> Bytes:
         expected[:, :pixel] = above[:, :pixel]
         return expected
     expected = np.zeros_like(rows)
-    if number == _BEFORE:
+    if number == BEFORE:
         expected[:, pixel:] = rows[:, :-pixel]
     return expected
 

@@ -12,7 +12,7 @@ from zlib_ng import zlib_ng
 
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.deflate import STREAM_HEAD, deflate_blocks
-from lkdn_deploy.imaging.files.fast import loops_for
+from lkdn_deploy.imaging.files.machine_code import loops_for
 from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.png import PNG_SIGNATURE

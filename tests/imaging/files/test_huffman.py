@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkdn_deploy.imaging.files import fast, png_filters
+from lkdn_deploy.imaging.files import machine_code, png_filters
 from lkdn_deploy.imaging.files.huffman import LONGEST, code_lengths, codes_of, huffman_block
 from lkdn_deploy.imaging.files.loops import Loops
 from lkdn_deploy.imaging.files.read import read_picture
@@ -97,14 +97,14 @@ def test_filters_in_machine_code_are_those_of_numpy(lanes: int, pixel: int, monk
 
 
 def test_machine_code_is_loaded_for_large_pictures_only() -> None:
-    assert fast.loops_for(1 << 20) is None
-    assert fast.loops_for(1 << 24) is fast.loops_for(1 << 26) is not None
+    assert machine_code.loops_for(1 << 20) is None
+    assert machine_code.loops_for(1 << 24) is machine_code.loops_for(1 << 26) is not None
 
 
 def test_large_pictures_are_written_without_llvmlite(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['llvmlite'] = None; import numpy as np\n"
-        "from lkdn_deploy.imaging.files.fast import loops_for\n"
+        "from lkdn_deploy.imaging.files.machine_code import loops_for\n"
         "from lkdn_deploy.imaging.files.picture import Picture\n"
         "from lkdn_deploy.imaging.files.write import write_picture\n"
         "assert loops_for(1 << 24) is None\n"

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 import lkdn_deploy.imaging.files.png_write as module
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files import fast
+from lkdn_deploy.imaging.files import machine_code
 from lkdn_deploy.imaging.files.deflate import DeflateError
 from lkdn_deploy.imaging.files.loops import Loops
 from lkdn_deploy.imaging.files.picture import Picture
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("both_ways")
 
 Pixels = np.ndarray[Any, Any]
 
-WORTH_LOADING = fast._WORTH_LOADING  # as it is, not as these tests set it
+WORTH_LOADING = machine_code._WORTH_LOADING  # as it is, not as these tests set it
 
 
 def written(pixels: Pixels, threads: int = 2) -> bytes:
@@ -163,7 +163,7 @@ def photograph(times: int) -> Image.Image:
 def test_files_are_about_as_large_as_those_of_libraries_that_choose_a_filter_for_each_row(
     image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast, "_WORTH_LOADING", WORTH_LOADING)
+    monkeypatch.setattr(machine_code, "_WORTH_LOADING", WORTH_LOADING)
     theirs = io.BytesIO()
     image.save(theirs, "PNG", compress_type=zlib.Z_RLE)
     assert len(written(np.asarray(image))) < 1.02 * len(theirs.getvalue())
