@@ -25,7 +25,7 @@ from lkdn_deploy.bench.statistics import bootstrap_ratio
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.passes import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_models.checkpoint import load_checkpoint
 
 

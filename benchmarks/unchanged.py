@@ -24,7 +24,7 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.passes import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_deploy.imaging.testsets import TestSet, find_all
 from lkdn_models.checkpoint import load_checkpoint
 

@@ -168,12 +168,12 @@ def _in_fp32(artefact: bytes, names: tuple[str, ...]) -> tuple[bytes, tuple[str,
     """The graph with these convolutions in FP32, or with all grouped ones if it has none of these."""
     import onnx
 
-    from lkdn_deploy.graph.full_conv import full_convolutions
+    from lkdn_deploy.graph.fp16.restore_fp32 import restore_fp32
 
     model = onnx.load_model_from_string(artefact)
-    result, changed = full_convolutions(model, names)
+    result, changed = restore_fp32(model, names)
     if not changed:
-        result, changed = full_convolutions(model)
+        result, changed = restore_fp32(model)
     return result.SerializeToString(), changed
 
 

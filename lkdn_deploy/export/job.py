@@ -14,17 +14,17 @@ from lkdn_deploy.core.artifact import IOS, ArtifactMetadata, Io
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.export.half import HalfExport, to_half_precision
+from lkdn_deploy.export.to_fp16 import HalfExport, to_half_precision
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
-from lkdn_deploy.fuse.plan import fuse_state
-from lkdn_deploy.graph.editing import Outcome
-from lkdn_deploy.graph.passes import TARGETS
+from lkdn_deploy.fuse.state_dict import fuse_state
+from lkdn_deploy.graph.ir_utils import Outcome
+from lkdn_deploy.graph.pipeline import TARGETS
 from lkdn_deploy.graph.target import rewrite_for
 from lkdn_deploy.imaging.layout import to_batch
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.samples import sample_pixels
-from lkdn_deploy.verify.compare import Comparison, Run, check_finite, verify
+from lkdn_deploy.verify.comparison import Comparison, Run, check_finite, verify
 
 with needs("train"):
     import onnx
@@ -64,7 +64,7 @@ class ExportSettings:
     io: Io = "fp32"
     """What input and output hold, other than ``fp32`` with ``precision`` ``fp16`` only."""
     skip: tuple[str, ...] = ()
-    """Rewrites of the target's that are left out, see ``graph.passes.TARGETS``."""
+    """Rewrites of the target's that are left out, see ``graph.pipeline.TARGETS``."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.graph.ranges import Range, expose, gather
+from lkdn_deploy.graph.fp16.ranges import Range, expose, gather
 
 if TYPE_CHECKING:
     import onnx

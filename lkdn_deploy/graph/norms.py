@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.editing import Array, integer, integers, only_user, weights
+from lkdn_deploy.graph.ir_utils import Array, integer, integers, only_user, weights
 
 NORMS = ("LayerNormalization", "RMSNormalization")
 

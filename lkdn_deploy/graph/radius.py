@@ -17,8 +17,8 @@ from math import ceil, floor
 import onnx
 import onnx_ir as ir
 
-from lkdn_deploy.graph.clean import clean
-from lkdn_deploy.graph.editing import integer, integers
+from lkdn_deploy.graph.ir_utils import integer, integers
+from lkdn_deploy.graph.passes.clean_up import clean
 
 
 @dataclass(frozen=True, slots=True)

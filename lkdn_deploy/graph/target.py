@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import onnx
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.graph.editing import Outcome
+from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.liveness import live_channels
-from lkdn_deploy.graph.passes import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_deploy.graph.radius import receptive_radius
 
 

@@ -78,7 +78,7 @@ def _make(data: bytes, target: str, path: Path, backend: str) -> None:
     from lkdn_deploy.graph.target import rewrite_for
     from lkdn_deploy.imaging.layout import to_batch
     from lkdn_deploy.samples import sample_pixels
-    from lkdn_deploy.verify.compare import verify
+    from lkdn_deploy.verify.comparison import verify
 
     plain = onnx.load_model_from_string(data)
     photograph = to_batch(sample_pixels())[:, :, :_ROWS, :_COLUMNS]

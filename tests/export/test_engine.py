@@ -30,7 +30,7 @@ from lkdn_deploy.core.errors import ExitCode, InputError, VerificationError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.engine import EngineReport, export_engine
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_models.bsrn import BSRN
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint

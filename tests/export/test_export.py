@@ -18,7 +18,7 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import ExitCode, UsageError, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.fuse.plan import FuseResult, fuse_state
+from lkdn_deploy.fuse.state_dict import FuseResult, fuse_state
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
 
 SMALL = LkdnSpec(2, 1, 8, 8, Block.RBSB, Upsampler.REP)
@@ -157,8 +157,8 @@ def test_a_failed_verification_keeps_the_earlier_file(
         (["--onnx", "--static", "0x8"], 2, "expected HEIGHTxWIDTH"),
         (["--onnx", "--static", "99999x8"], 2, "static height and width must be between 1"),
         (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
-        (["--onnx", "--skip", "rms-norm"], 2, "the target plain has no rewrite rms-norm to skip"),
-        (["--onnx", "--target", "ort-cpu", "--skip", "rms-operator"], 2, "has no rewrite rms-operator"),
+        (["--onnx", "--skip", "layer-norm-to-conv"], 2, "the target plain has no rewrite layer-norm-to-conv to skip"),
+        (["--onnx", "--target", "ort-cpu", "--skip", "layer-norm-to-rms"], 2, "has no rewrite layer-norm-to-rms"),
         (["--onnx", "--target", "openvino", "--fp16"], 2, "is in FP32"),
         (["--onnx", "--model", "edsr"], 2, "no network is called edsr"),
         (["--onnx", "--model", "lkdn", "--scale", "3"], 3, "lkdn-zoo get lkdn --scale 3"),
@@ -199,14 +199,16 @@ def test_a_file_for_an_engine_computes_the_same_by_other_operations(
     metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
     assert (metadata.target, metadata.receptive_radius) == (target, 15)
     rewritten = target != "tensorrt"
-    assert ("rewrote  dense-head: 1" in said.err) == rewritten
+    assert ("rewrote  merge-separable-conv: 1" in said.err) == rewritten
     assert ("LayerNormalization" not in operators(model)) == rewritten
 
 
 def test_a_rewrite_that_is_skipped_leaves_its_pattern(weights: Path, tmp_path: Path) -> None:
-    settings = ExportSettings(target="ort-cpu", skip=("rms-norm", "padded-channels"))
+    settings = ExportSettings(target="ort-cpu", skip=("layer-norm-to-conv", "pad-channels"))
     report = export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", settings)
     assert "LayerNormalization" in operators(onnx.load(report.path))
-    assert "rms-norm" not in report.rewrites
-    assert report.rewrites["sum-of-convolutions"].applied == 1
-    assert job.file_name(load_checkpoint(weights), settings).endswith("_ort-cpu_no-rms-norm_no-padded-channels.onnx")
+    assert "layer-norm-to-conv" not in report.rewrites
+    assert report.rewrites["split-concat-conv"].applied == 1
+    assert job.file_name(load_checkpoint(weights), settings).endswith(
+        "_ort-cpu_no-layer-norm-to-conv_no-pad-channels.onnx"
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from lkdn_deploy.graph.passes import PASSES, rewrite
+from lkdn_deploy.graph.pipeline import PASSES, rewrite
 
 Make = Callable[..., onnx.ModelProto]
 Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
@@ -57,56 +57,56 @@ def kinds(model: onnx.ModelProto) -> list[str]:
 
 APPLIES = [
     (
-        "replicated-input",
+        "fold-replicated-input",
         "a = Concat<axis=1>(lr, lr, lr, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\nsr = Conv(d, to3)",
         1,
         ["Conv", "Conv"],
     ),
     (
-        "dense-head",
+        "merge-separable-conv",
         "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, b)\nsr = Conv(d, to3)",
         1,
         ["Conv", "Conv"],
     ),
     (  # a bias does not matter where nothing is padded
-        "dense-head",
+        "merge-separable-conv",
         "a = Conv(lr, first, b)\nd = Conv<group=6>(a, own, c)\nsr = Conv(d, to3)",
         1,
         ["Conv", "Conv"],
     ),
     (
-        "rms-norm",
+        "layer-norm-to-conv",
         "a = Conv(lr, first, b)\n" + NORM.format("a", "n") + "\nsr = Conv(n, to3)",
         1,
         ["Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Conv"],
     ),
     (  # nothing before it takes the mean in
-        "rms-norm",
+        "layer-norm-to-conv",
         "a = Conv(lr, first, b)\ns = Sigmoid(a)\n" + NORM.format("s", "n") + "\nsr = Conv(n, to3)",
         1,
         ["Conv", "Sigmoid", "Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Conv"],
     ),
     (  # something else takes what the convolution gives: it must stay as it is
-        "rms-norm",
+        "layer-norm-to-conv",
         "a = Conv(lr, first, b)\n" + NORM.format("a", "n") + "\nm = Add(a, n)\nsr = Conv(m, to3)",
         1,
         ["Conv", "Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Add", "Conv"],
     ),
     (
-        "sum-of-convolutions",
+        "split-concat-conv",
         "a = Conv(lr, first)\nd = Sigmoid(a)\ne = Relu(d)\nf = Concat<axis=1>(a, d, e)\nsr = Conv(f, wide, b3)",
         1,
         ["Conv", "Conv", "Sigmoid", "Conv", "Add", "Relu", "Conv", "Add"],
     ),
     (
-        "carried-shift",
+        "fold-shift",
         "a = Conv(lr, first)\nd = Add(a, shift)\ne = Sigmoid(a)\nf = Add(d, e)\ni = Conv(f, to3, b3)\n"
         "j = Conv(d, to3)\nsr = Add(i, j)",
         1,
         ["Conv", "Sigmoid", "Add", "Conv", "Conv", "Add"],
     ),
     (
-        "padded-channels",
+        "pad-channels",
         "a = Conv(lr, head, b21)\nd = Conv<group=21, pads=[1, 1, 1, 1]>(a, deep)\ne = Gelu(d)\nf = Mul(e, a)\n"
         "i = Conv(lr, head)\nj = Concat<axis=1>(i, f)\nsr = Conv(j, tail)",
         2,
@@ -133,59 +133,59 @@ def test_it_applies_and_the_numbers_stay(
 
 NEAR_MISSES = [
     (
-        "replicated-input",
+        "fold-replicated-input",
         "a = Concat<axis=1>(lr, lr, lr, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\n"
         "e = Conv<pads=[1, 1, 1, 1]>(a, four)\nf = Add(d, e)\nsr = Conv(f, to3)",
         "not for one ungrouped convolution alone",
     ),
     (
-        "replicated-input",
+        "fold-replicated-input",
         "r = Relu(lr)\na = Concat<axis=1>(lr, lr, r, lr)\nd = Conv<pads=[1, 1, 1, 1]>(a, four, b)\nsr = Conv(d, to3)",
         "",
     ),
     (
-        "dense-head",
+        "merge-separable-conv",
         "a = Conv(lr, first, b)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, c)\nsr = Conv(d, to3)",
         "its bias would reach past the border",
     ),
     (
-        "dense-head",
+        "merge-separable-conv",
         "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own)\ne = Add(a, d)\nsr = Conv(e, to3)",
         "",
     ),
     (
-        "dense-head",
+        "merge-separable-conv",
         "a = Conv(lr, first)\nd = Conv<group=6, pads=[2, 2, 2, 2], dilations=[2, 2]>(a, own)\nsr = Conv(d, to3)",
         "strides or dilations",
     ),
     (
-        "rms-norm",
+        "layer-norm-to-conv",
         "a = Conv(lr, first)\nt = Transpose<perm=[0, 3, 2, 1]>(a)\nl = LayerNormalization<axis=-1>(t, g, h)\n"
         "n = Transpose<perm=[0, 3, 2, 1]>(l)\nsr = Conv(n, to3)",
         "not over the channels",
     ),
     (
-        "sum-of-convolutions",
+        "split-concat-conv",
         "a = Conv(lr, first)\nd = Relu(a)\nf = Concat<axis=1>(a, d, d)\ne = Sigmoid(f)\nsr = Conv(e, wide, b3)",
         "not for one pointwise convolution alone",
     ),
     (
-        "carried-shift",
+        "fold-shift",
         "a = Conv(lr, first)\nd = Add(a, shift)\ne = Conv<pads=[1, 1, 1, 1]>(d, three)\nsr = Conv(e, to3)",
         "Conv",
     ),
     (
-        "carried-shift",
+        "fold-shift",
         "a = Conv(lr, first)\nd = Add(a, shift)\ne = Gelu(d)\nf = Add(d, e)\nsr = Conv(f, to3)",
         "Gelu",
     ),
     (
-        "padded-channels",
+        "pad-channels",
         "a = Conv(lr, head)\nt = Transpose<perm=[0, 2, 3, 1]>(a)\nu = Transpose<perm=[0, 3, 1, 2]>(t)\n"
         "f = Concat<axis=1>(u, u)\nsr = Conv(f, tail)",
         "Transpose takes or gives it",
     ),
-    ("padded-channels", "a = Conv(lr, first)\nd = Relu(a)\nsr = Conv(d, to3)", ""),
+    ("pad-channels", "a = Conv(lr, first)\nd = Relu(a)\nsr = Conv(d, to3)", ""),
 ]
 
 
@@ -201,20 +201,20 @@ def test_a_near_miss_is_left_alone_and_said(name: str, body: str, reason: str, g
 
 def test_fewer_channels_than_would_be_mostly_padding_stay(graph: Make) -> None:
     body = "a = Conv(lr, w)\nd = Relu(a)\nsr = Conv(d, v)"
-    result = rewrite(graph(body, w=normal(9, 3, 1, 1), v=normal(3, 9, 1, 1)), ["padded-channels"])
-    assert result.outcomes["padded-channels"].refused == ("a: 9 channels would become 16",)
+    result = rewrite(graph(body, w=normal(9, 3, 1, 1), v=normal(3, 9, 1, 1)), ["pad-channels"])
+    assert result.outcomes["pad-channels"].refused == ("a: 9 channels would become 16",)
 
 
 def test_padded_channels_hold_no_more_than_zeros_make(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
     """A sigmoid of zero is not zero: what takes it must not see it."""
     body = "a = Conv(lr, w)\nd = Sigmoid(a)\ne = ReduceMean<keepdims=1>(d, axes)\nf = Mul(d, e)\nsr = Conv(f, v)"
     model = graph(body.replace(", axes", ""), w=normal(21, 3, 1, 1), v=normal(3, 21, 1, 1))
-    assert rewrite(model, ["padded-channels"]).outcomes["padded-channels"].applied == 0  # of all axes
+    assert rewrite(model, ["pad-channels"]).outcomes["pad-channels"].applied == 0  # of all axes
     weights = {"w": normal(21, 3, 1, 1), "v": normal(3, 21, 1, 1)}
     head = "axes = Constant<value_ints=[2, 3]>()\n"
     model = graph(head + body, **weights)
-    result = rewrite(model, ["padded-channels"])
-    assert result.outcomes["padded-channels"].applied == 1
+    result = rewrite(model, ["pad-channels"])
+    assert result.outcomes["pad-channels"].applied == 1
     shapes = {tensor.name: tuple(tensor.dims) for tensor in result.model.graph.initializer}
     assert (32, 3, 1, 1) in shapes.values()
     assert (3, 32, 1, 1) in shapes.values()
@@ -225,7 +225,7 @@ def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Make) 
     body = "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, b)\nsr = Conv(d, to3)"
     model = graph(body, **used(body))
     names = [*reversed(PASSES)]
-    names.remove("rms-operator")
+    names.remove("layer-norm-to-rms")
     assert list(rewrite(model, names).outcomes) == ["clean", *(name for name in PASSES if name in names)]
     with pytest.raises(KeyError):
         rewrite(model, ["no such pass"])
@@ -281,10 +281,10 @@ def test_chains_of_any_widths_keep_their_numbers(widths: list[int], depthwise: b
     model = parser.parse_model(text)
     for name, value in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
-    names = [name for name in PASSES if name != "rms-operator"]
+    names = [name for name in PASSES if name != "layer-norm-to-rms"]
     result = rewrite(model, names)
-    assert result.outcomes["rms-norm"].applied == len(widths)
-    assert result.outcomes["carried-shift"].applied == len(widths)
+    assert result.outcomes["layer-norm-to-conv"].applied == len(widths)
+    assert result.outcomes["fold-shift"].applied == len(widths)
     assert "Concat" not in kinds(result.model)
     onnx.checker.check_model(result.model, full_check=True)
     batch = random.random((2, 3, 5, 4)).astype(np.float32)

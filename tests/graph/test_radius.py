@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from lkdn_deploy.graph.passes import PASSES, rewrite
+from lkdn_deploy.graph.pipeline import PASSES, rewrite
 from lkdn_deploy.graph.radius import Radius, receptive_radius
 from lkdn_deploy.runtime.bundled import bundled
 
@@ -135,7 +135,7 @@ def test_what_the_output_does_not_hang_on_does_not_count(graph: Make) -> None:
     assert receptive_radius(graph(body, w33=WEIGHTS["w33"])) == Radius(1)
 
 
-@pytest.mark.parametrize("names", [(), tuple(name for name in PASSES if name != "rms-operator")])
+@pytest.mark.parametrize("names", [(), tuple(name for name in PASSES if name != "layer-norm-to-rms")])
 def test_of_the_bundled_network_it_is_the_papers_before_and_after_all_passes(names: tuple[str, ...]) -> None:
     """12 pixels a block and 3 for the head and the end."""
     model = rewrite(onnx.load(bundled()["lkdn-s", 4]), names).model

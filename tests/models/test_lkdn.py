@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_deploy.fuse.plan import fuse_state
+from lkdn_deploy.fuse.state_dict import fuse_state
 from lkdn_models.lkdn import LKDN
 from lkdn_models.zoo import ENTRIES, Entry
 

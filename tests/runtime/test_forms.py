@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.graph import target
-from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.forms import TARGETS, form_for
 from lkdn_deploy.runtime.upscaler import load

@@ -22,7 +22,7 @@ from lkdn_deploy.backends.trt.build import BuildError, BuildSettings, NoHalfKern
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, validity
 from lkdn_deploy.backends.trt.sidecar import Audit, Profile, Tensor
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
-from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = bundled()["lkdn-s", 4].read_bytes()

@@ -5,12 +5,12 @@ from collections.abc import Collection
 import onnx
 from onnx import helper, numpy_helper
 
-from lkdn_deploy.graph.floats import FLOAT, HALF
+from lkdn_deploy.graph.fp16.types import FLOAT, HALF
 
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
 
 
-def full_convolutions(
+def restore_fp32(
     model: onnx.ModelProto, names: Collection[str] | None = None
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """``model`` with convolutions in FP32, between a cast before and a cast behind; their weights stay rounded to FP16.

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-import lkdn_deploy.export.half as half_module
 import lkdn_deploy.export.job as job
+import lkdn_deploy.export.to_fp16 as half_module
 from lkdn_deploy import load
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
@@ -18,8 +18,8 @@ from lkdn_deploy.core.artifact import IOS
 from lkdn_deploy.core.errors import ExitCode, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
-from lkdn_deploy.graph.half import to_half
-from lkdn_deploy.graph.rescale import Rescaled
+from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.rescale import Rescaled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
 from lkdn_models.evaluate import mean, measure, open_set

@@ -6,11 +6,11 @@ and each is taken as soon as its tensor is there, so that the tensors need not a
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import Convolution, convolution, put_convolution
-from lkdn_deploy.graph.editing import Outcome, channels, integer, only_user, put, replace
+from lkdn_deploy.graph.conv import Convolution, convolution, put_convolution
+from lkdn_deploy.graph.ir_utils import Outcome, channels, integer, only_user, put, replace
 
 
-def sum_of_convolutions(graph: ir.Graph) -> Outcome:
+def split_concat_conv(graph: ir.Graph) -> Outcome:
     """Take apart each ``Concat`` over channels that a pointwise convolution alone takes."""
     applied, refused = 0, []
     for node in list(graph):

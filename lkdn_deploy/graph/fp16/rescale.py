@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lkdn_deploy.graph.islands import LIMIT
-from lkdn_deploy.graph.ranges import Range, Ranges
+from lkdn_deploy.graph.fp16.keep_fp32 import LIMIT
+from lkdn_deploy.graph.fp16.ranges import Range, Ranges
 
 GOAL = 2.0**7
 """What the largest value of a tensor that was too large becomes at most: as far from the end of FP16 as from where it

@@ -12,9 +12,9 @@ from lkdn_deploy.core.optional import needs
 from lkdn_deploy.export.ranges import measure_ranges
 
 with needs("train"):
-    from lkdn_deploy.graph.half import HalfResult, to_half
-    from lkdn_deploy.graph.ranges import Peak, peak
-    from lkdn_deploy.graph.rescale import rescale
+    from lkdn_deploy.graph.fp16.cast import HalfResult, to_half
+    from lkdn_deploy.graph.fp16.ranges import Peak, peak
+    from lkdn_deploy.graph.fp16.rescale import rescale
 
 if TYPE_CHECKING:
     import onnx

@@ -5,11 +5,11 @@ LKDN and BSRN are given four copies of the image: W [x; x; x; x] = (W1 + W2 + W3
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import convolution, set_weights
-from lkdn_deploy.graph.editing import Outcome, integer, only_user
+from lkdn_deploy.graph.conv import convolution, set_weights
+from lkdn_deploy.graph.ir_utils import Outcome, integer, only_user
 
 
-def replicated_input(graph: ir.Graph) -> Outcome:
+def fold_replicated_input(graph: ir.Graph) -> Outcome:
     """Fold each ``Concat`` of a tensor with itself into the convolutions that take it."""
     applied, refused = 0, []
     for node in list(graph):

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lkdn_deploy.export.ranges import measure_ranges
-from lkdn_deploy.graph.half import to_half
-from lkdn_deploy.graph.islands import LIMIT
-from lkdn_deploy.graph.ranges import Range, peak
-from lkdn_deploy.graph.rescale import GOAL, rescale
+from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.keep_fp32 import LIMIT
+from lkdn_deploy.graph.fp16.ranges import Range, peak
+from lkdn_deploy.graph.fp16.rescale import GOAL, rescale
 
 Make = Callable[..., onnx.ModelProto]
 Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]

@@ -6,8 +6,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from lkdn_deploy.graph.full_conv import full_convolutions
-from lkdn_deploy.graph.half import to_half
+from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.restore_fp32 import restore_fp32
 from lkdn_deploy.runtime.bundled import bundled
 
 
@@ -39,7 +39,7 @@ def in_fp32(model: onnx.ModelProto) -> list[str]:
 
 def test_all_grouped_convolutions_are_put_back(half: onnx.ModelProto) -> None:
     before = half.SerializeToString()
-    result, changed = full_convolutions(half)
+    result, changed = restore_fp32(half)
     assert half.SerializeToString() == before
     assert list(changed) == grouped(half) == in_fp32(result)
     assert len(changed) > 30
@@ -49,7 +49,7 @@ def test_all_grouped_convolutions_are_put_back(half: onnx.ModelProto) -> None:
 
 def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto) -> None:
     name = grouped(half)[3]
-    result, changed = full_convolutions(half, [name])
+    result, changed = restore_fp32(half, [name])
     assert list(changed) == [name] == in_fp32(result)
     assert sum(node.op_type == "Cast" for node in result.graph.node) == 2 + sum(
         node.op_type == "Cast" for node in half.graph.node
@@ -60,17 +60,17 @@ def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto) -> None:
 
 def test_what_is_no_convolution_in_fp16_stays(half: onnx.ModelProto) -> None:
     gelu = next(node.name for node in half.graph.node if node.op_type == "Gelu")
-    assert full_convolutions(half, [gelu, "nothing"]) == (half, ())
-    once, _ = full_convolutions(half)
-    assert full_convolutions(once) == (once, ())
+    assert restore_fp32(half, [gelu, "nothing"]) == (half, ())
+    once, _ = restore_fp32(half)
+    assert restore_fp32(once) == (once, ())
     single = onnx.load(bundled()["lkdn-s", 4])
-    assert full_convolutions(single) == (single, ())
+    assert restore_fp32(single) == (single, ())
 
 
 def test_what_the_convolution_computes_is_exact_in_fp32(half: onnx.ModelProto) -> None:
     """Of the same rounded weights and inputs, so only its own sums are better."""
     kernels = {tensor.name: tensor for tensor in half.graph.initializer}
-    result, changed = full_convolutions(half, grouped(half)[:1])
+    result, changed = restore_fp32(half, grouped(half)[:1])
     node = next(node for node in result.graph.node if node.name == changed[0])
     old = next(node for node in half.graph.node if node.name == changed[0])
     new = {tensor.name: tensor for tensor in result.graph.initializer}

@@ -7,13 +7,13 @@ without a bias that is what zeros around the input give.
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import convolution, put_convolution
-from lkdn_deploy.graph.editing import Outcome, only_user, replace
+from lkdn_deploy.graph.conv import convolution, put_convolution
+from lkdn_deploy.graph.ir_utils import Outcome, only_user, replace
 
 MOST_CHANNELS = 4
 
 
-def dense_head(graph: ir.Graph) -> Outcome:
+def merge_separable_conv(graph: ir.Graph) -> Outcome:
     """Merge each such pair that takes at most ``MOST_CHANNELS`` channels."""
     applied, refused = 0, []
     for node in list(graph):

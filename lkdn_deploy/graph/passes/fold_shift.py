@@ -7,11 +7,11 @@ image are not shifted.) On the way, sums hand the constant on.
 import numpy as np
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import convolution, set_weights
-from lkdn_deploy.graph.editing import Array, Outcome, channels, replace, weights
+from lkdn_deploy.graph.conv import convolution, set_weights
+from lkdn_deploy.graph.ir_utils import Array, Outcome, channels, replace, weights
 
 
-def carried_shift(graph: ir.Graph) -> Outcome:
+def fold_shift(graph: ir.Graph) -> Outcome:
     """Take away each addition of a constant per channel whose way ends in pointwise convolutions only."""
     applied, refused = 0, []
     for node in list(graph):

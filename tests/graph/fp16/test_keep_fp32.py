@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from lkdn_deploy.graph.floats import float_names
-from lkdn_deploy.graph.islands import FAINT, LIMIT, Reason, find_islands
-from lkdn_deploy.graph.ranges import Range, Ranges
+from lkdn_deploy.graph.fp16.keep_fp32 import FAINT, LIMIT, Reason, find_islands
+from lkdn_deploy.graph.fp16.ranges import Range, Ranges
+from lkdn_deploy.graph.fp16.types import float_names
 
 Make = Callable[..., onnx.ModelProto]
 EYE = np.eye(3, dtype=np.float32)[:, :, None, None]

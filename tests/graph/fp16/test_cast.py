@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.half import to_half
-from lkdn_deploy.graph.islands import Reason
+from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.keep_fp32 import Reason
 
 FLOAT, HALF, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
 WEIGHT = np.random.default_rng(1).normal(size=(3, 3, 1, 1)).astype(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from lkdn_deploy.graph.floats import FLOAT, float_names
+from lkdn_deploy.graph.fp16.types import FLOAT, float_names
 
 MOST = float(np.finfo(np.float16).max)
 """65504."""

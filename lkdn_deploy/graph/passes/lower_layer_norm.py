@@ -9,7 +9,7 @@ is written for the engine:
   ONNX Runtime has kernels for in its blocked layout, in which a transposition costs a pass over memory;
 - ``operator``: ``RMSNormalization`` between two transpositions, which in OpenVINO's channels-last layout are none.
 
-The norm's bias becomes an addition of a constant, for ``carried_shift`` to take away.
+The norm's bias becomes an addition of a constant, for ``fold_shift`` to take away.
 """
 
 from typing import Literal
@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import convolution, put_convolution, set_weights
-from lkdn_deploy.graph.editing import Outcome, only_user, put, put_weights, replace
+from lkdn_deploy.graph.conv import convolution, put_convolution, set_weights
+from lkdn_deploy.graph.ir_utils import Outcome, only_user, put, put_weights, replace
 from lkdn_deploy.graph.norms import ChannelNorm, channel_norm
 
 Form = Literal["convolutions", "operator"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.editing import Array, integer, integers, put, put_weights, weights
+from lkdn_deploy.graph.ir_utils import Array, integer, integers, put, put_weights, weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from lkdn_deploy.graph.floats import FLOAT, data_inputs
-from lkdn_deploy.graph.ranges import MOST, Ranges
+from lkdn_deploy.graph.fp16.ranges import MOST, Ranges
+from lkdn_deploy.graph.fp16.types import FLOAT, data_inputs
 
 LIMIT = MOST / 8
 """The largest value that a tensor in FP16 may have been seen to take: the inputs it was seen on are few."""

@@ -12,9 +12,9 @@ from onnx import helper, numpy_helper
 
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.floats import FLOAT, HALF, STAYS, float_names
-from lkdn_deploy.graph.islands import Island, find_islands, subnormal
-from lkdn_deploy.graph.ranges import Ranges
+from lkdn_deploy.graph.fp16.keep_fp32 import Island, find_islands, subnormal
+from lkdn_deploy.graph.fp16.ranges import Ranges
+from lkdn_deploy.graph.fp16.types import FLOAT, HALF, STAYS, float_names
 
 _SUFFIX: dict[int, str] = {FLOAT: "_fp32", HALF: "_fp16"}
 _DOOR: dict[Io, int] = {"fp32": FLOAT, "fp16": HALF, "uint8": onnx.TensorProto.UINT8}

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import ExitCode, VerificationError
-from lkdn_deploy.verify.compare import TOLERANCE, check_finite, compare, verify
+from lkdn_deploy.verify.comparison import TOLERANCE, check_finite, compare, verify
 
 BATCH = np.random.default_rng(0).random((1, 3, 4, 5), np.float32)
 

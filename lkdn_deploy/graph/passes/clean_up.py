@@ -11,7 +11,7 @@ from onnx_ir.passes.common import (
     TopologicalSortPass,
 )
 
-from lkdn_deploy.graph.editing import Outcome
+from lkdn_deploy.graph.ir_utils import Outcome
 
 
 def clean(model: ir.Model) -> Outcome:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from lkdn_deploy.export.ranges import measure_ranges
-from lkdn_deploy.graph.ranges import Range, gather, peak
+from lkdn_deploy.graph.fp16.ranges import Range, gather, peak
 
 Make = Callable[..., onnx.ModelProto]
 

@@ -8,32 +8,32 @@ import onnx_ir as ir
 from onnx import version_converter
 from onnx_ir.passes.common import ShapeInferencePass
 
-from lkdn_deploy.graph.carried_shift import carried_shift
-from lkdn_deploy.graph.clean import clean
-from lkdn_deploy.graph.dense_head import dense_head
-from lkdn_deploy.graph.editing import Outcome
-from lkdn_deploy.graph.padded_channels import padded_channels
-from lkdn_deploy.graph.replicated_input import replicated_input
-from lkdn_deploy.graph.rms_norm import as_convolutions, as_operator
-from lkdn_deploy.graph.sum_of_convolutions import sum_of_convolutions
+from lkdn_deploy.graph.ir_utils import Outcome
+from lkdn_deploy.graph.passes.clean_up import clean
+from lkdn_deploy.graph.passes.fold_replicated_input import fold_replicated_input
+from lkdn_deploy.graph.passes.fold_shift import fold_shift
+from lkdn_deploy.graph.passes.lower_layer_norm import as_convolutions, as_operator
+from lkdn_deploy.graph.passes.merge_separable_conv import merge_separable_conv
+from lkdn_deploy.graph.passes.pad_channels import pad_channels
+from lkdn_deploy.graph.passes.split_concat_conv import split_concat_conv
 
 PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
-    "replicated-input": replicated_input,
-    "dense-head": dense_head,
-    "rms-norm": as_convolutions,
-    "rms-operator": as_operator,
-    "sum-of-convolutions": sum_of_convolutions,
-    "carried-shift": carried_shift,
-    "padded-channels": padded_channels,
+    "fold-replicated-input": fold_replicated_input,
+    "merge-separable-conv": merge_separable_conv,
+    "layer-norm-to-conv": as_convolutions,
+    "layer-norm-to-rms": as_operator,
+    "split-concat-conv": split_concat_conv,
+    "fold-shift": fold_shift,
+    "pad-channels": pad_channels,
 }
 """In the order in which they are applied: each finds what those before it leave."""
 
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "tensorrt": ("replicated-input",),
-    "ort-cpu": tuple(name for name in PASSES if name != "rms-operator"),
-    "openvino": tuple(name for name in PASSES if name != "rms-norm"),
+    "tensorrt": ("fold-replicated-input",),
+    "ort-cpu": tuple(name for name in PASSES if name != "layer-norm-to-rms"),
+    "openvino": tuple(name for name in PASSES if name != "layer-norm-to-conv"),
 }
 """What each engine likes. TensorRT fuses norms and chooses layouts by itself, and is left to it."""
 
@@ -53,13 +53,13 @@ def rewrite(model: onnx.ModelProto, names: Collection[str]) -> Rewritten:
 
     Args:
         model: float32; it is not changed.
-        names: of ``PASSES``. ``rms-operator`` takes the graph to opset 23.
+        names: of ``PASSES``. ``layer-norm-to-rms`` takes the graph to opset 23.
 
     Raises:
         KeyError: if there is no such pass.
     """
     wanted = {name: PASSES[name] for name in names}
-    if "rms-operator" in wanted and model.opset_import[0].version < _RMS_OPSET:
+    if "layer-norm-to-rms" in wanted and model.opset_import[0].version < _RMS_OPSET:
         model = version_converter.convert_version(model, _RMS_OPSET)
     result = ir.from_proto(model)
     outcomes = {"clean": clean(result)}

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from lkdn_deploy.graph.convolution import Convolution, convolution, set_weights
-from lkdn_deploy.graph.editing import Array, Outcome, channels, integer, integers, only_user, put_weights, weights
+from lkdn_deploy.graph.conv import Convolution, convolution, set_weights
+from lkdn_deploy.graph.ir_utils import Array, Outcome, channels, integer, integers, only_user, put_weights, weights
 from lkdn_deploy.graph.norms import ChannelNorm, channel_norm
 
 BLOCK = 16
@@ -30,7 +30,7 @@ _ONE_TO_ONE = {"Gelu", "Identity", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "T
 _TWO_TO_ONE = {"Add", "Mul", "Sub"}
 
 
-def padded_channels(graph: ir.Graph) -> Outcome:
+def pad_channels(graph: ir.Graph) -> Outcome:
     """Pad what can be padded: tensors from convolutions to convolutions, with what lies between."""
     groups = _Groups(graph)
     padded: dict[ir.Value, int] = {}

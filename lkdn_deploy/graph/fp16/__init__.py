@@ -1,0 +1,1 @@
+"""The conversion of float32 graphs to FP16."""

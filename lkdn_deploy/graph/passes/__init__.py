@@ -1,0 +1,1 @@
+"""The rewrites of float32 graphs, one a module."""
