@@ -37,10 +37,9 @@ from lkdn_deploy import Upscaler, load
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.protocols import PixelSession
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.read import read_picture
-from lkdn_deploy.imaging.files.rgb import image_files, read_rgb
+from lkdn_deploy.imaging.files.read import image_files, read_picture, read_rgb
 from lkdn_deploy.imaging.files.write import write_picture
-from lkdn_deploy.imaging.layout import Pixels, to_batch
+from lkdn_deploy.imaging.pixels import Pixels, to_batch
 from lkdn_deploy.runtime.files import Failed, Job, upscale_files
 from lkdn_deploy.samples import sample_pixels
 

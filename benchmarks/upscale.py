@@ -144,7 +144,7 @@ class NetworkAlone:
     def __init__(self, path: Path) -> None:
         from lkdn_deploy import load
         from lkdn_deploy.imaging.files.read import read_picture
-        from lkdn_deploy.imaging.layout import to_batch
+        from lkdn_deploy.imaging.pixels import to_batch
 
         upscaler = load()
         picture = read_picture(path)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from lkdn_deploy.bench.crops import Crop, Panel, draw
 from lkdn_deploy.bench.quality import BICUBIC, Seen, Subject, bicubic
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.imaging.files.picture import Picture as FilePicture
-from lkdn_deploy.imaging.files.rgb import read_size
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.read import read_size
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.imaging.metrics import luma
-from lkdn_deploy.imaging.testsets import Picture, TestSet
+from lkdn_deploy.imaging.testsets import ImagePair, TestSet
 
 DIFFERENCE_GAIN = 4
 """What the maps multiply the difference of luma by."""
@@ -27,7 +27,7 @@ class Figure:
     crop: Crop
     scale: int
     test_set: str
-    picture: Picture
+    picture: ImagePair
     path: Path
     """Where it will be."""
     high: NDArray[np.uint8] | None = None
@@ -94,15 +94,15 @@ class Gallery:
         """
         figures = [one for one in self._figures if (one.scale, one.test_set) == (subject.scale, test_set.name)]
 
-        def seen(picture: Picture, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+        def seen(picture: ImagePair, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
             for figure in figures:
                 if figure.picture == picture:
                     figure.add(subject, low, high, image)
             if self._save is not None:
                 made, differing = self._files(subject, test_set, picture)
                 made.parent.mkdir(parents=True, exist_ok=True)
-                write_picture(made, FilePicture(image))
-                write_picture(differing, FilePicture(difference(image, high)))
+                write_picture(made, Picture(image))
+                write_picture(differing, Picture(difference(image, high)))
 
         return seen
 
@@ -117,11 +117,11 @@ class Gallery:
             if figure.high is not None:
                 title = f"{figure.test_set}/{figure.picture.name}, x{figure.scale}"
                 figure.path.parent.mkdir(parents=True, exist_ok=True)
-                write_picture(figure.path, FilePicture(draw(title, figure.high, figure.crop, figure.panels)))
+                write_picture(figure.path, Picture(draw(title, figure.high, figure.crop, figure.panels)))
                 paths.append(figure.path)
         return paths
 
-    def _files(self, subject: Subject, test_set: TestSet, picture: Picture) -> tuple[Path, Path]:
+    def _files(self, subject: Subject, test_set: TestSet, picture: ImagePair) -> tuple[Path, Path]:
         folder = (self._save or Path()) / subject.title / test_set.name
         return folder / f"{picture.name}.png", folder / f"{picture.name}_diff.png"
 
@@ -149,7 +149,7 @@ def _plan(sets: Mapping[int, Sequence[TestSet]], crops: Sequence[Crop], folder: 
     return figures
 
 
-def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, Picture]:
+def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, ImagePair]:
     """The picture that a crop is of, by its name, its file's, or either after ``SET/``.
 
     Raises:

@@ -24,7 +24,7 @@ from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import imresize
-from lkdn_deploy.imaging.testsets import Picture, TestSet, read_pair
+from lkdn_deploy.imaging.testsets import ImagePair, TestSet, read_pair
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 BICUBIC = "bicubic"
@@ -35,7 +35,7 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(h, w, 3) RGB -> (scale * h, scale * w, 3) RGB."""
 UpscaleFloats = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The same on values in 0..1, clipped to these."""
-Seen = Callable[[Picture, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], None]
+Seen = Callable[[ImagePair, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], None]
 """Told of every picture that was upscaled: it, its low-resolution version, the original, and what was made."""
 
 

@@ -44,7 +44,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageEr
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.export.artefacts import artefact_for
-from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
 from lkdn_deploy.runtime.forms import form_for
 

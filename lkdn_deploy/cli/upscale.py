@@ -101,7 +101,7 @@ def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None
         UsageError: if that is no folder, or if two would become one file.
         InputError: if a folder cannot be read or holds no image.
     """
-    from lkdn_deploy.imaging.files.rgb import image_files
+    from lkdn_deploy.imaging.files.read import image_files
     from lkdn_deploy.imaging.files.write import OUTPUT_FORMATS
     from lkdn_deploy.runtime.files import Job
 

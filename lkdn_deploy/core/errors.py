@@ -36,7 +36,7 @@ class InputError(LkdnError):
     """An input cannot be read, or its result cannot be written."""
 
 
-class NoNumberError(ValueError):
+class NonFiniteError(ValueError):
     """Pixels were to be made of values that are no finite numbers. Not for users: it names no network and no file."""
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ class PixelSession(Session, Protocol):
             place: its rows may be any distance apart.
 
         Raises:
-            NoNumberError: if a value is none; a part of ``place`` is filled by then.
+            NonFiniteError: if a value is none; a part of ``place`` is filled by then.
             LkdnError: as ``run`` does.
         """
         ...

@@ -20,7 +20,7 @@ from lkdn_deploy.fuse.state_dict import fuse_state
 from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.pipeline import TARGETS
 from lkdn_deploy.graph.target import rewrite_for
-from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.samples import sample_pixels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.imaging.files.rgb import SUFFIXES, image_files, read_rgb
+from lkdn_deploy.imaging.files.read import SUFFIXES, image_files, read_rgb
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW
 from lkdn_deploy.imaging.resample import downsample
 
@@ -31,7 +31,7 @@ _LOW = re.compile(r"LR(bicx\d|_bicubic)?|.+_LR_(bicubic|unknown)")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImagePair:
     """A picture of a set.
 
     Attributes:
@@ -52,7 +52,7 @@ class TestSet:
     __test__ = False  # pytest takes what is called so for a test
 
     name: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ImagePair, ...]
 
 
 def find_all(folders: Sequence[Path], scale: int, make_lr: bool = False) -> list[TestSet]:
@@ -102,7 +102,7 @@ def find_sets(folder: str | os.PathLike[str], scale: int, make_lr: bool = False)
     return [_open(high, None if make_lr else _low_folder(high, scale), scale) for high in originals]
 
 
-def read_pair(picture: Picture, scale: int, border: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_pair(picture: ImagePair, scale: int, border: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The low-resolution version, (h, w, 3), and the original, (scale * h, scale * w, 3), both uint8 RGB.
 
     The original is cropped at the right and bottom to a multiple of ``scale``. Where ``picture.low`` is None, the other
@@ -211,7 +211,7 @@ def _open(high: Path, low: Path | None, scale: int) -> TestSet:
             partner = (
                 lows.get(path.stem) or lows.get(f"{path.stem}x{scale}") or low / f"{path.stem}{ending}{path.suffix}"
             )
-        pictures.append(Picture(name, path, partner))
+        pictures.append(ImagePair(name, path, partner))
     return TestSet(printable(_name(high)), tuple(pictures))
 
 

@@ -76,7 +76,7 @@ def _make(data: bytes, target: str, path: Path, backend: str) -> None:
     import onnx
 
     from lkdn_deploy.graph.target import rewrite_for
-    from lkdn_deploy.imaging.layout import to_batch
+    from lkdn_deploy.imaging.pixels import to_batch
     from lkdn_deploy.samples import sample_pixels
     from lkdn_deploy.verify.comparison import verify
 

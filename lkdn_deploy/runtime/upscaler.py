@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
-from lkdn_deploy.core.errors import InputError, NoNumberError, UsageError
+from lkdn_deploy.core.errors import InputError, NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import PixelSession, Session
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent
-from lkdn_deploy.imaging.layout import Pixels, check_pixels, store_batch, to_batch
-from lkdn_deploy.imaging.tile_plan import choose_window
-from lkdn_deploy.imaging.tiles import Tile, plan_tiles, smallest_window
+from lkdn_deploy.imaging.pixels import Pixels, check_pixels, store_batch, to_batch
+from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
 from lkdn_deploy.runtime.forms import form_for
 
@@ -144,7 +143,7 @@ class Upscaler:
         if not isinstance(image, np.ndarray):
             from PIL.Image import Image
 
-            from lkdn_deploy.imaging.files.modes import from_pil, to_pil
+            from lkdn_deploy.imaging.files.pillow import from_pil, to_pil
 
             if not isinstance(image, Image):
                 msg = f"expected a PIL image or a numpy array, got {type(image).__name__}"
@@ -196,7 +195,7 @@ class Upscaler:
         except OutOfDeviceMemory as error:
             self._shrink(tiles[0], error)
             return False
-        except NoNumberError as error:
+        except NonFiniteError as error:
             msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
             raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error
         return True
@@ -205,7 +204,7 @@ class Upscaler:
         """Each step's part of the picture; gives how many are done.
 
         Raises:
-            NoNumberError: if the network gives what is none.
+            NonFiniteError: if the network gives what is none.
         """
         session, scale = self.session, self.scale
         picture = steps[0][1]

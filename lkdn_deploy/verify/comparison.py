@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import VerificationError
-from lkdn_deploy.imaging.layout import from_batch
 from lkdn_deploy.imaging.metrics import psnr_y
+from lkdn_deploy.imaging.pixels import from_batch
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""

@@ -16,10 +16,10 @@ from torch import nn
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.imaging.files.rgb import image_files
+from lkdn_deploy.imaging.files.read import image_files
 from lkdn_deploy.imaging.metrics import luma, psnr, psnr_y, ssim, ssim_y
 from lkdn_deploy.imaging.resample import imresize
-from lkdn_deploy.imaging.testsets import Picture, read_pair
+from lkdn_deploy.imaging.testsets import ImagePair, read_pair
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
@@ -65,7 +65,7 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
         paths = image_files(laid_out if laid_out.is_dir() else folder)
     except InputError as error:
         raise InputError(error.message, f"give a folder of pictures, or one that holds x{scale}/HR") from error
-    pictures = (Picture(printable(path.stem), path) for path in paths)
+    pictures = (ImagePair(printable(path.stem), path) for path in paths)
     return ValidationSet(printable(folder.name), tuple((item.name, *read_pair(item, scale)) for item in pictures))
 
 

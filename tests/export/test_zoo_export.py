@@ -18,7 +18,7 @@ from lkdn_deploy import load
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.checkpoint import Checkpoint

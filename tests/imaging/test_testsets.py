@@ -11,7 +11,7 @@ from PIL import Image
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging import testsets
 from lkdn_deploy.imaging.resample import downsample
-from lkdn_deploy.imaging.testsets import LAYOUTS, Picture, find_sets, read_pair
+from lkdn_deploy.imaging.testsets import LAYOUTS, ImagePair, find_sets, read_pair
 
 Found = list[tuple[str, list[tuple[str, str, str | None]]]]
 
@@ -157,10 +157,10 @@ def test_a_missing_low_resolution_file_is_said_and_not_made(tmp_path: Path, low:
 
 def test_the_original_is_cropped_and_its_low_resolution_version_read_or_made(tmp_path: Path) -> None:
     high, low = write(tmp_path / "a.png", 30, 27), write(tmp_path / "low.png", 7, 6, seed=1)
-    made, cropped = read_pair(Picture("a", tmp_path / "a.png"), 4)
+    made, cropped = read_pair(ImagePair("a", tmp_path / "a.png"), 4)
     assert np.array_equal(cropped, high[:28, :24])
     assert np.array_equal(made, downsample(high[:28, :24], 4))
-    given, cropped = read_pair(Picture("a", tmp_path / "a.png", tmp_path / "low.png"), 4)
+    given, cropped = read_pair(ImagePair("a", tmp_path / "a.png", tmp_path / "low.png"), 4)
     assert np.array_equal(cropped, high[:28, :24])
     assert np.array_equal(given, low)
 
@@ -168,7 +168,7 @@ def test_the_original_is_cropped_and_its_low_resolution_version_read_or_made(tmp
 def test_a_low_resolution_picture_of_another_size_is_refused_with_both(tmp_path: Path) -> None:
     write(tmp_path / "a.png", 30, 27), write(tmp_path / "low.png", 8, 6)
     with pytest.raises(InputError, match=r"low\.png is 6x8: expected 6x7, since .*a\.png is 27x30"):
-        read_pair(Picture("a", tmp_path / "a.png", tmp_path / "low.png"), 4)
+        read_pair(ImagePair("a", tmp_path / "a.png", tmp_path / "low.png"), 4)
 
 
 @pytest.mark.parametrize(("border", "need"), [(None, 16), (0, 12), (4, 20)])
@@ -177,15 +177,15 @@ def test_what_is_too_small_for_the_window_inside_the_border_is_refused(
 ) -> None:
     write(tmp_path / "a.png", 40, need - 1)
     with pytest.raises(InputError, match=rf"is {need - 1}x40: quality at x2 is measured on {need}x{need} or more"):
-        read_pair(Picture("a", tmp_path / "a.png"), 2, border)
+        read_pair(ImagePair("a", tmp_path / "a.png"), 2, border)
     write(tmp_path / "a.png", 40, need)
-    read_pair(Picture("a", tmp_path / "a.png"), 2, border)
+    read_pair(ImagePair("a", tmp_path / "a.png"), 2, border)
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"no picture")])
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     write(tmp_path / "a.png"), write(tmp_path / "low.png", 6, 6)
-    picture = Picture("a", tmp_path / "a.png", tmp_path / "low.png")
+    picture = ImagePair("a", tmp_path / "a.png", tmp_path / "low.png")
     spoil(tmp_path / "low.png")
     with pytest.raises(InputError, match=r"low\.png is (missing|not an image)"):
         read_pair(picture, 4)

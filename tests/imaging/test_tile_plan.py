@@ -6,8 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lkdn_deploy.imaging.tile_plan import choose_window
-from lkdn_deploy.imaging.tiles import Span, Tile, plan_tiles, smallest_window
+from lkdn_deploy.imaging.tiles import Span, Tile, choose_window, plan_tiles, smallest_window
 
 sizes, halos, budgets = st.integers(1, 900), st.integers(0, 70), st.integers(1, 300_000)
 

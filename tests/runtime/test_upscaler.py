@@ -17,7 +17,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.imaging.layout import from_batch, to_batch
+from lkdn_deploy.imaging.pixels import from_batch, to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import load_checkpoint
 

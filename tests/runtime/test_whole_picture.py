@@ -16,7 +16,7 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.export.job import live_channels
 from lkdn_deploy.export.to_onnx import to_onnx
-from lkdn_deploy.imaging.layout import to_batch
+from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.bsrn import BSRN
 

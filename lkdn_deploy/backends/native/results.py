@@ -5,7 +5,7 @@
 
 are called as stages are, after the one that enlarges. What it makes of row y lies in ``scale`` lines of each colour,
 and is gone with the next row; these functions take from it what is wanted while it is in the cache: ``planes`` as it
-is, ``pixels`` in 8 bits, rounded as ``imaging.layout.store_batch`` does. ``facts`` are integers, as named below, and
+is, ``pixels`` in 8 bits, rounded as ``imaging.pixels.store_batch`` does. ``facts`` are integers, as named below, and
 ``damage`` is one that becomes 1 if ``pixels`` meets a value that is no finite number.
 """
 

@@ -18,7 +18,7 @@ from lkdn_deploy.backends.native.outside import between, mean
 from lkdn_deploy.backends.native.program import Bytes, Floats, Kind, Outside
 from lkdn_deploy.backends.native.results import FACTS, TOP
 from lkdn_deploy.backends.native.schedule import Pass
-from lkdn_deploy.core.errors import InputError, NoNumberError, UsageError
+from lkdn_deploy.core.errors import InputError, NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import Part
 
 
@@ -113,7 +113,7 @@ class Workspace:
 
         Raises:
             InputError: if a part that is done outside the engine fails, or the picture is too small for it.
-            NoNumberError: if a pixel is none; what is in ``place`` then is of no use.
+            NonFiniteError: if a pixel is none; what is in ``place`` then is of no use.
             UsageError: if ``place`` has another shape than ``kept``.
         """
         engine, state = self._engine, self._state
@@ -137,7 +137,7 @@ class Workspace:
         finally:  # the memory is theirs as long as they run
             wait(others)
         if self._damage[0]:
-            raise NoNumberError
+            raise NonFiniteError
 
     def _aim(self, kept: Part, place: Floats | Bytes) -> None:
         """Have what is enlarged given to ``place``, and as many rows computed as that needs."""

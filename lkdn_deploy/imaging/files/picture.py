@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.pixels import Pixels
 
 # Half a GiB as 8-bit RGB, and where Pillow, too, turns from a warning to an error. A few kilobytes of file can
 # claim any size.

@@ -6,8 +6,8 @@ from typing import IO, Any
 import numpy as np
 
 from lkdn_deploy.imaging.files.codecs import imagecodecs
-from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.files.exif import EXIF_PREFIX
+from lkdn_deploy.imaging.pixels import Pixels
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # signature, and the IHDR chunk, which always comes first

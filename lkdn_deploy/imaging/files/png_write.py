@@ -12,12 +12,12 @@ from zlib_ng import zlib_ng
 
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.deflate import STREAM_HEAD, deflate_blocks
+from lkdn_deploy.imaging.files.exif import EXIF_PREFIX
 from lkdn_deploy.imaging.files.machine_code import loops_for
-from lkdn_deploy.imaging.files.metadata import EXIF_PREFIX
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.png import PNG_SIGNATURE
 from lkdn_deploy.imaging.files.png_filters import filtered
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.pixels import Pixels
 
 if TYPE_CHECKING:
     from lkdn_deploy.imaging.files.loops import Loops

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
-from lkdn_deploy.imaging.files.metadata import orientation_of
-from lkdn_deploy.imaging.files.modes import channels_of, from_pil, quiet
-from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, Picture, check_size, make_upright
+from lkdn_deploy.imaging.files.exif import orientation_of
+from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, Picture, check_size, make_upright, to_eight_bits
+from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, quiet
 from lkdn_deploy.imaging.files.png import decode_deep_png, decode_png, png_depth, png_exif
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 # Only formats whose every sample Pillow or imagecodecs gives; others would lose bits unseen, or run programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
@@ -74,6 +80,49 @@ def read_picture(path: StrPath) -> Picture:
             # Pillow widens the samples to 8 bits but not always the colour key.
             image.info["transparency"] = 255 * bool(key) if depth == 1 else key * 255 // (2**depth - 1)
         return _corrected(from_pil(image), image, tiff)
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The images of a folder, by name.
+
+    Raises:
+        InputError: if the folder cannot be read or holds no image.
+    """
+    folder = Path(folder)
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        msg = f"{folder} cannot be read: {error.strerror}"
+        raise InputError(msg, "give a folder of photographs") from error
+    if not files:
+        msg = f"{folder} holds no image"
+        raise InputError(msg, "give a folder of photographs: " + ", ".join(sorted(SUFFIXES)))
+    return files
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """An image as (H, W, 3) uint8 RGB, upright.
+
+    16 bits a sample are rounded to 8, grey is repeated, and of a transparent image the colours are taken as they are
+    under its alpha.
+
+    Raises:
+        InputError: if it cannot be read, saying why; floats, 32-bit integers, animations and several pages are not.
+        MissingError: for 16 bits a sample where imagecodecs is not installed.
+    """
+    pixels = read_picture(path).pixels
+    colours = to_eight_bits(pixels[..., : 3 if pixels.shape[2] > 2 else 1])
+    return np.ascontiguousarray(colours) if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
+
+
+def read_size(path: Path) -> Size:
+    """Width and height that ``read_rgb`` gives an image, from its header alone.
+
+    Raises:
+        InputError: if it cannot be read, saying why.
+    """
+    header = probe(path)
+    return header.width, header.height
 
 
 def _is_plain(image: Image.Image) -> bool:

@@ -16,10 +16,10 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.codecs import imagecodecs
 from lkdn_deploy.imaging.files.deflate import zlib_stream
+from lkdn_deploy.imaging.files.exif import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
 from lkdn_deploy.imaging.files.machine_code import loops_for
-from lkdn_deploy.imaging.files.metadata import descriptive_tags, exif_from_tags, parse_exif, sane_dpi
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Picture, check_size, make_upright
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.pixels import Pixels
 
 if TYPE_CHECKING:
     from lkdn_deploy.imaging.files.loops import Loops

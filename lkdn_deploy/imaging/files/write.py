@@ -12,10 +12,10 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.files.deflate import DeflateError
-from lkdn_deploy.imaging.files.jpeg_write import write_jpeg
-from lkdn_deploy.imaging.files.metadata import profile_fits
-from lkdn_deploy.imaging.files.modes import to_pil
+from lkdn_deploy.imaging.files.exif import profile_fits
+from lkdn_deploy.imaging.files.jpeg import write_jpeg
 from lkdn_deploy.imaging.files.picture import Picture, to_eight_bits
+from lkdn_deploy.imaging.files.pillow import to_pil
 from lkdn_deploy.imaging.files.png_write import write_png
 
 DEFAULT_QUALITY = 95

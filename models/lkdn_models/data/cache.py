@@ -21,7 +21,7 @@ import platformdirs
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.imaging.files.rgb import read_rgb
+from lkdn_deploy.imaging.files.read import read_rgb
 from lkdn_models.data.folders import Source
 from lkdn_models.data.pack import VERSION, Pack, PackWriter, open_pack
 from lkdn_models.data.plan import Photographs, Plan, read_pairs, warn_of

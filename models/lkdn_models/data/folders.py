@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.rgb import SUFFIXES, Size, image_files
+from lkdn_deploy.imaging.files.read import SUFFIXES, Size, image_files
 
 NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
 """Ends of the names of folders that a tree's root is not searched for."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.rgb import Size, read_rgb, read_size
+from lkdn_deploy.imaging.files.read import Size, read_rgb, read_size
 from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_models.data.folders import Source, check_pair
 from lkdn_models.data.pack import Entry

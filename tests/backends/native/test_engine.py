@@ -19,8 +19,8 @@ from native_graphs import HERE, MODEL, PROCESSORS, WITH_DETOURS, Graph, Runs, na
 from lkdn_deploy.backends.native.engine import Engine
 from lkdn_deploy.backends.native.program import Convolution, Pointwise, UnsupportedError
 from lkdn_deploy.backends.native.reading import read_program
-from lkdn_deploy.core.errors import NoNumberError, UsageError
-from lkdn_deploy.imaging.layout import store_batch
+from lkdn_deploy.core.errors import NonFiniteError, UsageError
+from lkdn_deploy.imaging.pixels import store_batch
 
 SIZES = [(1, 1), (2, 3), (1, 70), (65, 1), (12, 31), (13, 32), (14, 33), (40, 97), (9, 300)]
 
@@ -118,9 +118,9 @@ def test_pixels_of_what_is_no_number_are_refused_where_they_are_wanted(value: fl
     pixels = np.empty((13, 40, 3), np.uint8)
     y, x = place
     with Runs(Engine(read_program(model), HERE), 13, 40, 2) as run:
-        with pytest.raises(NoNumberError):
+        with pytest.raises(NonFiniteError):
             run.give(planes, np.s_[:13, :40], pixels)
-        with pytest.raises(NoNumberError):
+        with pytest.raises(NonFiniteError):
             run.give(planes, np.s_[y : y + 1, x : x + 1], pixels[:1, :1])
         others = np.s_[y + 1 :, :] if y < 12 else np.s_[:y, :]
         run.give(planes, others, pixels[others])

@@ -6,7 +6,7 @@ from imagecodecs import png_encode, tiff_encode
 from PIL import ExifTags, Image
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.rgb import read_rgb, read_size
+from lkdn_deploy.imaging.files.read import read_rgb, read_size
 from lkdn_deploy.imaging.resample import downsample
 
 DEEP = np.linspace(0, 65535, 40 * 48).round().astype(np.uint16).reshape(40, 48)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.imaging.layout import check_pixels, from_batch, store_batch, to_batch
+from lkdn_deploy.imaging.pixels import check_pixels, from_batch, store_batch, to_batch
 
 
 @given(

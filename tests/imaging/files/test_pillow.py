@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.modes import from_pil, to_pil
 from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.pillow import from_pil, to_pil
 
 RNG = np.random.default_rng(10)
 RGBA = Image.fromarray(RNG.integers(0, 256, (9, 11, 4)).astype(np.uint8))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.core.errors import NoNumberError, UsageError
+from lkdn_deploy.core.errors import NonFiniteError, UsageError
 
 Pixels = NDArray[Any]  # uint8, uint16, or float32, which the type system cannot say together
 
@@ -53,7 +53,7 @@ def from_batch(batch: NDArray[np.float32], channels: int, dtype: np.dtype[Any]) 
     """(1, 3, H, W) -> (H, W, channels), clipped to the range of ``dtype``; one channel is the luma of three.
 
     Raises:
-        NoNumberError: if a value is none.
+        NonFiniteError: if a value is none.
     """
     image: Pixels = np.empty((*batch.shape[2:], channels), dtype)
     store_batch(batch, image)
@@ -64,7 +64,7 @@ def store_batch(batch: NDArray[np.float32], target: Pixels) -> None:
     """``from_batch`` into ``target``, (H, W, 1 or 3) and any part of a larger array.
 
     Raises:
-        NoNumberError: if a value is none; a part of ``target`` is filled by then.
+        NonFiniteError: if a value is none; a part of ``target`` is filled by then.
     """
     height, width, channels = target.shape
     peak = np.float32(full_scale(target.dtype))
@@ -75,7 +75,7 @@ def store_batch(batch: NDArray[np.float32], target: Pixels) -> None:
     for top in range(0, height, rows):
         source, place = batch[0, :, top : top + rows], target[top : top + rows]
         if not np.isfinite(source).all():
-            raise NoNumberError
+            raise NonFiniteError
         planes = scratch[:, : len(place)]
         if channels == 1:
             np.multiply(source, _LUMA[:, None, None], out=planes)

@@ -17,7 +17,7 @@ from PIL import Image
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.codecs import imagecodecs
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.pixels import Pixels
 
 _BLOCK = 8  # pixels a side of what is transformed at once; without subsampling, the unit that a scan consists of
 _MOST_UNITS = 65535  # from one restart to the next

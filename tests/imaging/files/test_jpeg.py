@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import lkdn_deploy.imaging.files.jpeg_write as module
-from lkdn_deploy.imaging.files.jpeg_write import write_jpeg
+import lkdn_deploy.imaging.files.jpeg as module
+from lkdn_deploy.imaging.files.jpeg import write_jpeg
 from lkdn_deploy.imaging.files.picture import Picture
 
 Pixels = np.ndarray[Any, Any]

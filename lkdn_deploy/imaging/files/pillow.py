@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.metadata import orientation_of, profile_fits, sane_dpi, upright_exif_of
+from lkdn_deploy.imaging.files.exif import orientation_of, profile_fits, sane_dpi, upright_exif_of
 from lkdn_deploy.imaging.files.picture import Picture, check_size, make_upright, to_eight_bits
-from lkdn_deploy.imaging.layout import Pixels
+from lkdn_deploy.imaging.pixels import Pixels
 
 # Mode -> the mode to ask Pillow for: full bytes, no padding, straight alpha.
 _PLAIN = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA"}
