@@ -18,11 +18,11 @@ import torch
 
 from lkdn_deploy.core.errors import ExitCode
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_models.curves import write_curves
 from lkdn_models.data import CropSettings
-from lkdn_models.recipe import Optimisation, Optimiser, Recipe
-from lkdn_models.runs import RunFolder
-from lkdn_models.train import Places, train
+from lkdn_models.training.curves import write_curves
+from lkdn_models.training.recipe import Optimisation, Optimiser, Recipe
+from lkdn_models.training.runs import RunFolder
+from lkdn_models.training.train import Places, train
 
 CONTENDERS = {
     "adan_5e-3": {"optimiser": Optimiser.ADAN, "learning_rate": 5e-3},

@@ -35,7 +35,8 @@ from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_models.checkpoint import CONVERTERS, Checkpoint, load_checkpoint
-from lkdn_models.evaluate import (
+from lkdn_models.rgb import as_rgb
+from lkdn_models.training.evaluate import (
     Run,
     Upscale,
     ValidationSet,
@@ -46,8 +47,7 @@ from lkdn_models.evaluate import (
     measure_luma,
     open_set,
 )
-from lkdn_models.rgb import as_rgb
-from lkdn_models.zoo import ENTRIES, Entry, names
+from lkdn_models.zoo import ENTRIES, ZooEntry, names
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".pth", ".pt", ".safetensors", *CONVERTERS)
@@ -63,7 +63,7 @@ class Source:
     """Weights to measure."""
 
     checkpoint: Checkpoint
-    entry: Entry
+    entry: ZooEntry
     file: Path
     sha256: str
     """Of ``file``, before any conversion."""
@@ -118,7 +118,7 @@ def read(path: Path, work: Path) -> list[Checkpoint]:
             raise InputError(done.stderr.strip() or f"{path}: {converter} failed")
         path = converted
     checkpoint = load_checkpoint(path)
-    if not (isinstance(checkpoint.network, Entry) and checkpoint.network.network.shared_weights):
+    if not (isinstance(checkpoint.network, ZooEntry) and checkpoint.network.network.shared_weights):
         return [checkpoint]
     scales = [entry.scale for entry in ENTRIES if entry.network is checkpoint.network.network]
     return [load_checkpoint(path, scale) for scale in scales]

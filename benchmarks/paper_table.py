@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lkdn_models.zoo import Entry, find
+from lkdn_models.zoo import ZooEntry, find
 
 FILES = (
     *("LKDN/LKDN_x2.pth", "LKDN/LKDN_x3.pth", "LKDN/LKDN_x4.pth", "LKDN/LKDN-S_x4.pth"),
@@ -67,7 +67,7 @@ def table(report: dict[str, Any]) -> bool:
     return good
 
 
-def printed(entry: Entry, name: str) -> Figures | None:
+def printed(entry: ZooEntry, name: str) -> Figures | None:
     """The paper's."""
     figures = entry.printed.quality.get(name) if entry.printed else None
     return (float(figures[0]), float(figures[1])) if figures else None

@@ -8,7 +8,7 @@ of the weights, on one thread:
 
 - `plain`: the branch form, NCHW, eager: what one writes first;
 - `channels_last`: the same with channels last;
-- `loop`: `lkdn_models.learner` as it is: channels last, through merged weights.
+- `loop`: `lkdn_models.training.learner` as it is: channels last, through merged weights.
 
 They start from the same weights; that their first losses agree is checked.
 """
@@ -27,10 +27,10 @@ from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.data import CropSettings, CropSource, open_photos
-from lkdn_models.learner import Learner
-from lkdn_models.lkdn import LKDN
-from lkdn_models.optim import Adan, Ema
-from lkdn_models.recipe import Optimisation, Recipe
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.training.learner import Learner
+from lkdn_models.training.optim import Adan, Ema
+from lkdn_models.training.recipe import Optimisation, Recipe
 
 RECIPE = Recipe(LkdnSpec.lkdn_s(4), CropSettings(patch=32, batch=8), Optimisation(iterations=1000, learning_rate=1e-4))
 

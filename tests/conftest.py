@@ -43,7 +43,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Lkd
     import torch
 
     from lkdn_models.checkpoint import save_checkpoint
-    from lkdn_models.lkdn import LKDN
+    from lkdn_models.nets.lkdn import LKDN
 
     folder = tmp_path_factory.mktemp("checkpoints")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import publish
-from lkdn_models.idn import IDN
+from lkdn_models.nets.idn import IDN
 
 MAX_BYTES = 1 << 26  # the published ones have 2.2 MB
 SCALES = (2, 3, 4)

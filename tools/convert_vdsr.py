@@ -1,4 +1,4 @@
-"""Turn the published weights of VDSR into safetensors with the names of ``lkdn_models.vdsr``.
+"""Turn the published weights of VDSR into safetensors with the names of ``lkdn_models.nets.vdsr``.
 
     python tools/convert_vdsr.py VDSR_Official.mat vdsr.safetensors
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import publish
-from lkdn_models.vdsr import VDSR
+from lkdn_models.nets.vdsr import VDSR
 
 MAX_BYTES = 1 << 26  # the published one has 2.5 MB, 2.7 MB when inflated
 HEADER = 128

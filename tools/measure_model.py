@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lkdn_deploy import load
-from lkdn_models.evaluate import bicubic, mean, measure, open_set
+from lkdn_models.training.evaluate import bicubic, mean, measure, open_set
 
 
 def main(model: str, scale: str, testsets: str) -> None:

@@ -9,7 +9,7 @@ with needs("train"):
     import torch
 
     from lkdn_models.rgb import as_rgb
-    from lkdn_models.zoo import Entry
+    from lkdn_models.zoo import ZooEntry
 
 DIGITS = 4
 """Of Multi-Adds in G that the zoo's table has."""
@@ -19,7 +19,7 @@ DIGITS = 4
 class Checked:
     """An entry of the zoo and what was counted of its network."""
 
-    entry: Entry
+    entry: ZooEntry
     parameters: int
     multi_adds: float
     """In G, under the entry's rule."""
@@ -27,7 +27,7 @@ class Checked:
     """A line for each figure that is not as written down."""
 
 
-def recount(entry: Entry) -> Checked:
+def recount(entry: ZooEntry) -> Checked:
     """Build the network as it is deployed and count, at the entry's input size. Nothing is computed."""
     with torch.device("meta"):
         network = entry.build(deployed=True)
@@ -46,7 +46,7 @@ def recount(entry: Entry) -> Checked:
     return Checked(entry, complexity.parameters, multi_adds, tuple(problems))
 
 
-def _unexplained(entry: Entry, parameters: int, multi_adds: float) -> list[str]:
+def _unexplained(entry: ZooEntry, parameters: int, multi_adds: float) -> list[str]:
     """Where the paper prints something else and no remark says why; or a remark has nothing to explain."""
     if entry.printed is None:
         return []

@@ -21,9 +21,9 @@ with needs("train"):
 
     from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
     from lkdn_models.download import usable
-    from lkdn_models.lkdn import LKDN
+    from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
-    from lkdn_models.zoo import Entry, Input, entries, find, name_of
+    from lkdn_models.zoo import Input, ZooEntry, entries, find, name_of
     from lkdn_models.zoo.facts import LR
 
 DEFAULT_MODELS = ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
@@ -37,7 +37,7 @@ RANDOM_SEED = 0
 class Model:
     """What is measured on each engine."""
 
-    network: LkdnSpec | Entry
+    network: LkdnSpec | ZooEntry
     weights: Path | None
     """A checkpoint; ``None``: those that are bundled with the package, of ``artefact``, or random."""
     origin: str
@@ -73,7 +73,7 @@ class Model:
         Raises:
             InputError: if the cache cannot be written.
         """
-        return _random(self.network) if isinstance(self.network, Entry) and self.origin == RANDOM else self.weights
+        return _random(self.network) if isinstance(self.network, ZooEntry) and self.origin == RANDOM else self.weights
 
     def build(self) -> nn.Module:
         """The network as one of RGB, without values."""
@@ -145,7 +145,7 @@ def _given(path: Path) -> Model:
     return Model(checkpoint.network, path, printable(path.name))
 
 
-def _named(entry: Entry) -> Model:
+def _named(entry: ZooEntry) -> Model:
     if (entry.name, entry.scale) in bundled():
         return Model(entry, None, "bundled")
     try:
@@ -165,14 +165,14 @@ def _of_artefact(path: Path) -> Model:
     return Model(network, None, printable(path.name), path, fused=metadata.fused)
 
 
-def _network_of(metadata: ArtifactMetadata) -> Entry | None:
+def _network_of(metadata: ArtifactMetadata) -> ZooEntry | None:
     try:
         return next((entry for entry in entries(metadata.model) if entry.scale == metadata.scale), None)
     except UsageError:
         return None
 
 
-def _random(entry: Entry) -> Path:
+def _random(entry: ZooEntry) -> Path:
     """A checkpoint of weights as PyTorch draws them, the same every time."""
     key = hashlib.sha256(f"{__version__} {torch.__version__} {RANDOM_SEED}".encode()).hexdigest()[:12]
     path = platformdirs.user_cache_path("lkdn-deploy") / "random" / f"{entry.name}_x{entry.scale}-{key}.safetensors"

@@ -39,7 +39,7 @@ def command() -> None:
     Several processes, or GPUs, share a training when torchrun starts them:
 
     \b
-    torchrun --nproc-per-node N -m lkdn_models.train RECIPE --data DIR ...
+    torchrun --nproc-per-node N -m lkdn_models.training RECIPE --data DIR ...
     """
 
 
@@ -93,8 +93,8 @@ def train_command(
     with needs("train"):
         import torch
 
-        from lkdn_models.recipe import find_recipe, read_recipe
-        from lkdn_models.train import Places, train
+        from lkdn_models.training.recipe import find_recipe, read_recipe
+        from lkdn_models.training.train import Places, train
     if threads is not None:
         torch.set_num_threads(threads)
     speaks = os.environ.get("RANK", "0") == "0"  # torchrun's number for this process: one of them is enough
@@ -136,8 +136,8 @@ def plot(runs: tuple[Path, ...], output: Path) -> None:
     Left the training loss, right the PSNR on the validation sets that all of them share, with bicubic's.
     """
     with needs("train"):
-        from lkdn_models.curves import labels, shared_sets, write_curves
-        from lkdn_models.runs import RunFolder
+        from lkdn_models.training.curves import labels, shared_sets, write_curves
+        from lkdn_models.training.runs import RunFolder
     logs = {name: RunFolder(path).read_log() for name, path in labels(runs).items()}
     if not shared_sets(logs):
         click.echo("only the loss is drawn: the logs have no validation set in common", err=True)

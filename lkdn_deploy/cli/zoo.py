@@ -11,7 +11,7 @@ from lkdn_deploy.core.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
     from lkdn_deploy.bench.check import Checked
-    from lkdn_models.zoo import Entry
+    from lkdn_models.zoo import ZooEntry
 
 
 @click.group()
@@ -177,7 +177,7 @@ def _row(checked: "Checked") -> list[str]:
     return [line, *(f"    {part}" for part in _wrapped(remark, 74))]
 
 
-def _rule(entry: "Entry") -> str:
+def _rule(entry: "ZooEntry") -> str:
     """What was counted, and at which input where it is not the usual one."""
     from lkdn_models.zoo.facts import LR
 
@@ -197,7 +197,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
-def _quality(entry: "Entry") -> list[str]:
+def _quality(entry: "ZooEntry") -> list[str]:
     """A line a test set: the paper's figures and those of the published weights."""
     printed = entry.printed.quality if entry.printed else {}
     lines = []
@@ -208,7 +208,7 @@ def _quality(entry: "Entry") -> list[str]:
     return lines
 
 
-def _where(entry: "Entry") -> str:
+def _where(entry: "ZooEntry") -> str:
     if entry.bundled and entry.weights:
         return "bundled, published"
     return "bundled" if entry.bundled else "published" if entry.weights else "none"

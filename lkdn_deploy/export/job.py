@@ -34,11 +34,11 @@ with needs("train"):
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.download import usable
-    from lkdn_models.evaluate import floats
-    from lkdn_models.lapar import LAPAR
     from lkdn_models.liveness import peak_floats
-    from lkdn_models.lkdn import LKDN
+    from lkdn_models.nets.lapar import LAPAR
+    from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
+    from lkdn_models.training.evaluate import floats
     from lkdn_models.zoo import find
 
 PRECISIONS = ("fp32", "fp16")

@@ -16,8 +16,8 @@ with needs("train"):
     import torch
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
-    from lkdn_models.lkdn import LKDN
-    from lkdn_models.runs import RunFolder
+    from lkdn_models.nets.lkdn import LKDN
+    from lkdn_models.training.runs import RunFolder
     from lkdn_models.zoo import ENTRIES
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.files import printable, publish
 from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
-from lkdn_models.lkdn import LKDN
+from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.recognise import recognise
-from lkdn_models.zoo import Entry, Input, name_of, published_scale
+from lkdn_models.zoo import Input, ZooEntry, name_of, published_scale
 
 MAX_BYTES = 1 << 30  # the networks here have a few million parameters at most
 CONVERTERS = {".mat": "tools/convert_vdsr.py", ".caffemodel": "tools/convert_idn.py"}
@@ -31,7 +31,7 @@ class Checkpoint:
     """Weights of a recognised network."""
 
     path: Path
-    network: LkdnSpec | Entry
+    network: LkdnSpec | ZooEntry
     """An LKDN of whatever widths and form, or another network of the zoo."""
     state: dict[str, Tensor]
     sha256: str

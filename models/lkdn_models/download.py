@@ -16,7 +16,7 @@ import platformdirs
 
 from lkdn_deploy.core.errors import InputError, MissingError
 from lkdn_deploy.core.optional import needs
-from lkdn_models.zoo.facts import Entry, Weights
+from lkdn_models.zoo.facts import Weights, ZooEntry
 
 if TYPE_CHECKING:
     from requests import Response
@@ -96,7 +96,7 @@ def download(weights: Weights, *, progress: bool = False) -> Path:
     return path
 
 
-def usable(entry: Entry) -> Path:
+def usable(entry: ZooEntry) -> Path:
     """The published weights of a network as ``load_checkpoint`` reads them, from the cache.
 
     Args:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.lkdn import LKDN
-from lkdn_models.zoo import ENTRIES, Entry, entries, names
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.zoo import ENTRIES, ZooEntry, entries, names
 
 State = Mapping[str, Tensor]
 Layout = dict[str, tuple[int, ...]]
@@ -20,7 +20,7 @@ ALIKE = 0.5
 """Share of common names above which weights are taken for a network's that they do not quite fit."""
 
 
-def recognise(state: State, scale: int | None = None) -> LkdnSpec | Entry:
+def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
     """The network that these weights fit, an LKDN of whatever widths or another of the zoo.
 
     Some weights fit a network at several scales. One set for all of them is then taken for ``scale``, or for the
@@ -100,7 +100,7 @@ def _layout(state: State) -> Layout:
 
 
 @cache
-def _layout_of(entry: Entry) -> Layout:
+def _layout_of(entry: ZooEntry) -> Layout:
     return _built(entry.build)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_models.bicubic import Bicubic
+from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.zoo import Input
 
 # BT.601, studio range over 255: rows Y, Cb, Cr of R, G, B.

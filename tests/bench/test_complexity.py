@@ -16,24 +16,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from lkdn_deploy.bench.complexity import Complexity, LeftOut, count
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.blocks import CCA, PixelNorm
-from lkdn_models.bsrn import BSRN
-from lkdn_models.carn import CARN
-from lkdn_models.drrn import DRRN
-from lkdn_models.fsrcnn import FSRCNN
-from lkdn_models.idn import IDN
-from lkdn_models.imdn import IMDN
-from lkdn_models.lapar import LAPAR
-from lkdn_models.lapsrn import LapSRN
 from lkdn_models.liveness import peak_floats
-from lkdn_models.lkdn import LKDN
-from lkdn_models.memnet import MemNet
-from lkdn_models.pan import PAN
-from lkdn_models.rfdn import RFDN
-from lkdn_models.rlfn import RLFN
-from lkdn_models.srcnn import SRCNN
-from lkdn_models.vapsr import VAPSR
-from lkdn_models.vdsr import VDSR
+from lkdn_models.nets.blocks import CCA, PixelNorm
+from lkdn_models.nets.bsrn import BSRN
+from lkdn_models.nets.carn import CARN
+from lkdn_models.nets.drrn import DRRN
+from lkdn_models.nets.fsrcnn import FSRCNN
+from lkdn_models.nets.idn import IDN
+from lkdn_models.nets.imdn import IMDN
+from lkdn_models.nets.lapar import LAPAR
+from lkdn_models.nets.lapsrn import LapSRN
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.nets.memnet import MemNet
+from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.rfdn import RFDN
+from lkdn_models.nets.rlfn import RLFN
+from lkdn_models.nets.srcnn import SRCNN
+from lkdn_models.nets.vapsr import VAPSR
+from lkdn_models.nets.vdsr import VDSR
 
 X = (2, 4, 6, 8)
 """A batch of 2 with 4 channels: 48 pixels each."""

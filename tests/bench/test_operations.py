@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lkdn_deploy.bench.complexity import count
 from lkdn_deploy.bench.operations import Kind, Operation, Part, trace
-from lkdn_models.blocks import PixelNorm
+from lkdn_models.nets.blocks import PixelNorm
 from lkdn_models.zoo import find
 
 X = (1, 4, 6, 8)

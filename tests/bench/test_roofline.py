@@ -15,7 +15,7 @@ from lkdn_deploy.bench.roofline import Bounds, Fusion, Kernel, bounds, kernels, 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models import zoo
-from lkdn_models.lkdn import LKDB
+from lkdn_models.nets.lkdn import LKDB
 
 X = (1, 4, 6, 8)
 P = 48

@@ -88,7 +88,7 @@ def test_every_row_has_all_that_was_measured(measured: tuple[Path, str]) -> None
 
 def test_quality_is_that_of_lkdn_eval_and_alike_on_every_engine(measured: tuple[Path, str], pictures: Path) -> None:
     from lkdn_deploy import load
-    from lkdn_models.evaluate import mean, measure, open_set
+    from lkdn_models.training.evaluate import mean, measure, open_set
 
     expected = mean(measure(load(), open_set(pictures, 4)))
     for row in read_report(measured[0] / "bench.json").rows:
@@ -185,7 +185,7 @@ def test_ntire2023_counts_what_the_challenge_printed_and_times_each_image_once(
 def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> None:
     from lkdn_deploy import load
     from lkdn_deploy.imaging.metrics import psnr_rgb
-    from lkdn_models.evaluate import open_set
+    from lkdn_models.training.evaluate import open_set
 
     (row,) = ntire("--ort", "--model", "lkdn-s").rows
     upscale = load(backend="ort-cpu")

@@ -21,7 +21,7 @@ from lkdn_deploy.imaging.resample import downsample
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.runtime.upscaler import load
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.evaluate import bicubic, mean, measure, open_set
+from lkdn_models.training.evaluate import bicubic, mean, measure, open_set
 
 HIGH = sample_pixels()[60:108, 90:150]
 NAMES = ("a", "b", "c", "d")

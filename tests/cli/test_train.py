@@ -21,7 +21,7 @@ from lkdn_deploy.core.errors import ExitCode, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.release import pick_weights
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-from lkdn_models.recipe import shipped
+from lkdn_models.training.recipe import shipped
 
 STEM = "lkdn-b1-c8-a8_x2"
 START = {

@@ -104,7 +104,7 @@ def blur(random_artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     """An artefact whose result is a picture: its network sees each pixel's neighbours, and adds up to the image."""
     from lkdn_deploy.export.job import ExportSettings, export_onnx
     from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-    from lkdn_models.lkdn import LKDN
+    from lkdn_models.nets.lkdn import LKDN
 
     spec = LkdnSpec(2, 1, 4, 4, input_copies=1)
     network = LKDN(spec)

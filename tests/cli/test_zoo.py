@@ -9,7 +9,7 @@ import pytest
 from lkdn_deploy.bench.check import Checked, recount
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.zoo import command
-from lkdn_models.zoo import ENTRIES, Entry, Weights, entries, find, names
+from lkdn_models.zoo import ENTRIES, Weights, ZooEntry, entries, find, names
 
 
 def words(text: str) -> str:
@@ -135,7 +135,7 @@ def test_weights_that_are_nowhere_are_refused(
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.scale}")
-def test_every_figure_is_what_is_counted(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_figure_is_what_is_counted(entry: ZooEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     # The check does not ask for the memory, whose count takes half of the time.
     monkeypatch.setattr("lkdn_deploy.bench.complexity.peak_floats", lambda network, shape: 0)
     assert recount(entry).problems == ()
@@ -156,7 +156,7 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
     assert f"{len(ENTRIES)} rows" in said.err
 
 
-def check(monkeypatch: pytest.MonkeyPatch, *changed: Entry) -> int:
+def check(monkeypatch: pytest.MonkeyPatch, *changed: ZooEntry) -> int:
     """The exit code of the check of a table of these."""
     monkeypatch.setattr("lkdn_models.zoo.ENTRIES", changed)
     return run(command, ["check"])
@@ -205,7 +205,7 @@ def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
     ],
 )
 def test_a_figure_that_is_not_what_is_counted_is_named_and_the_exit_code_is_4(
-    entry: Entry, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    entry: ZooEntry, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(monkeypatch, entry, find("srcnn-915", 2)) == 4
     said = capsys.readouterr()

@@ -11,7 +11,7 @@ from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.evaluate import bicubic, mean, measure, open_set
+from lkdn_models.training.evaluate import bicubic, mean, measure, open_set
 from lkdn_models.zoo import find
 
 

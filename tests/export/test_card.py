@@ -13,7 +13,7 @@ import pytest
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.card import CardFacts, as_toml, card
 from lkdn_deploy.export.history import History, Quality, Terms, find_terms, public, read_history
-from lkdn_models.recipe import as_table, find_recipe, from_table, read_recipe, shipped
+from lkdn_models.training.recipe import as_table, find_recipe, from_table, read_recipe, shipped
 
 RECIPE: dict[str, Any] = {
     "seed": 7,

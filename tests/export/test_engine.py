@@ -32,12 +32,12 @@ from lkdn_deploy.export.engine import EngineReport, export_engine
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
-from lkdn_models.bsrn import BSRN
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
-from lkdn_models.lkdn import LKDN
-from lkdn_models.rfdn import RFDN, ChallengeRFDB
-from lkdn_models.vapsr import VAPSR
-from lkdn_models.zoo import Entry
+from lkdn_models.nets.bsrn import BSRN
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.nets.vapsr import VAPSR
+from lkdn_models.zoo import ZooEntry
 from lkdn_models.zoo import find as find_entry
 
 LKDN_S = bundled()["lkdn-s", 4]
@@ -246,10 +246,10 @@ def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
     """In FP16, for two GPUs; the whole networks take minutes, see below."""
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(wanted, "gpu_here", lambda: None)
-    monkeypatch.setattr(Entry, "build", lambda self, deployed=False: ONE_BLOCK[self.name]())
+    monkeypatch.setattr(ZooEntry, "build", lambda self, deployed=False: ONE_BLOCK[self.name]())
     torch.manual_seed(0)
     entry = find_entry(name, 4)
-    network: LkdnSpec | Entry = replace(entry.spec, blocks=1) if entry.spec else entry
+    network: LkdnSpec | ZooEntry = replace(entry.spec, blocks=1) if entry.spec else entry
     state = (LKDN(network) if isinstance(network, LkdnSpec) else network.build()).state_dict()
     checkpoint = Checkpoint(Path("random"), network, state, "0" * 64)
     artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision="fp16")).path

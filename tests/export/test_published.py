@@ -7,7 +7,7 @@ import pytest
 from lkdn_deploy import load
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
-from lkdn_models.evaluate import mean, measure, open_set
+from lkdn_models.training.evaluate import mean, measure, open_set
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.graph.fp16.rescale import Rescaled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
-from lkdn_models.evaluate import mean, measure, open_set
+from lkdn_models.training.evaluate import mean, measure, open_set
 
 SMALL = LkdnSpec(2, 1, 8, 8, Block.RBSB, Upsampler.REP)
 PHOTOGRAPH = sample_pixels()[60:101, 40:97]

@@ -20,21 +20,21 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.checkpoint import Checkpoint
-from lkdn_models.drrn import DRRN
-from lkdn_models.evaluate import floats
-from lkdn_models.imdn import IMDN
-from lkdn_models.lapar import LAPAR
-from lkdn_models.lapsrn import LapSRN
-from lkdn_models.memnet import MemNet
-from lkdn_models.pan import PAN
-from lkdn_models.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
+from lkdn_models.nets.drrn import DRRN
+from lkdn_models.nets.imdn import IMDN
+from lkdn_models.nets.lapar import LAPAR
+from lkdn_models.nets.lapsrn import LapSRN
+from lkdn_models.nets.memnet import MemNet
+from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.nets.rlfn import RLFN
+from lkdn_models.nets.vapsr import VAPSR
+from lkdn_models.nets.vdsr import VDSR
 from lkdn_models.rgb import as_rgb
-from lkdn_models.rlfn import RLFN
-from lkdn_models.vapsr import VAPSR
-from lkdn_models.vdsr import VDSR
-from lkdn_models.zoo import Entry, Input, entries, names
+from lkdn_models.training.evaluate import floats
+from lkdn_models.zoo import Input, ZooEntry, entries, names
 
 SHALLOW: dict[str, Callable[[int], nn.Module]] = {
     "bsrn": lambda scale: BSRN(scale, blocks=1),
@@ -69,7 +69,7 @@ PHOTOGRAPH = sample_pixels()[60:83, 40:101].astype(np.float32) / 255
 """(23, 61, 3)."""
 
 
-def entry_of(name: str) -> Entry:
+def entry_of(name: str) -> ZooEntry:
     """The scale that is odd where there is it, else the largest; the smallest where the input is enlarged."""
     found = {entry.scale: entry for entry in entries(name)}
     if found[max(found)].input is Input.ENLARGED_LUMA:
@@ -85,12 +85,12 @@ def clouds(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) ->
 def checkpoint_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Checkpoint]:
     """A network with the weights that PyTorch draws, gains and slopes changed so that they show."""
     monkeypatch.setattr(job, "verification_inputs", clouds)
-    monkeypatch.setattr("lkdn_models.idn.STAGES", range(3, 4))
+    monkeypatch.setattr("lkdn_models.nets.idn.STAGES", range(3, 4))
 
     def make(name: str) -> Checkpoint:
         entry = entry_of(name)
         if name in SHALLOW:
-            monkeypatch.setattr(Entry, "build", lambda self, deployed=False: SHALLOW[self.name](self.scale))
+            monkeypatch.setattr(ZooEntry, "build", lambda self, deployed=False: SHALLOW[self.name](self.scale))
         torch.manual_seed(0)
         state = entry.build().state_dict()
         for key, value in state.items():

@@ -9,7 +9,7 @@ from lkdn_deploy import load
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_models.checkpoint import load_checkpoint
-from lkdn_models.evaluate import mean, measure, open_set
+from lkdn_models.training.evaluate import mean, measure, open_set
 from lkdn_models.zoo import find
 
 

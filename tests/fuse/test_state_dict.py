@@ -13,7 +13,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.fuse.state_dict import FuseResult, fuse_state
 from lkdn_models.checkpoint import load_checkpoint
-from lkdn_models.lkdn import LKDN
+from lkdn_models.nets.lkdn import LKDN
 
 specs = st.builds(
     LkdnSpec,

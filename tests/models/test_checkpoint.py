@@ -12,7 +12,7 @@ import torch
 from lkdn_deploy.core.errors import InputError, MissingError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-from lkdn_models.lkdn import LKDN
+from lkdn_models.nets.lkdn import LKDN
 
 SMALL = LkdnSpec(3, 2, 8, 6, Block.RBSB, Upsampler.REP, input_copies=2)
 

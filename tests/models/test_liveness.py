@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_models.bicubic import Bicubic
-from lkdn_models.blocks import BSRB, PixelNorm
-from lkdn_models.lapar import LAPAR
 from lkdn_models.liveness import peak_floats
-from lkdn_models.lkdn import LKDN
-from lkdn_models.memnet import MemNet
+from lkdn_models.nets.bicubic import Bicubic
+from lkdn_models.nets.blocks import BSRB, PixelNorm
+from lkdn_models.nets.lapar import LAPAR
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.nets.memnet import MemNet
 
 SIZE = (4, 5)
 PIXELS = 20

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lkdn_models.bsrn import BSRN
 from lkdn_models.checkpoint import WRAPPERS
-from lkdn_models.evaluate import Quality, in_torch, mean, measure, open_set
-from lkdn_models.pan import PAN
-from lkdn_models.vapsr import VAPSR
+from lkdn_models.nets.bsrn import BSRN
+from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.vapsr import VAPSR
+from lkdn_models.training.evaluate import LumaQuality, in_torch, mean, measure, open_set
 
 State = dict[str, Tensor]
 
@@ -44,10 +44,10 @@ class _Unit(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def set5(data: Path) -> Callable[[nn.Module], Quality]:
+def set5(data: Path) -> Callable[[nn.Module], LumaQuality]:
     """Mean quality of an RGB network on Set5."""
 
-    def quality(network: nn.Module) -> Quality:
+    def quality(network: nn.Module) -> LumaQuality:
         return mean(measure(in_torch(_Unit(network).eval()), open_set(data / "testsets" / "Set5", network.scale)))
 
     return quality
@@ -71,7 +71,7 @@ def test_published_weights_have_their_quality(
     psnr: float,
     ssim: float,
     published: Callable[[str], State],
-    set5: Callable[[nn.Module], Quality],
+    set5: Callable[[nn.Module], LumaQuality],
 ) -> None:
     network = make(scale)
     network.load_state_dict(published(file))

@@ -11,11 +11,11 @@ import torch
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-from lkdn_models.fsrcnn import FSRCNN
-from lkdn_models.lkdn import LKDN
-from lkdn_models.pan import PAN
+from lkdn_models.nets.fsrcnn import FSRCNN
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.nets.pan import PAN
 from lkdn_models.recognise import State, recognise
-from lkdn_models.zoo import ENTRIES, Entry, entries, find
+from lkdn_models.zoo import ENTRIES, ZooEntry, entries, find
 
 OTHERS = [entry for entry in ENTRIES if entry.spec is None]
 AMBIGUOUS = {"pan": (2, 3), "idn": (2, 3, 4), "fsrcnn": (2, 3, 4), "srcnn": (2, 3, 4), "srcnn-915": (2, 3, 4)}
@@ -23,14 +23,14 @@ AMBIGUOUS = {"pan": (2, 3), "idn": (2, 3, 4), "fsrcnn": (2, 3, 4), "srcnn": (2, 
 
 
 @cache
-def weights_of(entry: Entry) -> State:
+def weights_of(entry: ZooEntry) -> State:
     """Names and shapes."""
     with torch.device("meta"):
         return entry.build().state_dict()
 
 
 @pytest.mark.parametrize("entry", OTHERS, ids=lambda entry: f"{entry.name}-x{entry.scale}")
-def test_a_network_is_recognised_and_the_scale_asked_for_decides_where_several_fit(entry: Entry) -> None:
+def test_a_network_is_recognised_and_the_scale_asked_for_decides_where_several_fit(entry: ZooEntry) -> None:
     assert recognise(weights_of(entry), entry.scale) is entry
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lkdn_deploy.imaging.metrics import luma
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.bicubic import Bicubic
-from lkdn_models.fsrcnn import FSRCNN
+from lkdn_models.nets.bicubic import Bicubic
+from lkdn_models.nets.fsrcnn import FSRCNN
+from lkdn_models.nets.srcnn import SRCNN
 from lkdn_models.rgb import InRange, OnLuma, as_rgb
-from lkdn_models.srcnn import SRCNN
 from lkdn_models.zoo import Input
 
 SCALES = pytest.mark.parametrize("scale", [2, 3, 4])

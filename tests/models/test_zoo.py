@@ -13,19 +13,19 @@ from torch import nn
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.rgb import as_rgb
-from lkdn_models.zoo import ENTRIES, Entry, Input, entries, find, name_of, names, published_scale
+from lkdn_models.zoo import ENTRIES, Input, ZooEntry, entries, find, name_of, names, published_scale
 from lkdn_models.zoo.facts import BUNDLED, HD, LR, SETS, Weights, five
 
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.scale}")
 PUBLISHED = {entry.weights for entry in ENTRIES if entry.weights}
 
 
-def without_memory(entry: Entry, *, deployed: bool = False) -> nn.Module:
+def without_memory(entry: ZooEntry, *, deployed: bool = False) -> nn.Module:
     with torch.device("meta"):
         return entry.build(deployed=deployed)
 
 
-def layout(entry: Entry) -> dict[str, torch.Size]:
+def layout(entry: ZooEntry) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in without_memory(entry).state_dict().items()}
 
 
@@ -39,7 +39,7 @@ def test_a_name_and_a_scale_are_there_once_and_a_name_is_one_network() -> None:
 
 
 @each_entry
-def test_what_is_written_down_of_a_network_it_says_itself(entry: Entry) -> None:
+def test_what_is_written_down_of_a_network_it_says_itself(entry: ZooEntry) -> None:
     network = without_memory(entry, deployed=True)
     enlarged = entry.input is Input.ENLARGED_LUMA
     assert network.scale == (1 if enlarged else entry.scale)
@@ -83,7 +83,7 @@ def test_weights_that_serve_every_scale_are_one_set_and_fit_every_scale() -> Non
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.printed], ids=lambda e: f"{e.name}-x{e.scale}")
-def test_what_a_paper_printed_has_its_digits(entry: Entry) -> None:
+def test_what_a_paper_printed_has_its_digits(entry: ZooEntry) -> None:
     printed = entry.printed
     assert re.fullmatch(r"\d+", printed.parameters)
     assert re.fullmatch(r"\d+(\.\d)?", printed.multi_adds)

@@ -18,7 +18,7 @@ from lkdn_deploy.export.job import live_channels
 from lkdn_deploy.export.to_onnx import to_onnx
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
-from lkdn_models.bsrn import BSRN
+from lkdn_models.nets.bsrn import BSRN
 
 SCALE, SMALLEST = 2, 15
 

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.zoo.facts import Entry, Input, Network, Printed, Weights
+from lkdn_models.zoo.facts import Input, Network, Printed, Weights, ZooEntry
 from lkdn_models.zoo.table import ENTRIES
 
 __all__ = [
     "ENTRIES",
-    "Entry",
     "Input",
     "Network",
     "Printed",
     "Weights",
+    "ZooEntry",
     "entries",
     "find",
     "name_of",
@@ -32,7 +32,7 @@ def names() -> list[str]:
     return list(dict.fromkeys(entry.name for entry in ENTRIES))
 
 
-def entries(name: str) -> Iterator[Entry]:
+def entries(name: str) -> Iterator[ZooEntry]:
     """One network at all its scales.
 
     Raises:
@@ -44,7 +44,7 @@ def entries(name: str) -> Iterator[Entry]:
     return (entry for entry in ENTRIES if entry.name == name)
 
 
-def find(name: str, scale: int) -> Entry:
+def find(name: str, scale: int) -> ZooEntry:
     """One network at one scale.
 
     Raises:

@@ -67,14 +67,14 @@ class Weights:
         return self.path.rpartition("/")[2]
 
 
-Quality = Mapping[str, tuple[str, str]]
+PrintedQuality = Mapping[str, tuple[str, str]]
 """PSNR in dB and SSIM by test set, as a table prints them."""
 
 
 SETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
 
 
-def five(text: str) -> Quality:
+def five(text: str) -> PrintedQuality:
     """``"38.12/0.9611 33.90/0.9202 - - -"``: PSNR and SSIM on ``SETS``, a dash where they are not known."""
     figures = zip(SETS, text.split(), strict=True)
     return {name: (psnr, ssim) for name, value in figures for psnr, _, ssim in [value.partition("/")] if ssim}
@@ -90,7 +90,7 @@ class Printed:
     """In thousands."""
     multi_adds: str
     """In G."""
-    quality: Quality = field(default_factory=dict)
+    quality: PrintedQuality = field(default_factory=dict)
     remark: str = ""
     """Why these figures are not the computed ones, where they are not."""
 
@@ -102,8 +102,8 @@ class Network:
     name: str
     paper: str
     make: str
-    """The constructor under ``lkdn_models``, ``module:Class`` or ``module:Class.variant``. It takes the scale, unless
-    the input is enlarged beforehand."""
+    """The constructor under ``lkdn_models.nets``, ``module:Class`` or ``module:Class.variant``. It takes the scale,
+    unless the input is enlarged beforehand."""
     input: Input = Input.RGB
     rule: Rule = Rule.C
     """What the paper's Multi-Adds count."""
@@ -115,7 +115,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class ZooEntry:
     """One network at one scale."""
 
     network: Network
@@ -165,7 +165,7 @@ class Entry:
     def build(self, *, deployed: bool = False) -> "nn.Module":
         """The network with weights as PyTorch draws them, in training form or as it is deployed. Needs torch."""
         module, _, path = self.network.make.partition(":")
-        make = cast("Callable[..., nn.Module]", attrgetter(path)(import_module(f"lkdn_models.{module}")))
+        make = cast("Callable[..., nn.Module]", attrgetter(path)(import_module(f"lkdn_models.nets.{module}")))
         if spec := self.spec:
             return make(spec.deployed if deployed else spec)
         return make() if self.input is Input.ENLARGED_LUMA else make(self.scale)

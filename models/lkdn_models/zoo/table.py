@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.spec import Block, LkdnSpec
-from lkdn_models.zoo.facts import Entry, Input, Network, Printed, Weights, five
+from lkdn_models.zoo.facts import Input, Network, Printed, Weights, ZooEntry, five
 
 WIDE_THIRD = (240, 427)
 NINTH = (320, 320)
@@ -225,7 +225,7 @@ _SRCNN_REMARK = "8 K is 9-1-5; 52.7 G and the PSNR are 9-5-5"
 _IDN_REMARK = "553 K is the released luma network; the Multi-Adds are idn-rgb's"
 _RFDN_REMARK = "the Multi-Adds are the AIM network's, its x4 up-sampler run at this input size"
 ENTRIES = (
-    Entry(
+    ZooEntry(
         LKDN,
         2,
         303_812,
@@ -235,7 +235,7 @@ ENTRIES = (
         measured={"Set5": (38.114, 0.9610), "Set14": (33.850, 0.9202)},
         weights=_lkdn_weights("LKDN_x2.pth", "02b429e795ad0863fdf21c6924c79344e30a39d637c44442d13124193b012e6b"),
     ),
-    Entry(
+    ZooEntry(
         LKDN,
         3,
         311_387,
@@ -245,7 +245,7 @@ ENTRIES = (
         measured={"Set5": (34.531, 0.9283), "Set14": (30.507, 0.8456)},
         weights=_lkdn_weights("LKDN_x3.pth", "52835d49d402683ea2085c13e4afc3aca49f6b806ea29d6ed29b2238cd7874c5"),
     ),
-    Entry(
+    ZooEntry(
         LKDN,
         4,
         321_992,
@@ -262,9 +262,9 @@ ENTRIES = (
         },
         weights=_lkdn_weights("LKDN_x4.pth", "f534422583c99dad994fd7df897f6f872637218430cfedf6c2d2a072ea86dbd7"),
     ),
-    Entry(LKDN_S, 2, 115_533, 26.1999, 63),
-    Entry(LKDN_S, 3, 121_218, 12.2059, 63),
-    Entry(
+    ZooEntry(LKDN_S, 2, 115_533, 26.1999, 63),
+    ZooEntry(LKDN_S, 3, 121_218, 12.2059, 63),
+    ZooEntry(
         LKDN_S,
         4,
         129_177,
@@ -279,7 +279,7 @@ ENTRIES = (
         },
         weights=_lkdn_weights("LKDN-S_x4.pth", "39ff2c69cdeb40f842c9f93368caee3323a4309c350373edeb2dc9ef3cc05851"),
     ),
-    Entry(
+    ZooEntry(
         BSRN,
         2,
         331_628,
@@ -289,7 +289,7 @@ ENTRIES = (
         measured={"Set5": (38.083, 0.9608), "Set14": (33.730, 0.9193)},
         weights=_bsrn_weights("net_g_BSRN_x2.pth", "09bd1f85e017c7902e65a9c9770ee592efe3d013f6b5cf1fe7de8cabac4ba37d"),
     ),
-    Entry(
+    ZooEntry(
         BSRN,
         3,
         340_283,
@@ -299,7 +299,7 @@ ENTRIES = (
         measured={"Set5": (34.450, 0.9276), "Set14": (30.469, 0.8449)},
         weights=_bsrn_weights("net_g_BSRN_x3.pth", "6eb73a300aaec5029bc0de7f5ae85c02b8dcd8fdaf438c77f90272939fecca7e"),
     ),
-    Entry(
+    ZooEntry(
         BSRN,
         4,
         352_400,
@@ -311,7 +311,7 @@ ENTRIES = (
         measured={"Set5": (32.349, 0.8965), "Set14": (28.735, 0.7847), "B100": (27.648, 0.7386)},
         weights=_bsrn_weights("net_g_BSRN_x4.pth", "47518e0f549f5696da0c84ca2d65bf50d789c7ac20e621909f5fd6c8c8d70bcb"),
     ),
-    Entry(
+    ZooEntry(
         BSRN_S,
         4,
         156_288,
@@ -320,7 +320,7 @@ ENTRIES = (
         measured={"Set5": (32.157, 0.8949), "Set14": (28.633, 0.7820)},
         weights=_bsrn_weights("net_g_BSRN-S.pth", "f035e512bcecd2999af21999fdaeb6ed39a4492ac11d214b8164d27e6e958fec"),
     ),
-    Entry(
+    ZooEntry(
         VAPSR,
         2,
         329_236,
@@ -330,7 +330,7 @@ ENTRIES = (
         measured={"Set5": (38.107, 0.9609), "Set14": (33.731, 0.9196)},
         weights=_vapsr_weights("VapSR_X2.pth", "6cbe6af3c18c16c8a2c9b83f484761693884f972e29a4a20e84f64b84d0a10cc"),
     ),
-    Entry(
+    ZooEntry(
         VAPSR,
         3,
         336_811,
@@ -340,7 +340,7 @@ ENTRIES = (
         measured={"Set5": (34.525, 0.9281), "Set14": (30.515, 0.8454)},
         weights=_vapsr_weights("VapSR_X3.pth", "5c0052ea719174ea43e55f337655196fa1564ba2e0b04c3220a1312a18405a09"),
     ),
-    Entry(
+    ZooEntry(
         VAPSR,
         4,
         342_220,
@@ -352,7 +352,7 @@ ENTRIES = (
         measured={"Set5": (32.400, 0.8974), "Set14": (28.771, 0.7852), "B100": (27.680, 0.7397)},
         weights=_vapsr_weights("VapSR_X4.pth", "fa6b84a174d8994eaaaa38156c9d751109b27c833bceeeb6018523e4d8a48ea0"),
     ),
-    Entry(
+    ZooEntry(
         VAPSR_S,
         4,
         154_956,
@@ -361,7 +361,7 @@ ENTRIES = (
         measured={"Set5": (32.166, 0.8947), "Set14": (28.645, 0.7826)},
         weights=_vapsr_weights("VapSR-S.pth", "4ca434fcdd4abb327e281b3f7930fe9802b36d3d6acfbe785843fee5db7e0cfe"),
     ),
-    Entry(
+    ZooEntry(
         RLFN,
         2,
         526_856,
@@ -371,8 +371,8 @@ ENTRIES = (
         measured={"Set5": (38.066, 0.9607), "Set14": (33.718, 0.9193)},
         weights=_rlfn_weights("rlfn_x2.pth", "eafe5d5feeb122022453595c06d79160facdc157ae88deb02a44c50f5eba2d41"),
     ),
-    Entry(RLFN, 3, 533_891, 51.9311, None),
-    Entry(
+    ZooEntry(RLFN, 3, 533_891, 51.9311, None),
+    ZooEntry(
         RLFN,
         4,
         543_740,
@@ -384,7 +384,7 @@ ENTRIES = (
         measured={"Set5": (32.238, 0.8953), "Set14": (28.620, 0.7814)},
         weights=_rlfn_weights("rlfn_x4.pth", "8c7edb57dfc89048bafba29d591d4c27d4099964b4a9e22df23d6dc257a637c0"),
     ),
-    Entry(
+    ZooEntry(
         RLFN_S,
         2,
         454_620,
@@ -393,7 +393,7 @@ ENTRIES = (
         measured={"Set5": (38.047, 0.9607), "Set14": (33.623, 0.9174)},
         weights=_rlfn_weights("rlfn_s_x2.pth", "f5175f499f869c1b884c2552a1bcd6abd07ab352e3d8c8c9abe31b1deb60fe45"),
     ),
-    Entry(
+    ZooEntry(
         RLFN_S,
         4,
         470_208,
@@ -402,7 +402,7 @@ ENTRIES = (
         measured={"Set5": (32.239, 0.8954), "Set14": (28.623, 0.7817)},
         weights=_rlfn_weights("rlfn_s_x4.pth", "f769c5a88433786b2db0c2b24da6ca6c92a24c62344b9354a390f8a74388e89d"),
     ),
-    Entry(
+    ZooEntry(
         RLFN_NTIRE,
         4,
         317_218,
@@ -411,7 +411,7 @@ ENTRIES = (
         measured={"Set5": (32.097, 0.8939), "Set14": (28.598, 0.7815)},
         weights=_rlfn_weights("rlfn_ntire_x4.pth", "3c9be7b9d7a4bece9b68c83a56a1ffb38010f76413d5f215be6b4be842e18fb2"),
     ),
-    Entry(
+    ZooEntry(
         RFDN,
         2,
         534_036,
@@ -425,7 +425,7 @@ ENTRIES = (
             remark=_RFDN_REMARK + "; 535 K is 534.036",
         ),
     ),
-    Entry(
+    ZooEntry(
         RFDN,
         3,
         540_531,
@@ -435,7 +435,7 @@ ENTRIES = (
             "5", "541", "42.2", five("34.41/0.9273 30.34/0.8420 - 28.21/0.8525 33.67/0.9449"), remark=_RFDN_REMARK
         ),
     ),
-    Entry(
+    ZooEntry(
         RFDN,
         4,
         549_624,
@@ -449,10 +449,10 @@ ENTRIES = (
             remark=_RFDN_REMARK + ", with biases",
         ),
     ),
-    Entry(RFDN_L, 2, 625_962, 141.7928, None),
-    Entry(RFDN_L, 3, 632_997, 63.6383, None),
-    Entry(RFDN_L, 4, 642_846, 36.4186, None),
-    Entry(
+    ZooEntry(RFDN_L, 2, 625_962, 141.7928, None),
+    ZooEntry(RFDN_L, 3, 632_997, 63.6383, None),
+    ZooEntry(RFDN_L, 4, 642_846, 36.4186, None),
+    ZooEntry(
         RFDN_AIM,
         4,
         433_448,
@@ -461,7 +461,7 @@ ENTRIES = (
         measured={"Set5": (32.159, 0.8946), "Set14": (28.645, 0.7825), "B100": (27.606, 0.7369)},
         weights=_RFDN_AIM_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         PAN,
         2,
         261_403,
@@ -471,7 +471,7 @@ ENTRIES = (
         measured={"Set5": (38.001, 0.9605), "Set14": (33.593, 0.9181)},
         weights=_pan_weights("PANx2_DF2K.pth", "fcf8ed48656abbaae46309ee91745684b80235a9c8b37a2d8fb0715a3ad3f00f"),
     ),
-    Entry(
+    ZooEntry(
         PAN,
         3,
         261_403,
@@ -481,7 +481,7 @@ ENTRIES = (
         measured={"Set5": (34.400, 0.9272), "Set14": (30.355, 0.8422)},
         weights=_pan_weights("PANx3_DF2K.pth", "86491751d73645a8816a0d6ec62ccde6b22ce5da930e36b3b87f5437167fbc89"),
     ),
-    Entry(
+    ZooEntry(
         PAN,
         4,
         272_419,
@@ -491,7 +491,7 @@ ENTRIES = (
         measured={"Set5": (32.131, 0.8948), "Set14": (28.611, 0.7822)},
         weights=_pan_weights("PANx4_DF2K.pth", "739fab99ee7b7058dab4d1b84aa2869bb9fc3995a1c08789c20355bee943833c"),
     ),
-    Entry(
+    ZooEntry(
         IMDN,
         2,
         694_404,
@@ -501,7 +501,7 @@ ENTRIES = (
         measured={"Set5": (37.996, 0.9605), "Set14": (33.627, 0.9177)},
         weights=_imdn_weights("IMDN_x2.pth", "740b39653592bd3f49955a21cd9e16f2d37f2c413368cc09327601b8fbe42ce1"),
     ),
-    Entry(
+    ZooEntry(
         IMDN,
         3,
         703_059,
@@ -512,7 +512,7 @@ ENTRIES = (
         weights=_imdn_weights("IMDN_x3.pth", "11b1716a19bc16e5e353e1db798d476169338e631eb170c82d765559888cb028"),
         counted_at=WIDE_THIRD,
     ),
-    Entry(
+    ZooEntry(
         IMDN,
         4,
         715_176,
@@ -522,7 +522,7 @@ ENTRIES = (
         measured={"Set5": (32.210, 0.8948), "Set14": (28.582, 0.7811)},
         weights=_imdn_weights("IMDN_x4.pth", "e660c38221147217a136debeb99eb304d62d9c0f73ac421ed66281b619719714"),
     ),
-    Entry(
+    ZooEntry(
         LAPAR_A,
         2,
         547_866,
@@ -530,7 +530,7 @@ ENTRIES = (
         40,
         printed=Printed("5", "548", "171", five("38.01/0.9605 33.62/0.9183 32.19/0.8999 32.10/0.9283 38.67/0.9772")),
     ),
-    Entry(
+    ZooEntry(
         LAPAR_A,
         3,
         594_266,
@@ -544,7 +544,7 @@ ENTRIES = (
             remark="544 is a misprint of 594",
         ),
     ),
-    Entry(
+    ZooEntry(
         LAPAR_A,
         4,
         659_226,
@@ -552,7 +552,7 @@ ENTRIES = (
         39,
         printed=Printed("5", "659", "94", five("32.15/0.8944 28.61/0.7818 27.61/0.7366 26.14/0.7871 30.42/0.9074")),
     ),
-    Entry(
+    ZooEntry(
         CARN,
         2,
         1_591_963,
@@ -560,7 +560,7 @@ ENTRIES = (
         21,
         printed=Printed("5", "1592", "222.8", five("37.76/0.9590 33.52/0.9166 32.09/0.8978 31.92/0.9256 38.36/0.9765")),
     ),
-    Entry(
+    ZooEntry(
         CARN,
         3,
         1_591_963,
@@ -569,7 +569,7 @@ ENTRIES = (
         printed=Printed("5", "1592", "118.8", five("34.29/0.9255 30.29/0.8407 29.06/0.8034 28.06/0.8493 -")),
         counted_at=NINTH,
     ),
-    Entry(
+    ZooEntry(
         CARN,
         4,
         1_591_963,
@@ -577,7 +577,7 @@ ENTRIES = (
         21,
         printed=Printed("5", "1592", "90.9", five("32.13/0.8937 28.60/0.7806 27.58/0.7349 26.07/0.7837 -")),
     ),
-    Entry(
+    ZooEntry(
         CARN_M,
         2,
         414_811,
@@ -586,7 +586,7 @@ ENTRIES = (
         measured={"Set5": (37.678, 0.9595), "Set14": (33.303, 0.9152)},
         weights=_CARN_M_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         CARN_M,
         3,
         414_811,
@@ -595,7 +595,7 @@ ENTRIES = (
         measured={"Set5": (34.058, 0.9248), "Set14": (30.102, 0.8377)},
         weights=_CARN_M_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         CARN_M,
         4,
         414_811,
@@ -604,7 +604,7 @@ ENTRIES = (
         measured={"Set5": (31.883, 0.8910), "Set14": (28.418, 0.7772)},
         weights=_CARN_M_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         IDN,
         2,
         552_769,
@@ -620,7 +620,7 @@ ENTRIES = (
         measured={"Set5": (37.827, 0.9600), "Set14": (33.292, 0.9148)},
         weights=_idn_weights("IDN_x2.caffemodel", "eed047c60c2af108140e14a1ebcd78701c5645837c35c740419ab3533db26b99"),
     ),
-    Entry(
+    ZooEntry(
         IDN,
         3,
         552_769,
@@ -630,7 +630,7 @@ ENTRIES = (
         measured={"Set5": (34.113, 0.9253), "Set14": (29.988, 0.8355)},
         weights=_idn_weights("IDN_x3.caffemodel", "ef94a2760f3975876021b6be884f27c491e445937934be0339d5711cf1afa1af"),
     ),
-    Entry(
+    ZooEntry(
         IDN,
         4,
         552_769,
@@ -646,10 +646,10 @@ ENTRIES = (
         measured={"Set5": (31.809, 0.8902), "Set14": (28.244, 0.7730)},
         weights=_idn_weights("IDN_x4.caffemodel", "1be49ba811d6d3f2fd61bbaa345e4a5a70746bb24f723b734dc8af9c817b96c2"),
     ),
-    Entry(IDN_RGB, 2, 542_348, 124.5561, 27),
-    Entry(IDN_RGB, 3, 551_003, 56.2869, 27, counted_at=WIDE_THIRD),
-    Entry(IDN_RGB, 4, 563_120, 32.3334, 27),
-    Entry(
+    ZooEntry(IDN_RGB, 2, 542_348, 124.5561, 27),
+    ZooEntry(IDN_RGB, 3, 551_003, 56.2869, 27, counted_at=WIDE_THIRD),
+    ZooEntry(IDN_RGB, 4, 563_120, 32.3334, 27),
+    ZooEntry(
         MEMNET,
         2,
         678_215,
@@ -663,7 +663,7 @@ ENTRIES = (
             remark="2662.348: rounded twice",
         ),
     ),
-    Entry(
+    ZooEntry(
         MEMNET,
         3,
         678_215,
@@ -677,7 +677,7 @@ ENTRIES = (
             remark="2662.348: rounded twice",
         ),
     ),
-    Entry(
+    ZooEntry(
         MEMNET,
         4,
         678_215,
@@ -691,7 +691,7 @@ ENTRIES = (
             remark="2662.348: rounded twice",
         ),
     ),
-    Entry(
+    ZooEntry(
         DRRN,
         2,
         297_601,
@@ -699,7 +699,7 @@ ENTRIES = (
         28,
         printed=Printed("5", "298", "6796.9", five("37.74/0.9591 33.23/0.9136 32.05/0.8973 31.23/0.9188 37.88/0.9749")),
     ),
-    Entry(
+    ZooEntry(
         DRRN,
         3,
         297_601,
@@ -707,7 +707,7 @@ ENTRIES = (
         19,
         printed=Printed("5", "298", "6796.9", five("34.03/0.9244 29.96/0.8349 28.95/0.8004 27.53/0.8378 32.71/0.9379")),
     ),
-    Entry(
+    ZooEntry(
         DRRN,
         4,
         297_601,
@@ -715,7 +715,7 @@ ENTRIES = (
         15,
         printed=Printed("5", "298", "6796.9", five("31.68/0.8888 28.21/0.7720 27.38/0.7284 25.44/0.7638 29.45/0.8946")),
     ),
-    Entry(
+    ZooEntry(
         LAPSRN,
         2,
         407_441,
@@ -724,7 +724,7 @@ ENTRIES = (
         printed=Printed("5", "251", "29.9", five("37.52/0.9591 32.99/0.9124 - - 37.27/0.9740"), remark=_LAPSRN_REMARK),
         measured={"Set5": (37.460, 0.9584), "Set14": (32.959, 0.9119)},
     ),
-    Entry(
+    ZooEntry(
         LAPSRN,
         4,
         814_242,
@@ -733,7 +733,7 @@ ENTRIES = (
         printed=Printed("5", "813", "149.4", five("31.54/0.8852 28.09/0.7700 - - -"), remark="813 K is without biases"),
         measured={"Set5": (31.520, 0.8856), "Set14": (28.081, 0.7688)},
     ),
-    Entry(
+    ZooEntry(
         VDSR,
         2,
         665_921,
@@ -743,7 +743,7 @@ ENTRIES = (
         measured={"Set5": (37.527, 0.9587)},
         weights=_VDSR_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         VDSR,
         3,
         665_921,
@@ -753,7 +753,7 @@ ENTRIES = (
         measured={"Set5": (33.658, 0.9213)},
         weights=_VDSR_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         VDSR,
         4,
         665_921,
@@ -763,7 +763,7 @@ ENTRIES = (
         measured={"Set5": (31.343, 0.8838)},
         weights=_VDSR_WEIGHTS,
     ),
-    Entry(
+    ZooEntry(
         FSRCNN,
         2,
         12_809,
@@ -771,7 +771,7 @@ ENTRIES = (
         8,
         printed=Printed("5", "13", "6.0", five("37.00/0.9558 32.63/0.9088 31.53/0.8920 29.88/0.9020 36.67/0.9710")),
     ),
-    Entry(
+    ZooEntry(
         FSRCNN,
         3,
         12_809,
@@ -779,7 +779,7 @@ ENTRIES = (
         8,
         printed=Printed("5", "13", "5.0", five("33.18/0.9140 29.37/0.8240 28.53/0.7910 26.43/0.8080 31.10/0.9210")),
     ),
-    Entry(
+    ZooEntry(
         FSRCNN,
         4,
         12_809,
@@ -787,7 +787,7 @@ ENTRIES = (
         7,
         printed=Printed("5", "13", "4.6", five("30.72/0.8660 27.61/0.7550 26.98/0.7150 24.62/0.7280 27.90/0.8610")),
     ),
-    Entry(
+    ZooEntry(
         SRCNN,
         2,
         57_281,
@@ -801,7 +801,7 @@ ENTRIES = (
             remark=_SRCNN_REMARK,
         ),
     ),
-    Entry(
+    ZooEntry(
         SRCNN,
         3,
         57_281,
@@ -815,7 +815,7 @@ ENTRIES = (
             remark=_SRCNN_REMARK,
         ),
     ),
-    Entry(
+    ZooEntry(
         SRCNN,
         4,
         57_281,
@@ -829,11 +829,11 @@ ENTRIES = (
             remark=_SRCNN_REMARK,
         ),
     ),
-    Entry(SRCNN_915, 2, 8_129, 7.4023, 5),
-    Entry(SRCNN_915, 3, 8_129, 7.4023, 4),
-    Entry(SRCNN_915, 4, 8_129, 7.4023, 3),
-    Entry(BSRN_PLAIN, 4, 315_248, 18.1583, 35, printed=Printed("1", "315", "18.2")),
-    Entry(LKDN_C64_A32, 4, 321_904, 18.3509, 99, printed=Printed("1", "322", "18.4")),
-    Entry(LKDN_S_BSB, 4, 129_177, 7.3338, 63),
-    Entry(LKDN_S_BSRB, 4, 129_177, 7.3338, 63),
+    ZooEntry(SRCNN_915, 2, 8_129, 7.4023, 5),
+    ZooEntry(SRCNN_915, 3, 8_129, 7.4023, 4),
+    ZooEntry(SRCNN_915, 4, 8_129, 7.4023, 3),
+    ZooEntry(BSRN_PLAIN, 4, 315_248, 18.1583, 35, printed=Printed("1", "315", "18.2")),
+    ZooEntry(LKDN_C64_A32, 4, 321_904, 18.3509, 99, printed=Printed("1", "322", "18.4")),
+    ZooEntry(LKDN_S_BSB, 4, 129_177, 7.3338, 63),
+    ZooEntry(LKDN_S_BSRB, 4, 129_177, 7.3338, 63),
 )

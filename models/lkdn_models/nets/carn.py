@@ -1,0 +1,166 @@
+"""CARN and CARN-M: "Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual Network", Ahn, Kang and
+Sohn, ECCV 2018.
+
+Parameter names are those of the published checkpoints.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_models.nets.blocks import conv1x1, conv3x3
+
+_MEAN = (0.4488, 0.4371, 0.4040)
+"""Of DIV2K's training images."""
+_UNITS = 3
+"""Residual units in a block, and blocks in the network."""
+
+
+class CARN(nn.Module):
+    """Three blocks of three residual units, each fused by a 1x1 with all before it.
+
+    RGB in 0..1, at low resolution; DIV2K's mean is subtracted and added inside; not clipped.
+    (N, 3, H, W) -> (N, 3, scale * H, scale * W). Zeros are padded in every layer, after the mean is subtracted.
+
+    The published network holds an up-sampler for each of ``scales``, of which ``scale`` names the one that is run. With
+    ``groups`` above 1 the units are the paper's efficient ones, with ``shared`` the units of a block have the same
+    weights.
+
+    Raises:
+        UsageError: if there is no up-sampler for the scale.
+    """
+
+    peak = 1.0
+    smallest = 1
+
+    def __init__(
+        self,
+        scale: int,
+        *,
+        scales: Sequence[int] = (2, 3, 4),
+        channels: int = 64,
+        groups: int = 1,
+        shared: bool = False,
+    ) -> None:
+        super().__init__()
+        if scale not in scales:
+            msg = f"CARN has no x{scale}"
+            raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in scales)}")
+        self.scale = scale
+        self.sub_mean = _MeanShift(-1)
+        self.add_mean = _MeanShift(1)
+        self.entry = conv3x3(3, channels)
+        for i in range(1, _UNITS + 1):
+            self.add_module(f"b{i}", _Block(channels, groups, shared))
+            self.add_module(f"c{i}", _Fusion(i + 1, channels))
+        self.upsample = nn.ModuleDict({f"up{s}": _Upsampler(s, channels, groups) for s in scales})
+        self.exit = conv3x3(channels, 3)
+
+    @classmethod
+    def mobile(cls, scale: int, *, scales: Sequence[int] = (2, 3, 4)) -> Self:
+        """CARN-M: efficient units in four groups, shared within a block."""
+        return cls(scale, scales=scales, groups=4, shared=True)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
+
+        A unit adds 2; entry, up-sampler and exit 1 each: at x4 the second convolution of the up-sampler and the exit
+        together see less than 2.
+        """
+        return 2 * _UNITS * _UNITS + 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
+        features = _cascade(self, self.entry(self.sub_mean(x)), [f"b{i}" for i in range(1, _UNITS + 1)])
+        return self.add_mean(self.exit(self.upsample[f"up{self.scale}"](features)))  # type: ignore[no-any-return]
+
+
+def _cascade(module: nn.Module, x: Tensor, units: Sequence[str]) -> Tensor:
+    """Run the units; after each, a 1x1 (``c1``, ``c2``, ...) over the input and all units' outputs so far."""
+    outputs = [x]
+    for i, unit in enumerate(units):
+        outputs.append(module.get_submodule(unit)(x))
+        x = module.get_submodule(f"c{i + 1}")(torch.cat(outputs, dim=1))
+    return x
+
+
+class _Block(nn.Module):
+    """A cascade of residual units."""
+
+    def __init__(self, channels: int, groups: int, shared: bool) -> None:
+        super().__init__()
+        self._units = ["b1"] * _UNITS if shared else [f"b{i + 1}" for i in range(_UNITS)]
+        for name in dict.fromkeys(self._units):
+            self.add_module(name, _Unit(channels, groups))
+        for i in range(1, _UNITS + 1):
+            self.add_module(f"c{i}", _Fusion(i + 1, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return _cascade(self, x, self._units)
+
+
+class _Unit(nn.Module):
+    """Two 3x3 and a shortcut; where they are in groups, a 1x1 mixes these again."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups),
+        ]
+        if groups > 1:
+            layers += [nn.ReLU(), conv1x1(channels, channels)]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return F.relu(self.body(x) + x)
+
+
+class _Fusion(nn.Module):
+    """A 1x1 and a ReLU."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv1x1(inputs * channels, channels), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs * C, H, W) -> (N, C, H, W)."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+class _Upsampler(nn.Module):
+    """Convolution, ReLU and pixel shuffle: once by 2 or 3, twice by 2 for 4."""
+
+    def __init__(self, scale: int, channels: int, groups: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for factor in (2, 2) if scale == 4 else (scale,):
+            conv = nn.Conv2d(channels, factor**2 * channels, 3, padding=1, groups=groups)
+            layers += [conv, nn.ReLU(), nn.PixelShuffle(factor)]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, scale * H, scale * W)."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+class _MeanShift(nn.Module):
+    """Adds ``sign`` times the mean: a frozen 1x1, as the published files have it."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.shifter = conv1x1(3, 3)
+        self.shifter.weight = nn.Parameter(torch.eye(3)[:, :, None, None], requires_grad=False)
+        self.shifter.bias = nn.Parameter(sign * torch.tensor(_MEAN), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, H, W)."""
+        return self.shifter(x)  # type: ignore[no-any-return]

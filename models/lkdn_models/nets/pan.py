@@ -1,0 +1,113 @@
+"""PAN: "Efficient Image Super-Resolution Using Pixel Attention", Zhao et al., ECCV-W 2020.
+
+Written from the paper, with the parameter names of the published checkpoints.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_models.nets.blocks import conv1x1, conv3x3
+
+STAGES = {2: (2,), 3: (3,), 4: (2, 2)}
+"""By scale, the factors by which it is enlarged one after the other."""
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+class PixelAttention(nn.Module):
+    """A weight for each value of each channel, made by a 1x1 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv1x1(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x * torch.sigmoid(self.conv(x))
+
+
+class PAConv(nn.Module):
+    """A 3x3 convolution weighed by its input's pixel attention, then another."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.k2 = conv1x1(channels, channels)
+        self.k3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.k4 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return self.k4(self.k3(x) * torch.sigmoid(self.k2(x)))  # type: ignore[no-any-return]
+
+
+class SCPA(nn.Module):
+    """Self-calibrated block with pixel attention: two branches of half the channels, one of them weighed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1_a = nn.Conv2d(channels, half, 1, bias=False)
+        self.conv1_b = nn.Conv2d(channels, half, 1, bias=False)
+        self.k1 = nn.Sequential(nn.Conv2d(half, half, 3, padding=1, bias=False))
+        self.PAConv = PAConv(half)
+        self.conv3 = nn.Conv2d(2 * half, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        plain = _leaky(self.k1(_leaky(self.conv1_a(x))))
+        weighed = _leaky(self.PAConv(_leaky(self.conv1_b(x))))
+        return x + self.conv3(torch.cat([plain, weighed], dim=1))  # type: ignore[no-any-return]
+
+
+class PAN(nn.Module):
+    """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
+
+    Enlargement is by nearest neighbour, and the network's result is added to the input enlarged bilinearly.
+
+    Raises:
+        UsageError: if the scale is none of ``STAGES``.
+    """
+
+    peak = 1.0
+    """The top of the range of values."""
+    smallest = 1
+    """The least height and width that it takes."""
+
+    def __init__(self, scale: int, *, channels: int = 40, enlarged_channels: int = 24, blocks: int = 16) -> None:
+        super().__init__()
+        if scale not in STAGES:
+            msg = f"PAN has no x{scale}"
+            raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in STAGES)}")
+        self.scale = scale
+        self.conv_first = conv3x3(3, channels)
+        self.SCPA_trunk = nn.Sequential(*(SCPA(channels) for _ in range(blocks)))
+        self.trunk_conv = conv3x3(channels, channels)
+        for stage, _ in enumerate(STAGES[scale], 1):
+            self.add_module(f"upconv{stage}", conv3x3(channels if stage == 1 else enlarged_channels, enlarged_channels))
+            self.add_module(f"att{stage}", PixelAttention(enlarged_channels))
+            self.add_module(f"HRconv{stage}", conv3x3(enlarged_channels, enlarged_channels))
+        self.conv_last = conv3x3(enlarged_channels, 3)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
+
+        A block adds 2, the first convolution and the trunk's 1 each. Of the enlarged pixels a stage's two 3x3 see 2,
+        the last convolution 1: together less than 1 input pixel at x3, and less than 2 at x2 and x4.
+        """
+        return 2 * len(self.SCPA_trunk) + 2 + (1 if self.scale == 3 else 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
+        shallow = self.conv_first(x)
+        out = shallow + self.trunk_conv(self.SCPA_trunk(shallow))
+        for stage, factor in enumerate(STAGES[self.scale], 1):
+            out = self.get_submodule(f"upconv{stage}")(F.interpolate(out, scale_factor=factor, mode="nearest"))
+            out = _leaky(self.get_submodule(f"att{stage}")(out))
+            out = _leaky(self.get_submodule(f"HRconv{stage}")(out))
+        enlarged = F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return self.conv_last(out) + enlarged  # type: ignore[no-any-return]

@@ -1,0 +1,130 @@
+"""What changes in a training run: the weights, the optimiser's averages, the averaged weights."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_models.checkpoint import Checkpoint
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.training.online import OnlineLKDN, merge
+from lkdn_models.training.optim import Adan, Ema
+from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
+
+LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    Loss.L1: nn.functional.l1_loss,
+    Loss.L2: nn.functional.mse_loss,
+}
+
+
+class Learner:
+    """A network in training. All its weights follow from the recipe, the seed and the batches."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, init: Checkpoint | None = None) -> None:
+        """Draw the first weights, or take them from ``init``.
+
+        Raises:
+            InputError: if ``init`` is of another network.
+        """
+        torch.manual_seed(recipe.seed)
+        network = LKDN(recipe.network)
+        if init is not None:
+            _initialise(network, init)
+        self._recipe = recipe
+        self.weights = dict(network.to(device).named_parameters())
+        self.ema = Ema(self.weights, recipe.optimisation.ema)
+        self._optimiser = _optimiser(self.weights.values(), recipe.optimisation)
+        self._device = device
+        self._loss = LOSSES[recipe.optimisation.loss]
+        self._network = OnlineLKDN(recipe.network)
+        self._run = torch.compile(self._measure) if recipe.optimisation.compile else self._measure
+
+    def differentiate(self, low: Tensor, high: Tensor) -> float:
+        """The loss of a batch; its gradients are left on the weights.
+
+        Raises:
+            LkdnError: if ``torch.compile`` fails.
+        """
+        self._optimiser.zero_grad()
+        low, high = (batch.to(self._device, non_blocking=True) for batch in (low, high))
+        try:
+            loss = self._run(low, high)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except torch._dynamo.exc.TorchDynamoException as error:
+            msg = f"torch.compile failed: {str(error).partition(chr(10))[0]}"
+            raise LkdnError(msg, "train without compile: the weights are the same but for rounding") from error
+        return float(loss.item())
+
+    def update(self, step: int, rate: float) -> float:
+        """Take step number ``step`` (from 0), unless a gradient is not finite.
+
+        Returns the norm of the gradients before they are bounded.
+        """
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self._recipe.optimisation.max_grad_norm)
+        if not norm.isfinite():
+            return norm.item()
+        self._optimiser.param_groups[0]["lr"] = rate
+        self._optimiser.step()
+        self.ema.update(self.weights, step + 1)
+        return norm.item()
+
+    def averaged(self) -> LKDN:
+        """The network with the averaged weights, its branches merged: what is measured and published."""
+        with torch.no_grad():
+            network = LKDN(self._recipe.network.deployed).to(self._device)
+            network.load_state_dict(merge(self.ema.average))
+        return network.eval()
+
+    def state(self) -> dict[str, Any]:
+        """All that ``restore`` needs."""
+        return {
+            "weights": {name: value.detach() for name, value in self.weights.items()},
+            "optimiser": self._optimiser.state_dict(),
+            "ema": self.ema.average,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` gave.
+
+        Raises:
+            InputError: if it is of another network.
+        """
+        mine = {name: value.shape for name, value in self.weights.items()}
+        for kind in ("weights", "ema"):
+            if {name: getattr(value, "shape", None) for name, value in state[kind].items()} != mine:
+                msg = f"the saved state does not fit the recipe's network: its {kind} have other names or sizes"
+                raise InputError(msg, "it was not written by this run; start again with another --out")
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                value.copy_(state["weights"][name])
+                self.ema.average[name].copy_(state["ema"][name])
+        self._optimiser.load_state_dict(state["optimiser"])
+
+    def _measure(self, low: Tensor, high: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.optimisation.bf16):
+            output = self._network(self.weights, low)
+        return self._loss(output.float(), high)
+
+
+def _optimiser(weights: Iterable[Tensor], settings: Optimisation) -> torch.optim.Optimizer:
+    betas: Any = settings.betas or BETAS[settings.optimiser]
+    if settings.optimiser is Optimiser.ADAM:
+        return torch.optim.Adam(weights, settings.learning_rate, betas)
+    return Adan(weights, settings.learning_rate, betas)
+
+
+def _initialise(network: LKDN, init: Checkpoint) -> None:
+    """Take over the weights of ``init``; of another scale, all but the up-sampler's."""
+    mine = network.state_dict()
+    wanted = {
+        name: value.shape
+        for name, value in mine.items()
+        if init.spec.scale == network.spec.scale or not name.startswith("upsampler.")
+    }
+    for name, shape in wanted.items():
+        if name not in init.state or init.state[name].shape != shape:
+            msg = f"{init.path} is not of the recipe's network: {name} is missing or of another size"
+            raise InputError(msg, f"expected {network.spec}, got {init.spec}")
+    network.load_state_dict({**mine, **{name: init.state[name] for name in wanted}})

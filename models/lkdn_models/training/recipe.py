@@ -1,0 +1,250 @@
+"""What decides a training run, but for the photographs: read from a recipe's TOML file.
+
+A recipe has the tables ``network`` (`LkdnSpec`), ``data`` (`CropSettings`) and ``optimisation`` (`Optimisation`), and
+the keys of `Recipe` at its top. Recipes that come with the package are known by name (``tiny``, ``lkdn_x4``, ...).
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_models.data import CropSettings
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+
+T = TypeVar("T")
+
+
+class Optimiser(StrEnum):
+    """The rule that turns gradients into steps."""
+
+    ADAN = "adan"
+    ADAM = "adam"
+
+
+class Loss(StrEnum):
+    """Mean over all pixels and channels, RGB in 0..1."""
+
+    L1 = "l1"
+    """Absolute error."""
+    L2 = "l2"
+    """Squared error."""
+
+
+BETAS = {Optimiser.ADAN: (0.98, 0.92, 0.99), Optimiser.ADAM: (0.9, 0.999)}
+"""Of Xie et al., 2022 (Adan) and Kingma and Ba, 2015 (Adam): what each moving average keeps in a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisation:
+    """How long and how fast to learn.
+
+    Attributes:
+        iterations: batches in all.
+        learning_rate: between warm-up and the schedule's fall.
+        optimiser: Adan or Adam.
+        betas: of the optimiser, in its paper's order; empty: its paper's values.
+        loss: what is made small.
+        warm_up: iterations in which the rate grows linearly to ``learning_rate``.
+        milestones: iterations from which on the rate is multiplied by ``factor`` once more.
+        factor: see ``milestones``.
+        tail: share of the iterations, at the end, in which the rate falls to zero along a cosine.
+        ema: share that the average of the weights keeps in each step.
+        max_grad_norm: gradients with a larger norm are scaled down to it.
+        bf16: run the network in bfloat16 where PyTorch's autocast does; weights and their updates stay float32.
+        compile: run the network through ``torch.compile``.
+
+    Raises:
+        UsageError: if a value is out of range, naming it.
+    """
+
+    iterations: int
+    learning_rate: float
+    optimiser: Optimiser = Optimiser.ADAN
+    betas: tuple[float, ...] = ()
+    loss: Loss = Loss.L1
+    warm_up: int = 0
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.5
+    tail: float = 0.0
+    ema: float = 0.999
+    max_grad_norm: float = math.inf
+    bf16: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = len(BETAS[self.optimiser])
+        for name, fits, what in (
+            ("iterations", 1 <= self.iterations <= 10**8, "from 1 to 100 million"),
+            ("learning_rate", 0 < self.learning_rate <= 1, "above 0 and at most 1"),
+            (
+                "betas",
+                len(self.betas) in (0, wanted) and all(0 <= beta < 1 for beta in self.betas),
+                f"{wanted} shares from 0 to below 1",
+            ),
+            ("warm_up", 0 <= self.warm_up <= 10**8, "0 or more"),
+            (
+                "milestones",
+                all(0 < milestone <= 10**8 for milestone in self.milestones)
+                and list(self.milestones) == sorted(set(self.milestones)),
+                "growing numbers of iterations above 0",
+            ),
+            ("factor", 0 < self.factor <= 1, "above 0 and at most 1"),
+            ("tail", 0 <= self.tail <= 1, "a share from 0 to 1"),
+            ("ema", 0 <= self.ema < 1, "a share from 0 to below 1"),
+            ("max_grad_norm", self.max_grad_norm > 0, "above 0"),
+        ):
+            if not fits:
+                msg = f"{name} must be {what}, got {getattr(self, name)}"
+                raise UsageError(msg)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step number ``step`` (from 0)."""
+        warm = min(1.0, (step + 1) / (self.warm_up + 1))
+        steps_down: float = self.factor ** sum(milestone <= step for milestone in self.milestones)
+        tail = self.tail * self.iterations
+        left = self.iterations - step
+        cosine = 0.5 - 0.5 * math.cos(math.pi * left / tail) if left < tail else 1.0
+        return self.learning_rate * warm * steps_down * cosine
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides a training run, but for the photographs.
+
+    Attributes:
+        network: what is trained, in training form.
+        data: how crops are drawn.
+        optimisation: how long and how fast to learn.
+        seed: of the first weights, the crops and the held-out photographs.
+        log_every: iterations between two lines of the log.
+        save_every: iterations between two saved states.
+        keep: how many of the last states stay.
+        validate_every: iterations between two measurements on the validation sets; 0: only at the end.
+
+    Raises:
+        UsageError: if a value is out of range, naming it.
+    """
+
+    network: LkdnSpec
+    data: CropSettings
+    optimisation: Optimisation
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+    keep: int = 2
+    validate_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("seed", 0), ("log_every", 1), ("save_every", 1), ("keep", 1), ("validate_every", 0)):
+            if getattr(self, name) < low:
+                msg = f"{name} must be {low} or more, got {getattr(self, name)}"
+                raise UsageError(msg)
+        if self.seed >= 1 << 63:
+            msg = f"seed must be below 2^63, got {self.seed}"
+            raise UsageError(msg)
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe that comes with the package, or ``name`` itself if it is a path.
+
+    Raises:
+        UsageError: if there is neither.
+    """
+    path = Path(name)
+    if name in shipped():
+        return FOLDER / f"{name}.toml"
+    if path.suffix == ".toml" or path.exists():
+        return path
+    msg = f"no recipe is called {name}"
+    raise UsageError(msg, f"give the path of a .toml file, or one of {', '.join(shipped())}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe's TOML file.
+
+    Raises:
+        InputError: if it cannot be read.
+        UsageError: if it is not TOML, or a key is unknown, missing, of the wrong type or out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+    except ValueError as error:
+        msg = f"{path} is not a TOML file: {error}"
+        raise UsageError(msg) from error
+    try:
+        return from_table(table)
+    except UsageError as error:
+        msg = f"{path}: {error.message}"
+        raise UsageError(msg, error.hint) from error
+
+
+def from_table(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from its keys and values, as TOML or ``as_table`` give them.
+
+    Raises:
+        UsageError: if a key is unknown, missing, of the wrong type or out of range.
+    """
+    rooms = (("network", LkdnSpec), ("data", CropSettings), ("optimisation", Optimisation))
+    built = {name: _build(kind, table.get(name, {}), f"{name}.") for name, kind in rooms}
+    return _build(Recipe, {**table, **built}, "")
+
+
+def as_table(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values: what a run writes down."""
+    table: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return table
+
+
+def _build(kind: type[T], table: Any, where: str) -> T:
+    """An instance of the dataclass ``kind`` from a TOML table."""
+    if not isinstance(table, dict):
+        msg = f"{where.rstrip('.')} must be a table"
+        raise UsageError(msg)
+    known: dict[str, Any] = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for name, value in table.items():
+        if name not in known:
+            msg = f"unknown key {where}{name}"
+            raise UsageError(msg, "known: " + ", ".join(known))
+        values[name] = _value(value, known[name], f"{where}{name}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        msg = f"incomplete: {str(error).partition('() ')[2]}"
+        raise UsageError(msg) from error
+
+
+def _value(value: Any, wanted: Any, where: str) -> Any:
+    """A TOML value as the type ``wanted``."""
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            msg = f"{where} must be a list, got {value!r}"
+            raise UsageError(msg)
+        return tuple(_value(item, get_args(wanted)[0], where) for item in value)
+    if issubclass(wanted, StrEnum):
+        if value not in list(wanted):
+            msg = f"{where} must be one of {', '.join(wanted)}, got {value!r}"
+            raise UsageError(msg)
+        return wanted(value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        msg = f"{where} must be of type {wanted.__name__}, got {value!r}"
+        raise UsageError(msg)
+    return value

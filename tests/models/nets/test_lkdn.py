@@ -1,0 +1,53 @@
+"""The reference networks against the paper's figures and their own receptive field."""
+
+import pytest
+import torch
+
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.fuse.state_dict import fuse_state
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.zoo import ENTRIES, ZooEntry
+
+
+def parameters(spec: LkdnSpec) -> int:
+    return sum(parameter.numel() for parameter in LKDN(spec).parameters())
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if entry.spec], ids=lambda entry: f"{entry.name}-x{entry.scale}"
+)
+def test_parameters_are_those_of_the_paper(entry: ZooEntry) -> None:
+    state = {name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()}
+    # The published files keep the four input copies; reading the input once saves their weights.
+    fused = fuse_state(state, entry.spec, skip={"input"})
+    assert sum(value.size for value in fused.state.values()) == entry.parameters
+
+
+def test_parameters_of_training_forms_and_of_the_ablation_with_a_narrow_attention() -> None:
+    assert parameters(LkdnSpec.lkdn_s(4)) == 172_449
+    assert parameters(LkdnSpec(4, 5, 42, 42, Block.RBSB)) == 130_437
+    assert parameters(LkdnSpec(4, 8, 64, 32)) == 321_904
+
+
+@pytest.mark.parametrize("upsampler", Upsampler)
+@pytest.mark.parametrize("block", Block)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_form_gives_an_image_of_scale_times_the_size(scale: int, block: Block, upsampler: Upsampler) -> None:
+    network = LKDN(LkdnSpec(scale, 1, 8, 6, block, upsampler))
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 5, 7)).shape == (2, 3, 5 * scale, 7 * scale)
+
+
+def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further() -> None:
+    torch.manual_seed(0)
+    spec = LkdnSpec(2, 2, 4, 4, Block.RBSB, Upsampler.REP)
+    network, radius = LKDN(spec).double(), spec.receptive_radius
+    size = 2 * radius + 5
+    x = torch.rand(1, 3, size, size, dtype=torch.float64)
+    changed = x.clone()
+    middle = size // 2
+    changed[:, :, middle, middle] += 1
+    with torch.no_grad():
+        moved = (network(x) - network(changed)).abs().amax(dim=(0, 1)) > 0
+    rows, columns = (index // spec.scale - middle for index in torch.nonzero(moved, as_tuple=True))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (-radius, radius, -radius, radius)
