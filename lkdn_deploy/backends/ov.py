@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.jit import kept
 
 log = logging.getLogger(__name__)
 
 Hint = Literal["latency", "throughput"]
+
+_COMPILED = Store("openvino")
 
 KEPT = 4
 """Compiled sizes: an image has one size of tiles, and a folder of images few."""
@@ -173,7 +175,7 @@ class OpenVinoSession:
         """
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         name = hashlib.sha256(json.dumps((*self._made_from, cpu, shape)).encode()).hexdigest()
-        found = kept.find("openvino", name)
+        found = _COMPILED.read(name)
         if found is not None:
             try:
                 return self._core.import_model(io.BytesIO(found), "CPU", self._options)
@@ -187,7 +189,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             log.info("a compiled size is not kept: %s", _reason(error))
         else:
-            kept.keep("openvino", name, blob.getvalue())
+            _COMPILED.keep(name, blob.getvalue())
         return compiled
 
 

@@ -1,1 +1,4 @@
-"""What every room may use: errors, exit codes, the network's specification, artefact metadata. No dependencies."""
+"""Errors, exit codes, the network's specification, artefact metadata, the cache: what every room may use.
+
+It needs nothing but the standard library and platformdirs.
+"""

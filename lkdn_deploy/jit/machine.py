@@ -11,7 +11,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from lkdn_deploy.jit import kept
+from lkdn_deploy.core.cache import Store
 
 _ADDRESS, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
@@ -58,20 +58,21 @@ def library(
     """The functions that ``emit`` adds to a module: compiled, or found where they are kept.
 
     Args:
-        kind: of code, as in ``kept``.
+        kind: of code, as in ``core.cache.Store``.
         emit: depends on nothing but ``target``, ``sources`` and ``facts``.
         target: the processor.
         sources: the files that it is written in.
         facts: what decides on it beside them, told apart by their ``repr``.
     """
     texts = b"".join(Path(it).read_bytes() for it in sources)
+    store = Store(kind)
     key = hashlib.sha256(repr((_COMPILER, target, tuple(facts))).encode() + texts).hexdigest()
-    code = kept.find(kind, key)
+    code = store.read(key)
     if code is None:
         module = ir.Module()
         emit(module)
         code = _compiled(module, target)
-        kept.keep(kind, key, code)
+        store.keep(key, code)
     return Library(code, target)
 
 

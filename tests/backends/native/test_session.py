@@ -25,8 +25,9 @@ from native_graphs import (
 from lkdn_deploy.backends.native.engine import Engine
 from lkdn_deploy.backends.native.reading import read_program
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.jit import kept, machine
+from lkdn_deploy.jit import machine
 from lkdn_deploy.runtime.bundled import bundled, find
 
 
@@ -154,7 +155,7 @@ def test_a_fixed_size_is_the_only_one_that_runs(tmp_path: Path) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return kept.folder("native")
+    return Store("native").folder
 
 
 def test_code_is_compiled_once_and_made_again_when_it_is_damaged(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
