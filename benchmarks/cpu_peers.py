@@ -35,13 +35,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.bench.devices import measure_cpu
-from lkdn_deploy.bench.harness import Prepare, Run, WarmUpLimits, measure_rounds
+from lkdn_deploy.bench.complexity.devices import measure_cpu
+from lkdn_deploy.bench.complexity.operations import trace
+from lkdn_deploy.bench.complexity.roofline import bounds
 from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.bench.measure.harness import Prepare, Run, WarmUpLimits, measure_rounds
+from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
 from lkdn_deploy.bench.models import find_models
-from lkdn_deploy.bench.operations import trace
-from lkdn_deploy.bench.roofline import bounds
-from lkdn_deploy.bench.statistics import bootstrap_ratio
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse

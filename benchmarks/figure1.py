@@ -28,7 +28,7 @@ import torch
 from figure1_picture import SETS, Row, write_picture
 
 from lkdn_deploy import load
-from lkdn_deploy.bench.complexity import count
+from lkdn_deploy.bench.complexity.count import count
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.errors import InputError, LkdnError

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.bench.harness import Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.bench.measure.harness import Run, WarmUpLimits, measure_rounds, timed
+from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
+from lkdn_deploy.bench.measure.timed_runs import runs_of
 from lkdn_deploy.bench.results import Ratio, Report, read_report
-from lkdn_deploy.bench.runs import runs_of
-from lkdn_deploy.bench.statistics import bootstrap_ratio
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.runtime.bundled import find

@@ -19,7 +19,7 @@ import onnx
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
-from lkdn_deploy.bench.quality import Borders, average, evaluate, of_session
+from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores

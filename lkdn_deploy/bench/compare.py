@@ -7,12 +7,12 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.bench.report.cells import Column, Table, aligned, wrapped
+from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, RESAMPLES
 from lkdn_deploy.bench.report.facts import NONE, facts
 from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size
 from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.report.table_layout import Column, Table, aligned, wrapped
 from lkdn_deploy.bench.results import Cost, Memory, Protocol, Report, Row
-from lkdn_deploy.bench.statistics import CONFIDENCE, LEAST_ROUNDS, RESAMPLES
 from lkdn_deploy.core.errors import UsageError
 
 DRIFT = 0.03
@@ -87,7 +87,7 @@ class RowChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ReportComparison:
     """What became of each row."""
 
     protocol: Protocol
@@ -105,7 +105,7 @@ class Comparison:
         return tuple(row.title for row in self.rows if row.verdict is Verdict.SLOWER)
 
 
-def compare(before: Report, after: Report) -> Comparison:
+def compare(before: Report, after: Report) -> ReportComparison:
     """Rows of the same title, each with the other.
 
     Raises:
@@ -119,7 +119,7 @@ def compare(before: Report, after: Report) -> Comparison:
     old, new = by_name(before.rows), by_name(after.rows)
     reference = _reference(old, new)
     shared = [name for name in old if name in new]
-    return Comparison(
+    return ReportComparison(
         protocol,
         reference,
         tuple(_row_change(name, old, new, reference, protocol) for name in shared),
@@ -129,7 +129,7 @@ def compare(before: Report, after: Report) -> Comparison:
     )
 
 
-def text(comparison: Comparison) -> str:
+def text(comparison: ReportComparison) -> str:
     """Lines of 80 columns at most, the last one ended too."""
     statistic = "mean" if comparison.protocol is Protocol.NTIRE_2023 else "median"
     lines = wrapped(
@@ -296,7 +296,7 @@ def _percent(quotient: float) -> str:
     return f"{100 * (quotient - 1):+.1f}"
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _notes(comparison: ReportComparison) -> list[str]:
     """How to read the verdicts, and what stands against them."""
     found = [
         f"A change counts where its whole interval lies beyond {100 * DRIFT:g} %: from run to run a latency shifts by "

@@ -34,7 +34,7 @@ def open_engine(
         if any(name is not None and str(name).lower().endswith(".onnx") for name in (model, weights)):
             msg = f"PyTorch runs checkpoints, not {weights or model}"
             raise UsageError(msg, "give a checkpoint with --weights, or a network's name with --model")
-        from lkdn_deploy.bench.torch_session import TorchSession
+        from lkdn_deploy.bench.measure.torch_session import TorchSession
         from lkdn_deploy.export.job import open_checkpoint
 
         return TorchSession(open_checkpoint(weights, model, scale), precision=precision, threads=threads)

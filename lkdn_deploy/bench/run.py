@@ -13,18 +13,21 @@ import numpy as np
 from lkdn_deploy.backends.ort import CPU, CUDA
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.session import TrtSession
-from lkdn_deploy.bench import kinds
-from lkdn_deploy.bench.complexity import count
-from lkdn_deploy.bench.devices import Device, measure_cpu, recognise
+from lkdn_deploy.bench.complexity.count import count
+from lkdn_deploy.bench.complexity.devices import DevicePeaks, measure_cpu, recognise
+from lkdn_deploy.bench.complexity.operations import Operation, trace
+from lkdn_deploy.bench.complexity.roofline import bounds
 from lkdn_deploy.bench.engines import check_precision, open_engine
-from lkdn_deploy.bench.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.machine import gpus, machine_facts
-from lkdn_deploy.bench.memory import Task, peak_memory
+from lkdn_deploy.bench.measure import profile
+from lkdn_deploy.bench.measure.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
+from lkdn_deploy.bench.measure.peak_memory import Task, peak_memory
+from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap_ratio
+from lkdn_deploy.bench.measure.timed_runs import Batch, runs_of
+from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.bench.models import Model
-from lkdn_deploy.bench.operations import Operation, trace
-from lkdn_deploy.bench.quality import Borders, average, evaluate, of_session
+from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.bench.results import (
-    Bounds,
     Copies,
     Cost,
     Latency,
@@ -35,10 +38,6 @@ from lkdn_deploy.bench.results import (
     SetQuality,
     Settings,
 )
-from lkdn_deploy.bench.roofline import bounds
-from lkdn_deploy.bench.runs import Batch, runs_of
-from lkdn_deploy.bench.statistics import bootstrap_mean_ratio, bootstrap_ratio
-from lkdn_deploy.bench.torch_session import TorchSession
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
@@ -56,7 +55,7 @@ Stage = Callable[[str], AbstractContextManager[Progress | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BenchRequest:
     """What to measure.
 
     Raises:
@@ -135,7 +134,7 @@ class _State:
         return [subject for subject in self.subjects if not subject.row.problem]
 
 
-def bench(request: Request, stage: Stage) -> Report:
+def bench(request: BenchRequest, stage: Stage) -> Report:
     """Measure. Ctrl-C ends it early with what there is by then; a row that fails does not spoil the others.
 
     Args:
@@ -170,7 +169,7 @@ def bench(request: Request, stage: Stage) -> Report:
     )
 
 
-def _read_batches(request: Request, state: _State) -> None:
+def _read_batches(request: BenchRequest, state: _State) -> None:
     """The inputs to time: one of noise, or every image that can be read."""
     size = request.settings.input_size
     if size:
@@ -188,7 +187,7 @@ def _read_batches(request: Request, state: _State) -> None:
         raise InputError(msg, "give another folder with --data")
 
 
-def _open_all(request: Request, state: _State, stage: Stage) -> None:
+def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     wanted = [
         (model, engine, precision)
         for model in request.models
@@ -264,7 +263,7 @@ def _for_each(subjects: Sequence[_Subject], name: str, stage: Stage, work: Calla
                 progress(index + 1, len(subjects))
 
 
-def _count_all(request: Request, state: _State, stage: Stage) -> None:
+def _count_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     settings = request.settings
     costs: dict[Model, Cost] = {}
     traces: dict[Model, tuple[Operation, ...]] = {}
@@ -282,8 +281,7 @@ def _count_all(request: Request, state: _State, stage: Stage) -> None:
             if model not in traces:
                 traces[model] = trace(model.build(), (1, 3, *settings.input_size))
             with suppress(UsageError):  # the device has no peak for this precision
-                found = bounds(traces[model], device, subject.precision)
-                least = Bounds(device.title, found.layers * 1e3, found.pointwise * 1e3, found.network * 1e3)
+                least = bounds(traces[model], device, subject.precision)
         subject.row = replace(subject.row, cost=costs[model], bounds=least)
 
     _for_each(state.subjects, "counting", stage, work)
@@ -307,13 +305,13 @@ def cost(model: Model, protocol: Protocol) -> Cost:
     )
 
 
-def _gpu_device() -> Device | None:
+def _gpu_device() -> DevicePeaks | None:
     """The first GPU of this machine, if the table has it."""
     found = gpus()
     return recognise(found[0]["name"]) if found else None
 
 
-def _time_all(request: Request, state: _State, stage: Stage) -> None:
+def _time_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     settings = request.settings
     steady = settings.protocol is Protocol.STEADY
     candidates: dict[int, Prepare] = {}
@@ -385,7 +383,7 @@ def _building(session: Session) -> float | None:
     return session.sidecar.build_seconds * 1e3 if isinstance(session, TrtSession) else None
 
 
-def _rate_all(request: Request, state: _State, stage: Stage) -> None:
+def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     """By the convention of the protocol."""
     ntire = request.settings.protocol is Protocol.NTIRE_2023
     borders = Borders.of(request.scale)
@@ -413,7 +411,7 @@ def _rate_all(request: Request, state: _State, stage: Stage) -> None:
                     subject.row = replace(subject.row, quality=(*subject.row.quality, found))
 
 
-def _weigh_all(request: Request, state: _State, stage: Stage) -> None:
+def _weigh_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     height, width = max((batch.shape[2:] for batch in state.batches), key=math.prod)
 
     def work(subject: _Subject) -> None:
@@ -433,7 +431,7 @@ def _weigh_all(request: Request, state: _State, stage: Stage) -> None:
     _for_each(state.sound, "memory", stage, work)
 
 
-def _profile_all(request: Request, state: _State, stage: Stage) -> None:
+def _profile_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     if request.settings.protocol is not Protocol.STEADY:
         return
 
@@ -448,14 +446,14 @@ def _profile_all(request: Request, state: _State, stage: Stage) -> None:
     _for_each(state.sound, "profiling", stage, work)
 
 
-def _profile(subject: _Subject, batch: Batch, threads: int) -> kinds.Times:
+def _profile(subject: _Subject, batch: Batch, threads: int) -> profile.Times:
     """Nothing, of engines that tell nothing."""
     session = subject.session
     if isinstance(session, TorchSession):
-        return kinds.of_torch(session, batch)
+        return profile.of_torch(session, batch)
     if subject.artefact is None:
         return {}
     if session.backend == "openvino-cpu":
-        return kinds.of_openvino(subject.artefact, batch, threads)
+        return profile.of_openvino(subject.artefact, batch, threads)
     provider = {"ort-cpu": CPU, "ort-cuda": CUDA}.get(session.backend)
-    return kinds.of_ort(subject.artefact, batch, threads, provider, session.metadata.io) if provider else {}
+    return profile.of_ort(subject.artefact, batch, threads, provider, session.metadata.io) if provider else {}

@@ -16,7 +16,7 @@ from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lkdn_deploy.bench.harness import Progress
+    from lkdn_deploy.bench.measure.harness import Progress
     from lkdn_deploy.bench.models import Model
     from lkdn_deploy.bench.results import Report, Settings
 
@@ -152,12 +152,12 @@ def _measured(
     settings: "Settings",
     data: tuple[Path, ...],
 ) -> "Report":
-    from lkdn_deploy.bench.run import Request, bench
+    from lkdn_deploy.bench.run import BenchRequest, bench
     from lkdn_deploy.imaging.testsets import find_all
 
     engines = [_ort_engine() if name == "ort" else name for name in wanted or ENGINES]
     sets = find_all(data, models[0].scale)
-    return bench(Request(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
+    return bench(BenchRequest(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
 
 
 def _ort_engine() -> str:
@@ -208,7 +208,7 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
 def _tell(report: "Report", folder: Path | None) -> None:
     """The files in their folder, then the table on stdout."""
     from lkdn_deploy.bench.report.html import html
-    from lkdn_deploy.bench.report.table import markdown, text
+    from lkdn_deploy.bench.report.text import markdown, text
     from lkdn_deploy.bench.results import write_report
     from lkdn_deploy.core.files import publish
 
@@ -229,8 +229,8 @@ def _refuse(options: list[str], why: str) -> None:
 
 
 def _predicted(models: "list[Model]", name: str, precisions: tuple[str, ...], size: tuple[int, int] | None) -> str:
-    from lkdn_deploy.bench.devices import find
-    from lkdn_deploy.bench.predict import predict
+    from lkdn_deploy.bench.complexity.devices import find
+    from lkdn_deploy.bench.complexity.predict import predict
     from lkdn_models.zoo.facts import LR
 
     return predict(models, find(name), precisions, size or LR[models[0].scale])

@@ -17,8 +17,8 @@ from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 from lkdn_deploy.core.files import printable, publish
 
 if TYPE_CHECKING:
-    from lkdn_deploy.bench.gallery import Gallery
-    from lkdn_deploy.bench.quality import Average, Borders, Record, Results, Subject
+    from lkdn_deploy.bench.quality.evaluation import Average, Borders, Record, Results, Subject
+    from lkdn_deploy.bench.quality.gallery import Gallery
     from lkdn_deploy.imaging.testsets import TestSet
 
     Sets = Mapping[int, Sequence[TestSet]]
@@ -118,9 +118,9 @@ def command(
     On luma with a border as wide as the scale, as in the papers, and on RGB with a border of 4, as at NTIRE. Each model
     at each scale. Low-resolution pictures are those of the set, or made by MATLAB's bicubic where it has none.
     """
-    from lkdn_deploy.bench.crops import Crop
-    from lkdn_deploy.bench.gallery import Gallery
-    from lkdn_deploy.bench.quality import Borders, Results, to_csv, to_json
+    from lkdn_deploy.bench.quality.crops import Crop
+    from lkdn_deploy.bench.quality.evaluation import Borders, Results, to_csv, to_json
+    from lkdn_deploy.bench.quality.gallery import Gallery
     from lkdn_deploy.imaging.testsets import find_all
 
     _check_places([path for path in (json_file, csv_file) if path is not None], overwrite)
@@ -194,7 +194,7 @@ def _asked(models: Sequence[str], scales: Sequence[int], weights: Sequence[Path]
 def _open(
     asked: Asked, backend: str, precision: str, *, threads: int | None, tile: int | None, ensemble: bool
 ) -> "Subject":
-    from lkdn_deploy.bench.quality import BICUBIC, bicubic, of_session
+    from lkdn_deploy.bench.quality.evaluation import BICUBIC, bicubic, of_session
 
     if asked.model == BICUBIC and asked.scale:
         return bicubic(asked.scale)
@@ -249,7 +249,7 @@ def _measure(
     measured: Sequence[list["Record"]],
 ) -> None:
     """Put the records of each subject into its list of ``measured``, as they come."""
-    from lkdn_deploy.bench.quality import evaluate
+    from lkdn_deploy.bench.quality.evaluation import evaluate
 
     total = sum(len(one.pictures) for subject in subjects for one in sets[subject.scale])
     with progress_bar("measuring") as progress:

@@ -10,7 +10,7 @@ from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.bench.check import Checked
+    from lkdn_deploy.bench.complexity.verify_zoo import Checked
     from lkdn_models.zoo import ZooEntry
 
 
@@ -105,7 +105,7 @@ def check() -> None:
     P are parameters in K, M are Multi-Adds in G. Where paper and count differ, the row below says why. The exit code is
     4 if a count is not the one written down.
     """
-    from lkdn_deploy.bench.check import recount
+    from lkdn_deploy.bench.complexity.verify_zoo import recount
     from lkdn_models.zoo import ENTRIES
 
     head = f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table"

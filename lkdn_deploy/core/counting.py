@@ -7,7 +7,7 @@ class Rule(StrEnum):
     """A way to count, independent of the size of the input, in which papers differ too.
 
     All count the multiply-accumulates (MACs) of convolutions and linear layers, one MAC being one operation, and none
-    counts activations or interpolation. ``lkdn_deploy.bench.complexity`` counts by each.
+    counts activations or interpolation. ``lkdn_deploy.bench.complexity.count`` counts by each.
     """
 
     C = "C"

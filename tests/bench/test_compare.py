@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lkdn_deploy.bench.compare import DRIFT, Basis, Change, Verdict, compare, text
+from lkdn_deploy.bench.measure.statistics import LEAST_ROUNDS
 from lkdn_deploy.bench.results import (
     Copies,
     Cost,
@@ -19,7 +20,6 @@ from lkdn_deploy.bench.results import (
     SetQuality,
     Settings,
 )
-from lkdn_deploy.bench.statistics import LEAST_ROUNDS
 from lkdn_deploy.core.errors import ExitCode, UsageError
 
 NOISE = 0.02

@@ -11,7 +11,7 @@ import torch
 
 from lkdn_deploy.backends.registry import BACKENDS, open_session
 from lkdn_deploy.bench.engines import ENGINES, PRECISIONS, check_precision, open_engine
-from lkdn_deploy.bench.torch_session import TorchSession
+from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler

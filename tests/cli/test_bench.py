@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.bench import run as bench_run
-from lkdn_deploy.bench import runs as bench_runs
+from lkdn_deploy.bench.measure import timed_runs as bench_runs
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command

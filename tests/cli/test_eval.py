@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import lkdn_deploy.cli.eval as cli
-from lkdn_deploy.bench.quality import ensemble
+from lkdn_deploy.bench.quality.evaluation import ensemble
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y
@@ -166,7 +166,7 @@ def test_an_interrupt_keeps_what_was_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from lkdn_deploy.bench import quality
+    from lkdn_deploy.bench.quality import evaluation as quality
 
     reading, read = quality.read_pair, []
 

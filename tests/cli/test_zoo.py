@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lkdn_deploy.bench.check import Checked, recount
+from lkdn_deploy.bench.complexity.verify_zoo import Checked, recount
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.zoo import command
 from lkdn_models.zoo import ENTRIES, Weights, ZooEntry, entries, find, names
@@ -137,7 +137,7 @@ def test_weights_that_are_nowhere_are_refused(
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.scale}")
 def test_every_figure_is_what_is_counted(entry: ZooEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     # The check does not ask for the memory, whose count takes half of the time.
-    monkeypatch.setattr("lkdn_deploy.bench.complexity.peak_floats", lambda network, shape: 0)
+    monkeypatch.setattr("lkdn_deploy.bench.complexity.count.peak_floats", lambda network, shape: 0)
     assert recount(entry).problems == ()
 
 
@@ -145,7 +145,8 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "lkdn_deploy.bench.check.recount", lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ())
+        "lkdn_deploy.bench.complexity.verify_zoo.recount",
+        lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ()),
     )
     assert run(command, ["check"]) == 0
     said = capsys.readouterr()

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from lkdn_deploy.bench.measure.statistics import CONFIDENCE
 from lkdn_deploy.bench.results import Latency, Protocol, Report, Row
-from lkdn_deploy.bench.statistics import CONFIDENCE
 
 INTERVAL = f"{100 * CONFIDENCE:g} %"
 """How sure the intervals of ratios are."""

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from html import escape
 from string import Template
 
-from lkdn_deploy.bench.report.cells import Table
-from lkdn_deploy.bench.report.contents import cost_table, head, latency_table, quality_table, start_table
 from lkdn_deploy.bench.report.facts import brief, facts
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
 from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.report.table_layout import Table
+from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, quality_table, start_table
 from lkdn_deploy.bench.results import Report
 
 # The policy holds even if something in the report were not escaped: the page can load and run nothing.

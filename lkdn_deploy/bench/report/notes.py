@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from lkdn_deploy.bench.devices import PAPER_LATENCY
+from lkdn_deploy.bench.complexity.devices import PAPER_LATENCY
+from lkdn_deploy.bench.measure.statistics import LEAST_ROUNDS
 from lkdn_deploy.bench.report.figures import by_name, model, not_told_apart
 from lkdn_deploy.bench.results import Copies, Report, Row
-from lkdn_deploy.bench.statistics import LEAST_ROUNDS
 
 
 def notes(report: Report) -> list[str]:

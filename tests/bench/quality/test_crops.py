@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lkdn_deploy.bench.crops import Crop, caption, draw
-from lkdn_deploy.bench.gallery import Gallery, difference
-from lkdn_deploy.bench.quality import Borders, bicubic, evaluate
+from lkdn_deploy.bench.quality.crops import Crop, caption, draw
+from lkdn_deploy.bench.quality.evaluation import Borders, bicubic, evaluate
+from lkdn_deploy.bench.quality.gallery import Gallery, difference
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.imaging.metrics import psnr_y, ssim_y
 from lkdn_deploy.imaging.testsets import TestSet, find_sets

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lkdn_deploy.bench.operations import trace
+from lkdn_deploy.bench.complexity.operations import trace
 from lkdn_deploy.core.counting import Rule
 from lkdn_models.liveness import peak_floats
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Uncounted:
     """An operation that no rule counts."""
 
     calls: int
@@ -56,7 +56,7 @@ class Complexity:
     """How many times one is called."""
     peak_floats: int
     """See ``lkdn_models.liveness.peak_floats``."""
-    left_out: Mapping[str, LeftOut]
+    left_out: Mapping[str, Uncounted]
     """Operations on the image that none of the figures above counts, by PyTorch's name for them.
 
     ``fixed convolution``, ``fixed mm`` and the like have weights that hang on no parameter: they interpolate or
@@ -102,12 +102,12 @@ def count(network: nn.Module, shape: tuple[int, ...]) -> Complexity:
         RuntimeError: PyTorch's, if the network does not take such an input.
     """
     figures: Counter[str] = Counter()
-    left_out: dict[str, LeftOut] = {}
+    left_out: dict[str, Uncounted] = {}
     for operation in trace(network, shape):
         figures.update(operation.figures)
         if not operation.figures:
-            before = left_out.get(operation.name, LeftOut(0, 0))
-            left_out[operation.name] = LeftOut(before.calls + 1, before.elements + operation.largest)
+            before = left_out.get(operation.name, Uncounted(0, 0))
+            left_out[operation.name] = Uncounted(before.calls + 1, before.elements + operation.largest)
     return Complexity(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=figures["macs"],

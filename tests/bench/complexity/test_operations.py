@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lkdn_deploy.bench.complexity import count
-from lkdn_deploy.bench.operations import Kind, Operation, Part, trace
+from lkdn_deploy.bench.complexity.count import count
+from lkdn_deploy.bench.complexity.operations import Operation, OpKind, Part, trace
 from lkdn_models.nets.blocks import PixelNorm
 from lkdn_models.zoo import find
 
@@ -40,28 +40,28 @@ def elements(parts: tuple[Part, ...]) -> list[int]:
 
 
 REFINEMENT = [  # (name, kind, FLOPs, values read and written a pixel, values of weights)
-    ("convolution", Kind.CONV_1X1, 2 * 42 * 21 + 21, 42, 21, 42 * 21 + 21),
-    ("gelu", Kind.ACTIVATION, 21, 21, 21, 0),
-    ("convolution", Kind.CONV_1X1, 2 * 42 * 42, 42, 42, 42 * 42),
-    ("convolution", Kind.DEPTHWISE, 42 * (2 * 9 + 1), 42, 42, 42 * 9 + 42),
-    ("gelu", Kind.ACTIVATION, 42, 42, 42, 0),
+    ("convolution", OpKind.CONV_1X1, 2 * 42 * 21 + 21, 42, 21, 42 * 21 + 21),
+    ("gelu", OpKind.ACTIVATION, 21, 21, 21, 0),
+    ("convolution", OpKind.CONV_1X1, 2 * 42 * 42, 42, 42, 42 * 42),
+    ("convolution", OpKind.DEPTHWISE, 42 * (2 * 9 + 1), 42, 42, 42 * 9 + 42),
+    ("gelu", OpKind.ACTIVATION, 42, 42, 42, 0),
 ]
 BLOCK = [
     *REFINEMENT,
     *REFINEMENT,
     *REFINEMENT,
-    ("convolution", Kind.CONV_1X1, 2 * 42 * 21, 42, 21, 42 * 21),
-    ("convolution", Kind.DEPTHWISE, 21 * (2 * 9 + 1), 21, 21, 21 * 9 + 21),
-    ("gelu", Kind.ACTIVATION, 21, 21, 21, 0),
-    ("cat", Kind.REARRANGING, 0, 4 * 21, 84, 0),
-    ("convolution", Kind.CONV_1X1, 2 * 84 * 42 + 42, 84, 42, 84 * 42 + 42),
-    ("convolution", Kind.CONV_1X1, 2 * 42 * 42 + 42, 42, 42, 42 * 42 + 42),
-    ("convolution", Kind.DEPTHWISE, 42 * (2 * 25 + 1), 42, 42, 42 * 25 + 42),
-    ("convolution", Kind.DEPTHWISE, 42 * (2 * 25 + 1), 42, 42, 42 * 25 + 42),
-    ("mul", Kind.ARITHMETIC, 42, 42 + 42, 42, 0),
-    ("convolution", Kind.CONV_1X1, 2 * 42 * 42 + 42, 42, 42, 42 * 42 + 42),
-    ("layer_norm", Kind.NORM, 7 * 42, 42, 42, 42 + 42),
-    ("add", Kind.ARITHMETIC, 42, 42 + 42, 42, 0),
+    ("convolution", OpKind.CONV_1X1, 2 * 42 * 21, 42, 21, 42 * 21),
+    ("convolution", OpKind.DEPTHWISE, 21 * (2 * 9 + 1), 21, 21, 21 * 9 + 21),
+    ("gelu", OpKind.ACTIVATION, 21, 21, 21, 0),
+    ("cat", OpKind.REARRANGING, 0, 4 * 21, 84, 0),
+    ("convolution", OpKind.CONV_1X1, 2 * 84 * 42 + 42, 84, 42, 84 * 42 + 42),
+    ("convolution", OpKind.CONV_1X1, 2 * 42 * 42 + 42, 42, 42, 42 * 42 + 42),
+    ("convolution", OpKind.DEPTHWISE, 42 * (2 * 25 + 1), 42, 42, 42 * 25 + 42),
+    ("convolution", OpKind.DEPTHWISE, 42 * (2 * 25 + 1), 42, 42, 42 * 25 + 42),
+    ("mul", OpKind.ARITHMETIC, 42, 42 + 42, 42, 0),
+    ("convolution", OpKind.CONV_1X1, 2 * 42 * 42 + 42, 42, 42, 42 * 42 + 42),
+    ("layer_norm", OpKind.NORM, 7 * 42, 42, 42, 42 + 42),
+    ("add", OpKind.ARITHMETIC, 42, 42 + 42, 42, 0),
 ]
 """LKDN-S's, in the order of ``LKDB.forward``: distil, refine, three times; c4; c5; attention; c6; norm; shortcut."""
 
@@ -102,7 +102,7 @@ def test_sums_are_the_figures_of_complexity(name: str) -> None:
     operations, counted = trace(network, shape), count(network, shape)
     for figure in set(asdict(counted)) - {"parameters", "peak_floats", "left_out"}:
         assert sum(operation.figures.get(figure, 0) for operation in operations) == getattr(counted, figure)
-    layers = {Kind.CONV_1X1, Kind.DEPTHWISE, Kind.OTHER_CONV, Kind.LINEAR}
+    layers = {OpKind.CONV_1X1, OpKind.DEPTHWISE, OpKind.OTHER_CONV, OpKind.LINEAR}
     flops = sum(operation.flops for operation in operations if operation.kind in layers)
     assert flops == 2 * counted.macs + counted.bias_additions
     left = sum(entry.calls for entry in counted.left_out.values())
@@ -121,47 +121,47 @@ def last(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "layers", "kind", "flops"),
     [
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1)], Kind.CONV_1X1, (2 * 4 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1, groups=2)], Kind.CONV_1X1, (2 * 2 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 4, 1, groups=4)], Kind.DEPTHWISE, (2 * 4 + 4) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 8, 3, padding=1, groups=4)], Kind.DEPTHWISE, (18 * 8 + 8) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1)], Kind.OTHER_CONV, (18 * 4 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1, groups=2)], Kind.OTHER_CONV, (18 * 2 * 6 + 6) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1)], OpKind.CONV_1X1, (2 * 4 * 6 + 6) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1, groups=2)], OpKind.CONV_1X1, (2 * 2 * 6 + 6) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 4, 1, groups=4)], OpKind.DEPTHWISE, (2 * 4 + 4) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 8, 3, padding=1, groups=4)], OpKind.DEPTHWISE, (18 * 8 + 8) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1)], OpKind.OTHER_CONV, (18 * 4 * 6 + 6) * P),
+        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1, groups=2)], OpKind.OTHER_CONV, (18 * 2 * 6 + 6) * P),
         (
             lambda x, layer: layer(x),
             [nn.ConvTranspose2d(4, 6, 2, stride=2)],
-            Kind.OTHER_CONV,
+            OpKind.OTHER_CONV,
             2 * 4 * 4 * 6 * P + 6 * 4 * P,
         ),
-        (lambda x: F.conv2d(x[:, :1], torch.ones(5, 1, 1, 1, device=x.device)), [], Kind.CONV_1X1, 2 * 5 * P),
-        (lambda x, layer: layer(last(x)), [nn.Linear(4, 5)], Kind.LINEAR, (2 * 4 * 5 + 5) * P),
-        (lambda x: x @ x.transpose(2, 3), [], Kind.LINEAR, 2 * 4 * 6 * 6 * 8),
-        (lambda x, layer: layer(x), [PixelNorm(4)], Kind.NORM, 7 * 4 * P),
-        (lambda x: F.layer_norm(x, (6, 8)), [], Kind.NORM, 5 * 4 * P),
-        (lambda x, layer: layer(x), [nn.GroupNorm(2, 4)], Kind.NORM, 7 * 4 * P),
-        (lambda x, layer: layer(x), [nn.BatchNorm2d(4)], Kind.NORM, 2 * 4 * P),
-        (F.gelu, [], Kind.ACTIVATION, 4 * P),
-        (torch.sigmoid, [], Kind.ACTIVATION, 4 * P),
-        (lambda x: F.leaky_relu_(x, 0.1), [], Kind.ACTIVATION, 4 * P),
-        (lambda x, layer: layer(x), [nn.PReLU(4)], Kind.ACTIVATION, 4 * P),
-        (lambda x: x + x[:, :1], [], Kind.ARITHMETIC, 4 * P),
-        (lambda x: x**2, [], Kind.ARITHMETIC, 4 * P),
-        (lambda x: torch.cat([x, x], 1), [], Kind.REARRANGING, 0),
-        (lambda x: F.pixel_shuffle(x, 2), [], Kind.REARRANGING, 0),
-        (lambda x: F.pad(x, (1, 1, 1, 1)), [], Kind.REARRANGING, 0),
-        (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), [], Kind.REARRANGING, 0),
-        (lambda x: last(x).contiguous(), [], Kind.REARRANGING, 0),
-        (lambda x: x.repeat(1, 2, 1, 1), [], Kind.REARRANGING, 0),
-        (lambda x: F.interpolate(x, scale_factor=2), [], Kind.RESAMPLING, 0),
-        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), [], Kind.RESAMPLING, 4 * 4 * P),
-        (lambda x: x.mean((2, 3)), [], Kind.POOLING, 4 * P),
-        (lambda x: F.max_pool2d(x, 2), [], Kind.POOLING, 4 * P),
-        (lambda x: F.adaptive_avg_pool2d(x, 2), [], Kind.POOLING, 4 * P),
-        (lambda x: x.softmax(1), [], Kind.OTHER, 4 * P),
+        (lambda x: F.conv2d(x[:, :1], torch.ones(5, 1, 1, 1, device=x.device)), [], OpKind.CONV_1X1, 2 * 5 * P),
+        (lambda x, layer: layer(last(x)), [nn.Linear(4, 5)], OpKind.LINEAR, (2 * 4 * 5 + 5) * P),
+        (lambda x: x @ x.transpose(2, 3), [], OpKind.LINEAR, 2 * 4 * 6 * 6 * 8),
+        (lambda x, layer: layer(x), [PixelNorm(4)], OpKind.NORM, 7 * 4 * P),
+        (lambda x: F.layer_norm(x, (6, 8)), [], OpKind.NORM, 5 * 4 * P),
+        (lambda x, layer: layer(x), [nn.GroupNorm(2, 4)], OpKind.NORM, 7 * 4 * P),
+        (lambda x, layer: layer(x), [nn.BatchNorm2d(4)], OpKind.NORM, 2 * 4 * P),
+        (F.gelu, [], OpKind.ACTIVATION, 4 * P),
+        (torch.sigmoid, [], OpKind.ACTIVATION, 4 * P),
+        (lambda x: F.leaky_relu_(x, 0.1), [], OpKind.ACTIVATION, 4 * P),
+        (lambda x, layer: layer(x), [nn.PReLU(4)], OpKind.ACTIVATION, 4 * P),
+        (lambda x: x + x[:, :1], [], OpKind.ARITHMETIC, 4 * P),
+        (lambda x: x**2, [], OpKind.ARITHMETIC, 4 * P),
+        (lambda x: torch.cat([x, x], 1), [], OpKind.REARRANGING, 0),
+        (lambda x: F.pixel_shuffle(x, 2), [], OpKind.REARRANGING, 0),
+        (lambda x: F.pad(x, (1, 1, 1, 1)), [], OpKind.REARRANGING, 0),
+        (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), [], OpKind.REARRANGING, 0),
+        (lambda x: last(x).contiguous(), [], OpKind.REARRANGING, 0),
+        (lambda x: x.repeat(1, 2, 1, 1), [], OpKind.REARRANGING, 0),
+        (lambda x: F.interpolate(x, scale_factor=2), [], OpKind.RESAMPLING, 0),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), [], OpKind.RESAMPLING, 4 * 4 * P),
+        (lambda x: x.mean((2, 3)), [], OpKind.POOLING, 4 * P),
+        (lambda x: F.max_pool2d(x, 2), [], OpKind.POOLING, 4 * P),
+        (lambda x: F.adaptive_avg_pool2d(x, 2), [], OpKind.POOLING, 4 * P),
+        (lambda x: x.softmax(1), [], OpKind.OTHER, 4 * P),
     ],
 )
 def test_kinds_and_their_flops(
-    function: Callable[..., object], layers: list[nn.Module], kind: Kind, flops: int
+    function: Callable[..., object], layers: list[nn.Module], kind: OpKind, flops: int
 ) -> None:
     operation = of(function, *layers)[-1]
     assert (operation.kind, operation.flops) == (kind, flops)

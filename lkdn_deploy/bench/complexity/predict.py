@@ -3,16 +3,16 @@
 import textwrap
 from collections.abc import Sequence
 
-from lkdn_deploy.bench.devices import PAPER_LATENCY, Device
+from lkdn_deploy.bench.complexity.devices import PAPER_LATENCY, DevicePeaks
+from lkdn_deploy.bench.complexity.operations import trace
+from lkdn_deploy.bench.complexity.roofline import bounds
 from lkdn_deploy.bench.models import Model
-from lkdn_deploy.bench.operations import trace
-from lkdn_deploy.bench.roofline import bounds
 from lkdn_models.zoo.facts import LR
 
 PAPER_DEVICE = "rtx3080"
 
 
-def predict(models: Sequence[Model], device: Device, precisions: Sequence[str], size: tuple[int, int]) -> str:
+def predict(models: Sequence[Model], device: DevicePeaks, precisions: Sequence[str], size: tuple[int, int]) -> str:
     """The least times as a table of at most 80 columns, the LKDN paper's measured ones beside where it has them.
 
     Args:
@@ -43,7 +43,7 @@ def predict(models: Sequence[Model], device: Device, precisions: Sequence[str], 
         operations = trace(model.build(), (1, 3, height, width))
         for precision in precisions:
             least = bounds(operations, device, precision)
-            times = (f"{seconds * 1e3:>9.3f}" for seconds in (least.layers, least.pointwise, least.network))
+            times = (f"{ms:>9.3f}" for ms in (least.layers, least.pointwise, least.network))
             paper = PAPER_LATENCY.get(model.name) if with_paper and precision == "fp32" else None
             cell = "-" if paper is None else f"{paper:.2f}"
             lines.append(f"{model.name[:22]:<22} x{model.scale} {precision:<5} {' '.join(times)} {cell:>9}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.bench.crops import Crop, Panel, draw
-from lkdn_deploy.bench.quality import BICUBIC, Seen, Subject, bicubic
+from lkdn_deploy.bench.quality.crops import Crop, Panel, draw
+from lkdn_deploy.bench.quality.evaluation import BICUBIC, Seen, Subject, bicubic
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_size

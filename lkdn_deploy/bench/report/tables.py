@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import fmean, median
 
-from lkdn_deploy.bench.report.cells import Column, Table
 from lkdn_deploy.bench.report.facts import NONE
 from lkdn_deploy.bench.report.figures import INTERVAL, by_name, model, operations, roofline_share, size, typical
+from lkdn_deploy.bench.report.table_layout import Column, Table
 from lkdn_deploy.bench.results import Latency, Protocol, Report, Row
 
 _NAMES = (Column("model", name=True), Column("backend", name=True), Column("precision", "prec.", name=True))

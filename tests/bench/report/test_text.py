@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lkdn_deploy.bench.report.notes import notes
-from lkdn_deploy.bench.report.table import markdown, text
+from lkdn_deploy.bench.report.text import markdown, text
 from lkdn_deploy.bench.results import Bounds, Copies, Latency, LeftOut, Protocol, Ratio, Report, Row, WarmUp
 
 Rows = Callable[..., Row]

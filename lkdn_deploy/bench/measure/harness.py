@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from lkdn_deploy.bench.measure.statistics import settled
 from lkdn_deploy.bench.results import WarmUp
-from lkdn_deploy.bench.statistics import settled
 
 Run = Callable[[], float | None]
 """Does the work once and returns when it is done; what it gives is the device's own time in ms, if it has any."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lkdn_deploy.bench.statistics import bootstrap_mean_ratio, bootstrap_ratio, settled
+from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap_ratio, settled
 
 
 def samples(seed: int, rounds: int, *factors: float) -> list[NDArray[np.float64]]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lkdn_deploy.bench import quality
-from lkdn_deploy.bench.quality import Borders, Quality, Record, Results, Subject, bicubic, ensemble, evaluate
+from lkdn_deploy.bench.quality import evaluation as quality
+from lkdn_deploy.bench.quality.evaluation import Borders, Record, Results, Scores, Subject, bicubic, ensemble, evaluate
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
@@ -42,7 +42,7 @@ def test_every_picture_is_measured_by_both_conventions(three: TestSet) -> None:
     low = downsample(PHOTOGRAPH, 2)
     image = imresize(low, 2)
     assert isinstance(image, np.ndarray)
-    expected = Quality(
+    expected = Scores(
         psnr_y(image, PHOTOGRAPH, 2),  # type: ignore[arg-type]
         ssim_y(image, PHOTOGRAPH, 2),  # type: ignore[arg-type]
         psnr_rgb(image, PHOTOGRAPH, 4),  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_a_network_is_told_by_its_session() -> None:
 
 
 def whatever(test_set: str, image: str, *figures: float) -> Record:
-    return Record(test_set, image, False, Quality(*figures), (48, 48), 1, True)
+    return Record(test_set, image, False, Scores(*figures), (48, 48), 1, True)
 
 
 SUBJECT = Subject("mine", 4, bicubic(4).upscale, "ort-cpu", "fp32", load().session.metadata)

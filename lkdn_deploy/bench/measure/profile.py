@@ -19,30 +19,30 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.backends.values import to_input
-from lkdn_deploy.bench.operations import Kind
+from lkdn_deploy.bench.complexity.operations import OpKind
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.optional import needs
 
 if TYPE_CHECKING:
-    from lkdn_deploy.bench.torch_session import TorchSession
+    from lkdn_deploy.bench.measure.torch_session import TorchSession
 
 _KINDS = {
-    Kind.LINEAR: "matmul gemm fusedmatmul linear addmm fullyconnected",
-    Kind.NORM: "layernormalization simplifiedlayernormalization batchnormalization rms mvn layer_norm batch_norm",
-    Kind.ACTIVATION: "gelu fastgelu relu leakyrelu prelu sigmoid tanh elu erf hardsigmoid clip clamp leaky_relu",
-    Kind.ARITHMETIC: "add sub mul div pow sqrt exp sum neg reciprocal eltwise subgraph power square rsub",
-    Kind.REARRANGING: "concat cat transpose reorder reorderinput reorderoutput depthtospace spacetodepth pixel_shuffle "
-    "reshape slice stridedslice split pad expand gather squeeze unsqueeze flatten cast clone contiguous repeat tile "
-    "shapeof constant_pad_nd memcpytohost memcpyfromhost convert",
-    Kind.POOLING: "globalaveragepool averagepool maxpool reducemean reducesum pooling reduce mean max_pool2d std var "
+    OpKind.LINEAR: "matmul gemm fusedmatmul linear addmm fullyconnected",
+    OpKind.NORM: "layernormalization simplifiedlayernormalization batchnormalization rms mvn layer_norm batch_norm",
+    OpKind.ACTIVATION: "gelu fastgelu relu leakyrelu prelu sigmoid tanh elu erf hardsigmoid clip clamp leaky_relu",
+    OpKind.ARITHMETIC: "add sub mul div pow sqrt exp sum neg reciprocal eltwise subgraph power square rsub",
+    OpKind.REARRANGING: "concat cat transpose reorder reorderinput reorderoutput depthtospace spacetodepth "
+    "pixel_shuffle reshape slice stridedslice split pad expand gather squeeze unsqueeze flatten cast clone contiguous "
+    "repeat tile shapeof constant_pad_nd memcpytohost memcpyfromhost convert",
+    OpKind.POOLING: "globalaveragepool averagepool maxpool reducemean reducesum pooling reduce mean max_pool2d std var "
     "adaptive_avg_pool2d",
-    Kind.RESAMPLING: "resize interpolate upsample upsample_bilinear2d upsample_bicubic2d upsample_nearest2d",
+    OpKind.RESAMPLING: "resize interpolate upsample upsample_bilinear2d upsample_bicubic2d upsample_nearest2d",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 """Of the operators of ONNX and the nodes of OpenVINO in lower case, and of ATen's functions."""
 
 Times = dict[str, float]
-"""Milliseconds by ``Kind``."""
+"""Milliseconds by ``OpKind``."""
 
 
 def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: str, io: Io = "fp32") -> Times:
@@ -90,11 +90,11 @@ def of_openvino(artefact: Path, batch: NDArray[np.float32], threads: int) -> Tim
     for node in request.profiling_info:
         name, kernel = node.node_type.lower(), node.exec_type
         if name == "convolution":
-            kind = Kind.CONV_1X1 if "1x1" in kernel else Kind.OTHER_CONV
+            kind = OpKind.CONV_1X1 if "1x1" in kernel else OpKind.OTHER_CONV
         elif name == "groupconvolution":
-            kind = Kind.DEPTHWISE if "dw" in kernel else Kind.OTHER_CONV
+            kind = OpKind.DEPTHWISE if "dw" in kernel else OpKind.OTHER_CONV
         else:
-            kind = Kind.OTHER_CONV if "conv" in name and name != "convert" else _of_name(name)
+            kind = OpKind.OTHER_CONV if "conv" in name and name != "convert" else _of_name(name)
         times[kind] += node.real_time.total_seconds() * 1e3
     return dict(times)
 
@@ -122,17 +122,17 @@ def of_torch(session: "TorchSession", batch: NDArray[np.float32]) -> Times:
     return dict(times)
 
 
-def _of_convolution(x: Sequence[int], weight: Sequence[int]) -> Kind:
+def _of_convolution(x: Sequence[int], weight: Sequence[int]) -> OpKind:
     """By the shapes of its input, (N, C, H, W), and of its weights, (out, in / groups, height, width)."""
     if weight[1] == 1 and x[1] > 1:
-        return Kind.DEPTHWISE
-    return Kind.CONV_1X1 if set(weight[2:]) == {1} else Kind.OTHER_CONV
+        return OpKind.DEPTHWISE
+    return OpKind.CONV_1X1 if set(weight[2:]) == {1} else OpKind.OTHER_CONV
 
 
-def _of_name(name: str) -> Kind:
+def _of_name(name: str) -> OpKind:
     if "conv" in name and name != "convert":
-        return Kind.OTHER_CONV
-    return _KIND_OF.get(name, Kind.OTHER)
+        return OpKind.OTHER_CONV
+    return _KIND_OF.get(name, OpKind.OTHER)
 
 
 @contextmanager

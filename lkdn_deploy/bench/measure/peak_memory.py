@@ -1,6 +1,6 @@
 """The memory that a run takes, measured in a process of its own: in a used one, old memory would serve the new run.
 
-python -m lkdn_deploy.bench.memory '{"model": ..., "scale": ..., ...}'
+python -m lkdn_deploy.bench.measure.peak_memory '{"model": ..., "scale": ..., ...}'
 """
 
 import json

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.bench.memory import Task, peak_memory
+from lkdn_deploy.bench.measure.peak_memory import Task, peak_memory
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.runtime.bundled import find
 

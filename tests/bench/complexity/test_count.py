@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkdn_deploy.bench.complexity import Complexity, LeftOut, count
+from lkdn_deploy.bench.complexity.count import Complexity, Uncounted, count
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.liveness import peak_floats
@@ -208,13 +208,13 @@ def test_a_global_average_pool_adds_every_element(function: Callable[[Tensor], T
 def test_another_mean_is_no_global_average_pool(function: Callable[[Tensor], Tensor], name: str) -> None:
     counted = count(Call(function), X)
     assert none_but(counted)
-    assert counted.left_out[name] == LeftOut(calls=1, elements=ELEMENTS)
+    assert counted.left_out[name] == Uncounted(calls=1, elements=ELEMENTS)
 
 
 def test_contrast_aware_attention_has_one_pool_though_it_takes_two_means() -> None:
     counted = count(CCA(4, reduction=2), X)
     assert counted.pool_additions == ELEMENTS
-    assert counted.left_out["mean of squares"] == LeftOut(1, ELEMENTS)
+    assert counted.left_out["mean of squares"] == Uncounted(1, ELEMENTS)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_relu_counts_as_a_module_or_as_a_function(network: nn.Module) -> None:
 def test_what_no_rule_counts_is_named(network: nn.Module, name: str) -> None:
     counted = count(network, X)
     assert none_but(counted)
-    assert counted.left_out == {name: LeftOut(calls=1, elements=ELEMENTS)}
+    assert counted.left_out == {name: Uncounted(calls=1, elements=ELEMENTS)}
 
 
 @pytest.mark.parametrize(
@@ -282,13 +282,13 @@ def test_what_no_rule_counts_is_named(network: nn.Module, name: str) -> None:
     ],
 )
 def test_it_is_as_large_as_its_largest_tensor(network: nn.Module, name: str, elements: int) -> None:
-    assert count(network, X).left_out == {name: LeftOut(calls=1, elements=elements)}
+    assert count(network, X).left_out == {name: Uncounted(calls=1, elements=elements)}
 
 
 def test_calls_of_one_name_add_up() -> None:
     assert count(nn.Sequential(nn.GELU(), nn.PixelShuffle(2), nn.GELU()), X).left_out == {
-        "gelu": LeftOut(calls=2, elements=2 * ELEMENTS),
-        "pixel_shuffle": LeftOut(calls=1, elements=ELEMENTS),
+        "gelu": Uncounted(calls=2, elements=2 * ELEMENTS),
+        "pixel_shuffle": Uncounted(calls=1, elements=ELEMENTS),
     }
 
 
@@ -310,7 +310,7 @@ def test_a_batch_normalisation_scales_and_shifts(affine: bool, operations: int) 
 def test_fixed_weights_make_no_layer() -> None:
     counted = count(Fixed(), X)
     assert none_but(counted)
-    assert counted.left_out == {"fixed convolution": LeftOut(calls=1, elements=ELEMENTS)}
+    assert counted.left_out == {"fixed convolution": Uncounted(calls=1, elements=ELEMENTS)}
     assert counted.parameters == 6
 
 
@@ -494,7 +494,7 @@ NINTH = (320, 320)
 @pytest.fixture
 def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the run that follows the memory: half of the time of a count."""
-    monkeypatch.setattr("lkdn_deploy.bench.complexity.peak_floats", lambda network, shape: 0)
+    monkeypatch.setattr("lkdn_deploy.bench.complexity.count.peak_floats", lambda network, shape: 0)
 
 
 @pytest.mark.parametrize(

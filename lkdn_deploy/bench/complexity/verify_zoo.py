@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lkdn_deploy.bench.complexity import count
+from lkdn_deploy.bench.complexity.count import count
 from lkdn_deploy.core.optional import needs
 
 with needs("train"):

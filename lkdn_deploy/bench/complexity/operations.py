@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from lkdn_models.liveness import meta_input, without_values
 
 
-class Kind(StrEnum):
+class OpKind(StrEnum):
     """What sort of work an operation is."""
 
     CONV_1X1 = "conv 1x1"
@@ -68,7 +68,7 @@ class Operation:
 
     name: str
     """PyTorch's, in place or not; ``fixed …`` if its weights hang on no parameter, ``mean of squares``."""
-    kind: Kind
+    kind: OpKind
     pointwise: bool
     """Whether each output pixel hangs on the same pixel of the inputs alone, or on a value that all pixels share.
 
@@ -86,7 +86,7 @@ class Operation:
     largest: int
     """Elements of the largest tensor that it reads or makes."""
     figures: Mapping[str, int]
-    """What it adds to the sums of ``lkdn_deploy.bench.complexity.Complexity``, by their names; empty: nothing."""
+    """What it adds to the sums of ``lkdn_deploy.bench.complexity.count.Complexity``, by their names; empty: nothing."""
 
 
 def trace(network: nn.Module, shape: tuple[int, ...]) -> tuple[Operation, ...]:
@@ -262,25 +262,25 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return "mean of squares"
         return name
 
-    def _is_pointwise(self, kind: Kind, name: str, args: tuple[Any, ...], read: list[Tensor], result: Tensor) -> bool:
+    def _is_pointwise(self, kind: OpKind, name: str, args: tuple[Any, ...], read: list[Tensor], result: Tensor) -> bool:
         match kind:
-            case Kind.CONV_1X1 | Kind.DEPTHWISE:
+            case OpKind.CONV_1X1 | OpKind.DEPTHWISE:
                 _, weight, _, stride, padding = args[:5]
                 return {*weight.shape[2:], *stride} == {1} and not any(padding)
-            case Kind.LINEAR:
+            case OpKind.LINEAR:
                 x, *others = args[1:] if name == "addmm" else args
                 learned = all(self._memory.origin(other) < _Origin.IMAGE for other in _tensors(others))
                 return name in {"addmm", "linear", "mm"} and learned and self._is_of_pixels(x)
-            case Kind.NORM:
+            case OpKind.NORM:
                 over_channels = name == "layer_norm" and len(args[1]) == 1 and self._is_of_pixels(args[0])
                 return name == "batch_norm" or over_channels
-            case Kind.ARITHMETIC:
+            case OpKind.ARITHMETIC:
                 maps = (tensor for tensor in read if self._memory.origin(tensor) is _Origin.IMAGE)
                 return all(_size(x) in {_size(result), (1, 1)} for x in maps)
-            case Kind.REARRANGING:
+            case OpKind.REARRANGING:
                 return name in _COPIES or (name == "cat" and result.ndim == 4 and args[1:] in {(1,), (-3,)})
             case _:
-                return kind is Kind.ACTIVATION
+                return kind is OpKind.ACTIVATION
 
     def _note_pixels(self, x: Tensor) -> None:
         if x.ndim == 4:
@@ -312,41 +312,41 @@ def _without(old: Part, parts: list[Part]) -> list[Part]:
     return [part for part in parts if part != old] + kept
 
 
-def _kind(name: str, func: Any, args: tuple[Any, ...]) -> Kind:
+def _kind(name: str, func: Any, args: tuple[Any, ...]) -> OpKind:
     if name == "convolution":
         return _convolution_s_kind(args)
     if name.startswith(("upsample", "_upsample")):
-        return Kind.RESAMPLING
+        return OpKind.RESAMPLING
     if "pool" in name:
-        return Kind.POOLING
+        return OpKind.POOLING
     if name in _KINDS:
         return _KINDS[name]
-    return Kind.ARITHMETIC if torch.Tag.pointwise in func.tags else Kind.OTHER
+    return OpKind.ARITHMETIC if torch.Tag.pointwise in func.tags else OpKind.OTHER
 
 
-def _convolution_s_kind(args: tuple[Any, ...]) -> Kind:
+def _convolution_s_kind(args: tuple[Any, ...]) -> OpKind:
     weight, transposed, groups = args[1], args[6], args[8]
     if transposed:
-        return Kind.OTHER_CONV
+        return OpKind.OTHER_CONV
     if groups > 1 and weight.shape[1] == 1:
-        return Kind.DEPTHWISE
-    return Kind.CONV_1X1 if set(weight.shape[2:]) == {1} else Kind.OTHER_CONV
+        return OpKind.DEPTHWISE
+    return OpKind.CONV_1X1 if set(weight.shape[2:]) == {1} else OpKind.OTHER_CONV
 
 
-def _flops(kind: Kind, name: str, args: tuple[Any, ...], result: Tensor, weights: int) -> int:
+def _flops(kind: OpKind, name: str, args: tuple[Any, ...], result: Tensor, weights: int) -> int:
     match kind:
-        case Kind.CONV_1X1 | Kind.DEPTHWISE | Kind.OTHER_CONV | Kind.LINEAR:
+        case OpKind.CONV_1X1 | OpKind.DEPTHWISE | OpKind.OTHER_CONV | OpKind.LINEAR:
             figures = _FIGURES[name](args, result)
             return 2 * figures["macs"] + figures.get("bias_additions", 0)
-        case Kind.NORM if name == "batch_norm":
+        case OpKind.NORM if name == "batch_norm":
             return _batch_norm(args, result)["batch_norm_operations"]
-        case Kind.NORM:
+        case OpKind.NORM:
             return result.numel() * (5 + min(weights, 2))  # scale and shift, if there are any
-        case Kind.POOLING:
+        case OpKind.POOLING:
             return int(args[0].numel())
-        case Kind.REARRANGING:
+        case OpKind.REARRANGING:
             return 0
-        case Kind.RESAMPLING if "nearest" in name:
+        case OpKind.RESAMPLING if "nearest" in name:
             return 0
         case _:
             return result.numel()
@@ -454,25 +454,25 @@ _WHOLE = ("_upsample", "instance_norm", "selu", "upsample")
 """How the names of operations begin that are not taken apart: their parts would count as layers, or tell nothing."""
 
 _NAMES = {
-    Kind.LINEAR: [name for name in _WEIGHTS if name != "convolution"],
-    Kind.NORM: ["batch_norm", "instance_norm", "layer_norm", "native_group_norm"],
-    Kind.ACTIVATION: [
+    OpKind.LINEAR: [name for name in _WEIGHTS if name != "convolution"],
+    OpKind.NORM: ["batch_norm", "instance_norm", "layer_norm", "native_group_norm"],
+    OpKind.ACTIVATION: [
         *("celu", "clamp", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "prelu"),
         *("relu", "selu", "sigmoid", "silu", "softplus", "tanh", "threshold"),
     ],
-    Kind.REARRANGING: [
+    OpKind.REARRANGING: [
         *("_to_copy", "cat", "channel_shuffle", "clone", "col2im", "constant_pad_nd", "copy", "fill", "flip"),
         *("gather", "im2col", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d"),
         *("repeat", "replication_pad2d", "roll", "stack", "zero"),
     ],
-    Kind.RESAMPLING: ["grid_sampler_2d"],
-    Kind.POOLING: ["amax", "amin", "mean", "prod", "std", "sum", "var"],
+    OpKind.RESAMPLING: ["grid_sampler_2d"],
+    OpKind.POOLING: ["amax", "amin", "mean", "prod", "std", "sum", "var"],
 }
 """Of operations whose kind neither a part of the name tells nor PyTorch's tag of elementwise ones."""
 
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names}
 
-_MAPS = (Kind.CONV_1X1, Kind.DEPTHWISE, Kind.OTHER_CONV, Kind.POOLING, Kind.RESAMPLING)
+_MAPS = (OpKind.CONV_1X1, OpKind.DEPTHWISE, OpKind.OTHER_CONV, OpKind.POOLING, OpKind.RESAMPLING)
 """What makes tensors of (N, C, H, W)."""
 
 _SHUFFLES = ("pixel_shuffle", "pixel_unshuffle")

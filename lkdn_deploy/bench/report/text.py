@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable
 
-from lkdn_deploy.bench.report.cells import Table, aligned, wrapped
-from lkdn_deploy.bench.report.contents import cost_table, head, latency_table
 from lkdn_deploy.bench.report.facts import brief
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.report.table_layout import Table, aligned, wrapped
+from lkdn_deploy.bench.report.tables import cost_table, head, latency_table
 from lkdn_deploy.bench.results import Report
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")

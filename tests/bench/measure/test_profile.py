@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from lkdn_deploy.bench.kinds import Times, of_openvino, of_ort, of_torch
-from lkdn_deploy.bench.operations import Kind
-from lkdn_deploy.bench.torch_session import TorchSession
+from lkdn_deploy.bench.complexity.operations import OpKind
+from lkdn_deploy.bench.measure.profile import Times, of_openvino, of_ort, of_torch
+from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.export.job import open_checkpoint
 from lkdn_deploy.runtime.bundled import find
@@ -32,13 +32,15 @@ def test_the_work_of_a_network_is_told_by_kind_and_nothing_is_printed(
     engine: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     times = PROFILERS[engine]()
-    assert set(times) <= set(Kind)
+    assert set(times) <= set(OpKind)
     assert min(times.values()) >= 0
     # OpenVINO makes activations part of convolutions, and normalisation of many small nodes.
-    expected = {Kind.CONV_1X1, Kind.DEPTHWISE} | (set() if engine == "openvino" else {Kind.NORM, Kind.ACTIVATION})
+    expected = {OpKind.CONV_1X1, OpKind.DEPTHWISE} | (
+        set() if engine == "openvino" else {OpKind.NORM, OpKind.ACTIVATION}
+    )
     assert all(times[kind] > 0 for kind in expected)
     assert sum(times.values()) > 0
-    assert Kind.LINEAR not in times  # it has no matrix products
+    assert OpKind.LINEAR not in times  # it has no matrix products
     assert capfd.readouterr() == ("", "")
 
 
@@ -83,5 +85,5 @@ def test_convolutions_are_told_apart_by_their_weights(tmp_path: Path) -> None:
         of_ort(tmp_path / "a.onnx", BATCH, 1, "CPUExecutionProvider"),
         of_openvino(tmp_path / "a.onnx", BATCH, 1),
     ):
-        assert {Kind.CONV_1X1, Kind.DEPTHWISE, Kind.OTHER_CONV} <= set(times)
-        assert set(times) <= {Kind.CONV_1X1, Kind.DEPTHWISE, Kind.OTHER_CONV, Kind.REARRANGING, Kind.OTHER}
+        assert {OpKind.CONV_1X1, OpKind.DEPTHWISE, OpKind.OTHER_CONV} <= set(times)
+        assert set(times) <= {OpKind.CONV_1X1, OpKind.DEPTHWISE, OpKind.OTHER_CONV, OpKind.REARRANGING, OpKind.OTHER}

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lkdn_deploy.bench.devices import Device, find
-from lkdn_deploy.bench.operations import Operation, trace
-from lkdn_deploy.bench.roofline import Bounds, Fusion, Kernel, bounds, kernels, least_time
+from lkdn_deploy.bench.complexity.devices import DevicePeaks, find
+from lkdn_deploy.bench.complexity.operations import Operation, trace
+from lkdn_deploy.bench.complexity.roofline import Fusion, RooflineKernel, bounds, kernels, least_time
+from lkdn_deploy.bench.results import Bounds
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models import zoo
@@ -19,7 +20,7 @@ from lkdn_models.nets.lkdn import LKDB
 
 X = (1, 4, 6, 8)
 P = 48
-TOY = Device("toy", "Toy", {"fp32": 400.0, "fp16": 400.0}, 100.0, "made up")
+TOY = DevicePeaks("toy", "Toy", {"fp32": 400.0, "fp16": 400.0}, 100.0, "made up")
 
 
 class Call(nn.Module):
@@ -85,14 +86,14 @@ def toy() -> tuple[Operation, ...]:
 def test_times_of_a_toy_on_a_toy() -> None:
     # Each convolution: 576 FLOPs, 16 + 32 + 18 values; ReLU: 32 FLOPs, 64 values. All but the last are bound by memory.
     in_fp32 = bounds(toy(), TOY, "fp32")
-    assert in_fp32.layers == pytest.approx(2.64 + 2.56 + 2.64)
-    assert in_fp32.pointwise == pytest.approx(2.64 + 2.64)
-    assert in_fp32.network == pytest.approx((576 + 32 + 576) / 400)
+    assert in_fp32.layers == pytest.approx(1e3 * (2.64 + 2.56 + 2.64))
+    assert in_fp32.pointwise == pytest.approx(1e3 * (2.64 + 2.64))
+    assert in_fp32.network == pytest.approx(1e3 * ((576 + 32 + 576) / 400))
     # Half the bytes: the convolutions are bound by computing.
     in_fp16 = bounds(toy(), TOY, "fp16")
-    assert in_fp16.layers == pytest.approx(1.44 + 1.28 + 1.44)
-    assert in_fp16.pointwise == pytest.approx((576 + 32) / 400 + 1.44)
-    assert in_fp16.network == pytest.approx((576 + 32 + 576) / 400)
+    assert in_fp16.layers == pytest.approx(1e3 * (1.44 + 1.28 + 1.44))
+    assert in_fp16.pointwise == pytest.approx(1e3 * ((576 + 32) / 400 + 1.44))
+    assert in_fp16.network == pytest.approx(1e3 * ((576 + 32 + 576) / 400))
 
 
 @pytest.mark.parametrize("fusion", Fusion)
@@ -176,7 +177,7 @@ def test_in_place_changes_nothing() -> None:
 
 
 def test_nothing_takes_no_time() -> None:
-    assert bounds(trace(nn.Identity(), X), TOY, "fp32") == Bounds(0, 0, 0)
+    assert bounds(trace(nn.Identity(), X), TOY, "fp32") == Bounds("Toy", 0, 0, 0)
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
@@ -228,7 +229,7 @@ def test_whatever_the_network(steps: list[tuple[Callable[[Tensor, Tensor], Tenso
         assert in_order(found)
 
 
-def in_order(found: tuple[Kernel, ...]) -> bool:
+def in_order(found: tuple[RooflineKernel, ...]) -> bool:
     """Whether each reads only what it or one before it made, or what none did."""
     makers = {
         part.value: place

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lkdn_deploy.bench.devices import Device
-from lkdn_deploy.bench.operations import Operation, Part
+from lkdn_deploy.bench.complexity.devices import DevicePeaks
+from lkdn_deploy.bench.complexity.operations import Operation, Part
+from lkdn_deploy.bench.results import Bounds
 from lkdn_deploy.core.errors import UsageError
 
 BYTES = {"fp32": 4, "fp16": 2}
@@ -41,7 +42,7 @@ class Fusion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class RooflineKernel:
     """Operations that run as one. What passes between them alone is not in memory."""
 
     operations: tuple[Operation, ...]
@@ -58,16 +59,7 @@ class Kernel:
         return BYTES[precision] * (self.read + self.written + self.weights)
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The least time in seconds for each degree of fusion."""
-
-    layers: float
-    pointwise: float
-    network: float
-
-
-def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[Kernel, ...]:
+def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[RooflineKernel, ...]:
     """The kernels of a run, in the order in which they can run.
 
     Args:
@@ -89,7 +81,7 @@ def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[Kernel, ..
     return tuple(map(_kernel, groups, needed))
 
 
-def least_time(kernels: Iterable[Kernel], device: Device, precision: str) -> float:
+def least_time(kernels: Iterable[RooflineKernel], device: DevicePeaks, precision: str) -> float:
     """In seconds, one kernel after the other.
 
     Raises:
@@ -102,17 +94,17 @@ def least_time(kernels: Iterable[Kernel], device: Device, precision: str) -> flo
     return sum(max(kernel.flops / peak, kernel.traffic(precision) / device.bandwidth) for kernel in kernels)
 
 
-def bounds(operations: Sequence[Operation], device: Device, precision: str) -> Bounds:
-    """The least times of a run for all degrees of fusion: the more is fused, the less.
+def bounds(operations: Sequence[Operation], device: DevicePeaks, precision: str) -> Bounds:
+    """Compute the least times of a run in milliseconds for all degrees of fusion: the more is fused, the less.
 
     Raises:
         UsageError: if the device has no peak for the precision.
     """
-    return Bounds(
-        layers=least_time(kernels(operations, Fusion.LAYERS), device, precision),
-        pointwise=least_time(kernels(operations, Fusion.POINTWISE), device, precision),
-        network=least_time(kernels(operations, Fusion.NETWORK), device, precision),
+    layers, pointwise, network = (
+        least_time(kernels(operations, fusion), device, precision) * 1e3
+        for fusion in (Fusion.LAYERS, Fusion.POINTWISE, Fusion.NETWORK)
     )
+    return Bounds(device.title, layers, pointwise, network)
 
 
 def _with_pointwise(operations: Sequence[Operation]) -> list[list[Operation]]:
@@ -129,9 +121,9 @@ def _with_pointwise(operations: Sequence[Operation]) -> list[list[Operation]]:
     return groups
 
 
-def _kernel(operations: Sequence[Operation], needed: set[int]) -> Kernel:
+def _kernel(operations: Sequence[Operation], needed: set[int]) -> RooflineKernel:
     """One that makes tensors of which others read those that are needed."""
-    return Kernel(
+    return RooflineKernel(
         operations=tuple(operations),
         flops=sum(operation.flops for operation in operations),
         read=_values(_read(operations)),

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from lkdn_deploy.bench import harness
-from lkdn_deploy.bench.harness import Prepare, Run, WarmUpLimits, measure_rounds
-from lkdn_deploy.bench.statistics import bootstrap_ratio
+from lkdn_deploy.bench.measure import harness
+from lkdn_deploy.bench.measure.harness import Prepare, Run, WarmUpLimits, measure_rounds
+from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
 
 
 class Clock:

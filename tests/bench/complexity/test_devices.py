@@ -6,14 +6,14 @@ import sys
 import pytest
 import torch
 
-from lkdn_deploy.bench import devices
-from lkdn_deploy.bench.devices import DEVICES, PAPER_LATENCY, Device, find, measure_cpu
+from lkdn_deploy.bench.complexity import devices
+from lkdn_deploy.bench.complexity.devices import DEVICES, PAPER_LATENCY, DevicePeaks, find, measure_cpu
 from lkdn_deploy.core.errors import MissingError, UsageError
 from lkdn_models.zoo import names
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
-def test_every_device_is_found_and_says_its_source(device: Device) -> None:
+def test_every_device_is_found_and_says_its_source(device: DevicePeaks) -> None:
     assert find(device.name) is device
     assert device.source
 

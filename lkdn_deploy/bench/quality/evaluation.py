@@ -54,7 +54,7 @@ class Borders:
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class Scores:
     """How near a picture is to the original: PSNR in dB, and SSIM, of which 1 is equal."""
 
     psnr_y: float
@@ -100,7 +100,7 @@ class Record:
     image: str
     lr_made: bool
     """Whether its low-resolution version was made from the original, not read."""
-    quality: Quality | None = None
+    quality: Scores | None = None
     """None: it could not be measured."""
     size: tuple[int, int] | None = None
     """Width and height of the original, cropped to a multiple of the scale."""
@@ -120,7 +120,7 @@ class Average:
     images: int
     """Those that were measured."""
     failed: int
-    quality: Quality | None
+    quality: Scores | None
     """None: there was nothing to average."""
 
 
@@ -208,20 +208,20 @@ def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: See
         yield Record(pictures.name, picture.name, made, quality, size, tiles, subject.exact(tiles))
 
 
-def measure(image: NDArray[np.uint8], original: NDArray[np.uint8], borders: Borders) -> Quality:
+def measure(image: NDArray[np.uint8], original: NDArray[np.uint8], borders: Borders) -> Scores:
     """The quality of one (H, W, 3) RGB picture.
 
     Raises:
         ValueError: if the sizes differ, or less than SSIM's window is inside a border.
     """
     luma = psnr_y(image, original, borders.y), ssim_y(image, original, borders.y)
-    return Quality(*luma, psnr_rgb(image, original, borders.rgb), ssim_rgb(image, original, borders.rgb))
+    return Scores(*luma, psnr_rgb(image, original, borders.rgb), ssim_rgb(image, original, borders.rgb))
 
 
 def average(name: str, records: Sequence[Record]) -> Average:
     """The mean of each figure over the records that have them."""
     measured = [astuple(record.quality) for record in records if record.quality]
-    quality = Quality(*(float(value) for value in np.mean(measured, axis=0))) if measured else None
+    quality = Scores(*(float(value) for value in np.mean(measured, axis=0))) if measured else None
     return Average(name, len(measured), len(records) - len(measured), quality)
 
 
@@ -295,7 +295,7 @@ def _lr(record: Record) -> str:
     return "made" if record.lr_made else "given"
 
 
-def _figures(quality: Quality | None) -> dict[str, float | str] | None:
+def _figures(quality: Scores | None) -> dict[str, float | str] | None:
     if quality is None:
         return None
     return {key: value if math.isfinite(value) else "inf" for key, value in asdict(quality).items()}

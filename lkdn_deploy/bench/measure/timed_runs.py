@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.trt.session import TrtSession
-from lkdn_deploy.bench.harness import Run
+from lkdn_deploy.bench.measure.harness import Run
+from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.bench.results import Copies
-from lkdn_deploy.bench.torch_session import TorchSession
 from lkdn_deploy.core.protocols import Session
 
 Batch = NDArray[np.float32]

@@ -9,7 +9,7 @@ from lkdn_deploy.core.optional import needs
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DevicePeaks:
     """What a device does at most."""
 
     name: str
@@ -28,10 +28,10 @@ class Device:
 
 def _gpu(
     name: str, title: str, fp32: float, fp16: float, bandwidth: float, source: str, driver_name: str = ""
-) -> Device:
+) -> DevicePeaks:
     """In TFLOPS and GB/s, as data sheets have them. The driver's name is the title, if none is given."""
     flops = {"fp32": fp32 * 1e12, "fp16": fp16 * 1e12}
-    return Device(name, title, flops, bandwidth * 1e9, source, driver_name or title)
+    return DevicePeaks(name, title, flops, bandwidth * 1e9, source, driver_name or title)
 
 
 # The figures were written down from these documents' tables as known, and agree with what other pages print of them.
@@ -72,7 +72,7 @@ PAPER_LATENCY: Mapping[str, float] = {"bsrn": 83.75, "vapsr": 105.82, "lkdn": 85
 """Milliseconds on an RTX 3080, by the network's name in the zoo."""
 
 
-def find(name: str) -> Device:
+def find(name: str) -> DevicePeaks:
     """A GPU of the table.
 
     Raises:
@@ -85,7 +85,7 @@ def find(name: str) -> Device:
     raise UsageError(msg, f"known are {', '.join(device.name for device in DEVICES)}")
 
 
-def recognise(driver_name: str) -> Device | None:
+def recognise(driver_name: str) -> DevicePeaks | None:
     """A GPU of the table by what the driver calls it; ``None``: the table does not have it."""
     return next((device for device in DEVICES if device.driver_name == driver_name), None)
 
@@ -98,7 +98,7 @@ SECONDS = 0.5
 """How long each of the two is repeated, at least."""
 
 
-def measure_cpu(threads: int) -> Device:
+def measure_cpu(threads: int) -> DevicePeaks:
     """This machine's CPU, by PyTorch's FP32 matrix product and its addition of long arrays. Takes about 2 s, 384 MiB.
 
     Half precision has the same peak: no CPU is taken to be faster with it.
@@ -122,7 +122,7 @@ def measure_cpu(threads: int) -> Device:
     finally:
         torch.set_num_threads(before)
     title = f"CPU with {threads} thread{'s' if threads > 1 else ''}"
-    return Device("cpu", title, {"fp32": flops, "fp16": flops}, bandwidth, "measured on this machine")
+    return DevicePeaks("cpu", title, {"fp32": flops, "fp16": flops}, bandwidth, "measured on this machine")
 
 
 def _best(work: Callable[[], object]) -> float:

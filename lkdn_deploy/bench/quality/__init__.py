@@ -1,0 +1,1 @@
+"""PSNR and SSIM of upscalers on test sets, as tables and pictures."""
