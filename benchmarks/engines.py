@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lkdn_deploy.backends.trt.sidecar import Profile
-from lkdn_deploy.backends.trt.wanted import DEFAULT_PROFILE, Request
+from lkdn_deploy.backends.trt.make import export_engine
+from lkdn_deploy.backends.trt.record import Profile
+from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Request
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.export.engine import export_engine
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_models.checkpoint import load_checkpoint
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._engine import engine_options, write_engine
+from lkdn_deploy.cli._engine_options import engine_options, write_engine
 from lkdn_deploy.cli._shell import run, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.wanted import Request
+    from lkdn_deploy.backends.trt.resolve import Request
     from lkdn_deploy.core.artifact import Io
     from lkdn_deploy.export.job import ExportReport
 

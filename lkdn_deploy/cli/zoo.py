@@ -134,7 +134,7 @@ def engines(prune: float | None) -> None:
 
     Each with its path, which can be given to other commands.
     """
-    from lkdn_deploy.backends.trt import cache
+    from lkdn_deploy.backends.trt import engine_cache as cache
 
     if prune is not None:
         gone = cache.prune(days=prune)

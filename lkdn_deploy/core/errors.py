@@ -55,6 +55,14 @@ class MissingError(LkdnError):
     exit_code = ExitCode.MISSING
 
 
+class DeviceError(LkdnError):
+    """The GPU, its driver or a runtime on it failed."""
+
+
+class OutOfDeviceMemory(DeviceError):  # noqa: N818 - it names what happened, as the driver does
+    """The GPU has not enough free memory; a smaller window may succeed."""
+
+
 class VerificationError(LkdnError):
     """A result was computed and found to differ from what it must equal."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkdn_deploy.backends.trt.sidecar import SideCar
+from lkdn_deploy.backends.trt.record import SideCar
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish

@@ -12,8 +12,7 @@ import psutil
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
-from lkdn_deploy.core.errors import InputError, NonFiniteError, UsageError
+from lkdn_deploy.core.errors import InputError, NonFiniteError, OutOfDeviceMemory, UsageError
 from lkdn_deploy.core.protocols import PixelSession, Session
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent

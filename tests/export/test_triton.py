@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from lkdn_deploy.backends.trt.sidecar import Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt.record import Profile, SideCar, Tensor
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata

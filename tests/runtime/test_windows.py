@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkdn_deploy import Upscaler
-from lkdn_deploy.backends.trt.device import OutOfDeviceMemory
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import OutOfDeviceMemory, UsageError
 from lkdn_deploy.core.protocols import InTurn
 from lkdn_deploy.samples import sample_pixels
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from lkdn_deploy.backends.trt.record import Audit
 from lkdn_deploy.backends.trt.runtimes import TYPE_KEYS
-from lkdn_deploy.backends.trt.sidecar import Audit
 from lkdn_deploy.core.errors import VerificationError
 
 LEAST_HALF = 0.9

@@ -15,7 +15,8 @@ from lkdn_deploy.backends.trt.audit import (
     inspected,
     listed,
 )
-from lkdn_deploy.backends.trt.logger import heard
+from lkdn_deploy.backends.trt.logger import attached_logger
+from lkdn_deploy.backends.trt.record import KINDS, Audit, Kind, Profile, Tensor
 from lkdn_deploy.backends.trt.runtimes import (
     RUNTIMES,
     RuntimeKind,
@@ -23,7 +24,6 @@ from lkdn_deploy.backends.trt.runtimes import (
     creation_flags,
     open_runtime,
 )
-from lkdn_deploy.backends.trt.sidecar import KINDS, Audit, Kind, Profile, Tensor
 from lkdn_deploy.core.errors import InputError, UsageError
 
 DEFAULT_WORKSPACE = 4096
@@ -147,7 +147,7 @@ def build(
     kind = RUNTIMES[settings.kind]
     module = open_runtime(settings.kind)
     started = time.perf_counter()
-    with _guarded() as guard, heard(module, listener := _Listener(guard, say)) as logger:
+    with _guarded() as guard, attached_logger(module, listener := _Listener(guard, say)) as logger:
         builder = module.Builder(logger)
         network = _parse(module, builder, logger, artefact)
         received, given = _tensors(network)

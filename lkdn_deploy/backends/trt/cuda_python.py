@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.trt.device import FAULT, SMALLER, DeviceError, Meter, OutOfDeviceMemory
+from lkdn_deploy.backends.trt.device import FAULT, SMALLER, Meter
 from lkdn_deploy.backends.trt.gpu import Gpu
+from lkdn_deploy.core.errors import DeviceError, OutOfDeviceMemory
 
 _HOST_DEFAULT = 0  # cudaHostAllocDefault
 

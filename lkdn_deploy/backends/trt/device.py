@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
-from lkdn_deploy.core.errors import LkdnError, MissingError
+from lkdn_deploy.core.errors import MissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,14 +26,6 @@ _WAY_OUT = """without a GPU:
   lkdn-upscale --backend ort-cpu                    upscales"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
 SMALLER = "use smaller tiles (--tile), or end what else is on the GPU"
-
-
-class DeviceError(LkdnError):
-    """The GPU, its driver or TensorRT on it failed."""
-
-
-class OutOfDeviceMemory(DeviceError):  # noqa: N818 - it names what happened, as the driver does
-    """There is not enough memory: a smaller window may succeed."""
 
 
 class Device(Protocol):

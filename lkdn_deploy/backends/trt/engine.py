@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkdn_deploy.backends.trt.device import FAULT, SMALLER, DeviceError, OutOfDeviceMemory
-from lkdn_deploy.backends.trt.logger import heard
-from lkdn_deploy.backends.trt.sidecar import SideCar, Tensor
+from lkdn_deploy.backends.trt.device import FAULT, SMALLER
+from lkdn_deploy.backends.trt.logger import attached_logger
+from lkdn_deploy.backends.trt.record import SideCar, Tensor
 from lkdn_deploy.core.artifact import Io
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import DeviceError, InputError, OutOfDeviceMemory
 from lkdn_deploy.core.files import publish
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Engine:
         self._cache: Any = None
         self._loaded = b""
         with ExitStack() as hearing:
-            logger = hearing.enter_context(heard(module, self._complaints.hear))
+            logger = hearing.enter_context(attached_logger(module, self._complaints.hear))
             self._open(data, sidecar, logger)
             self._hearing = hearing.pop_all()
 

@@ -12,7 +12,7 @@ _LOGGERS: dict[Any, Any] = {}
 
 
 @contextmanager
-def heard(module: Any, hear: Hear) -> Iterator[Any]:
+def attached_logger(module: Any, hear: Hear) -> Iterator[Any]:
     """A logger to give to the objects of ``module``; what they say within the block is handed to ``hear``.
 
     It has no thread of its own: of two that build at once, each hears both.

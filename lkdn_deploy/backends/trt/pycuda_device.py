@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.trt.device import FAULT, SMALLER, DeviceError, Meter, OutOfDeviceMemory
+from lkdn_deploy.backends.trt.device import FAULT, SMALLER, Meter
 from lkdn_deploy.backends.trt.gpu import Gpu
+from lkdn_deploy.core.errors import DeviceError, OutOfDeviceMemory
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 _NO_GRAPHS = "pycuda has no graphs"

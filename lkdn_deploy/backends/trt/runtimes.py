@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lkdn_deploy.backends.trt.sidecar import Kind
+from lkdn_deploy.backends.trt.record import Kind
 from lkdn_deploy.core.errors import MissingError, UsageError
 from lkdn_deploy.core.optional import needs
 

@@ -6,7 +6,6 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,15 +15,15 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.trt.device import Device, open_device
 from lkdn_deploy.backends.trt.engine import Engine, RunSettings, UnusableEngineError
-from lkdn_deploy.backends.trt.lane import CLOSED, Batch, Lane
+from lkdn_deploy.backends.trt.record import Kind, SideCar
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, open_runtime
-from lkdn_deploy.backends.trt.sidecar import Kind, SideCar
+from lkdn_deploy.backends.trt.stream import CLOSED, Batch, Stream
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 log = logging.getLogger(__name__)
 
-LANES = 2
+STREAMS = 2
 BUSY = "the session is in the middle of another run"
 BACKENDS: Mapping[Kind, str] = {"tensorrt": "trt", "tensorrt-rtx": "trt-rtx"}
 """What sessions call themselves, by runtime."""
@@ -36,9 +35,6 @@ KERNELS = ".kernels"
 """Suffix, beside an engine, of what TensorRT for RTX has compiled of it for the GPU at hand."""
 
 _DEFAULTS = RunSettings()
-
-# By name: building lies above, with what it does about convolutions that have no kernel.
-_BUILDER = "lkdn_deploy.export.engine", "export_engine"
 
 
 class TrtSession:
@@ -70,11 +66,11 @@ class TrtSession:
         self.largest: tuple[int, int] | None = sidecar.profile.maximum
         self.device = device
         self._engine = Engine(engine, sidecar, module, settings)
-        self._lanes: list[Lane] = []
+        self._streams: list[Stream] = []
         self._busy = False
         release = ExitStack()
         release.callback(self._engine.close)
-        release.callback(_close_lanes, self._lanes)
+        release.callback(_close_streams, self._streams)
         self._release = release
         self._finalizer = weakref.finalize(self, _quietly, release)
 
@@ -112,13 +108,13 @@ class TrtSession:
             raise UsageError(BUSY, "take all results of run_many first, or open another session")
         self._check(batch)
         try:
-            lane = self._lane(0)
-            lane.start(batch, timed=True)
-            lane.finish()
-            return lane.seconds()
+            stream = self._stream(0)
+            stream.start(batch, timed=True)
+            stream.finish()
+            return stream.seconds()
         except BaseException:
             try:
-                _close_lanes(self._lanes)
+                _close_streams(self._streams)
             except LkdnError as second:
                 log.warning("after a failure: %s", second)
             raise
@@ -128,7 +124,7 @@ class TrtSession:
         profile, scale = self.sidecar.profile, self.metadata.scale
         pixels = profile.batch * profile.maximum[0] * profile.maximum[1]
         input_, output = (np.dtype(tensor.dtype).itemsize for tensor in (self.sidecar.input, self.sidecar.output))
-        return LANES * (-(-self._engine.workspace // pixels) + 3 * (input_ + scale**2 * output))
+        return STREAMS * (-(-self._engine.workspace // pixels) + 3 * (input_ + scale**2 * output))
 
     def close(self) -> None:
         """Wait for the device and release all, in reverse order; once is enough.
@@ -154,32 +150,32 @@ class TrtSession:
         if self._busy:
             raise UsageError(BUSY, "take all results of run_many first, or open another session")
         self._busy = True
-        started: deque[Lane] = deque()
+        started: deque[Stream] = deque()
         try:
             for index, batch in enumerate(batches):
                 self._check(batch)
-                if len(started) == LANES:
+                if len(started) == STREAMS:
                     yield started.popleft().finish()
-                lane = self._lane(index % LANES)
-                lane.start(batch)
-                started.append(lane)
+                stream = self._stream(index % STREAMS)
+                stream.start(batch)
+                started.append(stream)
             while started:
                 yield started.popleft().finish()
         except BaseException:  # also where the caller takes no more results: nobody waits for what is on its way
             try:
-                _close_lanes(self._lanes)
+                _close_streams(self._streams)
             except LkdnError as second:
                 log.warning("after a failure: %s", second)
             raise
         finally:
             self._busy = False
 
-    def _lane(self, index: int) -> Lane:
+    def _stream(self, index: int) -> Stream:
         """Made when it is needed: a single window needs one."""
         self._check_open()
-        if index == len(self._lanes):
-            self._lanes.append(Lane(self._engine, self.sidecar, self.device))
-        return self._lanes[index]
+        if index == len(self._streams):
+            self._streams.append(Stream(self._engine, self.sidecar, self.device))
+        return self._streams[index]
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -212,8 +208,9 @@ def open_trt(artefact: Path, *, threads: int | None = None) -> TrtSession:
     """
     device = open_device()
     # Only where there is a GPU: these load onnx, and the runtime's libraries.
-    from lkdn_deploy.backends.trt.cache import Found, find_engine, read_engine, sidecar_path
-    from lkdn_deploy.backends.trt.wanted import Request, wanted_here
+    from lkdn_deploy.backends.trt import make
+    from lkdn_deploy.backends.trt.engine_cache import Found, find_engine, read_engine, sidecar_path
+    from lkdn_deploy.backends.trt.resolve import Request, wanted_here
 
     def run(found: Found) -> TrtSession:
         kind = RUNTIMES[found.sidecar.runtime]
@@ -234,8 +231,7 @@ def open_trt(artefact: Path, *, threads: int | None = None) -> TrtSession:
         except UnusableEngineError as error:
             log.warning("the engine in the cache is not used: %s", error.message)
             sidecar_path(found.path).unlink(missing_ok=True)  # or it would be found again
-    module, name = _BUILDER
-    report = getattr(import_module(module), name)(artefact, Request(), building=tell)
+    report = make.export_engine(artefact, Request(), building=tell)
     built = read_engine(report.path)
     if isinstance(built, str):
         msg = f"the engine that was built cannot be used: {built}"
@@ -253,12 +249,12 @@ def _with_least(sidecar: SideCar) -> ArtifactMetadata:
     return dataclasses.replace(metadata, smallest=smallest)
 
 
-def _close_lanes(lanes: list[Lane]) -> None:
+def _close_streams(streams: list[Stream]) -> None:
     """All of them, the last one first, also if one fails."""
     with ExitStack() as release:
-        for lane in lanes:
-            release.callback(lane.close)
-        lanes.clear()
+        for stream in streams:
+            release.callback(stream.close)
+        streams.clear()
 
 
 def _quietly(release: ExitStack) -> None:

@@ -19,8 +19,8 @@ from tensorrt_fake import Behaviour, fake
 from lkdn_deploy.backends.trt import audit as audits
 from lkdn_deploy.backends.trt.audit import Layer, audit_engine, check_half, inspected, listed
 from lkdn_deploy.backends.trt.build import BuildError, BuildSettings, NoHalfKernelError, build
+from lkdn_deploy.backends.trt.record import Audit, Profile, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, validity
-from lkdn_deploy.backends.trt.sidecar import Audit, Profile, Tensor
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
 from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled

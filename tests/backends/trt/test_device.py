@@ -13,10 +13,10 @@ import pytest
 
 from lkdn_deploy.backends.trt import device as devices
 from lkdn_deploy.backends.trt.cuda_python import CudaPythonDevice
-from lkdn_deploy.backends.trt.device import Device, DeviceError, OutOfDeviceMemory, open_device
+from lkdn_deploy.backends.trt.device import Device, open_device
 from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.backends.trt.pycuda_device import PycudaDevice
-from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.core.errors import DeviceError, MissingError, OutOfDeviceMemory
 
 GPU = Gpu("NVIDIA GeForce RTX 3080", "sm86", "580.65.06")
 

@@ -14,10 +14,9 @@ from engine_fake import WORKSPACE, runtime_module, side_car
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.ort import open_cpu
-from lkdn_deploy.backends.trt.device import DeviceError, OutOfDeviceMemory
 from lkdn_deploy.backends.trt.engine import RunSettings
 from lkdn_deploy.backends.trt.session import TrtSession
-from lkdn_deploy.core.errors import LkdnError
+from lkdn_deploy.core.errors import DeviceError, LkdnError, OutOfDeviceMemory
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
 
@@ -170,7 +169,7 @@ def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
 
 
 def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(tmp_path: Path) -> None:
-    """The second lane is made when the first window is under way already."""
+    """The second stream is made when the first window is under way already."""
     artefact, device = twice(tmp_path / "a.onnx"), FakeDevice()
     picture = np.dstack([PHOTOGRAPH[:220, :250], PHOTOGRAPH[:220, :250, 0]])
     device.lack = {4}

@@ -15,9 +15,9 @@ import lkdn_deploy.backends.trt.gpu as gpus
 from lkdn_deploy.backends.trt import runtimes
 from lkdn_deploy.backends.trt.build import BuildSettings
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
+from lkdn_deploy.backends.trt.record import KINDS, Kind, Profile
+from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Request, choose, read_onnx, resolve, wanted_key
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, choose_targets, known_targets, open_runtime
-from lkdn_deploy.backends.trt.sidecar import KINDS, Kind, Profile
-from lkdn_deploy.backends.trt.wanted import DEFAULT_PROFILE, Request, choose, read_onnx, settle, wanted_key
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled
 
@@ -44,7 +44,7 @@ def test_the_table_has_every_runtime_under_its_name() -> None:
 
 
 def test_no_source_asks_for_a_precision_or_a_version_outside_the_table() -> None:
-    sources = [*(PACKAGE / "backends" / "trt").glob("*.py"), PACKAGE / "export" / "engine.py"]
+    sources = [*(PACKAGE / "backends" / "trt").glob("*.py")]
     assert len(sources) > 5
     for path in sources:
         text = path.read_text()
@@ -152,9 +152,9 @@ def test_what_is_no_artefact_is_refused(data: bytes) -> None:
 def test_the_request_of_nothing_is_for_the_gpu_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     both(monkeypatch, "tensorrt", "tensorrt-rtx")
     described = read_onnx(LKDN_S)
-    assert settle(described, Request(), ADA) == BuildSettings("tensorrt", DEFAULT_PROFILE, ("sm89",))
-    assert settle(described, Request("tensorrt-rtx"), ADA).targets == ("sm89",)
-    ahead = settle(described, Request(targets=("sm120", "sm89", "sm89"), batch=3), None)
+    assert resolve(described, Request(), ADA) == BuildSettings("tensorrt", DEFAULT_PROFILE, ("sm89",))
+    assert resolve(described, Request("tensorrt-rtx"), ADA).targets == ("sm89",)
+    ahead = resolve(described, Request(targets=("sm120", "sm89", "sm89"), batch=3), None)
     assert ahead == BuildSettings("tensorrt-rtx", dataclasses.replace(DEFAULT_PROFILE, batch=3), ("sm89", "sm120"))
 
 
@@ -162,18 +162,18 @@ def test_the_least_size_is_what_the_network_takes(monkeypatch: pytest.MonkeyPatc
     both(monkeypatch, "tensorrt-rtx")
     described = read_onnx(LKDN_S)
     large = dataclasses.replace(described, metadata=dataclasses.replace(described.metadata, smallest=48))
-    assert settle(large, Request(), ADA).profile == Profile((48, 48), (256, 256), (512, 512))
+    assert resolve(large, Request(), ADA).profile == Profile((48, 48), (256, 256), (512, 512))
     with pytest.raises(UsageError, match="takes 48 pixels a side or more"):
-        settle(large, Request(profile=Profile.fixed((32, 64))), ADA)
+        resolve(large, Request(profile=Profile.fixed((32, 64))), ADA)
 
 
 def test_an_artefact_of_one_size_makes_an_engine_of_that_size(monkeypatch: pytest.MonkeyPatch) -> None:
     both(monkeypatch, "tensorrt-rtx")
     fixed = dataclasses.replace(read_onnx(LKDN_S), fixed_size=(180, 320))
-    assert settle(fixed, Request(), ADA).profile == Profile.fixed((180, 320))
-    assert settle(fixed, Request(profile=Profile.fixed((180, 320))), ADA).profile == Profile.fixed((180, 320))
+    assert resolve(fixed, Request(), ADA).profile == Profile.fixed((180, 320))
+    assert resolve(fixed, Request(profile=Profile.fixed((180, 320))), ADA).profile == Profile.fixed((180, 320))
     with pytest.raises(UsageError, match="takes one picture of 180x320 pixels"):
-        settle(fixed, Request(profile=DEFAULT_PROFILE), ADA)
+        resolve(fixed, Request(profile=DEFAULT_PROFILE), ADA)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
 def test_the_key_names_a_gpu_only_of_an_engine_that_is_bound_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     both(monkeypatch, "tensorrt", "tensorrt-rtx")
     described = read_onnx(LKDN_S)
-    bound = wanted_key(described, settle(described, Request("tensorrt"), ADA), ADA)
+    bound = wanted_key(described, resolve(described, Request("tensorrt"), ADA), ADA)
     assert (bound.gpu, bound.driver, bound.runtime_version) == (ADA.name, ADA.driver, "11.5.0.7")
-    here = wanted_key(described, settle(described, Request("tensorrt-rtx"), ADA), ADA)
-    ahead = wanted_key(described, settle(described, Request("tensorrt-rtx", targets=("sm89",)), None), None)
+    here = wanted_key(described, resolve(described, Request("tensorrt-rtx"), ADA), ADA)
+    ahead = wanted_key(described, resolve(described, Request("tensorrt-rtx", targets=("sm89",)), None), None)
     assert here == ahead
     assert here.digest == ahead.digest

@@ -2,11 +2,9 @@
 
 import dataclasses
 import gc
-import inspect
 import logging
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +18,15 @@ from engine_fake import PROFILE, WORKSPACE, runtime_module, side_car
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.ort import OrtSession, open_cpu
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.backends.trt import cache, wanted
+from lkdn_deploy.backends.trt import engine_cache as cache
+from lkdn_deploy.backends.trt import make
+from lkdn_deploy.backends.trt import resolve as resolution
 from lkdn_deploy.backends.trt import session as sessions
-from lkdn_deploy.backends.trt.device import DeviceError, OutOfDeviceMemory
 from lkdn_deploy.backends.trt.engine import Engine, RunSettings, UnusableEngineError
 from lkdn_deploy.backends.trt.gpu import gpu_here
-from lkdn_deploy.backends.trt.session import LANES, TrtSession, open_trt
-from lkdn_deploy.backends.trt.sidecar import Profile, Tensor
-from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.backends.trt.record import Profile, Tensor
+from lkdn_deploy.backends.trt.session import STREAMS, TrtSession, open_trt
+from lkdn_deploy.core.errors import DeviceError, InputError, OutOfDeviceMemory, UsageError
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
 
@@ -227,10 +226,10 @@ def test_an_engine_of_one_size_is_run_in_that_size(bundled: Path, reference: Ort
     assert np.abs(result.astype(int) - Upscaler(reference)(PICTURES["RGB"])).max() <= 1
 
 
-def test_memory_is_the_workspace_and_what_goes_in_and_out_of_every_lane(artefact: Path) -> None:
+def test_memory_is_the_workspace_and_what_goes_in_and_out_of_every_stream(artefact: Path) -> None:
     with opened(artefact, device := FakeDevice()) as session:
         list(session.run_many(windows(3, (1, 3, 64, 64))))
-        assert session.bytes_per_pixel() == LANES * (WORKSPACE + 3 * 4 + 3 * 4 * 4)
+        assert session.bytes_per_pixel() == STREAMS * (WORKSPACE + 3 * 4 + 3 * 4 * 4)
         assert device.peak == 64 * 64 * session.bytes_per_pixel()
 
 
@@ -253,7 +252,7 @@ def test_the_next_window_is_on_its_way_before_a_result_is_waited_for(artefact: P
         assert {second for _, second, _, _ in rounds} <= {"execute", "launch"}
 
 
-def test_one_window_needs_one_lane(artefact: Path) -> None:
+def test_one_window_needs_one_stream(artefact: Path) -> None:
     with opened(artefact, device := FakeDevice()) as session:
         session.run(windows(1)[0])
         assert device.counts() | {"device": 0, "pinned": 0} == {
@@ -265,12 +264,12 @@ def test_buffers_are_made_once_for_a_shape(artefact: Path) -> None:
     with opened(artefact, device := FakeDevice()) as session:
         list(session.run_many(windows(6)))
         made = device.calls.count("allocate"), device.calls.count("pin")
-        assert made == (3 * LANES, 2 * LANES)
+        assert made == (3 * STREAMS, 2 * STREAMS)
         list(session.run_many(windows(6)))
         assert (device.calls.count("allocate"), device.calls.count("pin")) == made
         list(session.run_many(windows(6, (1, 3, 20, 20))))
         assert device.calls.count("allocate") == 2 * made[0]
-        assert device.counts()["device"] == 3 * LANES
+        assert device.counts()["device"] == 3 * STREAMS
 
 
 @pytest.mark.parametrize("jit", [True, False])
@@ -327,11 +326,11 @@ def test_all_is_released_in_reverse_order(artefact: Path) -> None:
         made = list(device.order)
     assert nothing_left(device)
     released = device.order[len(made) :]
-    # Graphs come after the other lane is made, but belong to the lane.
+    # Graphs come after the other stream is made, but belong to the stream.
     plain = [(kind, number) for _, kind, number in made if kind != "graph"]
     assert [(kind, number) for _, kind, number in released if kind != "graph"] == plain[::-1]
     kinds = [kind for _, kind, _ in released]
-    assert kinds == ["graph", "pinned", "device", "pinned", "device", "device", "context", "stream"] * LANES
+    assert kinds == ["graph", "pinned", "device", "pinned", "device", "device", "context", "stream"] * STREAMS
 
 
 def test_a_session_that_is_forgotten_releases_all(artefact: Path) -> None:
@@ -536,7 +535,7 @@ def here(monkeypatch: pytest.MonkeyPatch, artefact: Path) -> FakeDevice:
     module = runtime_module(device)
     monkeypatch.setattr(sessions, "open_device", lambda: device)
     monkeypatch.setattr(sessions, "open_runtime", lambda kind: module)
-    monkeypatch.setattr(wanted, "wanted_here", lambda data, request: (None, None, "the key"))
+    monkeypatch.setattr(resolution, "wanted_here", lambda data, request: (None, None, "the key"))
     monkeypatch.setattr(cache, "find_engine", lambda key: None)
     return device
 
@@ -552,8 +551,7 @@ def builds(monkeypatch: pytest.MonkeyPatch, artefact: Path) -> list[str]:
         made = cache.Made(path.read_bytes(), side_car(path), "")
         return SimpleNamespace(path=cache.write_engine(engine, made))
 
-    module = SimpleNamespace(export_engine=export_engine)
-    monkeypatch.setitem(sys.modules, sessions._BUILDER[0], module)
+    monkeypatch.setattr(make, "export_engine", export_engine)
     return reasons
 
 
@@ -600,13 +598,6 @@ def test_an_engine_of_the_cache_that_does_not_load_is_built_again(
     assert reasons
     assert "the engine in the cache is not used: tensorrt-rtx 1.7 cannot load this engine" in caplog.text
     assert not found.path.with_suffix(".json").exists()  # or it would be found, and not built, for ever
-
-
-def test_what_the_builder_is_called_exists() -> None:
-    module, name = sessions._BUILDER
-    parameters = inspect.signature(getattr(import_module(module), name)).parameters
-    assert list(parameters)[:2] == ["artefact", "request"]
-    assert "building" in parameters
 
 
 def test_an_artefact_that_is_not_there_is_named(here: FakeDevice, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.trt.device import DeviceError, OutOfDeviceMemory
 from lkdn_deploy.backends.trt.gpu import Gpu
+from lkdn_deploy.core.errors import DeviceError, OutOfDeviceMemory
 
 GARBAGE = 0xA7  # what memory holds that nobody has written; as float32 no value of a picture
 

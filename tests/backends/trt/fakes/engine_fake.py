@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 from device_fake import FakeDevice, MisuseError
 
-from lkdn_deploy.backends.trt.sidecar import Kind, Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt.record import Kind, Profile, SideCar, Tensor
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
 WORKSPACE = 40  # bytes a pixel

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lkdn_deploy.backends.trt import cache
-from lkdn_deploy.backends.trt.cache import Found, Kept, Key, Made
-from lkdn_deploy.backends.trt.sidecar import Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt import engine_cache as cache
+from lkdn_deploy.backends.trt.engine_cache import Found, Kept, Key, Made
+from lkdn_deploy.backends.trt.record import Profile, SideCar, Tensor
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError
 
@@ -181,8 +181,8 @@ _PROCESS = """
 import os, sys, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]) / "fakes")]
-from test_cache import KEY, made
-from lkdn_deploy.backends.trt import cache
+from test_engine_cache import KEY, made
+from lkdn_deploy.backends.trt import engine_cache as cache
 
 def make(reason):
     with open(sys.argv[2], "a") as file:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lkdn_deploy.backends.trt.sidecar import _READERS, Audit, Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt.record import _READERS, Audit, Profile, SideCar, Tensor
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 

@@ -16,11 +16,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "trt" / "fakes"))
 from tensorrt_fake import Behaviour, fake
 
-import lkdn_deploy.backends.trt.wanted as wanted
-from lkdn_deploy.backends.trt import cache
+import lkdn_deploy.backends.trt.resolve as resolution
+from lkdn_deploy.backends.trt import engine_cache as cache
 from lkdn_deploy.backends.trt.gpu import Gpu
-from lkdn_deploy.backends.trt.sidecar import Audit, Profile, SideCar
-from lkdn_deploy.backends.trt.wanted import DEFAULT_PROFILE, Request, wanted_here
+from lkdn_deploy.backends.trt.make import EngineReport, export_engine
+from lkdn_deploy.backends.trt.record import Audit, Profile, SideCar
+from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Request, wanted_here
 from lkdn_deploy.bench.models import DEFAULT_MODELS, find_models
 from lkdn_deploy.cli import zoo
 from lkdn_deploy.cli._shell import run
@@ -28,7 +29,6 @@ from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import ExitCode, InputError, VerificationError
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.export.engine import EngineReport, export_engine
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
@@ -60,7 +60,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Behaviour], Behaviour]
     def put(behaviour: Behaviour) -> Behaviour:
         module = fake(behaviour)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(wanted, "gpu_here", lambda: None if behaviour.rtx else ADA)
+        monkeypatch.setattr(resolution, "gpu_here", lambda: None if behaviour.rtx else ADA)
         return behaviour
 
     return put
@@ -124,7 +124,7 @@ def test_what_was_built_ahead_is_what_is_looked_for(
 ) -> None:
     install(Behaviour(RTX, rtx=True, device=False))
     built = export_engine(half, AHEAD)
-    monkeypatch.setattr(wanted, "gpu_here", lambda: ADA)
+    monkeypatch.setattr(resolution, "gpu_here", lambda: ADA)
     *_, key = wanted_here(half.read_bytes(), Request("tensorrt-rtx"))
     found = cache.find_engine(key)
     assert found is not None
@@ -208,7 +208,7 @@ def test_the_command_builds_for_gpus_that_are_not_here(
     weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     words = ["--fuse", "--onnx", "--fp16", "--trt", "--runtime", "tensorrt-rtx", "--sm", "86", "--sm", "89"]
     code = run(command, [*words, "--weights", weights, "-o", str(tmp_path / "out")])
     said = capsys.readouterr()
@@ -245,7 +245,7 @@ def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
 ) -> None:
     """In FP16, for two GPUs; the whole networks take minutes, see below."""
     pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     monkeypatch.setattr(ZooEntry, "build", lambda self, deployed=False: ONE_BLOCK[self.name]())
     torch.manual_seed(0)
     entry = find_entry(name, 4)
@@ -264,7 +264,7 @@ def test_each_network_that_is_benched_builds_without_a_gpu(
 ) -> None:
     """At full depth, with random weights where there are no others: of one size and of a range, for one GPU and two."""
     pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     (model,) = find_models([name], 4, [])
     checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
     artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision=precision)).path
@@ -310,7 +310,7 @@ def test_what_cannot_be_asked_for_is_refused_before_the_work(
 ) -> None:
     install(Behaviour(RTX, rtx=True, device=False))
     monkeypatch.setattr("lkdn_deploy.export.job.open_checkpoint", lambda *_: pytest.fail("began"))
-    monkeypatch.setattr(wanted, "gpu_here", lambda: None)
+    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     assert run(command, [*words, "-o", str(tmp_path / "out")]) == code
     heard = capsys.readouterr()
     assert heard.out == ""

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.shapes import check_result
-from lkdn_deploy.backends.trt.device import Device, DeviceError
+from lkdn_deploy.backends.trt.device import Device
 from lkdn_deploy.backends.trt.engine import TYPES, Engine
-from lkdn_deploy.backends.trt.sidecar import SideCar, Tensor
+from lkdn_deploy.backends.trt.record import SideCar, Tensor
 from lkdn_deploy.backends.values import from_output, to_input
 from lkdn_deploy.core.artifact import Io
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import DeviceError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ class _Buffer:
     io: Io
 
 
-class Lane:
+class Stream:
     """Starts a batch, and gives its result when it is asked for.
 
     Raises:
-        DeviceError: from every method, if the device fails; nothing is leaked if the lane is then closed.
+        DeviceError: from every method, if the device fails; nothing is leaked if the stream is then closed.
     """
 
     def __init__(self, engine: Engine, sidecar: SideCar, device: Device) -> None:
@@ -60,7 +60,7 @@ class Lane:
         self._release.callback(device.synchronise, self._stream)
 
     def start(self, batch: Batch, *, timed: bool = False) -> None:
-        """Put (N, 3, H, W) on the stream: upload, inference, download. The lane's last result was taken before.
+        """Put (N, 3, H, W) on the stream: upload, inference, download. The stream's last result was taken before.
 
         If it is timed, ``seconds`` then says how long the inference took.
 

@@ -12,8 +12,8 @@ from lkdn_deploy.cli._shell import progress_bar, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.sidecar import Kind, Size
-    from lkdn_deploy.backends.trt.wanted import Request
+    from lkdn_deploy.backends.trt.record import Kind, Size
+    from lkdn_deploy.backends.trt.resolve import Request
 
 
 def _range_option(
@@ -84,7 +84,7 @@ def write_engine(artefact: Path, request: "Request", output: Path, triton: Path 
     Raises:
         LkdnError: as ``export_engine`` does.
     """
-    from lkdn_deploy.export.engine import export_engine
+    from lkdn_deploy.backends.trt.make import export_engine
 
     with progress_bar("building") as advance:
         outermost: list[str] = []
@@ -121,8 +121,8 @@ def _request(
     workspace: int | None,
 ) -> "Request":
     from lkdn_deploy.backends.trt.build import DEFAULT_WORKSPACE
-    from lkdn_deploy.backends.trt.sidecar import Profile
-    from lkdn_deploy.backends.trt.wanted import Request, check_request
+    from lkdn_deploy.backends.trt.record import Profile
+    from lkdn_deploy.backends.trt.resolve import Request, check_request
 
     if shape and dynamic:
         msg = "--shape and --dynamic exclude each other"

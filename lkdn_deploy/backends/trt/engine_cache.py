@@ -15,8 +15,8 @@ from pathlib import Path
 
 import platformdirs
 
+from lkdn_deploy.backends.trt.record import Kind, Profile, SideCar
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
-from lkdn_deploy.backends.trt.sidecar import Kind, Profile, SideCar
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lkdn_deploy.backends.onnx_bytes import read_artefact
 from lkdn_deploy.backends.trt.build import BuildSettings, Built, NoHalfKernelError, Progress, Say, build
-from lkdn_deploy.backends.trt.cache import Key, Made, keep, log_path, sidecar_path, timing_path, write_engine
+from lkdn_deploy.backends.trt.engine_cache import Key, Made, keep, log_path, sidecar_path, timing_path, write_engine
+from lkdn_deploy.backends.trt.record import SideCar
+from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Described, Request, wanted_here
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
-from lkdn_deploy.backends.trt.sidecar import SideCar
-from lkdn_deploy.backends.trt.wanted import DEFAULT_PROFILE, Described, Request, wanted_here
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import publish
 
@@ -67,7 +67,7 @@ def export_engine(
 
     Raises:
         InputError: if a file cannot be read or written, or the builder does not take the graph or gives no engine.
-        UsageError, MissingError: as ``settle`` and ``build``.
+        UsageError, MissingError: as ``resolve`` and ``build``.
         VerificationError: if an FP16 engine is not in FP16; no engine is left.
     """
     data = read_artefact(artefact, "TensorRT")  # whose parser would read weights from files that it names

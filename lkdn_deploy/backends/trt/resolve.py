@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 from lkdn_deploy.backends.trt.build import DEFAULT_WORKSPACE, BuildSettings
-from lkdn_deploy.backends.trt.cache import Key
+from lkdn_deploy.backends.trt.engine_cache import Key
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
+from lkdn_deploy.backends.trt.record import Kind, Profile, Size
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, check_targets, default_kind, open_runtime, system
-from lkdn_deploy.backends.trt.sidecar import Kind, Profile, Size
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.optional import needs
@@ -66,7 +66,7 @@ def read_onnx(artefact: bytes) -> Described:
     return Described(metadata, (height, width) if height and width else None, hashlib.sha256(artefact).hexdigest())
 
 
-def settle(described: Described, request: Request, gpu: Gpu | None) -> BuildSettings:
+def resolve(described: Described, request: Request, gpu: Gpu | None) -> BuildSettings:
     """Decide what a request leaves open.
 
     Args:
@@ -148,7 +148,7 @@ def wanted_here(artefact: bytes, request: Request) -> tuple[Described, BuildSett
         LkdnError: as they do.
     """
     described, gpu = read_onnx(artefact), gpu_here()
-    settings = settle(described, request, gpu)
+    settings = resolve(described, request, gpu)
     return described, settings, wanted_key(described, settings, gpu)
 
 
