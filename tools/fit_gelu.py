@@ -1,7 +1,7 @@
 """Fit the polynomial of the native engine's GELU: python tools/fit_gelu.py [--end 5.5] [--degree 8] [--squarings 3]
 
-Prints the coefficients for lkdn_deploy/backends/native/gelu.py, and the largest error of the whole with them, in exact
-numbers and as computed in float32.
+Prints the coefficients for lkdn_deploy/backends/native/codegen/activations.py, and the largest error of the result, in
+exact arithmetic and as computed in float32.
 """
 
 import argparse

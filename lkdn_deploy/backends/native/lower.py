@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lkdn_deploy.backends.native.program import (
+from lkdn_deploy.backends.native.ir import (
     Convolution,
     Depthwise,
     Floats,

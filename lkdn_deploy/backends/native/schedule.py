@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from lkdn_deploy.backends.native.program import Depthwise, Operation, Pointwise, Program
+from lkdn_deploy.backends.native.ir import Depthwise, Operation, Pointwise, Program
 
 LEAST_REACH = 4
 """Rows that a pass reaches before it may end. Shorter passes would write and read more frames, longer ones repeat more

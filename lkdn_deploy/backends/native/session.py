@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from lkdn_deploy.backends.native.program import Bytes, Floats, UnsupportedError
-from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.frontend.importer import read_program
+from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError
 from lkdn_deploy.backends.onnx_bytes import properties, read_artefact
 from lkdn_deploy.backends.shapes import check_result, check_window
 from lkdn_deploy.core.artifact import ArtifactMetadata
@@ -21,7 +21,7 @@ from lkdn_deploy.core.protocols import InTurn, Part
 from lkdn_deploy.core.threads import cores
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.native.workspace import Workspace
+    from lkdn_deploy.backends.native.executor import Workspace
 
 _INSTEAD = "use --backend ort-cpu or openvino"
 
@@ -54,9 +54,9 @@ class NativeSession(InTurn):
 
     def __init__(self, artefact: Path, threads: int | None = None) -> None:
         with needs("native"):
-            from lkdn_deploy.backends.native.engine import Engine
-            from lkdn_deploy.backends.native.workspace import Workspace
-            from lkdn_deploy.jit.machine import processor
+            from lkdn_deploy.backends.native.compile import Engine
+            from lkdn_deploy.backends.native.executor import Workspace
+            from lkdn_deploy.jit.compiler import processor
         data = read_artefact(artefact, "the native engine")
         try:
             self.metadata = ArtifactMetadata.from_props(properties(data))

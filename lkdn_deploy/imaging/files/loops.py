@@ -27,7 +27,7 @@ from llvmlite import ir
 from lkdn_deploy.imaging.files.png_filters import ABOVE, BEFORE, NONE, PAETH
 from lkdn_deploy.jit import builder
 from lkdn_deploy.jit.builder import BYTE, INT, POINTER, SHORT, Builder
-from lkdn_deploy.jit.machine import Processor, library
+from lkdn_deploy.jit.compiler import Processor, library
 
 _GROUP, _LENGTH_AT = 4, 16
 

@@ -26,7 +26,7 @@ def _loaded() -> "Loops | None":
         return None
     try:
         from lkdn_deploy.imaging.files.loops import Loops
-        from lkdn_deploy.jit.machine import processor
+        from lkdn_deploy.jit.compiler import processor
     except ImportError:
         return None
     return Loops(processor())

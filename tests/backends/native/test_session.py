@@ -22,12 +22,12 @@ from native_graphs import (
     noise,
 )
 
-from lkdn_deploy.backends.native.engine import Engine
-from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.compile import Engine
+from lkdn_deploy.backends.native.frontend.importer import read_program
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.jit import machine
+from lkdn_deploy.jit import compiler
 from lkdn_deploy.runtime.bundled import bundled, find
 
 
@@ -160,13 +160,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_code_is_compiled_once_and_made_again_when_it_is_damaged(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    compile_ = machine._compiled
+    compile_ = compiler._compiled
 
     def counted(*args: Any) -> bytes:
         made.append(args)
         return compile_(*args)
 
-    monkeypatch.setattr(machine, "_compiled", counted)
+    monkeypatch.setattr(compiler, "_compiled", counted)
     batch = noise(9, 20)[None]
     first = open_session(find("lkdn-s", 2), "native").run(batch)
     (file,) = cache.iterdir()

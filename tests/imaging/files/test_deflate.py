@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from lkdn_deploy.imaging.files.deflate import deflate_blocks, zlib_stream
 from lkdn_deploy.imaging.files.loops import Loops
-from lkdn_deploy.jit.machine import processor
+from lkdn_deploy.jit.compiler import processor
 
 Samples = np.ndarray[Any, Any]
 

@@ -18,7 +18,7 @@ from lkdn_deploy.imaging.files import machine_code, png_filters
 from lkdn_deploy.imaging.files.huffman import LONGEST, code_lengths, codes_of, huffman_block
 from lkdn_deploy.imaging.files.loops import Loops
 from lkdn_deploy.imaging.files.read import read_picture
-from lkdn_deploy.jit.machine import processor
+from lkdn_deploy.jit.compiler import processor
 
 Bytes = np.ndarray[Any, Any]
 

@@ -11,11 +11,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from lkdn_deploy.backends.native.engine import Engine
-from lkdn_deploy.backends.native.reading import read_program
-from lkdn_deploy.backends.native.workspace import Workspace
+from lkdn_deploy.backends.native.compile import Engine
+from lkdn_deploy.backends.native.executor import Workspace
+from lkdn_deploy.backends.native.frontend.importer import read_program
 from lkdn_deploy.core.protocols import Part
-from lkdn_deploy.jit.machine import Processor, processor
+from lkdn_deploy.jit.compiler import Processor, processor
 
 Batch = NDArray[np.float32]
 HERE = processor()

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.elsewhere import Elsewhere
-from lkdn_deploy.backends.native.program import Kind, Operation, Outside, Pointwise, UnsupportedError
+from lkdn_deploy.backends.native.frontend.partition import Elsewhere
+from lkdn_deploy.backends.native.ir import Kind, Operation, Outside, Pointwise, UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native import gelu, sigmoid
+from lkdn_deploy.backends.native.codegen import activations
+from lkdn_deploy.backends.native.codegen.buffers import Rows, Vectors
 from lkdn_deploy.backends.native.layout import BLOCK
 from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
-from lkdn_deploy.backends.native.rows import Rows, Vectors
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
@@ -247,9 +247,9 @@ class _Stage:
         if link.kind == "square":
             return [b.fmul(value, value) for value in values]
         if link.kind == "sigmoid":
-            return [sigmoid.emit(b, value) for value in values]
+            return [activations.sigmoid(b, value) for value in values]
         if link.kind == "gelu":
-            return [gelu.emit(b, value) for value in values]
+            return [activations.gelu(b, value) for value in values]
         if link.kind == "relu":
             return [b.select(b.fcmp_unordered("<", value, zero), zero, value) for value in values]
         if link.kind == "leaky":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.program import Detour
+from lkdn_deploy.backends.native.ir import Detour
 
 MOST_SHARE = 0.1
 """Of a network's work: with more of it elsewhere, the rest is not worth what goes to and fro."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.kernels import STAGE
+from lkdn_deploy.backends.native.codegen.stage import STAGE
 from lkdn_deploy.jit.builder import BYTE, FLOAT, INT, POINTER, SHORT, Builder
 
 LINES, COLOUR, LINE, SCALE, TOP, BOTTOM, LEFT, COUNT, TARGET, ROW, PLANE = range(11)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lkdn_deploy.backends.native.elsewhere import MOST_SHARE, Elsewhere
-from lkdn_deploy.backends.native.maps import Reading
-from lkdn_deploy.backends.native.program import Depthwise, Kind, Operation, Pointwise, Program, UnsupportedError
-from lkdn_deploy.backends.native.readers import MEANS, READERS, read_mean
+from lkdn_deploy.backends.native.frontend.ops import MEANS, READERS, read_mean
+from lkdn_deploy.backends.native.frontend.partition import MOST_SHARE, Elsewhere
+from lkdn_deploy.backends.native.frontend.tensors import Reading
+from lkdn_deploy.backends.native.ir import Depthwise, Kind, Operation, Pointwise, Program, UnsupportedError
 from lkdn_deploy.core.optional import needs
 
 

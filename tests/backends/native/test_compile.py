@@ -16,9 +16,9 @@ pytest.importorskip("llvmlite")
 
 from native_graphs import HERE, MODEL, PROCESSORS, WITH_DETOURS, Graph, Runs, native, noise, reference
 
-from lkdn_deploy.backends.native.engine import Engine
-from lkdn_deploy.backends.native.program import Convolution, Pointwise, UnsupportedError
-from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.compile import Engine
+from lkdn_deploy.backends.native.frontend.importer import read_program
+from lkdn_deploy.backends.native.ir import Convolution, Pointwise, UnsupportedError
 from lkdn_deploy.core.errors import NonFiniteError, UsageError
 from lkdn_deploy.imaging.pixels import store_batch
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from lkdn_deploy.backends.native.ir import Kind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, margin_blocks
 from lkdn_deploy.backends.native.lower import Dense, Shape, Window
-from lkdn_deploy.backends.native.program import Kind
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 
 HEIGHT, WIDTH, STEPS, BLOCKS, ZEROS = range(5)

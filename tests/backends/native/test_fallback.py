@@ -8,8 +8,8 @@ pytest.importorskip("llvmlite")
 
 from native_graphs import HERE, PROCESSORS, WITH_DETOURS, Graph, Runs, native, noise, reference
 
-from lkdn_deploy.backends.native.engine import Engine
-from lkdn_deploy.backends.native.reading import read_program
+from lkdn_deploy.backends.native.compile import Engine
+from lkdn_deploy.backends.native.frontend.importer import read_program
 from lkdn_deploy.core.errors import InputError, MissingError
 
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.bands import BEGUN, DONE, GIVE_WAY, STATE, STOP, give_way
-from lkdn_deploy.backends.native.engine import Engine, frame_slots
-from lkdn_deploy.backends.native.layout import Grid
-from lkdn_deploy.backends.native.memory import pieces, whole_lines
-from lkdn_deploy.backends.native.outside import between, mean
-from lkdn_deploy.backends.native.program import Bytes, Floats, Kind, Outside
-from lkdn_deploy.backends.native.results import FACTS, TOP
+from lkdn_deploy.backends.native.codegen.output import FACTS, TOP
+from lkdn_deploy.backends.native.codegen.threads import BEGUN, DONE, GIVE_WAY, STATE, STOP, give_way
+from lkdn_deploy.backends.native.compile import Engine, frame_slots
+from lkdn_deploy.backends.native.fallback import between, mean
+from lkdn_deploy.backends.native.ir import Bytes, Floats, Kind, Outside
+from lkdn_deploy.backends.native.layout import Grid, pieces, whole_lines
 from lkdn_deploy.backends.native.schedule import Pass
 from lkdn_deploy.core.errors import InputError, NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import Part

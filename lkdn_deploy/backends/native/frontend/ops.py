@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.maps import Map, Reading
-from lkdn_deploy.backends.native.program import Convolution, Depthwise, Floats, Kind, Norm, Pointwise, UnsupportedError
+from lkdn_deploy.backends.native.frontend.tensors import Map, Reading
+from lkdn_deploy.backends.native.ir import Convolution, Depthwise, Floats, Kind, Norm, Pointwise, UnsupportedError
 
 Attributes = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.program import Detour
+from lkdn_deploy.backends.native.ir import Detour
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import needs
 

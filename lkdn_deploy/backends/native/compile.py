@@ -4,14 +4,15 @@ from functools import partial
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native import bands, gelu, kernels, layout, results, rows, sigmoid
+from lkdn_deploy.backends.native import layout
+from lkdn_deploy.backends.native.codegen import activations, buffers, output, stage, threads
+from lkdn_deploy.backends.native.fallback import Detours
+from lkdn_deploy.backends.native.ir import Floats, Kind, Program
+from lkdn_deploy.backends.native.layout import aligned
 from lkdn_deploy.backends.native.lower import Shape, lower
-from lkdn_deploy.backends.native.memory import aligned
-from lkdn_deploy.backends.native.outside import Detours
-from lkdn_deploy.backends.native.program import Floats, Kind, Program
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
 from lkdn_deploy.jit import builder
-from lkdn_deploy.jit.machine import Processor, library
+from lkdn_deploy.jit.compiler import Processor, library
 
 
 class Engine:
@@ -21,11 +22,9 @@ class Engine:
         self.program, self.lanes = program, target.lanes
         self.plan = schedule(program)
         self.scale = int(program.order.shape[1])
-        self.stages = [
-            [lower(stage, program, self.plan, target.results) for stage in one.stages] for one in self.plan.passes
-        ]
+        self.stages = [[lower(it, program, self.plan, target.results) for it in one.stages] for one in self.plan.passes]
         shapes = dict.fromkeys(lowered.shape for stages in self.stages for lowered in stages)
-        sources = [str(it.__file__) for it in (bands, builder, gelu, kernels, layout, results, rows, sigmoid)]
+        sources = [str(it.__file__) for it in (activations, buffers, builder, layout, output, stage, threads)]
         self._library = library("native", partial(_emit, tuple(shapes), target.lanes), target, sources, shapes)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
@@ -57,9 +56,9 @@ def _name(number: int) -> str:
 def _emit(shapes: tuple[Shape, ...], lanes: int, module: ir.Module) -> None:
     """Functions of the stages of these shapes, and of what is around them."""
     for number, shape in enumerate(shapes):
-        kernels.emit_stage(module, _name(number), shape, lanes)
-    bands.emit_bands(module)
-    results.emit_results(module, lanes)
+        stage.emit_stage(module, _name(number), shape, lanes)
+    threads.emit_bands(module)
+    output.emit_results(module, lanes)
 
 
 def frame_slots(plan: Schedule) -> dict[int, int]:
@@ -67,7 +66,7 @@ def frame_slots(plan: Schedule) -> dict[int, int]:
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for number, one in enumerate(plan.passes):
-        for kernel in (kernel for stage in one.stages for kernel in stage.kernels):
+        for kernel in (kernel for it in one.stages for kernel in it.kernels):
             for value in plan.frames & {kernel.output, *kernel.inputs}:
                 first.setdefault(value, number)
                 last[value] = number

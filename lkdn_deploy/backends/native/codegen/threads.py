@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native.kernels import STAGE
+from lkdn_deploy.backends.native.codegen.stage import STAGE
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
 
 BEGUN, DONE, GIVE_WAY = 0, 8, 16

@@ -1,0 +1,1 @@
+"""The native engine: a compiler for convolutional networks on the CPU. ``session`` has the overview."""

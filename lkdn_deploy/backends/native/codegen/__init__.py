@@ -1,0 +1,1 @@
+"""Lowered stages to LLVM instructions."""

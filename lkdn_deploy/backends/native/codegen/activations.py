@@ -1,0 +1,65 @@
+"""Activation functions as sequences of vector instructions, without calls to a maths library."""
+
+import math
+from typing import Any
+
+from llvmlite import ir
+
+from lkdn_deploy.jit.builder import Builder
+
+GELU_END = 5.5
+"""The magnitude to which the argument of the polynomial is clamped."""
+
+GELU_SQUARINGS = 3
+
+GELU_COEFFICIENTS = (
+    0.917003989, -0.0914570615, -0.0319296382, -0.000668776105, 0.00150091283, 3.63997424e-05, -6.09776071e-05,
+    7.60768171e-06, -3.05065242e-07,
+)  # fmt: skip
+"""The polynomial's coefficients, in ascending powers."""
+
+SIGMOID_END = 87.0
+"""Beyond this magnitude the logistic function is 0 or 1 in float32."""
+
+EXP2_COEFFICIENTS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8))
+"""Coefficients of 2^r, in ascending powers of r: the Taylor series of exp in r ln(2), within 1e-8 for |r| <= 1/2."""
+
+_LOG2_E = math.log2(math.e)
+
+_ROUNDER = 1.5 * 2**23
+"""A float32 of this size has no fractional bits, so adding it rounds a number to the nearest integer."""
+
+
+def gelu(b: Builder, x: Any) -> Any:
+    """Return the exact GELU of a vector, x Phi(x) = max(x, 0) - c Phi(-c) with c = min(abs(x), ``GELU_END``).
+
+    Phi(-c) falls like exp(-c^2 / 2), which polynomials of low degree approximate badly; its 8th root they approximate
+    well. So a polynomial is evaluated and squared ``GELU_SQUARINGS`` times. ``tools/fit_gelu.py`` fits it for the least
+    largest error of the result: 6e-9 up to ``GELU_END``, 1e-7 beyond, and 2e-7 as computed in float32. NaN stays NaN.
+    """
+    zero, end = b.constant(0), b.constant(GELU_END)
+    size = b.intrinsic("fabs", x)
+    c = b.select(b.fcmp_ordered("<", size, end), size, end)
+    p = b.polynomial(GELU_COEFFICIENTS, c)
+    for _ in range(GELU_SQUARINGS):
+        p = b.fmul(p, p)
+    positive = b.select(b.fcmp_ordered("<", x, zero), zero, x)  # keeps NaN
+    return b.fma(b.fneg(c), p, positive)
+
+
+def sigmoid(b: Builder, x: Any) -> Any:
+    """Return the logistic function of a vector, 1 / (1 + 2^n 2^r) with n + r = -x log2(e) and n its nearest integer.
+
+    NaN stays NaN.
+    """
+    end, start = b.constant(SIGMOID_END), b.constant(-SIGMOID_END)
+    c = b.select(b.fcmp_unordered("<", x, end), x, end)
+    c = b.select(b.fcmp_unordered(">", c, start), c, start)
+    # The low bits of the sum are n, which is added to the exponent of 2^r.
+    shifted = b.fma(c, b.constant(-_LOG2_E), b.constant(_ROUNDER))
+    n = b.fsub(shifted, b.constant(_ROUNDER))
+    r = b.fma(c, b.constant(-_LOG2_E), b.fneg(n))
+    exponent = b.shl(b.bitcast(shifted, b.shorts), ir.Constant(b.shorts, [23] * b.lanes))
+    power = b.bitcast(b.add(b.bitcast(b.polynomial(EXP2_COEFFICIENTS, r), b.shorts), exponent), b.vector)
+    one = b.constant(1)
+    return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, power)))
