@@ -69,6 +69,7 @@ class OrtSession(InTurn):
         self._own: Any = None
         """The session for that shape, once there are ``WORTH``."""
         self.backend = _NAMES[provider]
+        self.on_cpu = provider == CPU
         try:
             self.metadata = ArtifactMetadata.from_props(self._session.get_modelmeta().custom_metadata_map)
         except LkdnError as error:

@@ -23,6 +23,7 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.protocols import InTurn
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ AT_ONCE = 4
 _OVERHEAD = 1.2
 
 
-class OpenVinoSession:
+class OpenVinoSession(InTurn):
     """An artefact on OpenVINO's CPU device, in full float32 precision.
 
     Args:
@@ -58,7 +59,6 @@ class OpenVinoSession:
     """
 
     backend = "openvino-cpu"
-    largest: tuple[int, int] | None = None
 
     def __init__(self, artefact: Path, threads: int | None = None, hint: Hint = "latency") -> None:
         if hint not in ("latency", "throughput"):

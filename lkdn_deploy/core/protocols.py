@@ -22,6 +22,16 @@ class Session(Protocol):
         ...
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether the network runs on the CPU."""
+        ...
+
+    @property
+    def build_seconds(self) -> float | None:
+        """Seconds that it took to build the engine, or ``None`` if opening the session is all that it takes."""
+        ...
+
+    @property
     def metadata(self) -> ArtifactMetadata:
         """What the artefact says of itself."""
         ...
@@ -61,6 +71,28 @@ class Session(Protocol):
         """Memory that a run takes, in bytes a LR pixel."""
         ...
 
+    def inference_seconds(self, batch: "NDArray[np.float32]") -> float | None:
+        """Run a batch and return the seconds of its inference, without copies, as the device itself measures them.
+
+        Returns:
+            ``None``, after the run, if the session has no such clock.
+
+        Raises:
+            LkdnError: as ``run`` does.
+        """
+        ...
+
+    def device_memory(self, batch: "NDArray[np.float32]") -> tuple[int, str] | None:
+        """Run a batch and return the peak of allocated device memory in bytes, with the device's name.
+
+        Returns:
+            ``None``, after the run, if there is no such device, or it does not report its memory.
+
+        Raises:
+            LkdnError: as ``run`` does.
+        """
+        ...
+
 
 Part = tuple[slice, slice]
 """Rows and columns of a picture, from where to where."""
@@ -89,6 +121,8 @@ class InTurn(ABC):
     """A session on the processor that calls it: there is nothing to overlap, and no limit but memory."""
 
     largest: tuple[int, int] | None = None
+    on_cpu = True
+    build_seconds: float | None = None
 
     @abstractmethod
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
@@ -98,6 +132,16 @@ class InTurn(ABC):
         """``run`` of each, when its result is asked for."""
         for batch in batches:
             yield self.run(batch)
+
+    def inference_seconds(self, batch: "NDArray[np.float32]") -> float | None:
+        """Run a batch, and return ``None``: the caller's clock is as good."""
+        self.run(batch)
+        return None
+
+    def device_memory(self, batch: "NDArray[np.float32]") -> tuple[int, str] | None:
+        """Run a batch, and return ``None``: its memory is not known."""
+        self.run(batch)
+        return None
 
 
 class Backend(Protocol):

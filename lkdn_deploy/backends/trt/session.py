@@ -65,6 +65,8 @@ class TrtSession:
         self.fixed_size = sidecar.profile.fixed_size
         self.largest: tuple[int, int] | None = sidecar.profile.maximum
         self.device = device
+        self.on_cpu = False
+        self.build_seconds: float | None = sidecar.build_seconds
         self._engine = Engine(engine, sidecar, module, settings)
         self._streams: list[Stream] = []
         self._busy = False
@@ -118,6 +120,16 @@ class TrtSession:
             except LkdnError as second:
                 log.warning("after a failure: %s", second)
             raise
+
+    def device_memory(self, batch: Batch) -> tuple[int, str]:
+        """Run a batch and return the peak of device memory allocated by the session, in bytes, and the GPU's name.
+
+        Raises:
+            LkdnError: as ``run`` does.
+        """
+        self.device.reset_peak()
+        self.run(batch)
+        return self.device.peak, self.device.gpu.name
 
     def bytes_per_pixel(self) -> int:
         """Device memory that a run takes, in bytes a LR pixel."""

@@ -60,6 +60,7 @@ class TorchSession(InTurn):
             # Or convolutions would round float32 to the 10 bits of TF32.
             torch.backends.cudnn.allow_tf32 = False
         self.backend = f"torch-{device}"
+        self.on_cpu = device == "cpu"
         self.device = torch.device(device)
         self._type = PRECISIONS[precision]
         self.network = network.to(self.device, self._type)
