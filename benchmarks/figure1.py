@@ -47,7 +47,7 @@ from lkdn_models.training.evaluate import (
     measure_luma,
     open_set,
 )
-from lkdn_models.zoo import ENTRIES, ZooEntry, names
+from lkdn_models.zoo import ZooEntry, all_entries, names
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".pth", ".pt", ".safetensors", *CONVERTERS)
@@ -84,7 +84,7 @@ class Source:
 def sources(folder: Path, work: Path) -> Iterator[Source]:
     """The bundled checkpoints, then those under ``folder``; a line on stderr for each file that is left out."""
     found = set()
-    bundled = [entry.bundled for entry in ENTRIES if entry.bundled]
+    bundled = [entry.bundled for entry in all_entries() if entry.bundled]
     below = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     for path in (*bundled, *below):
         try:
@@ -95,7 +95,7 @@ def sources(folder: Path, work: Path) -> Iterator[Source]:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         for checkpoint in checkpoints:
             identity = checkpoint.name, checkpoint.scale, digest
-            entry = next((entry for entry in ENTRIES if (entry.name, entry.scale) == identity[:2]), None)
+            entry = next((entry for entry in all_entries() if (entry.name, entry.scale) == identity[:2]), None)
             if entry is None:
                 tell(f"left out: {path}: the zoo has no {checkpoint.name} x{checkpoint.scale}")
             elif identity not in found:  # a copy is measured once
@@ -120,7 +120,7 @@ def read(path: Path, work: Path) -> list[Checkpoint]:
     checkpoint = load_checkpoint(path)
     if not (isinstance(checkpoint.network, ZooEntry) and checkpoint.network.network.shared_weights):
         return [checkpoint]
-    scales = [entry.scale for entry in ENTRIES if entry.network is checkpoint.network.network]
+    scales = [entry.scale for entry in all_entries() if entry.network is checkpoint.network.network]
     return [load_checkpoint(path, scale) for scale in scales]
 
 
@@ -255,7 +255,7 @@ def written(row: Row, set_name: str) -> tuple[tuple[float, float] | None, bool]:
     """
     if row["origin"] != "published":
         return None, True
-    entry = next(entry for entry in ENTRIES if (entry.name, entry.scale) == (row["name"], row["scale"]))
+    entry = next(entry for entry in all_entries() if (entry.name, entry.scale) == (row["name"], row["scale"]))
     return entry.measured.get(set_name), not (row["luma_only"] and set_name == "Set14")
 
 

@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 @click.group()
 @click.version_option(__version__, prog_name="lkdn-zoo")
 def command() -> None:
-    """The networks: what they cost, how good they are, where their weights are."""
+    """List the networks: their cost, their quality, and where to get their weights.
+
+    Names are accepted in any case.
+    """
 
 
 @command.command("list")
 def list_() -> None:
-    """One line a network and scale.
+    """Print one line for each network and scale.
 
-    Params are of the fused network. Multi-Adds are for a 1280x720 output, counted as the LKDN paper's row is. PSNR is
-    on luma, of the published weights.
+    Parameters are those of the fused network. Multi-Adds are for a 1280x720 output, counted as in the LKDN paper's row
+    for this network. PSNR is that of the published weights, on luma.
     """
-    from lkdn_models.zoo import ENTRIES
+    from lkdn_models.zoo import all_entries
 
     click.echo(f"{'model':<15} {'':<2} {'params':>8} {'Multi-Adds':>10} {'Set5 dB':>8} {'Set14 dB':>8}  weights")
-    for entry in ENTRIES:
+    for entry in all_entries():
         set5, set14 = (
             f"{entry.measured[name][0]:.2f}" if name in entry.measured else "-" for name in ("Set5", "Set14")
         )
@@ -41,18 +44,18 @@ def list_() -> None:
 @command.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """All facts about one network."""
+    """Print everything that is known about one network."""
     from lkdn_models.zoo import entries
 
     found = list(entries(name))
     network, spec = found[0].network, found[0].spec
-    _say(f"{name}: {network.paper}")
-    _say(network.remark, "  ")
+    _echo_wrapped(f"{network.name}: {network.paper}")
+    _echo_wrapped(network.remark, "  ")
     if spec:
         widths = f"{spec.blocks} blocks, {spec.channels} channels, attention {spec.attention_channels}"
         click.echo(f"  {widths}; trained with {spec.block.upper()}, {spec.upsampler} up-sampler")
     click.echo(f"  input: {network.input}")
-    _say(f"Multi-Adds count {network.rule.counts}", "  ")
+    _echo_wrapped(f"Multi-Adds count {network.rule.counts}", "  ")
     for entry in found:
         reach = "whole picture" if entry.receptive_radius is None else f"{entry.receptive_radius} LR pixels"
         click.echo(f"\n  x{entry.scale}: {entry.parameters:,} parameters, {entry.multi_adds:.4f} G Multi-Adds")
@@ -60,7 +63,7 @@ def show(name: str) -> None:
         if entry.printed:
             printed = entry.printed
             click.echo(f"    the LKDN paper (table {printed.tables}): {printed.parameters} K, {printed.multi_adds} G")
-            _say(printed.remark, "      ")
+            _echo_wrapped(printed.remark, "      ")
         for line in _quality(entry):
             click.echo(f"    {line}")
         if entry.bundled:
@@ -68,58 +71,61 @@ def show(name: str) -> None:
         if entry.weights:
             click.echo(f"    weights: {entry.weights.page}")
             click.echo(f"    sha256 {entry.weights.sha256}")
-            _say(f"licence: {entry.weights.licence}", "    ")
+            _echo_wrapped(f"licence: {entry.weights.licence}", "    ")
         elif not entry.bundled:
             click.echo("    no weights")
 
 
 @command.command()
 @click.argument("name")
-@click.option("--scale", type=click.IntRange(2, 4), help="Only this one.  [default: all that are published]")
+@click.option(
+    "--scale", type=click.IntRange(2, 4), help="Download the weights of this scale only.  [default: all published]"
+)
 def get(name: str, scale: int | None) -> None:
     """Download a network's published weights into the user's cache.
 
-    The files come from their authors' repositories and must have the SHA-256 that is written down here. Prints the path
-    of each.
+    The files come from their authors' repositories, and their SHA-256 must be the one that `lkdn-zoo show` prints. The
+    path of each file is printed.
     """
     from lkdn_models.download import download
     from lkdn_models.zoo import entries, find
 
     wanted = [entry for entry in ([find(name, scale)] if scale else entries(name)) if entry.weights]
     if not wanted:
-        msg = f"no weights of {name}{f' x{scale}' if scale else ''} were published, or none where they can be fetched"
-        raise UsageError(msg, "`lkdn-zoo list` says whose can be had")
+        known = next(entries(name)).name
+        msg = f"no weights of {known}{f' x{scale}' if scale else ''} were published where they can be downloaded"
+        raise UsageError(msg, "`lkdn-zoo list` shows which networks have published weights")
     for weights in dict.fromkeys(entry.weights for entry in wanted if entry.weights):
         path = download(weights, progress=sys.stderr is not None and sys.stderr.isatty())
         click.echo(f"{weights.repository}: licence {weights.licence}", err=True)
         if weights.converter:
             target = path.with_suffix(".safetensors")
-            click.echo(f"to use it, convert it: python {weights.converter} {path} {target}", err=True)
+            click.echo(f"convert it before use: python {weights.converter} {path} {target}", err=True)
         click.echo(str(path))
 
 
 @command.command()
 def check() -> None:
-    """Count parameters and Multi-Adds of every network anew, beside the LKDN paper's figures.
+    """Count parameters and Multi-Adds of every network, and compare them with the zoo's and the LKDN paper's figures.
 
-    P are parameters in K, M are Multi-Adds in G. Where paper and count differ, the row below says why. The exit code is
-    4 if a count is not the one written down.
+    P are parameters in K, M are Multi-Adds in G. Where paper and count differ, the row below states the reason. The
+    exit code is 4 if a count differs from the zoo's figure.
     """
     from lkdn_deploy.bench.complexity.verify_zoo import recount
-    from lkdn_models.zoo import ENTRIES
+    from lkdn_models.zoo import all_entries
 
     head = f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table"
     click.echo(head)
     problems: list[str] = []
-    for entry in ENTRIES:
+    for entry in all_entries():
         checked = recount(entry)
         for line in _row(checked):
             click.echo(line)
         problems += checked.problems
     if problems:
-        msg = f"not all figures of the zoo are what is counted: {'; '.join(problems)}"
-        raise VerificationError(msg, "correct lkdn_models/zoo/table.py, or the network")
-    click.echo(f"{len(ENTRIES)} rows: every figure is as written down", err=True)
+        msg = f"the zoo's figures differ from what is counted: {'; '.join(problems)}"
+        raise VerificationError(msg, "correct lkdn_models/zoo/networks.toml, or the network")
+    click.echo(f"{len(all_entries())} rows: all figures agree", err=True)
 
 
 @command.command()
@@ -127,12 +133,12 @@ def check() -> None:
     "--prune",
     metavar="all|DAYS",
     callback=lambda _context, _parameter, value: _days(value),
-    help="Remove all, or those older than so many days, and print their paths.",
+    help="Remove all engines, or those older than this many days, and print their paths.",
 )
 def engines(prune: float | None) -> None:
-    """The TensorRT engines in the user's cache, the newest first.
+    """List the TensorRT engines in the user's cache, the newest first.
 
-    Each with its path, which can be given to other commands.
+    Each is listed with its path, which other commands accept as --model.
     """
     from lkdn_deploy.backends.trt import engine_cache as cache
 
@@ -146,7 +152,7 @@ def engines(prune: float | None) -> None:
     for entry in found:
         car = entry.sidecar
         if car is None:
-            click.echo("without a side-car that can be read: it will be built again")
+            click.echo("no readable side-car: the engine will be built again")
         else:
             network = f"{car.metadata.model} x{car.metadata.scale} {car.metadata.precision}"
             click.echo(f"{network}, {car.runtime} {car.runtime_version}, {', '.join(car.targets)}")
@@ -157,7 +163,7 @@ def engines(prune: float | None) -> None:
 
 
 def _days(text: str | None) -> float | None:
-    """``all`` -> 0."""
+    """Return the days of ``--prune``; 0 for ``all``."""
     if text is None or text == "all":
         return None if text is None else 0.0
     if not text.isascii() or not text.isdigit():
@@ -167,7 +173,7 @@ def _days(text: str | None) -> float | None:
 
 
 def _row(checked: "Checked") -> list[str]:
-    """A line of ``check``, and one that explains it if it needs to be."""
+    """Return the line of ``check`` for a network, and the paper's remark below it if it has one."""
     entry = checked.entry
     printed = entry.printed
     paper = (printed.parameters, printed.multi_adds, printed.tables) if printed else ("-", "-", "-")
@@ -178,15 +184,15 @@ def _row(checked: "Checked") -> list[str]:
 
 
 def _rule(entry: "ZooEntry") -> str:
-    """What was counted, and at which input where it is not the usual one."""
+    """Return the counting rule, and the input's WxH where it is not the usual one."""
     from lkdn_models.zoo.facts import LR
 
     size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
     return f"{entry.network.rule}{size}"
 
 
-def _say(text: str, indent: str = "") -> None:
-    """In lines of 80 columns at most; nothing of nothing."""
+def _echo_wrapped(text: str, indent: str = "") -> None:
+    """Print text in lines of at most 80 columns; print nothing if it is empty."""
     for line in _wrapped(text, 80 - len(indent)):
         click.echo(indent + line)
 
@@ -198,7 +204,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _quality(entry: "ZooEntry") -> list[str]:
-    """A line a test set: the paper's figures and those of the published weights."""
+    """Return a line for each test set: the quality of the published weights, and the papers' figures."""
     printed = entry.printed.quality if entry.printed else {}
     lines = []
     for name in dict.fromkeys([*printed, *entry.measured]):
@@ -215,5 +221,5 @@ def _where(entry: "ZooEntry") -> str:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command."""
     sys.exit(run(command))

@@ -18,7 +18,7 @@ with needs("train"):
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.training.runs import RunFolder
-    from lkdn_models.zoo import ENTRIES
+    from lkdn_models.zoo import all_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _facts(picked: Picked, checkpoint: Checkpoint, report: ExportReport) -> Card
         name=name,
         spec=spec,
         parameters=(_parameters(spec.deployed), _parameters(spec)),
-        paper=next((entry.network.paper for entry in ENTRIES if entry.name == name), ""),
+        paper=next((entry.network.paper for entry in all_entries() if entry.name == name), ""),
         sha256=checkpoint.sha256,
         step=picked.step,
         picked=picked.best_on is not None,

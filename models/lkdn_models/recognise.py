@@ -11,7 +11,7 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.zoo import ENTRIES, ZooEntry, entries, names
+from lkdn_models.zoo import ZooEntry, all_entries, entries, names
 
 State = Mapping[str, Tensor]
 Layout = dict[str, tuple[int, ...]]
@@ -82,7 +82,7 @@ def _telling(state: State) -> tuple[str, str, str]:
 
 
 def _no_network(found: Layout) -> InputError:
-    nearest = max(ENTRIES, key=lambda entry: _alike(found, _layout_of(entry)))
+    nearest = max(all_entries(), key=lambda entry: _alike(found, _layout_of(entry)))
     if _alike(found, _layout_of(nearest))[0] < ALIKE:
         return InputError("no network of lkdn-zoo has weights of these names", f"its keys: {_some(list(found))}")
     msg = f"looks like {nearest.name} x{nearest.scale}, but does not fit it"

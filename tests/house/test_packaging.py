@@ -34,6 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "lkdn_deploy/runtime/artefacts/lkdn-s_x4.onnx",
         "lkdn_models/py.typed",
         "lkdn_models/recipes/tiny.toml",
+        "lkdn_models/zoo/networks.toml",
         "lkdn_models/weights/lkdn-s_x4.safetensors",
         "lkdn_models/weights/lkdn-s_x4.md",
         "lkdn_models/weights/DATA.md",

@@ -15,9 +15,9 @@ from lkdn_models.nets.fsrcnn import FSRCNN
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.nets.pan import PAN
 from lkdn_models.recognise import State, recognise
-from lkdn_models.zoo import ENTRIES, ZooEntry, entries, find
+from lkdn_models.zoo import ZooEntry, all_entries, entries, find
 
-OTHERS = [entry for entry in ENTRIES if entry.spec is None]
+OTHERS = [entry for entry in all_entries() if entry.spec is None]
 AMBIGUOUS = {"pan": (2, 3), "idn": (2, 3, 4), "fsrcnn": (2, 3, 4), "srcnn": (2, 3, 4), "srcnn-915": (2, 3, 4)}
 """Whose weights are of one shape at these scales, though each scale has its own."""
 
@@ -107,7 +107,7 @@ def test_an_lkdn_is_recognised_in_every_form_but_for_a_shortcut_without_weights(
 
 
 def test_published_files_are_recognised_with_their_scale(data: Path) -> None:
-    published = {entry.weights.file_name: entry for entry in ENTRIES if entry.weights}
+    published = {entry.weights.file_name: entry for entry in all_entries() if entry.weights}
     paths = list((data / "weights").rglob("*.pth"))
     assert paths
     for path in paths:

@@ -1,4 +1,4 @@
-"""The facts about the networks hold together, and agree with the networks and the published files."""
+"""The zoo's facts are consistent, and agree with the networks and the published files."""
 
 import hashlib
 import re
@@ -13,11 +13,12 @@ from torch import nn
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.rgb import as_rgb
-from lkdn_models.zoo import ENTRIES, Input, ZooEntry, entries, find, name_of, names, published_scale
-from lkdn_models.zoo.facts import BUNDLED, HD, LR, SETS, Weights, five
+from lkdn_models.zoo import Input, ZooEntry, all_entries, entries, find, name_of, names, published_scale
+from lkdn_models.zoo.facts import BUNDLED, HD, LR, SETS, Weights
+from lkdn_models.zoo.read import read_networks
 
-each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.name}-x{entry.scale}")
-PUBLISHED = {entry.weights for entry in ENTRIES if entry.weights}
+each_entry = pytest.mark.parametrize("entry", all_entries(), ids=lambda entry: f"{entry.name}-x{entry.scale}")
+PUBLISHED = {entry.weights for entry in all_entries() if entry.weights}
 
 
 def without_memory(entry: ZooEntry, *, deployed: bool = False) -> nn.Module:
@@ -30,8 +31,8 @@ def layout(entry: ZooEntry) -> dict[str, torch.Size]:
 
 
 def test_a_name_and_a_scale_are_there_once_and_a_name_is_one_network() -> None:
-    assert len({(entry.name, entry.scale) for entry in ENTRIES}) == len(ENTRIES)
-    assert len({id(entry.network) for entry in ENTRIES}) == len(names())
+    assert len({(entry.name, entry.scale) for entry in all_entries()}) == len(all_entries())
+    assert len({id(entry.network) for entry in all_entries()}) == len(names())
     for name in names():
         scales = [entry.scale for entry in entries(name)]
         assert scales == sorted(scales)
@@ -53,12 +54,8 @@ def test_what_is_written_down_of_a_network_it_says_itself(entry: ZooEntry) -> No
     assert entry.input_size == (entry.counted_at or (HD if enlarged else LR[entry.scale]))
 
 
-def test_weights_are_pinned_in_full() -> None:
+def test_published_weights_have_an_address_and_a_converter_that_exists() -> None:
     for weights in PUBLISHED:
-        assert re.fullmatch(r"[0-9a-f]{64}", weights.sha256), weights.path
-        assert re.fullmatch(r"[0-9a-f]{40}", weights.commit), weights.path
-        assert re.fullmatch(r"[\w.-]+/[\w.-]+", weights.repository), weights.path
-        assert weights.licence
         assert weights.page == f"https://github.com/{weights.repository}/blob/{weights.commit}/{weights.path}"
         assert weights.url == f"https://raw.githubusercontent.com/{weights.repository}/{weights.commit}/{weights.path}"
         assert weights.path.endswith(weights.file_name)
@@ -69,7 +66,7 @@ def test_weights_are_pinned_in_full() -> None:
 
 def test_weights_that_serve_every_scale_are_one_set_and_fit_every_scale() -> None:
     users = defaultdict(list)
-    for entry in ENTRIES:
+    for entry in all_entries():
         users[entry.weights].append(entry)
         if entry.network.shared_weights:
             same = list(entries(entry.name))
@@ -82,20 +79,18 @@ def test_weights_that_serve_every_scale_are_one_set_and_fit_every_scale() -> Non
         assert len({entry.name for entry in used}) == 1
 
 
-@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.printed], ids=lambda e: f"{e.name}-x{e.scale}")
-def test_what_a_paper_printed_has_its_digits(entry: ZooEntry) -> None:
-    printed = entry.printed
-    assert re.fullmatch(r"\d+", printed.parameters)
-    assert re.fullmatch(r"\d+(\.\d)?", printed.multi_adds)
-    assert re.fullmatch(r"\d(, \d)*", printed.tables)
-    assert printed.quality.keys() <= set(SETS)
-    for psnr, ssim in printed.quality.values():
-        assert re.fullmatch(r"\d\d\.\d\d", psnr)
-        assert re.fullmatch(r"0\.\d{4}", ssim)
+def test_figures_of_the_paper_are_written_digit_by_digit() -> None:
+    for printed in filter(None, (entry.printed for entry in all_entries())):
+        assert re.fullmatch(r"\d+", printed.parameters)
+        assert re.fullmatch(r"\d+(\.\d)?", printed.multi_adds)
+        assert re.fullmatch(r"\d(, \d)*", printed.tables)
+        for psnr, ssim in printed.quality.values():
+            assert re.fullmatch(r"\d\d\.\d\d", psnr)
+            assert re.fullmatch(r"0\.\d{4}", ssim)
 
 
 def test_what_was_measured_is_near_what_was_printed() -> None:
-    for entry in ENTRIES:
+    for entry in all_entries():
         assert entry.weights is None or "Set5" in entry.measured, entry.name
         for name, (psnr, ssim) in entry.measured.items():
             assert name in SETS
@@ -106,36 +101,92 @@ def test_what_was_measured_is_near_what_was_printed() -> None:
                 assert ssim == pytest.approx(paper_ssim, abs=0.002), entry.name
 
 
-def test_quality_is_written_down_in_the_order_of_the_test_sets_with_gaps() -> None:
-    assert five("38.12/0.9611 - - 26.42/0.7965 -") == {"Set5": ("38.12", "0.9611"), "Urban100": ("26.42", "0.7965")}
-    with pytest.raises(ValueError, match="shorter"):
-        five("38.12/0.9611 33.90/0.9202")
+NETWORK = """
+[net]
+paper = "Nobody, 2020"
+make = "pan:PAN"
+weights.repository = "someone/Repo"
+weights.commit = "0123456789012345678901234567890123456789"
+weights.licence = "MIT"
+
+[net.x4]
+parameters = 10
+multi_adds = 1
+measured = "38.120/0.9611 - - 26.420/0.7965 -"
+weights.path = "folder/net.pth"
+weights.sha256 = "0123456789012345678901234567890123456789012345678901234567890123"
+"""
 
 
-def test_a_network_is_found_by_name_and_scale() -> None:
-    for entry in ENTRIES:
-        assert find(entry.name, entry.scale) is entry
-    assert [entry.scale for entry in entries("pan")] == [2, 3, 4]
+def test_a_network_is_read_with_the_defaults_and_the_weights_of_both_tables() -> None:
+    (entry,) = read_networks(NETWORK)
+    assert (entry.name, entry.scale, entry.input, entry.multi_adds) == ("net", 4, Input.RGB, 1.0)
+    assert (entry.receptive_radius, entry.printed, entry.spec) == (None, None, None)
+    assert entry.measured == {"Set5": (38.12, 0.9611), "Urban100": (26.42, 0.7965)}
+    assert (entry.weights.repository, entry.weights.file_name) == ("someone/Repo", "net.pth")
 
 
-def test_one_that_is_not_there_is_refused_with_what_is() -> None:
-    with pytest.raises(UsageError, match=r"no network is called edsr \(known are lkdn, lkdn-s, .*srcnn"):
-        entries("edsr")
-    with pytest.raises(UsageError, match="no network is called edsr"):
-        find("edsr", 4)
+@pytest.mark.parametrize(
+    ("line", "wrong", "message"),
+    [
+        ("parameters = 10", "paramters = 10", "unknown key net.x4.paramters"),
+        ("parameters = 10", "", "incomplete: missing .*'parameters'"),
+        ("parameters = 10", 'parameters = "10"', "net.x4.parameters must be of type int"),
+        ('make = "pan:PAN"', 'make = "pan:PAN"\ninput = "grey"', "net.input must be one of RGB"),
+        ("multi_adds = 1", "multi_adds = 1\ncounted_at = [320]", "net.x4.counted_at must be a list of 2"),
+        ("- - 26.420/0.7965 -", "- 26.420/0.7965", "net.x4. needs PSNR/SSIM or a dash for each of Set5"),
+        ('0.7965 -"', '0.7965 38.12"', "net.x4. needs PSNR/SSIM"),
+        ('sha256 = "01', 'sha256 = "', "sha256 of weights must match"),
+        ('commit = "01', 'commit = "', "commit of weights must match"),
+        ('licence = "MIT"', 'licence = ""', "licence of weights must match"),
+        ('weights.licence = "MIT"', "", "incomplete: missing .*'licence'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(line: str, wrong: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_networks(NETWORK.replace(line, wrong, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "folder/.."},
+        {"path": "folder/"},
+        {"path": "..\\..\\net.pth"},
+        {"path": "C:net.pth"},
+        {"path": "net.pth\n"},
+        {"commit": "../../x"},
+        {"repository": ".\\."},
+    ],
+)
+def test_no_name_of_weights_leads_out_of_the_cache(change: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(change))} of weights must match"):
+        replace(find("lkdn", 4).weights, **change)
+
+
+def test_a_network_is_found_by_name_in_any_case_and_scale() -> None:
+    for entry in all_entries():
+        assert find(entry.name, entry.scale) is find(entry.name.upper(), entry.scale) is entry
+    assert [entry.scale for entry in entries("PAN")] == [2, 3, 4]
+
+
+def test_an_unknown_network_or_scale_is_refused_with_the_known_ones() -> None:
+    for search in (lambda: entries("edsr"), lambda: find("edsr", 4)):
+        with pytest.raises(UsageError, match=r"no network is called edsr \(the networks are lkdn, lkdn-s, .*srcnn"):
+            search()
     with pytest.raises(UsageError, match=r"lapsrn has no x3 \(it has x2, x4\)"):
-        find("lapsrn", 3)
+        find("LapSRN", 3)
 
 
 def test_every_bundled_checkpoint_is_of_an_entry() -> None:
-    bundled = {entry.bundled for entry in ENTRIES if entry.bundled}
+    bundled = {entry.bundled for entry in all_entries() if entry.bundled}
     assert bundled == set(BUNDLED.glob("*.safetensors"))
     assert find("lkdn-s", 4).bundled == BUNDLED / "lkdn-s_x4.safetensors"
     assert find("bsrn", 4).bundled is None
 
 
 def test_a_published_file_tells_its_scale_unless_it_serves_several() -> None:
-    for entry in ENTRIES:
+    for entry in all_entries():
         if entry.weights:
             expected = None if entry.network.shared_weights else entry.scale
             assert published_scale(entry.weights.sha256) == expected, entry.name

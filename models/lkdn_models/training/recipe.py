@@ -8,18 +8,17 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.data import CropSettings
+from lkdn_models.schema import build
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-
-T = TypeVar("T")
 
 
 class Optimiser(StrEnum):
@@ -195,56 +194,15 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def from_table(table: Mapping[str, Any]) -> Recipe:
-    """A recipe from its keys and values, as TOML or ``as_table`` give them.
+    """Return a recipe from its keys and values, as TOML or ``as_table`` give them.
 
     Raises:
         UsageError: if a key is unknown, missing, of the wrong type or out of range.
     """
-    rooms = (("network", LkdnSpec), ("data", CropSettings), ("optimisation", Optimisation))
-    built = {name: _build(kind, table.get(name, {}), f"{name}.") for name, kind in rooms}
-    return _build(Recipe, {**table, **built}, "")
+    return build(Recipe, table)
 
 
 def as_table(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values: what a run writes down."""
     table: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return table
-
-
-def _build(kind: type[T], table: Any, where: str) -> T:
-    """An instance of the dataclass ``kind`` from a TOML table."""
-    if not isinstance(table, dict):
-        msg = f"{where.rstrip('.')} must be a table"
-        raise UsageError(msg)
-    known: dict[str, Any] = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
-    values = {}
-    for name, value in table.items():
-        if name not in known:
-            msg = f"unknown key {where}{name}"
-            raise UsageError(msg, "known: " + ", ".join(known))
-        values[name] = _value(value, known[name], f"{where}{name}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        msg = f"incomplete: {str(error).partition('() ')[2]}"
-        raise UsageError(msg) from error
-
-
-def _value(value: Any, wanted: Any, where: str) -> Any:
-    """A TOML value as the type ``wanted``."""
-    if get_origin(wanted) is tuple:
-        if not isinstance(value, list):
-            msg = f"{where} must be a list, got {value!r}"
-            raise UsageError(msg)
-        return tuple(_value(item, get_args(wanted)[0], where) for item in value)
-    if issubclass(wanted, StrEnum):
-        if value not in list(wanted):
-            msg = f"{where} must be one of {', '.join(wanted)}, got {value!r}"
-            raise UsageError(msg)
-        return wanted(value)
-    if wanted is float and type(value) is int:
-        return float(value)
-    if type(value) is not wanted:
-        msg = f"{where} must be of type {wanted.__name__}, got {value!r}"
-        raise UsageError(msg)
-    return value

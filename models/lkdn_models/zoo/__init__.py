@@ -1,24 +1,24 @@
-"""The networks: what they take and cost, how good they are, where their published weights are.
+"""The networks: what they take and cost, how good they are, where their published weights are. Needs no torch.
 
-Plain facts: importing this needs no torch. ``table`` has an entry a network and scale; a new network is its file in
-``lkdn_models`` and its entries there.
+A new network is its file in ``lkdn_models.nets`` and its table in ``networks.toml``.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.zoo.facts import Input, Network, Printed, Weights, ZooEntry
-from lkdn_models.zoo.table import ENTRIES
+from lkdn_models.zoo.read import NETWORKS, read_networks
 
 __all__ = [
-    "ENTRIES",
     "Input",
     "Network",
     "Printed",
     "Weights",
     "ZooEntry",
+    "all_entries",
     "entries",
     "find",
     "name_of",
@@ -27,52 +27,60 @@ __all__ = [
 ]
 
 
+@cache
+def all_entries() -> tuple[ZooEntry, ...]:
+    """Return every network at every scale."""
+    return read_networks(NETWORKS.read_text(encoding="utf-8"))
+
+
 def names() -> list[str]:
-    """Every network once."""
-    return list(dict.fromkeys(entry.name for entry in ENTRIES))
+    """Return the name of every network."""
+    return list(dict.fromkeys(entry.name for entry in all_entries()))
 
 
 def entries(name: str) -> Iterator[ZooEntry]:
-    """One network at all its scales.
+    """Return one network, named in any case, at all its scales.
 
     Raises:
-        UsageError: if there is none of this name.
+        UsageError: if no network has this name.
     """
-    if name not in names():
+    if name.lower() not in names():
         msg = f"no network is called {name}"
-        raise UsageError(msg, f"known are {', '.join(names())}")
-    return (entry for entry in ENTRIES if entry.name == name)
+        raise UsageError(msg, f"the networks are {', '.join(names())}")
+    return (entry for entry in all_entries() if entry.name == name.lower())
 
 
 def find(name: str, scale: int) -> ZooEntry:
-    """One network at one scale.
+    """Return one network, named in any case, at one scale.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if no network has this name, or it lacks this scale.
     """
-    for entry in entries(name):
+    found = list(entries(name))
+    for entry in found:
         if entry.scale == scale:
             return entry
-    msg = f"{name} has no x{scale}"
-    raise UsageError(msg, f"it has {', '.join(f'x{entry.scale}' for entry in entries(name))}")
+    msg = f"{found[0].name} has no x{scale}"
+    raise UsageError(msg, f"it has {', '.join(f'x{entry.scale}' for entry in found)}")
 
 
 def published_scale(sha256: str) -> int | None:
-    """The scale of the published weights with this hash; ``None`` if there are none, or they serve several."""
-    scales = [entry.scale for entry in ENTRIES if entry.weights and entry.weights.sha256 == sha256]
+    """Return the scale of the published weights with this hash; ``None`` if there are none, or they serve several."""
+    scales = [entry.scale for entry in all_entries() if entry.weights and entry.weights.sha256 == sha256]
     return scales[0] if len(scales) == 1 else None
 
 
 def name_of(spec: LkdnSpec) -> str:
-    """The zoo's name of an LKDN in whatever form, or one made of its widths."""
+    """Return the zoo's name of an LKDN in any form and at any scale, or a name made of its widths."""
+    specs = [(entry.name, entry.network.spec) for entry in all_entries() if entry.network.spec]
     # First those in this very training form: the ablations differ in nothing else.
-    for alike in (lambda own: replace(own, scale=1) == replace(spec, scale=1), lambda own: _shape(own) == _shape(spec)):
-        for entry in ENTRIES:
-            if entry.spec is not None and alike(entry.spec):
-                return entry.name
+    for shape in (lambda each: replace(each, scale=1), _widths):
+        for name, own in specs:
+            if shape(own) == shape(spec):
+                return name
     return f"lkdn-b{spec.blocks}-c{spec.channels}-a{spec.attention_channels}"
 
 
-def _shape(spec: LkdnSpec) -> LkdnSpec:
-    """What training form, fusion and scale do not change."""
+def _widths(spec: LkdnSpec) -> LkdnSpec:
+    """Return the part of a specification that training form, fusion and scale do not change."""
     return replace(spec, scale=1, block=Block.BSB, upsampler=Upsampler.PLAIN, input_copies=1)

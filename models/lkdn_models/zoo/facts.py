@@ -1,7 +1,8 @@
-"""What is known of a network, in plain values: importing this needs no torch."""
+"""What is known about a network, in plain values: importing this needs no torch."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import import_module
 from operator import attrgetter
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lkdn_deploy.core.counting import Rule
+from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 
 if TYPE_CHECKING:
@@ -16,15 +18,15 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 HD = (720, 1280)
-"""Height and width of the output that Multi-Adds are counted for."""
+"""Height and width of the output for which Multi-Adds are counted."""
 LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
-"""The input for that output. 1280 is no multiple of 3: the papers take 426, 427 or a ninth of the pixels."""
+"""Input size for that output. 1280 is not a multiple of 3: papers take 426, 427 or a ninth of the pixels."""
 
 HOST = "https://raw.githubusercontent.com"
 
 
 class Input(StrEnum):
-    """What a network takes, low resolution unless it says otherwise."""
+    """Input of a network, at low resolution unless stated otherwise."""
 
     RGB = "RGB, 0..1"
     RGB_255 = "RGB, 0..255"
@@ -34,136 +36,165 @@ class Input(StrEnum):
 
     @property
     def luma_only(self) -> bool:
-        """Whether colours pass it by."""
+        """Whether the network processes luma and leaves the colours to bicubic interpolation."""
         return self in (Input.LUMA, Input.ENLARGED_LUMA)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A published checkpoint in a GitHub repository."""
+    """A published checkpoint in a GitHub repository.
+
+    Attributes:
+        repository: owner and name.
+        commit: its full hash.
+        path: path of the file in the repository.
+        sha256: hash of the file.
+        licence: licence as the repository states it.
+        converter: script that rewrites the file as safetensors, if ``load_checkpoint`` does not read its format.
+
+    Raises:
+        UsageError: if a hash is malformed, the licence is empty, or a name could lead out of the cache's folder.
+    """
 
     repository: str
     commit: str
     path: str
     sha256: str
     licence: str
-    """As its repository states it."""
     converter: str | None = None
-    """The script that writes the file as safetensors, where it is of no format that ``load_checkpoint`` reads."""
+
+    def __post_init__(self) -> None:
+        for name, pattern in (
+            ("repository", r"[\w.-]+/[\w.-]+"),
+            ("commit", "[0-9a-f]{40}"),
+            ("path", r"(?:.*/)?(?!\.+$)[\w.-]+"),
+            ("sha256", "[0-9a-f]{64}"),
+            ("licence", ".+"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, name), re.ASCII):
+                msg = f"{name} of weights must match {pattern}, got {getattr(self, name)!r}"
+                raise UsageError(msg)
 
     @property
     def page(self) -> str:
-        """Where a person looks at it."""
+        """Address of the file's page for a person to look at."""
         return f"https://github.com/{self.repository}/blob/{self.commit}/{self.path}"
 
     @property
     def url(self) -> str:
-        """Where the bytes are."""
+        """Address of the file's bytes."""
         return f"{HOST}/{self.repository}/{self.commit}/{self.path}"
 
     @property
     def file_name(self) -> str:
-        """Without its folders."""
+        """File name without its folders."""
         return self.path.rpartition("/")[2]
-
-
-PrintedQuality = Mapping[str, tuple[str, str]]
-"""PSNR in dB and SSIM by test set, as a table prints them."""
 
 
 SETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
 
 
-def five(text: str) -> PrintedQuality:
-    """``"38.12/0.9611 33.90/0.9202 - - -"``: PSNR and SSIM on ``SETS``, a dash where they are not known."""
-    figures = zip(SETS, text.split(), strict=True)
-    return {name: (psnr, ssim) for name, value in figures for psnr, _, ssim in [value.partition("/")] if ssim}
-
-
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A row of the LKDN paper's tables, digit by digit."""
+    """A row of the LKDN paper's tables, digit by digit.
+
+    Attributes:
+        tables: numbers of the tables that have it.
+        parameters: in thousands.
+        multi_adds: in G.
+        quality: PSNR in dB and SSIM by test set.
+        remark: reason for a difference between these figures and the computed ones.
+    """
 
     tables: str
-    """The numbers of the tables that have it."""
     parameters: str
-    """In thousands."""
     multi_adds: str
-    """In G."""
-    quality: PrintedQuality = field(default_factory=dict)
+    quality: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     remark: str = ""
-    """Why these figures are not the computed ones, where they are not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network, at whatever scales."""
+    """A network at every scale.
+
+    Attributes:
+        name: name at the command line, in lower case.
+        paper: authors, title, venue and year.
+        make: constructor in ``lkdn_models.nets``, ``module:Class`` or ``module:Class.variant``. It takes the scale,
+            unless the input is enlarged beforehand.
+        input: what the network takes.
+        rule: what the paper counts as Multi-Adds.
+        spec: widths and training form of an LKDN, at scale 1.
+        shared_weights: whether one set of weights serves every scale.
+        remark: what a reader should know besides.
+    """
 
     name: str
     paper: str
     make: str
-    """The constructor under ``lkdn_models.nets``, ``module:Class`` or ``module:Class.variant``. It takes the scale,
-    unless the input is enlarged beforehand."""
     input: Input = Input.RGB
     rule: Rule = Rule.C
-    """What the paper's Multi-Adds count."""
-    spec: Callable[[int], LkdnSpec] | None = None
-    """Of an LKDN in training form, by scale; it is built of that."""
+    spec: LkdnSpec | None = None
     shared_weights: bool = False
-    """Whether one set of weights serves every scale."""
     remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ZooEntry:
-    """One network at one scale."""
+    """A network at one scale.
+
+    Attributes:
+        network: what holds at every scale.
+        scale: enlargement factor.
+        parameters: number of parameters in the deployed (fused) form.
+        multi_adds: Multi-Adds in G of that form for an output of 1280x720, by ``network.rule``.
+        receptive_radius: distance in LR pixels beyond which an input pixel cannot change an output pixel, of the
+            deployed network; None: a pixel depends on the whole picture, or on its size.
+        printed: row of the paper's tables, if they have it.
+        measured: PSNR in dB and SSIM of the published weights by test set: of networks of RGB by ``evaluate.measure``,
+            of networks of luma by ``evaluate.measure_luma``, as their papers measure.
+        weights: published weights, if there are any.
+        counted_at: height and width of the input at which Multi-Adds are counted, if it is not that of ``LR``.
+    """
 
     network: Network
     scale: int
     parameters: int
-    """Of the form that is deployed: fused."""
     multi_adds: float
-    """In G, of that form for an output of 1280x720, under ``network.rule``."""
-    receptive_radius: int | None
-    """Distance in LR pixels beyond which an input pixel cannot change an output pixel, of the network as deployed;
-    ``None``: a pixel depends on the whole picture, or on its size."""
+    receptive_radius: int | None = None
     printed: Printed | None = None
-    """``None``: the paper has no such row."""
     measured: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """PSNR in dB and SSIM by test set, of the published weights: of networks of RGB as ``evaluate.measure`` has it, of
-    networks of luma in the manner of their papers, as ``evaluate.measure_luma`` has it."""
     weights: Weights | None = None
     counted_at: tuple[int, int] | None = None
-    """Height and width of the input that Multi-Adds are counted at, where it is not ``LR``'s."""
 
     @property
     def name(self) -> str:
-        """Of the network."""
+        """Name of the network."""
         return self.network.name
 
     @property
     def input(self) -> Input:
-        """Of the network."""
+        """Input of the network."""
         return self.network.input
 
     @property
     def spec(self) -> LkdnSpec | None:
-        """Of an LKDN, in training form."""
-        return self.network.spec(self.scale) if self.network.spec else None
+        """Specification of an LKDN, in training form."""
+        return self.network.spec and replace(self.network.spec, scale=self.scale)
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width that Multi-Adds are counted at."""
+        """Height and width of the input at which Multi-Adds are counted."""
         return self.counted_at or (HD if self.input is Input.ENLARGED_LUMA else LR[self.scale])
 
     @property
     def bundled(self) -> Path | None:
-        """The training-form checkpoint that comes with the package, trained by this project."""
+        """Training-form checkpoint that comes with the package, trained by this project."""
         path = BUNDLED / f"{self.name}_x{self.scale}.safetensors"
         return path if path.is_file() else None
 
     def build(self, *, deployed: bool = False) -> "nn.Module":
-        """The network with weights as PyTorch draws them, in training form or as it is deployed. Needs torch."""
+        """Return the network with PyTorch's initial weights, in training form or as it is deployed. Needs torch."""
         module, _, path = self.network.make.partition(":")
         make = cast("Callable[..., nn.Module]", attrgetter(path)(import_module(f"lkdn_models.nets.{module}")))
         if spec := self.spec:

@@ -6,7 +6,7 @@ import torch
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.fuse.state_dict import fuse_state
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.zoo import ENTRIES, ZooEntry
+from lkdn_models.zoo import ZooEntry, all_entries
 
 
 def parameters(spec: LkdnSpec) -> int:
@@ -14,7 +14,7 @@ def parameters(spec: LkdnSpec) -> int:
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for entry in ENTRIES if entry.spec], ids=lambda entry: f"{entry.name}-x{entry.scale}"
+    "entry", [entry for entry in all_entries() if entry.spec], ids=lambda entry: f"{entry.name}-x{entry.scale}"
 )
 def test_parameters_are_those_of_the_paper(entry: ZooEntry) -> None:
     state = {name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()}

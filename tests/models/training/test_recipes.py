@@ -290,7 +290,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     for content, said in (
         (b"seed = ", "is not a TOML file"),
         (b"\xff", "is not a TOML file"),
-        (b"sead = 1", "incomplete"),
+        (b"seed = 1", "incomplete"),
     ):
         path.write_bytes(content)
         with pytest.raises(UsageError) as refused:
