@@ -101,8 +101,8 @@ def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None
         UsageError: if that is no folder, or if two would become one file.
         InputError: if a folder cannot be read or holds no image.
     """
+    from lkdn_deploy.imaging.files.formats import BY_SUFFIX
     from lkdn_deploy.imaging.files.read import image_files
-    from lkdn_deploy.imaging.files.write import OUTPUT_FORMATS
     from lkdn_deploy.runtime.files import Job
 
     if not folder.is_dir():
@@ -111,12 +111,12 @@ def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None
     jobs: dict[Path, Job] = {}
     for source in [file for path in sources for file in (image_files(path) if path.is_dir() else [path])]:
         target = folder / source.name
-        if target.suffix.lower() not in OUTPUT_FORMATS:
+        if target.suffix.lower() not in BY_SUFFIX:
             target = target.with_suffix(".png")
         if target in jobs:
             msg = f"{jobs[target].source} and {source} would both become {target}"
             raise UsageError(msg, "upscale them into different folders")
-        kind = OUTPUT_FORMATS[target.suffix.lower()]
+        kind = BY_SUFFIX[target.suffix.lower()]
         jobs[target] = Job(source, target, quality if kind.lossy else None, overwrite)
     return list(jobs.values())
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.imaging.files.read import SUFFIXES, image_files, read_rgb
+from lkdn_deploy.imaging.files.formats import BY_SUFFIX
+from lkdn_deploy.imaging.files.read import image_files, read_rgb
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW
 from lkdn_deploy.imaging.resample import downsample
 
@@ -116,7 +117,7 @@ def read_pair(picture: ImagePair, scale: int, border: int | None = None) -> tupl
     Raises:
         InputError: if a file is missing or cannot be read, if their sizes do not fit, or if the original is too small
             for SSIM's window.
-        MissingError: for 16 bits a sample where imagecodecs is not installed.
+        MissingError: for 16 bits per sample where imagecodecs is not installed.
     """
     image = read_rgb(picture.high)
     height, width = image.shape[:2]
@@ -180,7 +181,7 @@ def _is_low(folder: Path) -> bool:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.glob("*"))
+    return any(path.suffix.lower() in BY_SUFFIX for path in folder.glob("*"))
 
 
 def _low_folder(high: Path, scale: int) -> Path | None:
@@ -200,7 +201,7 @@ def _low_folder(high: Path, scale: int) -> Path | None:
 def _open(high: Path, low: Path | None, scale: int) -> TestSet:
     files = image_files(high)
     stems = [path.stem for path in files]
-    lows = {} if low is None else {path.stem: path for path in low.glob("*") if path.suffix.lower() in SUFFIXES}
+    lows = {} if low is None else {path.stem: path for path in low.glob("*") if path.suffix.lower() in BY_SUFFIX}
     # Told of a missing file: its name in the manner of the others.
     ending = f"x{scale}" if any(stem.endswith(f"x{scale}") and stem not in stems for stem in lows) else ""
     pictures = []

@@ -17,9 +17,10 @@ from typing import TypeVar
 import psutil
 
 from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.imaging.files.formats import format_for
 from lkdn_deploy.imaging.files.picture import Header, Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
-from lkdn_deploy.imaging.files.write import check_output, in_stripes, write_picture
+from lkdn_deploy.imaging.files.write import check_fit, check_target, write_picture
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ _TOO_LARGE = "cut the image in parts, or use a smaller scale"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An image file to read and one to write; ``quality`` and ``overwrite`` are those of ``check_output``."""
+    """An image file to read and one to write; ``quality`` and ``overwrite`` are those of ``check_target``."""
 
     source: Path
     target: Path
@@ -222,18 +223,12 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None = None) -> _Loaded:
-    """Read, or take what was ``begun``, if ``check_output`` lets it through and it fits beside ``held`` bytes."""
+    """Read, or take what was ``begun``, if its target can hold it and it fits beside ``held`` bytes."""
     header, scale = probe(job.source), upscaler.scale
-    notes = check_output(
-        job.target,
-        width=scale * header.width,
-        height=scale * header.height,
-        channels=header.channels,
-        depth=header.depth,
-        quality=job.quality,
-        overwrite=job.overwrite,
-    )
-    size = _memory(header, upscaler, 1 if in_stripes(job.target) else 2)
+    check_target(job.target, quality=job.quality, overwrite=job.overwrite)
+    large = scale * header.width, scale * header.height
+    check_fit(job.target, width=large[0], height=large[1], channels=header.channels, depth=header.depth)
+    size = _memory(header, upscaler, 1 if format_for(job.target).in_stripes else 2)
     free = psutil.virtual_memory().available - held
     if size > free:
         asked = f"{job.source}: x{scale} of {header.width}x{header.height}"
@@ -241,7 +236,7 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None
         raise InputError(msg, _TOO_LARGE)
     upscaler.plan(header.height, header.width)  # refuses some sizes, and that before they are decoded
     picture = read_picture(job.source) if begun is None else begun.result()
-    return _Loaded(job, header, picture, (*notes, *picture.notes), size)
+    return _Loaded(job, header, picture, picture.notes, size)
 
 
 def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
@@ -274,5 +269,4 @@ def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> 
 def _write(large: _Large, threads: int) -> Upscaled:
     job = large.outcome.job
     notes = write_picture(job.target, large.picture, quality=job.quality, threads=threads)
-    # Checking and writing say the same of the depth.
-    return replace(large.outcome, notes=tuple(dict.fromkeys((*large.outcome.notes, *notes))))
+    return replace(large.outcome, notes=(*large.outcome.notes, *notes))

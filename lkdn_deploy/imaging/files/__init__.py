@@ -1,4 +1,5 @@
-"""Image files to pictures and back, keeping what a file says: depth, transparency, profile, EXIF, resolution.
+"""Image files to pictures and back, keeping depth, transparency, colour profile, EXIF and resolution.
 
-``read`` and ``write`` are the doors; ``picture`` is the value between them.
+``formats`` is the one table of formats, with a module for each that Pillow alone does not serve; ``read`` and ``write``
+are the entry points, and a ``picture.Picture`` is what they exchange.
 """

@@ -1,6 +1,9 @@
 """The value that image files are read into and written from."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +17,13 @@ MAX_PIXELS = 178_956_970
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file's header promises about the upright picture, known without decoding a pixel.
+    """Facts from a file's header about the upright picture, known without decoding a pixel.
 
-    ``channels`` and ``depth`` are those that reading gives: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA, and 8 or 16.
-    ``format`` is the file's own: PNG, JPEG, WEBP, TIFF, BMP or GIF.
+    Attributes:
+        width, height: in pixels.
+        channels: that reading gives: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA.
+        depth: bits per sample that reading gives, 8 or 16.
+        format: PNG, JPEG, WEBP, TIFF, BMP or GIF.
     """
 
     width: int
@@ -26,18 +32,22 @@ class Header:
     depth: int
     format: str
 
+    def upright(self, orientation: int) -> "Header":
+        """Return the header with its sides swapped where the EXIF orientation turns the picture by a quarter."""
+        return replace(self, width=self.height, height=self.width) if orientation > 4 else self
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """Pixels as they are to be looked at, and what the file said about them.
+    """Upright pixels, and what the file recorded about them.
 
     Attributes:
         pixels: (H, W, C) uint8 or uint16 over the full range of the type; C is 1 grey, 2 grey+alpha, 3 RGB or
             4 RGBA, and alpha is straight (not premultiplied).
         icc_profile: the embedded colour profile; None means sRGB, or unknown.
-        exif: an EXIF block, beginning with ``Exif\\0\\0``; its orientation is normal, for the pixels are upright.
+        exif: an EXIF block, beginning with ``Exif\\0\\0``; its orientation is normal, as the pixels are upright.
         dpi: pixels per inch, (horizontal, vertical).
-        notes: what the user must be told, a sentence each.
+        notes: what reading changed or left out, a sentence each, for the user.
 
     Raises:
         UsageError: for pixels of another shape or type.
@@ -69,58 +79,74 @@ class Picture:
 
     @property
     def depth(self) -> int:
-        """Bits a sample: 8 or 16."""
+        """Bits per sample: 8 or 16."""
         return int(self.pixels.dtype.itemsize) * 8
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Profile, EXIF and resolution, as far as there are any, under Pillow's names for them."""
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "dpi": self.dpi}
+        return {key: value for key, value in metadata.items() if value is not None}
+
     def with_pixels(self, pixels: Pixels) -> "Picture":
-        """Other pixels under the same profile, EXIF, resolution and notes."""
+        """Return a picture of other pixels with the same profile, EXIF, resolution and notes."""
         return replace(self, pixels=pixels)
 
     def with_notes(self, *notes: str) -> "Picture":
-        """The same picture with more to tell."""
+        """Return the same picture with further notes."""
         return replace(self, notes=self.notes + notes)
 
 
-def check_size(width: int, height: int, name: str) -> None:
-    """Refuse what no picture may have: no pixels, or more than ``MAX_PIXELS``.
+class OpenedImage(NamedTuple):
+    """An image file whose header has been read, and a function that decodes it while the file is open."""
+
+    header: Header
+    decode: Callable[[], Picture]
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse images without pixels, or with more than ``MAX_PIXELS``.
 
     Raises:
-        InputError: naming ``name``, the file.
+        InputError: saying which of the two.
     """
     if width < 1 or height < 1:
-        msg = f"{name} has no pixels: its header says {width}×{height}"
+        msg = f"the image has no pixels: its header says {width}×{height}"
         raise InputError(msg)
     if width * height > MAX_PIXELS:
-        msg = f"{name} is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+        msg = f"the image is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
         raise InputError(msg, "crop it or cut it into parts first")
 
 
 def to_eight_bits(pixels: Pixels) -> Pixels:
-    """Round uint16 to uint8, 65535 becoming 255; uint8 passes as it is."""
+    """Round uint16 to uint8, 65535 becoming 255; return uint8 unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
-    # v / 257 rounded; a table keeps the wide intermediate off the picture.
+    # v / 257 rounded; a table avoids a wide intermediate the size of the picture.
     table = ((np.arange(65536) + 128) // 257).astype(np.uint8)
     return table[pixels]
 
 
 def make_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn (H, W, ...) pixels as an EXIF orientation, 1 to 8, says they are to be seen."""
-    match orientation:
-        case 2:
-            turned = pixels[:, ::-1]
-        case 3:
-            turned = pixels[::-1, ::-1]
-        case 4:
-            turned = pixels[::-1]
-        case 5:
-            turned = pixels.swapaxes(0, 1)
-        case 6:
-            turned = pixels.swapaxes(0, 1)[:, ::-1]
-        case 7:
-            turned = pixels.swapaxes(0, 1)[::-1, ::-1]
-        case 8:
-            turned = pixels.swapaxes(0, 1)[::-1]
-        case _:
-            return pixels
-    return np.ascontiguousarray(turned)
+    """Turn (H, W, ...) pixels upright from the way an EXIF orientation, 1 to 8, says they are stored."""
+    if orientation == 1:
+        return pixels
+    turned = pixels.swapaxes(0, 1) if orientation > 4 else pixels
+    rows, columns = -1 if orientation in (3, 4, 7, 8) else 1, -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(turned[::rows, ::columns])
+
+
+def profile_fits(icc_profile: bytes, channels: int) -> bool:
+    """Tell whether a profile's own colour space is that of pixels with this many channels."""
+    return icc_profile[16:20] == (b"GRAY" if channels < 3 else b"RGB ")
+
+
+def plausible_dpi(dpi: object) -> tuple[float, float] | None:
+    """Return a resolution as a pair of floats, or None unless it is two numbers from 1 to 65535."""
+    try:
+        across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(value) and 1 <= value <= 65535 for value in (across, down)):
+        return None
+    return across, down

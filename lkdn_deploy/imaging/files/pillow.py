@@ -1,17 +1,28 @@
-"""Pillow's images to pictures and back."""
+"""Pillow's images to pictures and back, and the formats that Pillow reads and writes in full."""
 
 import io
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.exif import orientation_of, profile_fits, sane_dpi, upright_exif_of
-from lkdn_deploy.imaging.files.picture import Picture, check_size, make_upright, to_eight_bits
+from lkdn_deploy.imaging.files.exif import orientation_of, upright_exif_of
+from lkdn_deploy.imaging.files.picture import (
+    Header,
+    OpenedImage,
+    Picture,
+    check_size,
+    make_upright,
+    plausible_dpi,
+    profile_fits,
+    to_eight_bits,
+)
 from lkdn_deploy.imaging.pixels import Pixels
 
 # Mode -> the mode to ask Pillow for: full bytes, no padding, straight alpha.
@@ -24,17 +35,64 @@ _quiet_lock = threading.Lock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings from the user: what they warn of is an error here, or told as a note.
+    """Suppress Pillow's warnings: what they warn of is an error here, or reported as a note.
 
-    Python's filters belong to the whole process, so one thread at a time changes them.
+    Python's warning filters belong to the whole process, so one thread at a time changes them.
     """
     with _quiet_lock, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
         yield
 
 
+def open_with_pillow(name: str, file: IO[bytes]) -> OpenedImage:
+    """Open an image file of which Pillow gives every sample.
+
+    Args:
+        name: Pillow's name of the format; the file is not tried as any other.
+        file: an open file.
+
+    Raises:
+        InputError: for animations, too large images, floats and 32-bit integers.
+        OSError, SyntaxError, ValueError: from Pillow, if the header is damaged.
+    """
+    with quiet():
+        image = open_image(name, file)
+        depth = 16 if image.mode in _GREY_16 else 8
+        header = Header(image.width, image.height, channels_of(image), depth, name).upright(orientation_of(image))
+    if image.format == "MPO":
+        note = "the file holds several pictures (MPO); only the first was read"
+        return OpenedImage(header, lambda: from_pil(image).with_notes(note))
+    return OpenedImage(header, partial(from_pil, image))
+
+
+def open_image(name: str, file: IO[bytes]) -> Image.Image:
+    """Open a file of one format with Pillow and check its header; no pixel is decoded yet.
+
+    Raises:
+        InputError: for animations, too large images, floats and 32-bit integers.
+    """
+    image = Image.open(file, formats=(name,))
+    check_size(image.width, image.height)
+    # Phones append depth maps and the like to a JPEG (MPO): the first picture is what viewers show.
+    if image.format != "MPO":
+        refuse_frames(getattr(image, "is_animated", False))
+    channels_of(image)
+    return image
+
+
+def refuse_frames(several: bool) -> None:
+    """Refuse a file that holds several pictures.
+
+    Raises:
+        InputError: if it does.
+    """
+    if several:
+        msg = "the file is animated or has several pages; expected a single picture"
+        raise InputError(msg, "save the frame or page you want as a file of its own")
+
+
 def channels_of(image: Image.Image) -> int:
-    """How many channels reading ``image`` gives.
+    """Return how many channels reading ``image`` gives.
 
     Raises:
         InputError: for modes that hold floats or 32-bit integers.
@@ -48,21 +106,20 @@ def channels_of(image: Image.Image) -> int:
         return 3 + see_through
     if image.mode in _OTHER_SPACES:
         return 3
-    msg = f"expected 8 or 16 bits a sample, the image's mode is {image.mode}: floats or 32-bit integers"
+    msg = f"expected 8 or 16 bits per sample, the image's mode is {image.mode}: floats or 32-bit integers"
     raise InputError(msg, "convert it to 16-bit PNG or TIFF first")
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """Take an image of Pillow's, upright, with its profile, EXIF and resolution.
+    """Convert a Pillow image to an upright picture with its profile, EXIF and resolution.
 
     Palettes, colour keys, premultiplied alpha and other colour spaces become grey or RGB with straight alpha;
-    a change of colour space is told in ``notes``. An image that Pillow opened from a file with 16 bits of RGB
-    has 8 left in it: ``read_picture`` keeps all 16.
+    ``notes`` tell of a change of colour space. Pillow opens 16-bit RGB files with 8 bits: ``read_picture`` keeps 16.
 
     Raises:
         InputError: if the image is too large, holds floats or 32-bit integers, or cannot be decoded.
     """
-    check_size(image.width, image.height, "the image")
+    check_size(image.width, image.height)
     channels_of(image)
     with quiet():
         try:
@@ -70,10 +127,21 @@ def from_pil(image: Image.Image) -> Picture:
         except Exception as error:  # a damaged file makes Pillow raise whatever its decoder trips over
             msg = f"the image cannot be decoded: {error}"
             raise InputError(msg, "its file may be cut off or damaged") from error
-        exif, damaged = upright_exif_of(image)
         pixels, notes = _pixels_of(image)
-        # After load, since Pillow turns a TIFF by itself there and forgets the tag.
-        pixels = make_upright(pixels, orientation_of(image))
+    return with_metadata_of(image, pixels, notes)
+
+
+def with_metadata_of(image: Image.Image, pixels: Pixels, notes: tuple[str, ...] = ()) -> Picture:
+    """Make an upright picture of a Pillow image's metadata and other pixels.
+
+    Args:
+        image: an opened image.
+        pixels: (H, W, C), the way round that they are stored in its file.
+        notes: on the pixels; those on the metadata are added.
+    """
+    with quiet():
+        exif, damaged = upright_exif_of(image)
+        pixels = make_upright(pixels, orientation_of(image))  # 1 for a TIFF that Pillow turned when it loaded it
     if damaged:
         notes += ("its EXIF block is damaged and was left out",)
     icc_profile = image.info.get("icc_profile") or None
@@ -82,23 +150,41 @@ def from_pil(image: Image.Image) -> Picture:
     elif icc_profile and not profile_fits(icc_profile, pixels.shape[2]):
         notes += ("its colour profile is for another colour space than its pixels and was left out",)
         icc_profile = None
-    return Picture(pixels, icc_profile, exif, sane_dpi(image.info.get("dpi")), notes)
+    return Picture(pixels, icc_profile, exif, plausible_dpi(image.info.get("dpi")), notes)
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """Give the picture as an image of Pillow's: mode L, LA, RGB or RGBA, or I;16 for 16-bit grey.
+    """Convert a picture to a Pillow image of mode L, LA, RGB or RGBA, or I;16 for 16-bit grey.
 
-    Pillow holds no other 16-bit image, so those are rounded to 8. Profile, EXIF and resolution are in ``info``.
+    Pillow has no other 16-bit image, so those are rounded to 8. Profile, EXIF and resolution are in ``info``.
     """
     pixels = picture.pixels if picture.channels == 1 else to_eight_bits(picture.pixels)
     image = Image.fromarray(pixels[..., 0] if picture.channels == 1 else pixels)
-    facts = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
-    image.info.update({key: value for key, value in facts.items() if value is not None})
+    image.info.update(picture.metadata)
     return image
 
 
+def write_bmp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+    """Write a BMP file; ``quality`` and ``threads`` have no effect."""
+    _save(file, picture, "BMP")
+
+
+def write_webp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+    """Write a WebP file, lossless at quality 100; ``threads`` has no effect."""
+    # exact: without it, colours under transparent pixels are thrown away.
+    options = {"lossless": True, "exact": True} if quality == 100 else {"quality": quality}
+    _save(file, picture, "WEBP", **options, **picture.metadata)
+
+
+def _save(file: IO[bytes], picture: Picture, name: str, **options: object) -> None:
+    # In memory first: Pillow, given a file, does not notice when only a part is written.
+    buffer = io.BytesIO()
+    to_pil(picture).save(buffer, name, **options)
+    file.write(buffer.getbuffer())
+
+
 def _pixels_of(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
-    """(H, W, C) pixels, not turned, and notes."""
+    """Return (H, W, C) pixels as stored, not turned, and notes."""
     if image.mode in _OTHER_SPACES:
         rgb, note = _to_srgb(image)
         return np.array(rgb), (note,)
@@ -117,7 +203,7 @@ def _pixels_of(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
 
 
 def _with_colour_key(pixels: Pixels, key: object) -> Pixels:
-    """Add the alpha that a colour key stands for: 0 where the pixel is of just that colour."""
+    """Append the alpha channel that a colour key stands for: 0 where a pixel has exactly that colour."""
     opaque = np.iinfo(pixels.dtype).max
     colour = key if isinstance(key, tuple) else (key,)
     if len(colour) == pixels.shape[2] and all(isinstance(value, int) and 0 <= value <= opaque for value in colour):
@@ -128,28 +214,24 @@ def _with_colour_key(pixels: Pixels, key: object) -> Pixels:
 
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
-    """An image in another colour space as sRGB, and the note that says how."""
+    """Convert an image in another colour space to sRGB; return it and a note that says how."""
     if image.mode == "LAB":
-        return _by_profiles(
-            image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        ), "converted from Lab to sRGB"
-    profile = image.info.get("icc_profile")
-    if image.mode == "CMYK" and profile:
+        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        return _by_profiles(image, lab), "converted from Lab to sRGB"
+    if image.mode != "CMYK":
+        return image.convert("RGB"), f"converted from {image.mode} to RGB"
+    profile, reason = image.info.get("icc_profile"), "without a profile, as none is embedded"
+    if profile:
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             return _by_profiles(image, embedded), "converted from CMYK to sRGB through its embedded profile"
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-            note = "converted from CMYK to sRGB without its embedded profile, which cannot be used: colours may be off"
-            return image.convert("RGB"), note
-    if image.mode == "CMYK":
-        return image.convert(
-            "RGB"
-        ), "converted from CMYK to sRGB without a profile, as none is embedded: colours may be off"
-    return image.convert("RGB"), f"converted from {image.mode} to RGB"
+            reason = "without its embedded profile, which cannot be used"
+    return image.convert("RGB"), f"converted from CMYK to sRGB {reason}: colours may be off"
 
 
 def _by_profiles(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
-    # What print-minded software does by default: keep colours both spaces have, scale black to black.
+    # The default of print software: keep colours that both spaces have, scale black to black.
     converted = ImageCms.profileToProfile(
         image,
         source,

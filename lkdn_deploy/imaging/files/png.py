@@ -1,30 +1,76 @@
-"""PNG files read: chunks that Pillow does not reach, 16 bits a sample, which it has only for grey, and 8 faster."""
+"""PNG files.
+
+Pillow parses the chunks. Samples are decoded by libspng through imagecodecs, in little more than half of Pillow's time
+and without Python's lock, and 16-bit ones by libpng, since Pillow keeps 16 bits for grey only. Files are written in
+stripes of rows, which several threads filter and deflate independently of each other.
+"""
 
 import struct
-from typing import IO, Any
+from contextlib import closing
+from functools import partial
+from itertools import pairwise
+from typing import IO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from zlib_ng import zlib_ng
 
-from lkdn_deploy.imaging.files.codecs import imagecodecs
-from lkdn_deploy.imaging.files.exif import EXIF_PREFIX
+from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.core.threads import in_order
+from lkdn_deploy.imaging.files.compression import STREAM_HEAD, deflate_blocks, imagecodecs
+from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, orientation_of
+from lkdn_deploy.imaging.files.picture import Header, OpenedImage, Picture
+from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, with_metadata_of
 from lkdn_deploy.imaging.pixels import Pixels
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER_END = 33  # signature, and the IHDR chunk, which always comes first
+Bytes = NDArray[np.uint8]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
+_INCH = 0.0254  # metres
+_ADLER_BASE = 65521
+_MAX_CHUNK = 2**31 - 1  # bytes
+
+# Bytes of samples in a stripe: so many that its own Huffman codes, and its start without any history, cost 0.1 % of
+# the file.
+_STRIPE = 1 << 21
+
+NONE, SUB, UP, PAETH = 0, 1, 2, 4  # filters of the PNG standard; its average, 3, is seldom better than Paeth's
+_FILTERS = np.array([NONE, SUB, UP, PAETH], np.uint8)
+_SAMPLED = 17  # one byte of a row in so many decides on its filter; a prime, to meet every byte of a pixel
+_IN_CACHE = 1 << 16  # bytes filtered at once: what lies between the steps stays in the processor's cache
 
 
-def png_depth(start: bytes) -> int:
-    """Bits a sample from the first bytes of a PNG file; 0 if they are of no PNG."""
-    return start[24] if start.startswith(PNG_SIGNATURE) and len(start) >= _HEADER_END else 0
+def open_png(file: IO[bytes]) -> OpenedImage:
+    """Open a PNG file of 1 to 16 bits per sample.
+
+    Raises:
+        InputError: for animations and too large images.
+        OSError, SyntaxError, ValueError: from Pillow, if the header is damaged.
+    """
+    with quiet():
+        image = open_image("PNG", file)
+        if not {"exif", "Raw profile type exif"} & set(image.info):
+            image.info["exif"] = _exif_chunk(file)
+        file.seek(len(SIGNATURE) + 16)  # in IHDR, which always comes first, behind length, name, width and height
+        depth = file.read(1)[0]
+        channels = channels_of(image)
+        # Pillow presents 16-bit grey+alpha as RGBA; the way it unpacks the samples tells them apart.
+        tiles = getattr(image, "tile", [])
+        if depth == 16 and image.mode == "RGBA" and tiles and str(tiles[0][3]).startswith("LA"):
+            channels = 2
+        header = Header(image.width, image.height, channels, max(depth, 8), "PNG").upright(orientation_of(image))
+    return OpenedImage(header, partial(_decode, file, image, depth, channels))
 
 
-def png_exif(file: IO[bytes]) -> bytes:
-    """The EXIF block of an open PNG file, empty if there is none; chunks are skipped over, not read.
+def _exif_chunk(file: IO[bytes]) -> bytes:
+    """Return the EXIF block of a file, empty if there is none, skipping over all other chunks.
 
     Pillow decodes all pixels to look for one behind them.
     """
     position = file.tell()
-    file.seek(len(PNG_SIGNATURE))
+    file.seek(len(SIGNATURE))
     exif = b""
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
@@ -36,29 +82,182 @@ def png_exif(file: IO[bytes]) -> bytes:
     return exif
 
 
-def decode_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
-    """(H, W, C) uint8 pixels of a PNG of 8 bits a sample: grey, RGB or RGBA, without a colour key.
-
-    In little more than half of Pillow's time, all of which others may run.
+def _decode(file: IO[bytes], image: Image.Image, depth: int, channels: int) -> Picture:
+    """Decode an opened file.
 
     Raises:
-        MissingError: if imagecodecs is not installed.
-        RuntimeError, ValueError: from imagecodecs, if the file is damaged or not of that size.
+        MissingError: for 16 bits if imagecodecs is not installed.
+        InputError, RuntimeError, ValueError: if the file is damaged.
     """
-    return _decoded(imagecodecs().spng_decode, data, (height, width, channels), np.uint8)
+    key = image.info.get("transparency")
+    if depth == 16 or (depth == 8 and image.mode in ("L", "RGB", "RGBA") and key is None):
+        shape = (image.height, image.width) + (channels,) * (channels > 1)
+        # libpng and libspng decode into an array of the header's size, so that no file can make them allocate more.
+        out = np.empty(shape, np.uint16 if depth == 16 else np.uint8)
+        file.seek(0)
+        try:
+            codecs = imagecodecs()
+            decode = codecs.png_decode if depth == 16 else codecs.spng_decode
+            pixels = np.asarray(decode(file.read(), out=out)).reshape(*shape[:2], channels)
+        except (RuntimeError, MissingError):
+            if depth == 16:
+                raise
+            return from_pil(image)  # reads some slightly damaged files, and says what is wrong with others
+        return with_metadata_of(image, pixels)
+    if depth < 8 and image.mode in ("1", "L") and isinstance(key, int):
+        # Pillow widens the samples to 8 bits but not always the colour key.
+        image.info["transparency"] = 255 * bool(key) if depth == 1 else key * 255 // (2**depth - 1)
+    return from_pil(image)
 
 
-def decode_deep_png(data: bytes, height: int, width: int, channels: int) -> Pixels:
-    """(H, W, C) uint16 pixels of a 16-bit PNG; a colour key becomes alpha.
+def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+    """Write a PNG file of 8 or 16 bits per sample, with profile, EXIF and resolution.
+
+    Args:
+        file: to write to. Only a few stripes are held in memory.
+        picture: of any kind.
+        quality: has no effect.
+        threads: number of threads that encode; the bytes do not depend on it.
 
     Raises:
-        MissingError: if imagecodecs is not installed.
-        RuntimeError, ValueError: from imagecodecs, if the file is damaged or not of that size.
+        OSError: if ``file`` does.
+        DeflateError, MemoryError: if a stripe cannot be deflated.
     """
-    return _decoded(imagecodecs().png_decode, data, (height, width, channels), np.uint16)
+    height, width, channels = picture.pixels.shape
+    file.write(SIGNATURE)
+    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, picture.depth, _COLOUR_TYPES[channels], 0, 0, 0))
+    if picture.icc_profile is not None:
+        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib_ng.compress(picture.icc_profile))
+    if picture.dpi is not None:
+        per_metre = (min(round(value / _INCH), 2**31 - 1) for value in picture.dpi)
+        _write_chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if picture.exif is not None:
+        _write_chunk(file, b"eXIf", picture.exif.removeprefix(EXIF_PREFIX))
+    rows = max(1, _STRIPE // (width * channels * picture.depth // 8))
+    checksum, head = 1, STREAM_HEAD
+    bounds = pairwise([*range(0, height, rows), height])
+    with closing(in_order(partial(_encode, picture.pixels), bounds, threads)) as stripes:
+        for stripe in stripes:
+            checksum = adler32_combine(checksum, stripe.checksum, stripe.size)
+            data, head = head + stripe.deflated, b""
+            for start in range(0, len(data), _MAX_CHUNK):
+                _write_chunk(file, b"IDAT", data[start : start + _MAX_CHUNK])
+    _write_chunk(file, b"IDAT", b"\x03\0" + struct.pack(">I", checksum))  # a last, empty block
+    _write_chunk(file, b"IEND", b"")
 
 
-def _decoded(decode: Any, data: bytes, shape: tuple[int, int, int], dtype: Any) -> Pixels:
-    # Given the place to decode to, the library cannot be talked into more than the header said.
-    out = np.empty(shape[:2] if shape[2] == 1 else shape, dtype)
-    return np.asarray(decode(data, out=out)).reshape(shape)
+def adler32_combine(first: int, second: int, size: int) -> int:
+    """Return the Adler-32 checksum of two concatenated parts.
+
+    RFC 1950: the lower half is 1 plus the sum of the bytes, the upper half the sum of the lower's values after each.
+
+    Args:
+        first: checksum of the first part.
+        second: checksum of the second part.
+        size: bytes of the second part.
+    """
+    before = (first & 0xFFFF) - 1
+    lower = before + (second & 0xFFFF)
+    upper = (first >> 16) + (second >> 16) + size * before
+    return (upper % _ADLER_BASE) << 16 | lower % _ADLER_BASE
+
+
+class _EncodedStripe(NamedTuple):
+    """Rows as part of a zlib stream, with the checksum and the number of the bytes before deflating."""
+
+    deflated: bytes
+    checksum: int
+    size: int
+
+
+def _encode(pixels: Pixels, bounds: tuple[int, int]) -> _EncodedStripe:
+    top, bottom = bounds
+    rows = pixels[max(top - 1, 0) : bottom]
+    samples = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")).view(np.uint8).reshape(len(rows), -1)
+    if top == 0:  # above the picture are zeros
+        samples = np.concatenate((np.zeros_like(samples[:1]), samples))
+    filtered = _filtered(samples, pixels.shape[2] * pixels.itemsize)
+    return _EncodedStripe(deflate_blocks(filtered), zlib_ng.adler32(filtered), filtered.size)
+
+
+def _write_chunk(file: IO[bytes], kind: bytes, data: bytes) -> None:
+    file.write(struct.pack(">I", len(data)) + kind)
+    file.write(data)
+    file.write(struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind))))
+
+
+def _filtered(samples: Bytes, pixel: int) -> Bytes:
+    """Filter rows, putting the number of its filter before each.
+
+    Args:
+        samples: (1 + rows, bytes per row), contiguous; the first is the row above.
+        pixel: bytes per pixel.
+    """
+    height, width = samples.shape[0] - 1, samples.shape[1]
+    out = np.empty((height, 1 + width), np.uint8)
+    out[:, 0] = _choose_filters(samples, pixel)
+    step = max(1, _IN_CACHE // width)
+    for top in range(0, height, step):
+        _filter_rows(samples[top : top + step + 1], pixel, out[top : top + step])
+    return out
+
+
+def _choose_filters(samples: Bytes, pixel: int) -> Bytes:
+    """Return the filter of each row with the least sum of absolute differences: the PNG standard's heuristic."""
+    some = np.ascontiguousarray(samples[:, ::_SAMPLED])
+    left = np.zeros_like(some)
+    left[:, 1:] = samples[:, _SAMPLED - pixel :: _SAMPLED][:, : some.shape[1] - 1]
+    plain, above, corner, left = some[1:], some[:-1], left[:-1], left[1:]
+    candidates = (plain, plain - left, plain - above, plain - _paeth(left, above, corner))
+    # The sums of the longest rows may wrap, which makes only the choice worse.
+    sums = [np.abs(rows.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32) for rows in candidates]
+    chosen: Bytes = _FILTERS[np.argmin(sums, axis=0)]
+    return chosen
+
+
+def _filter_rows(samples: Bytes, pixel: int, out: Bytes) -> None:
+    """Filter each row by the filter whose number is in the first column of ``out``."""
+    rows, above, filters = samples[1:], samples[:-1], out[:, 0]
+    for index, number in enumerate(set(filters.tolist())):
+        predicted = _predicted(number, rows, above, pixel)
+        if index == 0:  # all rows, as most often they have one filter; other filters then replace their own
+            np.subtract(rows, predicted, out=out[:, 1:])
+        else:
+            these = filters == number
+            out[these, 1:] = rows[these] - predicted[these]
+
+
+def _predicted(number: int, rows: Bytes, above: Bytes, pixel: int) -> Bytes:
+    """Return what a filter subtracts from the rows. Left of the picture are zeros."""
+    if number == UP:
+        return above
+    if number == PAETH:
+        # All rows as one line, in which the end of one is left of the next; then each row's first pixel is mended.
+        line, line_above = rows.reshape(-1), above.reshape(-1)
+        nearest = _paeth(line[:-pixel], line_above[pixel:], line_above[:-pixel])
+        predicted = np.concatenate((line_above[:pixel], nearest)).reshape(rows.shape)
+        predicted[:, :pixel] = above[:, :pixel]
+        return predicted
+    predicted = np.zeros_like(rows)
+    if number == SUB:
+        predicted[:, pixel:] = rows[:, :-pixel]
+    return predicted
+
+
+def _paeth(left: Bytes, above: Bytes, corner: Bytes) -> Bytes:
+    """Return the one of three neighbours that is nearest to left + above - corner.
+
+    It is the lesser of left and above if the corner is no less than both, and the greater if it is no greater. Between
+    them it is the corner, unless that is no more than half as far from one as from the other; then it is that one.
+    In this form everything fits into bytes.
+    """
+    low, high = np.minimum(left, above), np.maximum(left, above)
+    middle: Bytes = np.maximum(np.minimum(corner, high), low)  # several times as fast as np.clip
+    up, down = high - middle, middle - low
+    less = np.minimum(up, down)  # without it, one of the two differences below would be negative
+    to_low, to_high = (up <= down - less).view(np.uint8), (down <= up - less).view(np.uint8)
+    up *= to_high
+    down *= to_low
+    middle += up
+    middle -= down
+    return middle

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files.read import SUFFIXES, Size, image_files
+from lkdn_deploy.imaging.files.formats import BY_SUFFIX
+from lkdn_deploy.imaging.files.read import Size, image_files
 
 NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
 """Ends of the names of folders that a tree's root is not searched for."""
@@ -84,7 +85,7 @@ def _trees(folder: Path) -> list[Path]:
     if any(_partner(path).is_dir() for path in found):
         return found
     # Without a single folder of low-resolution images, `NAME_HR` may be a name like any other.
-    plain = any(path.suffix.lower() in SUFFIXES for path in folder.glob("*"))
+    plain = any(path.suffix.lower() in BY_SUFFIX for path in folder.glob("*"))
     return [] if plain else found
 
 

@@ -1,22 +1,11 @@
 """Profiles and EXIF blocks that files of these tests carry."""
 
 import struct
-import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from PIL import Image, ImageCms
-
-from lkdn_deploy.imaging.files import machine_code
-
-
-@pytest.fixture(scope="module", params=["machine code", "libraries"])
-def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever the size, by the loops in machine code; and without them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine_code, "_WORTH_LOADING", 0 if request.param == "machine code" else sys.maxsize)
-        yield
 
 
 @pytest.fixture(scope="session")

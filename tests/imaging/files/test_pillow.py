@@ -57,7 +57,7 @@ def test_other_sixteen_bit_pictures_are_rounded_to_eight_for_pillow() -> None:
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_floats_and_32_bit_integers_are_refused(mode: str) -> None:
-    with pytest.raises(InputError, match=f"expected 8 or 16 bits a sample, the image's mode is {mode}"):
+    with pytest.raises(InputError, match=f"expected 8 or 16 bits per sample, the image's mode is {mode}"):
         from_pil(Image.new(mode, (4, 4)))
 
 

@@ -9,20 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lkdn_deploy.imaging.files.deflate import deflate_blocks, zlib_stream
-from lkdn_deploy.imaging.files.loops import Loops
-from lkdn_deploy.jit.compiler import processor
+from lkdn_deploy.imaging.files.compression import deflate_blocks, zlib_stream
 
 Samples = np.ndarray[Any, Any]
-
-LOOPS = Loops(processor())
 
 
 @given(st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: arrays.arrays(dtype, st.integers(1, 70))))
 def test_the_bytes_come_back(samples: Samples) -> None:
-    for loops in (None, LOOPS):
-        assert zlib.decompress(zlib_stream(samples, loops)) == samples.tobytes()
-        assert zlib.decompress(deflate_blocks(samples, loops) + b"\x03\0", -zlib.MAX_WBITS) == samples.tobytes()
+    assert zlib.decompress(zlib_stream(samples)) == samples.tobytes()
+    assert zlib.decompress(deflate_blocks(samples) + b"\x03\0", -zlib.MAX_WBITS) == samples.tobytes()
 
 
 def noise(flat: float) -> Samples:
@@ -33,13 +28,12 @@ def noise(flat: float) -> Samples:
     return random.permutation(pieces)
 
 
-@pytest.mark.parametrize("loops", [None, LOOPS])
 @pytest.mark.parametrize("flat", [0, 0.05, 0.3, 0.7, 1])
-def test_runs_are_looked_for_where_they_are_worth_it(flat: float, loops: Loops | None) -> None:
+def test_runs_are_looked_for_where_they_are_worth_it(flat: float) -> None:
     samples = noise(flat)
 
     def size(strategy: int) -> int:
         deflate = zlib.compressobj(memLevel=9, strategy=strategy)
         return len(deflate.compress(samples) + deflate.flush())
 
-    assert len(zlib_stream(samples, loops)) < 1.02 * min(size(zlib.Z_RLE), size(zlib.Z_HUFFMAN_ONLY))
+    assert len(zlib_stream(samples)) < 1.02 * min(size(zlib.Z_RLE), size(zlib.Z_HUFFMAN_ONLY))

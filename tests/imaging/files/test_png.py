@@ -14,27 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-import lkdn_deploy.imaging.files.png_write as module
+import lkdn_deploy.imaging.files.png as module
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging.files import machine_code
-from lkdn_deploy.imaging.files.deflate import DeflateError
-from lkdn_deploy.imaging.files.loops import Loops
+from lkdn_deploy.imaging.files.compression import DeflateError
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.png_write import adler32_combine, write_png
+from lkdn_deploy.imaging.files.png import adler32_combine, write_png
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 Pixels = np.ndarray[Any, Any]
-
-WORTH_LOADING = machine_code._WORTH_LOADING  # as it is, not as these tests set it
 
 
 def written(pixels: Pixels, threads: int = 2) -> bytes:
     file = io.BytesIO()
-    write_png(file, Picture(pixels), threads)
+    write_png(file, Picture(pixels), 95, threads)
     return file.getvalue()
 
 
@@ -123,7 +117,7 @@ def test_the_stream_is_whole_and_its_checksums_are_right(shape: tuple[int, int, 
 def test_what_is_too_long_for_a_chunk_goes_into_several(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = smooth((300, 300, 3), np.uint8)
     whole = written(pixels)
-    monkeypatch.setattr(module, "_LONGEST", 1000)
+    monkeypatch.setattr(module, "_MAX_CHUNK", 1000)
     data = written(pixels)
     assert max(len(body) for _, body in chunks(data)) == 1000
     assert rows(data) == rows(whole)
@@ -161,9 +155,8 @@ def photograph(times: int) -> Image.Image:
 
 @pytest.mark.parametrize("image", [drawing(), photograph(3), photograph(9)], ids=["drawing", "photograph", "large"])
 def test_files_are_about_as_large_as_those_of_libraries_that_choose_a_filter_for_each_row(
-    image: Image.Image, monkeypatch: pytest.MonkeyPatch
+    image: Image.Image,
 ) -> None:
-    monkeypatch.setattr(machine_code, "_WORTH_LOADING", WORTH_LOADING)
     theirs = io.BytesIO()
     image.save(theirs, "PNG", compress_type=zlib.Z_RLE)
     assert len(written(np.asarray(image))) < 1.02 * len(theirs.getvalue())
@@ -176,7 +169,7 @@ def test_sides_beyond_what_libpng_takes_are_written(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), pixels[..., 0])
 
 
-@pytest.mark.parametrize("error", [DeflateError("no"), MemoryError()])
+@pytest.mark.parametrize("error", [DeflateError("no"), MemoryError(), RuntimeError("out of ink")])
 def test_a_stripe_that_cannot_be_deflated_is_an_error_and_leaves_the_old_file(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,14 +177,14 @@ def test_a_stripe_that_cannot_be_deflated_is_an_error_and_leaves_the_old_file(
     write_picture(tmp_path / "x.png", Picture(pixels))
     working, calls = module.deflate_blocks, []
 
-    def fail_later(samples: Pixels, loops: Loops | None) -> bytes:
+    def fail_later(samples: Pixels) -> bytes:
         calls.append(samples)
         if len(calls) > 4:
             raise error
-        return working(samples, loops)
+        return working(samples)
 
     monkeypatch.setattr(module, "deflate_blocks", fail_later)
-    with pytest.raises(InputError, match=r"x\.png cannot be written"):
+    with pytest.raises(InputError, match=rf"x\.png cannot be written: {str(error) or 'MemoryError'}"):
         write_picture(tmp_path / "x.png", Picture(pixels[::-1]))
     assert np.array_equal(read_picture(tmp_path / "x.png").pixels, pixels)
     assert list(tmp_path.iterdir()) == [tmp_path / "x.png"]
