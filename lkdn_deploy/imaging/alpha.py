@@ -1,4 +1,4 @@
-"""Colour for pixels that show none."""
+"""Colours for fully transparent pixels."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     """Extend the visible colours smoothly over fully transparent pixels.
 
-    Straight alpha leaves arbitrary colour, often black, under transparent pixels; a convolutional network would
-    smear it into visible ones. Filled by push-pull: averages of the visible colours on ever coarser grids, then
-    back down where a finer grid has none. Linear in the number of pixels.
+    Straight alpha leaves arbitrary colours, often black, under transparent pixels, and a convolutional network would
+    smear them into visible ones. The method is push-pull: average the visible colours on ever coarser grids, then fill
+    each finer grid's gaps from the coarser one. It is linear in the number of pixels.
 
     Args:
         colour: (H, W, C) or (H, W) uint8, uint16 or float32.
-        alpha: (H, W), 0 for fully transparent; in colour's range.
+        alpha: (H, W), 0 for fully transparent, in the range of ``colour``.
 
     Returns:
-        An array like ``colour``, the same bit for bit where alpha is not 0. ``colour`` itself if no pixel is
+        An array like ``colour``, equal bit for bit where alpha is not 0; ``colour`` itself if no pixel is fully
         transparent, or all are.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():
         return colour
     planes = np.atleast_3d(colour)
-    # Weighted by alpha, for the colour of hardly visible pixels is hardly known.
+    # Weighted by alpha, since the colour of hardly visible pixels is hardly known.
     levels = [(planes.astype(np.float32), alpha.astype(np.float32))]
     while not (levels[-1][1] > 0).all():
         levels.append(_coarser(*levels[-1]))
@@ -39,7 +39,7 @@ def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
 
 
 def _coarser(values: NDArray[Any], weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Half the size, rounded up: each cell the weighted mean of up to four, its weight their sum."""
+    """Halve both sides, rounding up: each cell is the weighted mean of up to four, its weight their sum."""
     sums = _pair_sums(_pair_sums(values * weights[..., None], 0), 1)
     total = _pair_sums(_pair_sums(weights, 0), 1)
     sums /= np.where(total > 0, total, 1)[..., None]
@@ -47,7 +47,7 @@ def _coarser(values: NDArray[Any], weights: NDArray[Any]) -> tuple[NDArray[Any],
 
 
 def _pair_sums(grid: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Each two neighbours along ``axis`` added; a last one without a neighbour as it is."""
+    """Add each pair of neighbours along ``axis``; a last one without a neighbour stays as it is."""
     grid = grid if axis == 0 else grid.swapaxes(0, 1)
     sums = grid[0::2].copy(order="K")
     sums[: len(grid) // 2] += grid[1::2]
@@ -55,7 +55,7 @@ def _pair_sums(grid: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def _finer(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Twice the size, bilinear, cut to (height, width)."""
+    """Double both sides by bilinear interpolation, cropped to (height, width)."""
     return _doubled(_doubled(values, 0, height), 1, width)
 
 
@@ -63,7 +63,7 @@ def _doubled(values: NDArray[Any], axis: int, length: int) -> NDArray[Any]:
     shape = list(values.shape)
     shape[axis] = length
     finer = np.empty(shape, values.dtype)
-    # Views with the axis to double in front; memory stays in the order of rows.
+    # Views with the axis to double first; memory keeps the order of rows.
     source, target = (values, finer) if axis == 0 else (values.swapaxes(0, 1), finer.swapaxes(0, 1))
     near, far = values.dtype.type(0.75) * source, values.dtype.type(0.25) * source
     target[0::2] = near

@@ -1,11 +1,10 @@
-"""PSNR and SSIM of RGB images: on their luma, as the super-resolution papers measure them, and on their three channels,
-as the NTIRE challenges do.
+"""PSNR and SSIM of RGB images, on luma as in the super-resolution papers, or on RGB as in the NTIRE challenges.
 
 Luma is ITU-R BT.601 in studio range, ``16 + 65.481 R + 128.553 G + 24.966 B`` with RGB in 0..1, not rounded. Images
-are 8-bit: round a network's output before measuring. ``border`` pixels on each side are left out (papers: the
-scale; NTIRE: 4). All take 255 for the range of the values, though luma spans less.
+are 8-bit: round a network's output before measuring. ``border`` pixels on each side are left out (papers: as many as
+the scale; NTIRE: 4). The range of values is taken as 255 throughout, though luma spans less.
 
-SSIM is that of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
+SSIM follows Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
 similarity" (2004). With means m, variances v and the covariance c of x and y under a Gaussian window,
 
     (2 m_x m_y + C1) (2 c + C2) / ((m_x^2 + m_y^2 + C1) (v_x + v_y + C2)),
@@ -20,19 +19,19 @@ _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
 _PEAK = 255.0
 
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels: nothing smaller can be measured."""
+"""Side of SSIM's window in pixels; smaller images cannot be measured."""
 _SSIM_SIGMA = 1.5
 _SSIM_C1 = (0.01 * _PEAK) ** 2
 _SSIM_C2 = (0.03 * _PEAK) ** 2
 
 
 def luma(image: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W, 3) RGB in 0..255 -> (H, W) in 16..235."""
+    """Convert (H, W, 3) RGB in 0..255 to (H, W) luma in 16..235."""
     return 16.0 + image.astype(np.float64) @ _LUMA
 
 
 def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
-    """PSNR in dB of the luma of two (H, W, 3) RGB images; infinite if it is equal.
+    """Return the PSNR, in dB, of the luma of two (H, W, 3) RGB images; infinite if they are equal.
 
     Raises:
         ValueError: if the shapes differ or the border leaves nothing.
@@ -41,16 +40,16 @@ def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
 
 
 def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
-    """Mean SSIM, at most 1, of the luma of two (H, W, 3) RGB images; 1 if it is equal.
+    """Return the mean SSIM, at most 1, of the luma of two (H, W, 3) RGB images.
 
     Raises:
-        ValueError: if the shapes differ or the border leaves nothing, or less than the window.
+        ValueError: if the shapes differ, or the border leaves less than ``SSIM_WINDOW`` a side.
     """
     return ssim(*(luma(inner) for inner in _inner(image, reference, border)))
 
 
 def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
-    """PSNR in dB of two (H, W, 3) RGB images over all three channels; infinite if it is equal.
+    """Return the PSNR, in dB, of two (H, W, 3) RGB images over all channels; infinite if they are equal.
 
     Raises:
         ValueError: if the shapes differ or the border leaves nothing.
@@ -59,10 +58,10 @@ def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int
 
 
 def ssim_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
-    """The mean of the three channels' mean SSIM, at most 1, of two (H, W, 3) RGB images; 1 if it is equal.
+    """Return the mean SSIM, at most 1, of the three channels of two (H, W, 3) RGB images.
 
     Raises:
-        ValueError: if the shapes differ or the border leaves nothing, or less than the window.
+        ValueError: if the shapes differ, or the border leaves less than ``SSIM_WINDOW`` a side.
     """
     first, second = (inner.astype(np.float64) for inner in _inner(image, reference, border))
     return float(np.mean([ssim(first[..., channel], second[..., channel]) for channel in range(3)]))
@@ -71,9 +70,9 @@ def ssim_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int
 def _inner(
     image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Both images without their border."""
+    """Crop the border of both images."""
     if image.shape != reference.shape:
-        msg = f"images of one size are compared, got {image.shape} and {reference.shape}"
+        msg = f"expected two images of one size, got {image.shape} and {reference.shape}"
         raise ValueError(msg)
     height, width = image.shape[:2]
     if min(height, width) <= 2 * border:
@@ -84,13 +83,17 @@ def _inner(
 
 
 def psnr(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """PSNR in dB of two arrays of one shape, of whatever channels, on 0..255."""
+    """Return the PSNR, in dB, of two arrays of the same shape in 0..255."""
     error = float(np.mean((x - y) ** 2))
     return float("inf") if error == 0 else 10 * float(np.log10(_PEAK**2 / error))
 
 
 def ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Mean SSIM of two (H, W) arrays on 0..255."""
+    """Return the mean SSIM of two (H, W) arrays in 0..255.
+
+    Raises:
+        ValueError: if they are smaller than ``SSIM_WINDOW`` a side.
+    """
     if min(x.shape) < SSIM_WINDOW:
         height, width = x.shape
         msg = f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} pixels inside the border, got {height}x{width}"
@@ -99,7 +102,7 @@ def ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     product = mean_x * mean_y
     squares = mean_x**2 + mean_y**2
     covariance = _blur(x * y) - product
-    # The variances are needed as a sum only, so that one blur serves both.
+    # Only the sum of the variances is needed, so one blur serves both.
     variances = _blur(x**2 + y**2) - squares
     light = (2 * product + _SSIM_C1) / (squares + _SSIM_C1)
     structure = (2 * covariance + _SSIM_C2) / (variances + _SSIM_C2)
@@ -107,7 +110,7 @@ def ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted means of an (H, W) array under SSIM's Gaussian, (H - 10, W - 10): where it lies inside."""
+    """Filter an (H, W) array by SSIM's Gaussian where it lies inside: (H - 10, W - 10)."""
     half = SSIM_WINDOW // 2
     weights = np.exp(-((np.arange(SSIM_WINDOW) - half) ** 2) / (2 * _SSIM_SIGMA**2))
     weights /= weights.sum()

@@ -1,60 +1,54 @@
 """Bicubic resampling as MATLAB's ``imresize`` does it, bit for bit on uint8.
 
 The kernel is Keys' cubic with a = -0.5 (Keys, 1981), stretched by 1/scale when shrinking, so that it also removes
-what the smaller grid cannot hold. Rows are resampled first, then columns; each pass of a uint8 image is rounded to
-uint8. Weights are normalised to sum 1. Output sizes are ``ceil(scale * size)``.
+what the smaller grid cannot hold. Rows are resampled first, then columns; each pass over a uint8 image is rounded to
+uint8. Weights are normalised to sum 1. Beyond its edge the image is mirrored, the outermost pixels included. Output
+sizes are ``ceil(scale * size)``.
 
-Low-resolution test images are *defined* by this function, so quality figures hang on every detail of it.
+Low-resolution test images are *defined* by this function, so quality figures depend on every detail of it.
 """
 
-from enum import StrEnum
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Edge(StrEnum):
-    """What lies beyond the border."""
-
-    MIRROR = "mirror"
-    """The image reflected, its edge repeated: MATLAB today, and the low-resolution sets made with it."""
-    REPLICATE = "replicate"
-    """The outermost row or column, over and over: MATLAB before R2012, and the SelfExSR sets."""
-
-
 def imresize(
-    image: NDArray[np.uint8] | NDArray[np.floating], scale: float | Fraction, edge: Edge = Edge.MIRROR
+    image: NDArray[np.uint8] | NDArray[np.floating], scale: float | Fraction
 ) -> NDArray[np.uint8] | NDArray[np.floating]:
     """Resample (H, W) or (H, W, C) by ``scale``; uint8 stays uint8, floats keep their type and are not clipped.
 
-    Pass a third as ``Fraction(1, 3)``: output sizes and sample positions then are exact.
+    Pass a third as ``Fraction(1, 3)``, which makes output sizes and sample positions exact.
+
+    Raises:
+        ValueError: if the scale is not positive.
     """
     ratio = Fraction(scale)
     if ratio <= 0:
         msg = f"scale must be positive, got {scale}"
         raise ValueError(msg)
     for axis in (0, 1):
-        image = _resample(image, axis, ratio, edge)
+        image = _resample(image, axis, ratio)
     return image
 
 
-def downsample(image: NDArray[np.uint8], scale: int, edge: Edge = Edge.MIRROR) -> NDArray[np.uint8]:
-    """The low-resolution image of an (H, W, C) high-resolution one, cropped first to a multiple of ``scale``."""
+def downsample(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Shrink an (H, W, C) image ``scale`` times, after cropping it to a multiple of ``scale``."""
     height, width = (size - size % scale for size in image.shape[:2])
-    return imresize(image[:height, :width], Fraction(1, scale), edge)  # type: ignore[return-value]
+    return imresize(image[:height, :width], Fraction(1, scale))  # type: ignore[return-value]
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' kernel, a = -0.5, support [-2, 2]."""
+    """Return Keys' kernel, a = -0.5, with support [-2, 2]."""
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-def _taps(size: int, ratio: Fraction, edge: Edge) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Source indices and weights, both (output size, taps)."""
+def _taps(size: int, ratio: Fraction) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return source indices and weights, both (output size, taps)."""
     stretch = min(float(ratio), 1.0)
     out = np.arange(-(-size * ratio.numerator // ratio.denominator), dtype=np.float64)
     centre = (out + 0.5) / float(ratio) - 0.5
@@ -63,19 +57,14 @@ def _taps(size: int, ratio: Fraction, edge: Edge) -> tuple[NDArray[np.intp], NDA
     weights = _cubic(stretch * (centre[:, None] - index))
     weights /= weights.sum(axis=1, keepdims=True)
     used = np.flatnonzero(weights.any(axis=0))
-    index, weights = index[:, used], weights[:, used]
-    if edge is Edge.MIRROR:
-        index = np.mod(index, 2 * size)
-        index = np.minimum(index, 2 * size - 1 - index)
-    else:
-        index = index.clip(0, size - 1)
-    return index, weights
+    index = np.mod(index[:, used], 2 * size)
+    return np.minimum(index, 2 * size - 1 - index), weights[:, used]
 
 
 def _resample(
-    image: NDArray[np.uint8] | NDArray[np.floating], axis: int, ratio: Fraction, edge: Edge
+    image: NDArray[np.uint8] | NDArray[np.floating], axis: int, ratio: Fraction
 ) -> NDArray[np.uint8] | NDArray[np.floating]:
-    index, weights = _taps(image.shape[axis], ratio, edge)
+    index, weights = _taps(image.shape[axis], ratio)
     source = np.moveaxis(image, axis, 0).astype(np.float64)
     shape = (-1,) + (1,) * (source.ndim - 1)
     total = np.zeros((len(index), *source.shape[1:]))

@@ -1,4 +1,4 @@
-"""Test sets on disk, in the layouts that they are passed around in: pictures whose original is known."""
+"""Test sets on disk: pairs of an original and its low-resolution version, in the layouts that are in circulation."""
 
 import os
 import re
@@ -23,7 +23,7 @@ LAYOUTS = (
     "NAME_HR and NAME_LR_bicubic/X4",
     "a folder of originals, or one that holds such sets",
 )
-"""What ``find_sets`` knows, at scale 4; low-resolution pictures may be absent everywhere."""
+"""The layouts that ``find_sets`` recognises, at scale 4; low-resolution pictures may be absent in all of them."""
 
 _BY_SCALE = re.compile(r"[xX](\d)")
 _ORIGINALS = ("GT", "HR", "original")
@@ -33,12 +33,12 @@ _LOW = re.compile(r"LR(bicx\d|_bicubic)?|.+_LR_(bicubic|unknown)")
 
 @dataclass(frozen=True, slots=True)
 class ImagePair:
-    """A picture of a set.
+    """A picture of a set: its original and its low-resolution version.
 
     Attributes:
-        name: its file's without the suffix; with it, where two of the set would share the name.
-        high: the file of the original.
-        low: the file of its low-resolution version, which may be missing; None: it is to be made from ``high``.
+        name: of the original's file without the suffix; with it, if two of the set would otherwise share the name.
+        high: file of the original.
+        low: file of the low-resolution version, which may be missing; None if it is to be made from ``high``.
     """
 
     name: str
@@ -48,20 +48,23 @@ class ImagePair:
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """Pictures that are measured together, sorted by file name."""
+    """A set of pictures that are measured together, sorted by file name."""
 
-    __test__ = False  # pytest takes what is called so for a test
+    __test__ = False  # pytest collects classes of such a name
 
     name: str
     pictures: tuple[ImagePair, ...]
 
 
 def find_all(folders: Sequence[Path], scale: int, make_lr: bool = False) -> list[TestSet]:
-    """The sets of all folders, each once.
+    """Find the sets of several folders, each once.
+
+    Args:
+        folders, scale, make_lr: see ``find_sets``.
 
     Raises:
         InputError: as ``find_sets`` does.
-        UsageError: if two have one name: their results could not be told apart.
+        UsageError: if two sets have the same name, as their results could not be told apart.
     """
     found = list(dict.fromkeys(one for folder in folders for one in find_sets(folder, scale, make_lr)))
     for name, count in Counter(one.name for one in found).items():
@@ -73,16 +76,16 @@ def find_all(folders: Sequence[Path], scale: int, make_lr: bool = False) -> list
 
 
 def find_sets(folder: str | os.PathLike[str], scale: int, make_lr: bool = False) -> list[TestSet]:
-    """The test sets that ``folder`` is, or that its sub-folders are, by name. No picture is opened.
+    """Find the test set that ``folder`` is, or those in its sub-folders, by name, without opening a picture.
 
-    See ``LAYOUTS``. Of a picture ``a.png`` the low-resolution file is called ``a`` or ``ax4`` at scale 4, with any
-    suffix. Where there is a folder of low-resolution pictures, each picture must have its own in it; ``read_pair``
-    refuses those that do not. Folders called ``NAME_train_HR`` are taken only if ``folder`` is one.
+    ``LAYOUTS`` has the layouts. The low-resolution file of a picture ``a.png`` is named ``a`` or, at scale 4, ``ax4``,
+    with any suffix. If a set has a folder of low-resolution pictures, each of its pictures must have one there;
+    ``read_pair`` refuses those that do not. ``NAME_train_HR`` is a set only if it is ``folder`` itself.
 
     Args:
         folder: a set, a folder of sets, or a set's folder of originals.
         scale: 2, 3 or 4.
-        make_lr: whether low-resolution files are passed over, and made from the originals.
+        make_lr: whether to ignore low-resolution files and make them from the originals.
 
     Raises:
         InputError: if the folder cannot be read, or holds no set of this scale.
@@ -104,15 +107,15 @@ def find_sets(folder: str | os.PathLike[str], scale: int, make_lr: bool = False)
 
 
 def read_pair(picture: ImagePair, scale: int, border: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The low-resolution version, (h, w, 3), and the original, (scale * h, scale * w, 3), both uint8 RGB.
+    """Read the low-resolution version, (h, w, 3), and the original, (scale * h, scale * w, 3), both uint8 RGB.
 
-    The original is cropped at the right and bottom to a multiple of ``scale``. Where ``picture.low`` is None, the other
-    is made from it by ``downsample``.
+    The original is cropped at the right and bottom to a multiple of ``scale``. If ``picture.low`` is None,
+    ``downsample`` makes the low-resolution version from it.
 
     Args:
-        picture: which one.
+        picture: a picture of a set.
         scale: 2, 3 or 4.
-        border: how many pixels will be left out at each side when it is measured; default: the scale.
+        border: pixels that are cropped from each side when quality is measured; default: the scale.
 
     Raises:
         InputError: if a file is missing or cannot be read, if their sizes do not fit, or if the original is too small
@@ -121,17 +124,17 @@ def read_pair(picture: ImagePair, scale: int, border: int | None = None) -> tupl
     """
     image = read_rgb(picture.high)
     height, width = image.shape[:2]
-    need = -(-(SSIM_WINDOW + 2 * (scale if border is None else border)) // scale) * scale  # after the crop, too
+    need = -(-(SSIM_WINDOW + 2 * (scale if border is None else border)) // scale) * scale  # and a multiple of the scale
     if min(height, width) < need:
         msg = f"{picture.high} is {width}x{height}: quality at x{scale} is measured on {need}x{need} or more"
         raise InputError(msg, "remove it from the set")
-    # A copy, so that the cropped rest is not kept.
+    # A copy, so that the cropped pixels are freed.
     high = np.ascontiguousarray(image[: height - height % scale, : width - width % scale])
     if picture.low is None:
         return downsample(high, scale), high
     if not picture.low.exists():
         msg = f"{picture.low} is missing: it is the x{scale} low-resolution version of {picture.high.name}"
-        raise InputError(msg, "fetch it, or have all of them made from the originals with --make-lr")
+        raise InputError(msg, "download it, or use --make-lr to make all of them from the originals")
     low = read_rgb(picture.low)
     expected = width // scale, height // scale
     if low.shape[1::-1] != expected:
@@ -139,15 +142,15 @@ def read_pair(picture: ImagePair, scale: int, border: int | None = None) -> tupl
             f"{picture.low} is {low.shape[1]}x{low.shape[0]}: expected {expected[0]}x{expected[1]}, "
             f"since {picture.high} is {width}x{height}"
         )
-        raise InputError(msg, "fetch both again, or have it made from the original with --make-lr")
+        raise InputError(msg, "download both again, or use --make-lr to make it from the original")
     return low, high
 
 
 def _originals(folder: Path, scale: int) -> list[Path]:
-    """The folders with the originals of the set, or sets, that ``folder`` is."""
+    """Return the folders of originals of the set, or sets, that ``folder`` is."""
     if _is_low(folder) or (_BY_SCALE.fullmatch(folder.name) and _is_low(folder.parent)):
         return []
-    # x2/HR, say, is cropped for x2: no set for another scale.
+    # x2/HR, for example, is cropped for x2 and is no set for another scale.
     by_scale = folder.parent if folder.name in _ORIGINALS else folder
     if (match := _BY_SCALE.fullmatch(by_scale.name)) and int(match[1]) != scale:
         return []
@@ -165,12 +168,12 @@ def _originals(folder: Path, scale: int) -> list[Path]:
 
 
 def _in_order(path: Path) -> list[str | int]:
-    """A key to sort names by, numbers by their value: Set5 comes before Set14."""
+    """Return a sort key that compares numbers by value, so that Set5 comes before Set14."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _is_part(folder: Path) -> bool:
-    """Whether a sub-folder is a part of a set, and no set of its own."""
+    """Tell whether a sub-folder is part of a set rather than a set of its own."""
     name = folder.name
     named = name in _ORIGINALS or name.endswith("_HR")
     return named or _is_low(folder) or bool(_BY_SCALE.fullmatch(name) or _CROPPED.fullmatch(name))
@@ -185,7 +188,7 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _low_folder(high: Path, scale: int) -> Path | None:
-    """The low-resolution pictures beside a folder of originals."""
+    """Return the folder of low-resolution pictures beside a folder of originals."""
     near, number = high.parent, f"X{scale}"
     if high.name.endswith("_HR"):
         low = near / f"{high.name.removesuffix('_HR')}_LR_bicubic" / number
@@ -202,7 +205,7 @@ def _open(high: Path, low: Path | None, scale: int) -> TestSet:
     files = image_files(high)
     stems = [path.stem for path in files]
     lows = {} if low is None else {path.stem: path for path in low.glob("*") if path.suffix.lower() in BY_SUFFIX}
-    # Told of a missing file: its name in the manner of the others.
+    # A missing file is reported under a name like those of the others.
     ending = f"x{scale}" if any(stem.endswith(f"x{scale}") and stem not in stems for stem in lows) else ""
     pictures = []
     for path in files:
@@ -217,7 +220,7 @@ def _open(high: Path, low: Path | None, scale: int) -> TestSet:
 
 
 def _name(high: Path) -> str:
-    """Of the set whose originals lie in ``high``."""
+    """Return the name of the set whose originals are in ``high``."""
     if high.name in _ORIGINALS or _CROPPED.fullmatch(high.name):
         high = high.parent
         if _BY_SCALE.fullmatch(high.name):

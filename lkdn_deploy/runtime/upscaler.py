@@ -17,7 +17,7 @@ from lkdn_deploy.core.protocols import PixelSession, Session
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.pixels import Pixels, check_pixels, store_batch, to_batch
-from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window
+from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window, tile_halo
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, resolve
 from lkdn_deploy.runtime.forms import form_for
 
@@ -40,9 +40,6 @@ MEMORY_BUDGET = 832 << 20
 
 _Step = tuple[Pixels, Pixels, Tile]
 """What a window is cut from, the part of the result that it belongs to, and the window."""
-
-# For networks that no halo makes exact: wide enough for what their convolutions see.
-INEXACT_HALO = 32
 
 # A device that has no memory for this many pixels a side has none for less.
 SMALLEST_WINDOW = 64
@@ -325,8 +322,7 @@ class Upscaler:
 
     @property
     def _halo(self) -> int:
-        radius = self.session.metadata.receptive_radius
-        return INEXACT_HALO if radius is None else radius
+        return tile_halo(self.session.metadata.receptive_radius)
 
     @property
     def _least_side(self) -> int:

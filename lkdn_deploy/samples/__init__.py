@@ -1,4 +1,4 @@
-"""A photograph to try things on."""
+"""A bundled photograph to try the toolkit on."""
 
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ SAMPLE = "dandelion.png"
 
 
 def sample_pixels() -> "NDArray[np.uint8]":
-    """The photograph as (H, W, 3) RGB; CREDITS.md beside it says whose it is."""
+    """Return the photograph as (H, W, 3) RGB; its author is named in CREDITS.md."""
     import numpy as np
     from PIL import Image
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.imaging import testsets
 from lkdn_deploy.imaging.resample import downsample
 from lkdn_deploy.imaging.testsets import LAYOUTS, ImagePair, find_sets, read_pair
 
@@ -200,7 +199,3 @@ def test_the_published_sets_are_found_with_their_low_resolution_pictures(data: P
     for picture in sets[0].pictures:
         low, high = read_pair(picture, 3)
         assert high.shape == (3 * low.shape[0], 3 * low.shape[1], 3)
-
-
-def test_a_test_set_is_no_test() -> None:
-    assert testsets.TestSet.__test__ is False
