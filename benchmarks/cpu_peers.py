@@ -1,6 +1,6 @@
 """The same network and weights on this machine's CPU, by everything that could run it, and by this toolkit.
 
-    python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size HxW ...] [--rounds 12]
+    python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size WxH ...] [--rounds 12]
                                    [--output benchmarks/results/cpu_peers.json]
 
 Peers run the network as its authors wrote it, in the best of their usual settings: PyTorch eager, channels-last and
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="folder of published checkpoints")
     parser.add_argument("--model", action="append", choices=MODELS, default=[])
-    parser.add_argument("--size", action="append", type=size, default=[], metavar="HxW")
+    parser.add_argument("--size", action="append", type=size, default=[], metavar="WxH")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cpu_peers.json")
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> None:
                 run = {
                     "model": model_name,
                     "weights": model.origin,
-                    "size": f"{shape[0]}x{shape[1]}",
+                    "size": "{1}x{0}".format(*shape),
                     "bounds ms": {kind: round(getattr(least, kind) * 1e3, 2) for kind in ("pointwise", "network")},
                     **measure(subject, options.rounds),
                 }
@@ -109,8 +109,8 @@ def main() -> None:
 
 
 def size(text: str) -> tuple[int, int]:
-    """``180x320``."""
-    height, width = map(int, text.split("x"))
+    """Parse ``320x180``, width by height, into height and width."""
+    width, height = map(int, text.split("x"))
     return height, width
 
 
@@ -119,7 +119,7 @@ def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Sub
     height, width = shape
     seeds = np.random.default_rng(0).random((1, 3, -(-height // 4), -(-width // 4)), np.float32)
     batch = np.ascontiguousarray(seeds.repeat(4, 2).repeat(4, 3)[:, :, :height, :width])
-    plain, fixed = folder / f"{checkpoint.name}.onnx", folder / f"{checkpoint.name}_{height}x{width}.onnx"
+    plain, fixed = folder / f"{checkpoint.name}.onnx", folder / f"{checkpoint.name}_{width}x{height}.onnx"
     if not plain.exists():
         export_onnx(checkpoint, plain, ExportSettings())
     export_onnx(checkpoint, fixed, ExportSettings(static=shape))

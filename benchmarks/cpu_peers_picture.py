@@ -44,8 +44,7 @@ def panel(axes: Axes, run: dict[str, Any]) -> None:
         axes.barh(place, value, color=colour, xerr=[[value - low], [high - value]], error_kw={"linewidth": 0.8})
         axes.text(high + 0.02, place, f"{row['median']:.0f} ms", va="center", fontsize=7)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    height, width = run["size"].split("x")
-    axes.set_title(f"{TITLES.get(run['model'], run['model'])}, {width}x{height}", loc="left", fontweight="bold")
+    axes.set_title(f"{TITLES.get(run['model'], run['model'])}, {run['size']}", loc="left", fontweight="bold")
     axes.margins(x=0.15)
 
 

@@ -1,6 +1,6 @@
 """What each rewrite of a graph is worth on each CPU engine: alone, and behind those before it.
 
-    python benchmarks/passes.py [--model lkdn-s] [--size 180x320] [--rounds 12]
+    python benchmarks/passes.py [--model lkdn-s] [--size 320x180] [--rounds 12]
                                 [--output benchmarks/results/passes.json]
 
 All candidates run in turn in one process, each opened anew in each round and fixed to the size. Ratios are over the
@@ -33,11 +33,11 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lkdn-s")
-    parser.add_argument("--size", default="180x320", metavar="HxW")
+    parser.add_argument("--size", default="320x180", metavar="WxH")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "passes.json")
     options = parser.parse_args()
-    height, width = map(int, options.size.split("x"))
+    width, height = map(int, options.size.split("x"))
     batch = np.random.default_rng(0).random((1, 3, height, width), np.float32)
     (model,) = find_models([options.model], 4, [])
     rows: list[dict[str, Any]] = []

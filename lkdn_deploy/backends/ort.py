@@ -82,7 +82,7 @@ class OrtSession(InTurn):
         try:
             (result,) = self._for(batch.shape).run(None, {self._input: to_input(batch, self._io)})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
+            msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
         check_result(self.metadata.scale, batch.shape, result.shape)
         return from_output(result, self._io)

@@ -162,7 +162,7 @@ class OpenVinoSession(InTurn):
         return result
 
     def _failure(self, batch: NDArray[np.float32], error: RuntimeError) -> InputError:
-        msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
+        msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
         return InputError(msg, f"if memory ran out, use smaller tiles; it said: {_reason(error)[:200]}")
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:

@@ -16,7 +16,7 @@ def check_window(fixed_size: tuple[int, int] | None, batch: NDArray[Any]) -> Non
     """
     height, width = batch.shape[2:]
     if fixed_size not in (None, (height, width)):
-        msg = "this artefact takes {}x{} pixels only".format(*fixed_size or ()) + f", got {height}x{width}"
+        msg = "this artefact takes {1}x{0} pixels only".format(*fixed_size or ()) + f", got {width}x{height}"
         raise UsageError(msg, "export it without --static")
 
 

@@ -26,7 +26,7 @@ def _range_option(
     if not numbers:
         msg = f"expected MIN:OPT:MAX, such as 64x64:256x256:512x512, got {value!r}"
         raise click.BadParameter(msg)
-    low_h, low_w, height, width, high_h, high_w = map(int, numbers.groups())
+    low_w, low_h, width, height, high_w, high_h = map(int, numbers.groups())
     return (low_h, low_w), (height, width), (high_h, high_w)
 
 
@@ -44,12 +44,12 @@ _OPTIONS = (
         metavar="N",
         help="Compute capability of a GPU to build for, such as 89; may be repeated.  [default: the GPU here]",
     ),
-    click.option("--shape", callback=size_option, metavar="HxW", help="The engine's only input size."),
+    click.option("--shape", callback=size_option, metavar="WxH", help="The engine's only input size."),
     click.option(
         "--dynamic",
         callback=_range_option,
         metavar="MIN:OPT:MAX",
-        help="Its input sizes, each HxW.  [default: 32x32:256x256:512x512]",
+        help="Its input sizes, each WxH.  [default: 32x32:256x256:512x512]",
     ),
     click.option("--batch", type=click.IntRange(1, 1024), metavar="N", help="Pictures at once.  [default: 1]"),
     click.option(

@@ -58,13 +58,13 @@ def _plain(text: str) -> str:
 
 
 def size_option(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """``180x320`` -> (180, 320)."""
+    """Parse ``320x180``, width by height, into (180, 320): height and width."""
     if value is None:
         return None
     if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)):
-        msg = f"expected HEIGHTxWIDTH, such as 180x320, got {value!r}"
+        msg = f"expected WIDTHxHEIGHT, such as 320x180, got {value!r}"
         raise click.BadParameter(msg)
-    return int(match[1]), int(match[2])
+    return int(match[2]), int(match[1])
 
 
 def converting(weights: Path) -> None:

@@ -54,7 +54,7 @@ ENGINES = ("torch", "ort", "openvino", "native", "trt")
     show_default=True,
     help="steady: one input size, warmed up, medians. ntire2023: as that challenge, on the images of --data.",
 )
-@click.option("--size", callback=size_option, metavar="HxW", help="Of the input.  [default: for 1280x720 out]")
+@click.option("--size", callback=size_option, metavar="WxH", help="Of the input.  [default: for 1280x720 out]")
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Test sets to rate on, as in lkdn-eval.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=ROUNDS, show_default=True, help="Of timing.")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: bundled, or downloaded]")
 @click.option("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23.  [default: 20]")
 @click.option(
-    "--static", callback=size_option, metavar="HxW", help="Fix the input size.  [default: any size and batch]"
+    "--static", callback=size_option, metavar="WxH", help="Fix the input size.  [default: any size and batch]"
 )
 @click.option("--fp16", is_flag=True, help="Weights and values in FP16, and FP32 where the numbers need it.")
 @click.option(

@@ -134,7 +134,7 @@ def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
     form = "" if settings.fuse else "_unfused"
     precision = "" if settings.precision == "fp32" else f"_{settings.precision}"
     io = "" if settings.io == "fp32" else f"_{settings.io}"
-    size = "_{}x{}".format(*settings.static) if settings.static else ""
+    size = "_{1}x{0}".format(*settings.static) if settings.static else ""
     target = (
         "" if settings.target == "plain" else "_".join(("", settings.target, *(f"no-{it}" for it in settings.skip)))
     )

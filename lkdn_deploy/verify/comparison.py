@@ -59,7 +59,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """One line for a report."""
-        size = "x".join(map(str, self.shape[2:]))
+        size = "{1}x{0}".format(*self.shape[2:])
         if self.tolerance.psnr_y:
             return f"{self.name} {size}: PSNR {self.psnr_y:.1f} dB (at least {self.tolerance.psnr_y:.0f})"
         return f"{self.name} {size}: max difference {self.max_abs:.1e} (allowed {self.tolerance.max_abs:.0e})"

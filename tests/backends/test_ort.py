@@ -77,7 +77,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path) -> No
 def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path) -> None:
     session = open_session(tiny(tmp_path / "a.onnx", shape=(1, 3, 4, 6)), "ort-cpu")
     session.run(np.zeros((1, 3, 4, 6), np.float32))
-    with pytest.raises(UsageError, match="takes 4x6 pixels only, got 6x4"):
+    with pytest.raises(UsageError, match="takes 6x4 pixels only, got 4x6"):
         session.run(np.zeros((1, 3, 6, 4), np.float32))
 
 

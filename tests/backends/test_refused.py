@@ -26,7 +26,7 @@ def test_a_shape_that_a_static_artefact_does_not_take_is_refused(tmp_path: Path,
     assert session.fixed_size == (4, 6)
     batch = noise(1, 3, 4, 6)
     assert np.array_equal(session.run(batch), repeated(batch))
-    with pytest.raises(UsageError, match="takes 4x6 pixels only, got 6x4") as error:
+    with pytest.raises(UsageError, match="takes 6x4 pixels only, got 4x6") as error:
         session.run(noise(1, 3, 6, 4))
     assert error.value.hint == "export it without --static"
 

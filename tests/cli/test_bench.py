@@ -20,7 +20,7 @@ from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.runtime.bundled import find
 from lkdn_deploy.samples import sample_pixels
 
-SMALL = ["--size", "24x32", "--rounds", "8", "--threads", "1"]
+SMALL = ["--size", "32x24", "--rounds", "8", "--threads", "1"]
 
 
 @pytest.fixture(scope="session")
@@ -197,10 +197,10 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
     ("args", "code", "said"),
     [
         (["--protocol", "ntire2023", "--ort"], 2, "times the images of a test set"),
-        (["--protocol", "ntire2023", "--size", "24x32"], 2, "takes the images as they are"),
+        (["--protocol", "ntire2023", "--size", "32x24"], 2, "takes the images as they are"),
         (["--model", "lkdn-sss"], 2, "no network is called lkdn-sss"),
         (["--model", "rfdn-aim", "--scale", "2"], 2, "rfdn-aim has no x2"),
-        (["--size", "big"], 2, "expected HEIGHTxWIDTH"),
+        (["--size", "big"], 2, "expected WIDTHxHEIGHT"),
         (["--model", "nothing.onnx"], 1, "nothing.onnx cannot be read"),
         (["--weights", "nothing.pth"], 1, "nothing.pth: cannot be read"),
         (["--data", "nowhere", "--ort", "--model", "lkdn-s"], 1, "nowhere"),
@@ -208,7 +208,7 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
         (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing: --ort"),
         (["--predict", "rtx3080", "--rounds", "9"], 2, "--predict measures nothing: --rounds"),
         (["--predict", "rtx3080", "--size", "4x4", "--model", "bsrn"], 2, "bsrn x4 takes 15 pixels a side or more"),
-        (["--size", "0x9"], 2, "expected HEIGHTxWIDTH"),
+        (["--size", "0x9"], 2, "expected WIDTHxHEIGHT"),
         (["--ort", "--model", "bsrn", "--size", "4x4"], 2, "bsrn x4 takes 15 pixels a side or more"),
         (["--torch", "--model", str(find("lkdn-s", 4))], 2, "PyTorch runs checkpoints"),
         (["--ort", "compare", "a.json", "b.json"], 2, "compare takes two reports and no option: --ort"),
@@ -339,7 +339,7 @@ def test_ctrl_c_keeps_the_whole_rounds(
         return run_once
 
     monkeypatch.setattr(bench_runs, "_through", interrupted_later)
-    args = ["--ort", "--model", "lkdn-s", "--size", "24x32", "--rounds", "500", "--threads", "1", "-o", str(tmp_path)]
+    args = ["--ort", "--model", "lkdn-s", "--size", "32x24", "--rounds", "500", "--threads", "1", "-o", str(tmp_path)]
     assert run(command, args) == 130
     report = read_report(tmp_path / "bench.json")
     assert report.interrupted

@@ -137,10 +137,10 @@ def test_what_was_built_ahead_is_what_is_looked_for(
     [
         (Request(), "lkdn-s_x4_tensorrt_sm89.engine"),
         (Request(batch=4), "lkdn-s_x4_tensorrt_sm89_batch4.engine"),
-        (Request(profile=Profile.fixed((180, 320))), "lkdn-s_x4_tensorrt_sm89_180x320.engine"),
+        (Request(profile=Profile.fixed((180, 320))), "lkdn-s_x4_tensorrt_sm89_320x180.engine"),
         (
             Request(profile=Profile((8, 8), (64, 64), (96, 128))),
-            "lkdn-s_x4_tensorrt_sm89_8x8-64x64-96x128.engine",
+            "lkdn-s_x4_tensorrt_sm89_8x8-64x64-128x96.engine",
         ),
     ],
 )
@@ -277,11 +277,11 @@ def test_the_command_writes_an_engine_alone(
     weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], install: Callable[[Behaviour], Behaviour]
 ) -> None:
     install(Behaviour(RTX, rtx=True, device=False))
-    words = ["--trt", "--runtime", "tensorrt-rtx", "--sm", "89", "--dynamic", "8x8:32x48:64x64", "--batch", "2"]
+    words = ["--trt", "--runtime", "tensorrt-rtx", "--sm", "89", "--dynamic", "8x8:48x32:64x64", "--batch", "2"]
     code = run(command, [*words, "--weights", weights, "-o", str(tmp_path)])
     said = capsys.readouterr()
     assert code == ExitCode.DONE, said.err
-    name = "lkdn-b1-c8-a8_x2_tensorrt-rtx_sm89_8x8-32x48-64x64_batch2"
+    name = "lkdn-b1-c8-a8_x2_tensorrt-rtx_sm89_8x8-48x32-64x64_batch2"
     assert said.out.splitlines() == [str(tmp_path / f"{name}{end}") for end in (".engine", ".json", ".log")]
     assert not list(tmp_path.glob("*.onnx"))
 

@@ -104,7 +104,7 @@ def test_what_is_unusual_about_a_file_is_in_its_name() -> None:
     checkpoint = Checkpoint(Path("w.pth"), LkdnSpec.lkdn_s(4), {}, "")
     assert job.file_name(checkpoint, ExportSettings()) == "lkdn-s_x4.onnx"
     unusual = ExportSettings(fuse=False, static=(180, 320), opset=18)
-    assert job.file_name(checkpoint, unusual) == "lkdn-s_x4_unfused_180x320_opset18.onnx"
+    assert job.file_name(checkpoint, unusual) == "lkdn-s_x4_unfused_320x180_opset18.onnx"
 
 
 def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
@@ -153,8 +153,8 @@ def test_a_failed_verification_keeps_the_earlier_file(
     [
         (["--fuse"], 2, "say what: --onnx"),
         (["--onnx", "--opset", "9"], 2, "opset must be one of 18"),
-        (["--onnx", "--static", "180"], 2, "expected HEIGHTxWIDTH"),
-        (["--onnx", "--static", "0x8"], 2, "expected HEIGHTxWIDTH"),
+        (["--onnx", "--static", "180"], 2, "expected WIDTHxHEIGHT"),
+        (["--onnx", "--static", "0x8"], 2, "expected WIDTHxHEIGHT"),
         (["--onnx", "--static", "99999x8"], 2, "static height and width must be between 1"),
         (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
         (["--onnx", "--skip", "layer-norm-to-conv"], 2, "the target plain has no rewrite layer-norm-to-conv to skip"),

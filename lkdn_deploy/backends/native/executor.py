@@ -186,7 +186,7 @@ class Workspace:
             found = known[there.name]
             if there.kind is Kind.LINES:
                 if not found.shape[2]:
-                    msg = "this network takes larger windows than {}x{} pixels".format(*self.size)
+                    msg = "this network takes larger windows than {1}x{0} pixels".format(*self.size)
                     raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
                 memory[:, : found.shape[2]] = found[0]
                 if self._lines.get(there.name) != found.shape[2]:  # as for the first picture only

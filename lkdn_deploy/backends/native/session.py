@@ -116,7 +116,7 @@ class NativeSession(InTurn):
                     self._workspace = self._make(self._engine, *size, self._threads)
                 yield self._workspace, made
         except MemoryError as error:
-            msg = "{} failed on a window of {}x{} pixels: memory ran out".format(self.backend, *size)
+            msg = "{0} failed on a window of {2}x{1} pixels: memory ran out".format(self.backend, *size)
             raise InputError(msg, "use smaller tiles") from error
 
     def bytes_per_pixel(self) -> int:

@@ -41,7 +41,7 @@ def engine_name(artefact: Path, settings: BuildSettings) -> str:
     profile = settings.profile
     if (profile.optimum, profile.maximum) != (DEFAULT_PROFILE.optimum, DEFAULT_PROFILE.maximum):
         sizes = (profile.optimum,) if profile.fixed_size else (profile.minimum, profile.optimum, profile.maximum)
-        size = "-".join(f"{height}x{width}" for height, width in sizes)
+        size = "-".join(f"{width}x{height}" for height, width in sizes)
         name += "" if artefact.stem.endswith(f"_{size}") else f"_{size}"
     return name + ("" if profile.batch == 1 else f"_batch{profile.batch}") + ".engine"
 

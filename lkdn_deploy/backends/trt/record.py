@@ -59,7 +59,7 @@ class Profile:
 
     def __str__(self) -> str:
         sizes = (self.optimum,) if self.fixed_size else (self.minimum, self.optimum, self.maximum)
-        text = ":".join(f"{height}x{width}" for height, width in sizes)
+        text = ":".join(f"{width}x{height}" for height, width in sizes)
         return text if self.batch == 1 else f"{text}, batch {self.batch}"
 
 

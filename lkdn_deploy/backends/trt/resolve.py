@@ -157,7 +157,7 @@ def _profile(described: Described, request: Request) -> Profile:
     if described.fixed_size:
         profile = Profile.fixed(described.fixed_size, request.batch) if asked is None else asked
         if profile != Profile.fixed(described.fixed_size):
-            msg = "the artefact takes one picture of {}x{} pixels".format(*described.fixed_size)
+            msg = "the artefact takes one picture of {1}x{0} pixels".format(*described.fixed_size)
             msg += f", asked for is {profile}"
             raise UsageError(msg, "export it without --static")
         return profile

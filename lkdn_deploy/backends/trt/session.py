@@ -203,8 +203,8 @@ class TrtSession:
         low, high = profile.minimum, profile.maximum
         inside = all(least <= side <= most for least, side, most in zip(low, size, high, strict=True))
         if not 1 <= count <= profile.batch or not inside:
-            takes = "{}x{}".format(*low) if low == high else "{}x{} to {}x{}".format(*low, *high)
-            msg = "this engine takes {} pixels, batch 1 to {}, got {}x{}, batch {}".format(
+            takes = "{1}x{0}".format(*low) if low == high else "{1}x{0} to {3}x{2}".format(*low, *high)
+            msg = "this engine takes {0} pixels, batch 1 to {1}, got {3}x{2}, batch {4}".format(
                 takes, profile.batch, *size, count
             )
             raise UsageError(msg, "build one for this size: lkdn-export --trt --dynamic MIN:OPT:MAX")

@@ -115,7 +115,7 @@ class Stream:
         self._clear()
         context, tensors = self._context, (self._sidecar.input, self._sidecar.output)
         if not context.set_input_shape(tensors[0].name, batch.shape):
-            msg = "the engine takes no window of {}x{} pixels, batch {}".format(*batch.shape[2:], len(batch))
+            msg = "the engine takes no window of {1}x{0} pixels, batch {2}".format(*batch.shape[2:], len(batch))
             raise UsageError(msg, "build it with a larger profile")
         workspace = int(context.update_device_memory_size_for_shapes())
         context.set_device_memory(self._allocate(workspace), workspace)
@@ -154,7 +154,7 @@ class Stream:
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream):
-            msg = "TensorRT did not run a window of {}x{} pixels".format(*self._shape[2:])
+            msg = "TensorRT did not run a window of {1}x{0} pixels".format(*self._shape[2:])
             raise self._engine.failure(msg)
 
     def _capture(self) -> None:

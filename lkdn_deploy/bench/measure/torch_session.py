@@ -70,7 +70,7 @@ class TorchSession(InTurn):
         try:
             return self.forward(self.upload(batch)).float().cpu().numpy()
         except RuntimeError as error:
-            msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[2:])
+            msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
             raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
 
     def upload(self, batch: NDArray[np.float32]) -> Tensor:

@@ -148,7 +148,7 @@ def test_a_fixed_size_is_the_only_one_that_runs(tmp_path: Path) -> None:
     session = open_session(path, "native")
     assert session.fixed_size == (12, 9)
     assert session.run(noise(12, 9)[None]).shape == (1, 3, 24, 18)
-    with pytest.raises(UsageError, match="takes 12x9 pixels only, got 9x12"):
+    with pytest.raises(UsageError, match="takes 9x12 pixels only, got 12x9"):
         session.run(noise(9, 12)[None])
 
 

@@ -93,8 +93,8 @@ def test_what_is_no_side_car_is_refused(text: bytes) -> None:
 
 
 def test_a_profile_is_told_as_it_is_given() -> None:
-    assert str(Profile((32, 48), (64, 64), (128, 96))) == "32x48:64x64:128x96"
-    assert str(Profile.fixed((180, 320), 4)) == "180x320, batch 4"
+    assert str(Profile((32, 48), (64, 64), (128, 96))) == "48x32:64x64:96x128"
+    assert str(Profile.fixed((180, 320), 4)) == "320x180, batch 4"
     assert Profile.fixed((180, 320)).fixed_size == (180, 320)
     assert Profile((32, 32), (32, 32), (64, 32)).fixed_size is None
 

@@ -172,7 +172,7 @@ def test_an_artefact_of_one_size_makes_an_engine_of_that_size(monkeypatch: pytes
     fixed = dataclasses.replace(read_onnx(LKDN_S), fixed_size=(180, 320))
     assert resolve(fixed, Request(), ADA).profile == Profile.fixed((180, 320))
     assert resolve(fixed, Request(profile=Profile.fixed((180, 320))), ADA).profile == Profile.fixed((180, 320))
-    with pytest.raises(UsageError, match="takes one picture of 180x320 pixels"):
+    with pytest.raises(UsageError, match="takes one picture of 320x180 pixels"):
         resolve(fixed, Request(profile=DEFAULT_PROFILE), ADA)
 
 

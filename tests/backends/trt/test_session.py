@@ -351,10 +351,10 @@ def test_a_session_that_is_forgotten_releases_all(artefact: Path) -> None:
         (np.zeros((1, 3, 9, 12), np.uint8), "got uint8"),
         (np.zeros((3, 9, 12), np.float32), r"got float32 \(3, 9, 12\)"),
         (np.zeros((1, 4, 9, 12), np.float32), r"got float32 \(1, 4, 9, 12\)"),
-        (np.zeros((1, 3, 7, 12), np.float32), "takes 8x8 to 512x512 pixels, batch 1 to 1, got 7x12, batch 1"),
-        (np.zeros((1, 3, 9, 513), np.float32), "got 9x513"),
-        (np.zeros((2, 3, 9, 12), np.float32), "got 9x12, batch 2"),
-        (np.zeros((0, 3, 9, 12), np.float32), "got 9x12, batch 0"),
+        (np.zeros((1, 3, 7, 12), np.float32), "takes 8x8 to 512x512 pixels, batch 1 to 1, got 12x7, batch 1"),
+        (np.zeros((1, 3, 9, 513), np.float32), "got 513x9"),
+        (np.zeros((2, 3, 9, 12), np.float32), "got 12x9, batch 2"),
+        (np.zeros((0, 3, 9, 12), np.float32), "got 12x9, batch 0"),
     ],
 )
 def test_what_the_engine_does_not_take_never_reaches_the_device(artefact: Path, batch: np.ndarray, said: str) -> None:
