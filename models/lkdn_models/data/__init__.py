@@ -1,13 +1,12 @@
-"""Photographs -> batches of random crops.
+"""Photographs to batches of random crops.
 
-``folders`` finds the files, ``plan`` tells what they will take, ``cache`` keeps them decoded in a ``pack``, ``photos``
-is the door to these; ``crops`` draws from the photographs, ``workers`` does so in other processes.
+``folders`` finds the files, ``decoded`` keeps their pixels in the user's cache, ``photos`` chooses those to train on;
+``random_crops`` draws from them, ``workers`` does so in other processes.
 """
 
-from lkdn_models.data.cache import LIMIT, default_folder
-from lkdn_models.data.crops import CropSettings, CropSource
-from lkdn_models.data.pack import Photo
+from lkdn_models.data.decoded import LIMIT, Photo, default_folder
 from lkdn_models.data.photos import Photos, open_photos
+from lkdn_models.data.random_crops import CropSettings, CropSource
 from lkdn_models.data.workers import batches
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Where training photographs are: plain folders, and trees of pairs laid out as DIV2K and Flickr2K are published."""
+"""Find training photographs in plain folders, and in trees of pairs laid out as DIV2K and Flickr2K are published."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from lkdn_deploy.imaging.files.formats import BY_SUFFIX
 from lkdn_deploy.imaging.files.read import Size, image_files
 
 NOT_FOR_TRAINING = ("_valid_HR", "_test_HR")
-"""Ends of the names of folders that a tree's root is not searched for."""
+"""Endings of the names of folders in a tree that are not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Source:
 
     Attributes:
         high: its file.
-        low: the file of its low-resolution version; None: it is to be made from ``high``.
+        low: the file of its low-resolution version; None: it is made from ``high``.
     """
 
     high: Path
@@ -27,26 +27,25 @@ class Source:
 
     @property
     def file(self) -> str:
-        """The path that ``high`` leads to, by whatever links."""
+        """Path of ``high`` with links resolved."""
         return os.path.realpath(self.high)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that its pixels come from."""
+        """All files that the pixels come from."""
         return (self.high,) if self.low is None else (self.high, self.low)
 
 
 def find_sources(folders: Sequence[str | os.PathLike[str]], scale: int) -> list[Source]:
-    """The photographs of several folders, each file once, sorted by file name.
+    """Return the photographs of several folders, each file once, sorted by file name.
 
-    A folder that holds ``NAME_HR`` folders, or holds folders that do (the root of DIV2K, of Flickr2K, or of both), is
+    A folder that holds ``NAME_HR`` folders, or folders that hold such (the root of DIV2K, of Flickr2K, or of both), is
     a tree: ``NAME_HR/0001.png`` goes with ``NAME_LR_bicubic/X4/0001x4.png`` at scale 4. Its validation and test images
-    are not taken. Any other folder is plain: its images are the high-resolution ones. A ``NAME_HR`` folder itself is
-    plain, too.
+    are not taken. Any other folder is plain, a ``NAME_HR`` folder itself too: its images are the high-resolution ones.
 
     Raises:
-        InputError: if a folder cannot be read or holds no image, or in a tree a folder of low-resolution images or a
-            partner is missing.
+        InputError: if a folder cannot be read or holds no image, or a folder of low-resolution images or a partner is
+            missing in a tree.
     """
     found: dict[str, Source] = {}
     for name in folders:
@@ -60,10 +59,16 @@ def find_sources(folders: Sequence[str | os.PathLike[str]], scale: int) -> list[
 
 
 def check_pair(source: Source, high: Size, low: Size, scale: int) -> None:
-    """Refuse a low-resolution image that is not of its partner's size divided by ``scale``.
+    """Refuse a low-resolution image whose size is not that of its partner divided by ``scale``.
+
+    Args:
+        source: the pair of files.
+        high: width and height of the high-resolution image.
+        low: width and height of the low-resolution image.
+        scale: HR pixels for each LR pixel.
 
     Raises:
-        InputError: saying the size expected.
+        InputError: if the sizes do not fit; it names the expected size.
     """
     expected = high[0] // scale, high[1] // scale
     if low != expected:
@@ -71,11 +76,11 @@ def check_pair(source: Source, high: Size, low: Size, scale: int) -> None:
             f"{source.low} is {low[0]}x{low[1]}: expected {expected[0]}x{expected[1]}, "
             f"since {source.high.name} is {high[0]}x{high[1]}"
         )
-        raise InputError(msg, "fetch both again, or remove both")
+        raise InputError(msg, "download both again, or remove both")
 
 
 def _trees(folder: Path) -> list[Path]:
-    """The ``NAME_HR`` folders of a tree; none if the folder is plain."""
+    """Return the ``NAME_HR`` folders of a tree; none if the folder is plain."""
     found = [
         path
         for pattern in ("*_HR", "*/*_HR")
@@ -95,10 +100,10 @@ def _partner(high: Path) -> Path:
 
 def _pairs(folder: Path, scale: int) -> list[Source]:
     partner = _partner(folder) / f"X{scale}"
-    otherwise = f"or give {folder} itself: low-resolution images are then made from it"
+    otherwise = f"or give {folder} itself to have low-resolution images made from it"
     if not partner.is_dir():
         msg = f"{folder} has no low-resolution images for x{scale}: {partner} is missing"
-        raise InputError(msg, f"fetch them, {otherwise}")
+        raise InputError(msg, f"download them, {otherwise}")
     lows = {path.stem: path for path in image_files(partner)}
     pairs, missing = [], []
     for high in image_files(folder):
@@ -110,6 +115,6 @@ def _pairs(folder: Path, scale: int) -> list[Source]:
     missing += [folder / f"{low.stem.removesuffix(f'x{scale}')}{low.suffix}" for low in lows.values()]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        msg = f"{missing[0]}{more} is missing: its partner is there"
-        raise InputError(msg, f"fetch it, {otherwise}")
+        msg = f"{missing[0]}{more} is missing, but its partner exists"
+        raise InputError(msg, f"download it, {otherwise}")
     return pairs

@@ -1,4 +1,4 @@
-"""Batches one after the other, prepared ahead by other processes."""
+"""Batches that other processes prepare ahead."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lkdn_deploy.core.errors import LkdnError, UsageError
-from lkdn_models.data.crops import CropSource
+from lkdn_models.data.random_crops import CropSource
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-"""Where batches pass from process to process. Through a pipe, a large one would take ten times as long."""
+"""Memory that passes batches between processes. Through a pipe, a large one would take ten times as long."""
 AHEAD = 2
-"""Batches that each process prepares before they are asked for."""
+"""Batches that each process prepares ahead."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -26,15 +26,22 @@ Batch = tuple[Tensor, Tensor]
 def batches(
     source: CropSource, start: int, stop: int, part: int = 0, parts: int = 1, workers: int = 0
 ) -> Generator[Batch, None, None]:
-    """``source.batch(index, part, parts)`` for each index from ``start`` to before ``stop``.
+    """Yield ``source.batch(index, part, parts)`` for each index from ``start`` to before ``stop``.
 
-    They are computed by as many processes as ``workers`` says, or, if that is 0, by this one when asked for. The
-    processes leave Ctrl-C, and what is sent to this one's process group, to this one, and end when the iterator is
-    closed or this process ends.
+    The worker processes leave Ctrl-C, and signals to this one's process group, to this process, and end when the
+    iterator is closed or this process ends.
+
+    Args:
+        source: photographs and the choice of crops.
+        start: number of the first batch.
+        stop: number after the last batch.
+        part: number of this process, where several share a batch.
+        parts: number of such processes.
+        workers: number of processes that prepare batches; 0: this process prepares each one when it is needed.
 
     Raises:
-        UsageError: if there is not enough shared memory for so many processes.
-        LkdnError: if such a process ends before its time.
+        UsageError: if there is not enough shared memory for so many workers.
+        LkdnError: if a worker ends early.
     """
     if not workers:
         for index in range(start, stop):
@@ -48,7 +55,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=AHEAD,
         worker_init_fn=_leave_signals,
-        generator=torch.Generator(),  # without one, the seed that it draws would change what the caller draws next
+        generator=torch.Generator(),  # without one, it would draw its seed from the caller's random numbers
     )
     with _signals_as_before():
         stream = iter(loader)
@@ -61,7 +68,7 @@ def batches(
 
 
 class _Share(Dataset[Batch]):
-    """The share of each batch that one process trains on."""
+    """One process's share of each batch."""
 
     def __init__(self, source: CropSource, part: int, parts: int) -> None:
         self._source, self._part, self._parts = source, part, parts
@@ -73,22 +80,22 @@ class _Share(Dataset[Batch]):
 def _next(stream: Iterator[Batch]) -> Batch | None:
     try:
         return next(stream, None)
-    except (RuntimeError, OSError, EOFError) as error:  # by how far it had come with the next batch
+    except (RuntimeError, OSError, EOFError) as error:  # depending on how much of the next batch was ready
         msg = f"a process that prepares batches has ended: {error}"
-        raise LkdnError(msg, "go on from the last saved state, with fewer such processes") from error
+        raise LkdnError(msg, "resume from the last saved state with fewer --workers") from error
 
 
 def _check_shared_memory(need: int, workers: int) -> None:
-    """A process that finds it full would be killed by the system without a word."""
+    """Refuse workers that would fill the shared memory: the system would kill them without a message."""
     if SHARED_MEMORY.is_dir() and need > (free := shutil.disk_usage(SHARED_MEMORY).free):
         msg = f"{workers} processes need {need >> 20} MiB of shared memory, {SHARED_MEMORY} has {free >> 20} MiB left"
         raise UsageError(msg, "use fewer workers, or start the container with more (docker run --shm-size 8g)")
 
 
 def _leave_signals(number: int) -> None:
-    """In a process that prepares batches: outlive what tells the whole group to stop, as torchrun and timeout do.
+    """Make a worker outlive signals to the whole process group, as torchrun and timeout send them.
 
-    SIGTERM is not ignored: PyTorch ends with it a process that hangs, and has nothing stronger.
+    SIGTERM is not ignored, since PyTorch ends a worker that hangs with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
@@ -97,10 +104,10 @@ def _leave_signals(number: int) -> None:
 
 @contextmanager
 def _signals_as_before() -> Iterator[None]:
-    """While processes are started: hold back Ctrl-C, until they ignore it themselves; and leave SIGCHLD as it was.
+    """Hold back Ctrl-C while workers start, until they ignore it themselves, and keep the handler of SIGCHLD.
 
-    PyTorch would raise an error from a SIGCHLD handler the moment that one of the processes is killed, in the middle
-    of whatever the caller does. Without the handler, the error comes out when the next batch is asked for.
+    PyTorch's own handler would raise an error the moment that a worker is killed, in the middle of the caller's work.
+    Without it, the error is raised when the next batch is needed.
     """
     if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield  # Windows; and handlers belong to the main thread

@@ -51,7 +51,7 @@ def test_photographs_are_upright_at_the_size_told_beforehand(tmp_path, photos_of
         told.append(read(path))
         return told[-1]
 
-    monkeypatch.setattr("lkdn_models.data.plan.read_size", planned)
+    monkeypatch.setattr("lkdn_models.data.photos.read_size", planned)
     image = np.full((40, 60, 3), 255, np.uint8)
     image[:16, :16] = 0  # at its top left
     exif = Image.Exif()

@@ -10,7 +10,7 @@ from PIL import Image
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.imaging.resample import downsample
 from lkdn_models.data import CropSettings, CropSource
-from lkdn_models.data.plan import factors
+from lkdn_models.data.decoded import factors
 
 
 def as_bytes(tensor):

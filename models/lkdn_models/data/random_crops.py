@@ -1,7 +1,7 @@
 """Random pairs of aligned low- and high-resolution crops.
 
-Batch number i is a pure function of the seed, the photographs and i: a run that is resumed, or whose batches are
-computed by other processes, draws what it would have drawn.
+Batch number i is a pure function of the seed, the photographs and i: a resumed run draws the crops that it would have
+drawn, and so do other processes that prepare batches.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_models.data.pack import Photo
+from lkdn_models.data.decoded import Photo
 
 
 @dataclass(frozen=True, slots=True)
 class CropSettings:
-    """Which crops are drawn.
+    """The choice of crops.
 
     Attributes:
-        patch: side of an LR crop in pixels; the HR crop is ``scale`` times that.
-        batch: crops in a batch.
-        max_sides: sizes at which each photograph is used: shrunk by the smallest whole factor that brings its longer
-            side to at most that many pixels, never enlarged; a size that asks for the same factor as another counts
-            once. Large photographs are soft or noisy at full size, and a crop of one shows next to nothing. Empty:
-            as they are.
-        candidates: positions drawn for each crop, of which the one with most detail is taken. 1 is uniform.
-        held_out: photographs kept from training, at any size, to validate on.
+        patch: side of an LR crop in pixels; the HR crop is ``scale`` times as large.
+        batch: number of crops in a batch.
+        max_sides: sizes at which each photograph is used: it is shrunk by the smallest whole factor that brings its
+            longer side to at most so many pixels, and never enlarged; sizes of the same factor count once. Large
+            photographs are soft or noisy at full size, and a crop of one shows next to nothing. Empty: full size.
+        candidates: number of positions drawn for each crop, of which the one with most detail is taken.
+        held_out: number of photographs that are not trained on, at any size, but validated on.
 
     Raises:
-        UsageError: if a value is out of range, naming it.
+        UsageError: if a value is out of range.
     """
 
     patch: int
@@ -57,7 +56,7 @@ class CropSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A crop's photograph, and its top left corner in LR pixels."""
+    """A crop: its photograph, and its top left corner in LR pixels."""
 
     photo: Photo
     top: int
@@ -65,41 +64,49 @@ class _Place:
 
 
 class CropSource:
-    """The photographs of a training run, and the batches drawn from them."""
+    """Batches drawn from the photographs of a training run."""
 
     def __init__(self, photos: Sequence[Photo], scale: int, settings: CropSettings, seed: int) -> None:
-        """Each photograph's low-resolution image must be at least ``settings.patch`` pixels a side."""
+        """Prepare to draw.
+
+        Args:
+            photos: photographs; each side of their low-resolution images has at least ``settings.patch`` pixels.
+            scale: HR pixels for each LR pixel.
+            settings: the choice of crops.
+            seed: seed of the draws.
+        """
         self._photos = photos
         self._scale = scale
         self._settings = settings
         self._seed = seed
         # Every crop position of every photograph is equally likely.
         patch = settings.patch
-        self._ends = np.cumsum(
-            [(p.low.shape[0] - patch + 1) * (p.low.shape[1] - patch + 1) for p in photos], dtype=np.int64
-        )
+        self._ends = np.cumsum([(p.size[0] - patch + 1) * (p.size[1] - patch + 1) for p in photos], dtype=np.int64)
 
     def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
-        """Batch number ``index``: RGB in 0..1, float32, (N, 3, patch, patch) and (N, 3, scale * patch, ...).
+        """Return batch number ``index``: RGB in 0..1, float32, (N, 3, patch, patch) and (N, 3, scale * patch, ...).
 
-        Of a batch that is shared by several processes, ``part`` gives every ``parts``-th crop.
+        Args:
+            index: number of the batch.
+            part: number of the process, where several share a batch; it gets every ``parts``-th crop.
+            parts: number of processes.
         """
         low, high = zip(*(self._crop(index, number) for number in self._numbers(part, parts)), strict=True)
         return _to_tensor(low), _to_tensor(high)
 
     def nbytes(self, part: int = 0, parts: int = 1) -> int:
-        """What ``batch`` takes in memory."""
+        """Return the bytes that ``batch`` takes in memory."""
         return len(self._numbers(part, parts)) * 3 * 4 * self._settings.patch**2 * (1 + self._scale**2)
 
     def names(self, index: int, part: int = 0, parts: int = 1) -> list[str]:
-        """Where each crop of a batch comes from: file, shrunk by what, position in pixels of the HR image."""
+        """Return the origin of each crop of a batch: file, factor of shrinking, position in pixels of the HR image."""
         return [self._name(self._draw(index, number)[0]) for number in self._numbers(part, parts)]
 
     def _numbers(self, part: int, parts: int) -> range:
         return range(part, self._settings.batch, parts)
 
     def _draw(self, index: int, number: int) -> tuple[_Place, bool, int]:
-        """Where crop ``number`` of batch ``index`` is, whether it is mirrored, and its quarter turns."""
+        """Return the place of crop ``number`` of batch ``index``, whether it is mirrored, and its quarter turns."""
         # A stream for each crop, so that a part is drawn without the others.
         rng = np.random.default_rng([self._seed, index, number])
         drawn = rng.integers(self._ends[-1], size=self._settings.candidates)
@@ -108,7 +115,7 @@ class CropSource:
         return place, bool(rng.integers(2)), int(rng.integers(4))
 
     def _crop(self, index: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """One pair of (patch, patch, 3) and (scale * patch, scale * patch, 3), turned and mirrored at random."""
+        """Return a pair of (patch, patch, 3) and (scale * patch, scale * patch, 3), turned and mirrored at random."""
         place, mirror, turns = self._draw(index, number)
         low, high = (
             np.rot90(crop[:, ::-1] if mirror else crop, turns) for crop in (self._low(place), self._high(place))
@@ -116,16 +123,16 @@ class CropSource:
         return low, high
 
     def _place(self, at: int) -> _Place:
-        """Crop position number ``at`` of all."""
+        """Return crop position number ``at`` of all positions in all photographs."""
         which = int(np.searchsorted(self._ends, at, side="right"))
         photo = self._photos[which]
         if which:
             at -= int(self._ends[which - 1])
-        top, left = divmod(at, photo.low.shape[1] - self._settings.patch + 1)
+        top, left = divmod(at, photo.size[0] - self._settings.patch + 1)
         return _Place(photo, top, left)
 
     def _detail(self, place: _Place) -> int:
-        """Sum of the absolute differences of neighbouring pixels of the HR crop, in green: most of what luma is."""
+        """Return the sum of absolute differences of neighbouring pixels of the HR crop, in green: most of luma."""
         green = self._high(place)[..., 1].astype(np.int16)
         return sum(int(np.abs(np.diff(green, axis=axis)).sum()) for axis in (0, 1))
 
@@ -143,7 +150,7 @@ class CropSource:
 
 
 def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """N times (H, W, 3) uint8 -> (N, 3, H, W) float32 in 0..1, channels last in memory."""
+    """Return N images (H, W, 3) uint8 as (N, 3, H, W) float32 in 0..1, channels last in memory."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
 
 
