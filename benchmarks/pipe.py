@@ -1,19 +1,18 @@
-"""What reading, converting, stitching and writing cost beside the network, and what their overlap is worth.
+"""Measure what reading, converting, stitching and writing cost beside the network, and what their overlap saves.
 
     python benchmarks/pipe.py [--data FOLDER] [--backend auto] [--rounds 7] [--output benchmarks/results/pipe.json]
 
-Three measurements on the CPU, each in turn in one process, in random order within each round, after one that is not
-counted; written with the machine's facts:
+Three measurements on the CPU, whose candidates run in one process in random order within each round, after a round
+that is not counted. The machine's facts are recorded with them:
 
-- one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds in reading,
-  upscaling and writing, and, after each, in the network alone on the same windows, halos included; the share of all
-  but the network is what to quote. Where the engine makes pixels itself, it computes only the rows that they need, and
-  the network alone, which gives all values, may take longer than upscaling; so there is also what it takes to give one
-  column of each window's pixels, for which it computes the same;
+- one 1000x1000 image through the bundled LKDN-S x4, from PNG to PNG, JPEG to JPEG and PNG to TIFF: seconds spent
+  reading, upscaling and writing, and, after each, in the network alone on the same windows, halos included. Quote the
+  share of everything but the network. An engine that makes pixels itself computes only the rows that they need, so the
+  network alone, which gives all values, may take longer than upscaling; therefore there is also the time to give one
+  column of each window's pixels, for which the engine computes the same rows;
 - the 4000x4000 result as PNG, by `write_picture` and by Pillow with each of zlib's levels and strategies: seconds and
   bytes;
-- several files one by one against `upscale_files`, which reads and writes while the network works: the ratio is what to
-  quote.
+- several files one by one against `upscale_files`, which reads and writes while the network works. Quote the ratio.
 
 Images are squares from the middle of the photographs in FOLDER, shrunk; without it, the bundled photograph enlarged,
 which is smoother than photographs are and so compresses better and faster.
@@ -58,7 +57,7 @@ PILLOW = {
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run all measurements and write them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of photographs of 1000x1000 and more")
     parser.add_argument("--backend", default="auto")
@@ -83,7 +82,7 @@ def main() -> None:
 
 
 def squares(folder: Path | None, count: int) -> list[Image.Image]:
-    """So many images of 1000x1000."""
+    """Return ``count`` images of 1000x1000."""
     sources = [sample_pixels()] if folder is None else (read_rgb(path) for path in image_files(folder))
     images = []
     for pixels in sources:
@@ -98,7 +97,7 @@ def squares(folder: Path | None, count: int) -> list[Image.Image]:
 
 
 def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of each part of one file's way, by formats."""
+    """Measure the seconds of each step from file to file, by formats."""
     for suffix in (".png", ".jpg"):
         image.save(folder / f"in{suffix}", quality=95)
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
@@ -129,7 +128,7 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
 
 
 def network_alone(upscaler: Upscaler, pixels: Pixels) -> tuple[float, float | None]:
-    """Seconds of the session on the windows of an image; and those to give one column of each, if it makes pixels.
+    """Measure the session on the windows of an image, and on one column of each if it makes pixels, in seconds.
 
     Results share memory, as in the upscaler.
     """
@@ -151,7 +150,7 @@ def network_alone(upscaler: Upscaler, pixels: Pixels) -> tuple[float, float | No
 
 
 def png_encoders(pixels: np.ndarray[Any, Any], folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds and bytes of one picture's file: this toolkit's by one thread and by all cores, and Pillow's."""
+    """Measure seconds and bytes of one picture's file, by this toolkit's threads and by Pillow."""
     image, path = Image.fromarray(pixels), folder / "encoded.png"
     encoders: dict[str, Callable[[], object]] = {
         f"write_picture, threads={threads}": partial(write_picture, path, Picture(pixels), threads=threads)
@@ -173,7 +172,7 @@ def png_encoders(pixels: np.ndarray[Any, Any], folder: Path, rounds: int) -> dic
 
 
 def overlap(upscaler: Upscaler, images: list[Image.Image], folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of all files one by one, and at once."""
+    """Measure the seconds of all files one by one, and overlapped."""
     jobs = []
     for index, image in enumerate(images):
         source = folder / f"{index}.png"
@@ -205,7 +204,7 @@ def overlap(upscaler: Upscaler, images: list[Image.Image], folder: Path, rounds:
 
 
 def in_turn(names: Iterable[str], rounds: int) -> Iterable[tuple[int, str]]:
-    """Number of the round, 0 for the one not counted, and a name: each once a round, in random order."""
+    """Yield the round, 0 for the one that is not counted, and a name: each once a round, in random order."""
     order = list(names)
     for number in range(rounds + 1):
         random.Random(number).shuffle(order)
@@ -214,7 +213,7 @@ def in_turn(names: Iterable[str], rounds: int) -> Iterable[tuple[int, str]]:
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Of a few measurements."""
+    """Summarise a few measurements."""
     values = sorted(values)
     return {
         "median": round(statistics.median(values), 4),

@@ -1,10 +1,10 @@
-"""The MATLAB-exact bicubic of `imaging.resample` against Pillow's, which training sets are too often shrunk with.
+"""Compare the MATLAB-exact bicubic of `imaging.resample` with Pillow's, which training sets are too often shrunk with.
 
     python benchmarks/resample.py [--rounds 9] [--output benchmarks/results/resample.json]
 
-One image of 2.1 megapixels (the bundled photograph, side by side and above itself: time does not depend on what an
-image shows) is shrunk by 2, 3 and 4 with each, in turn in one process. Both use one thread. Written are seconds, HR
-megapixels a second, the ratio, and by how many of 255 steps the results differ.
+One image of 2.1 megapixels (the bundled photograph, repeated: time does not depend on content) is shrunk by 2, 3 and 4
+with each, in turn in one process, on one thread. Recorded are seconds, HR megapixels per second, the ratio, and by how
+many of 255 steps the results differ.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TILES = 7
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the comparison and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "resample.json")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def compare(image: NDArray[np.uint8], scale: int, rounds: int) -> dict[str, Any]:
-    """Both, shrinking ``image`` by ``scale``."""
+    """Measure both, shrinking ``image`` by ``scale``."""
     height, width = (size // scale for size in image.shape[:2])
     picture = Image.fromarray(image)
 

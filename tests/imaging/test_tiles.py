@@ -71,12 +71,6 @@ def length(span: Span) -> int:
     return span.stop - span.start
 
 
-def in_squares(height: int, width: int, halo: int, pixels: int) -> list[Tile]:
-    """The largest squares of so many pixels."""
-    side = max(int(pixels**0.5), smallest_window(halo))
-    return plan_tiles(height, width, (side, side), halo)
-
-
 @given(sizes, sizes, wide_halos, budgets, st.integers(1, 64))
 @example(1, 900, 63, 1, 1)
 @example(900, 900, 70, 300_000, 64)
@@ -88,28 +82,6 @@ def test_windows_keep_to_the_budget_unless_they_are_the_least(
     assert rows == height or least <= rows < height
     assert columns == width or least <= columns < width
     assert rows * columns <= pixels or (rows <= least and columns <= least)
-
-
-@given(sizes, sizes, wide_halos, budgets)
-def test_every_pixel_is_kept_once_and_a_halo_away_from_where_its_window_is_cut(
-    height: int, width: int, halo: int, pixels: int
-) -> None:
-    tiles = plan_tiles(height, width, choose_window(height, width, halo, pixels), halo)
-    kept = sum(
-        (tile.rows.keep_stop - tile.rows.keep_start) * (tile.columns.keep_stop - tile.columns.keep_start)
-        for tile in tiles
-    )
-    assert kept == height * width
-    for tile in tiles:
-        for span, size in ((tile.rows, height), (tile.columns, width)):
-            assert span.start == 0 or span.keep_start - span.start >= halo
-            assert span.stop == size or span.stop - span.keep_stop >= halo
-
-
-@given(sizes, sizes, wide_halos, budgets)
-def test_no_cut_costs_more_than_the_largest_squares(height: int, width: int, halo: int, pixels: int) -> None:
-    tiles = plan_tiles(height, width, choose_window(height, width, halo, pixels), halo)
-    assert computed(tiles) <= computed(in_squares(height, width, halo, pixels))
 
 
 @given(sizes, sizes, wide_halos, budgets, st.integers(1, 950), st.integers(1, 950))

@@ -23,14 +23,12 @@ class Header:
         width, height: in pixels.
         channels: that reading gives: 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA.
         depth: bits per sample that reading gives, 8 or 16.
-        format: PNG, JPEG, WEBP, TIFF, BMP or GIF.
     """
 
     width: int
     height: int
     channels: int
     depth: int
-    format: str
 
     def upright(self, orientation: int) -> "Header":
         """Return the header with its sides swapped where the EXIF orientation turns the picture by a quarter."""

@@ -58,7 +58,7 @@ def open_with_pillow(name: str, file: IO[bytes]) -> OpenedImage:
     with quiet():
         image = open_image(name, file)
         depth = 16 if image.mode in _GREY_16 else 8
-        header = Header(image.width, image.height, channels_of(image), depth, name).upright(orientation_of(image))
+        header = Header(image.width, image.height, channels_of(image), depth).upright(orientation_of(image))
     if image.format == "MPO":
         note = "the file holds several pictures (MPO); only the first was read"
         return OpenedImage(header, lambda: from_pil(image).with_notes(note))

@@ -60,7 +60,7 @@ def open_png(file: IO[bytes]) -> OpenedImage:
         tiles = getattr(image, "tile", [])
         if depth == 16 and image.mode == "RGBA" and tiles and str(tiles[0][3]).startswith("LA"):
             channels = 2
-        header = Header(image.width, image.height, channels, max(depth, 8), "PNG").upright(orientation_of(image))
+        header = Header(image.width, image.height, channels, max(depth, 8)).upright(orientation_of(image))
     return OpenedImage(header, partial(_decode, file, image, depth, channels))
 
 
@@ -138,7 +138,7 @@ def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     bounds = pairwise([*range(0, height, rows), height])
     with closing(in_order(partial(_encode, picture.pixels), bounds, threads)) as stripes:
         for stripe in stripes:
-            checksum = adler32_combine(checksum, stripe.checksum, stripe.size)
+            checksum = _adler32_combine(checksum, stripe.checksum, stripe.size)
             data, head = head + stripe.deflated, b""
             for start in range(0, len(data), _MAX_CHUNK):
                 _write_chunk(file, b"IDAT", data[start : start + _MAX_CHUNK])
@@ -146,7 +146,7 @@ def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     _write_chunk(file, b"IEND", b"")
 
 
-def adler32_combine(first: int, second: int, size: int) -> int:
+def _adler32_combine(first: int, second: int, size: int) -> int:
     """Return the Adler-32 checksum of two concatenated parts.
 
     RFC 1950: the lower half is 1 plus the sum of the bytes, the upper half the sum of the lower's values after each.

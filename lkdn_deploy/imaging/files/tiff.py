@@ -5,7 +5,7 @@ imagecodecs. Directories are parsed and laid out by Pillow either way.
 """
 
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, TiffTags
@@ -48,21 +48,46 @@ def _new_directory(start: bytes = b"II*\0\0\0\0\0") -> "ImageFileDirectory_v2":
     return ImageFileDirectory_v2(start)
 
 
-class _Directory(NamedTuple):
-    """The first directory of a file, as far as it decides how to read it. Sizes are as stored."""
+class _Directory:
+    """The first directory of a file, as far as it decides how to read it. Sizes are as stored.
 
-    width: int
-    height: int
-    bits: tuple[int, ...]
-    unsigned: bool
-    samples: int
-    photometric: int
-    extra: tuple[int, ...]
-    separate_planes: bool
-    orientation: int
-    icc_profile: bytes | None
-    exif: bytes | None
-    dpi: tuple[float, float] | None
+    Raises:
+        InputError: for several pages, too large images, floats and more than 16 bits per sample.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        start = file.read(16)
+        tags = _new_directory(start if b"+" in start[2:4] else start[:8])  # BigTIFF has the longer header
+        first = tags.next
+        file.seek(first)
+        tags.load(file)
+        if tags.next == first or not {_WIDTH, _HEIGHT} <= set(tags):
+            msg = "the file is a TIFF without a whole directory"
+            raise InputError(msg, "the file may be cut off or damaged")
+        self.width, self.height, self.bits = int(tags[_WIDTH]), int(tags[_HEIGHT]), _integers(tags.get(_BITS, 1))
+        check_size(self.width, self.height)
+        formats = set(_integers(tags.get(_SAMPLE_FORMAT, _UNSIGNED)))
+        if max(self.bits) > 16 or not formats <= {_UNSIGNED, _SIGNED, _UNDEFINED}:
+            what = "floating-point" if _FLOAT in formats else "integer"
+            msg = f"the file holds {max(self.bits)}-bit {what} samples; expected integers of at most 16 bits"
+            raise InputError(msg, "convert it to 16-bit PNG or TIFF first")
+        self.unsigned = formats <= {_UNSIGNED, _UNDEFINED}
+        self.samples = int(tags.get(_SAMPLES, 1))
+        self.photometric = int(tags.get(_PHOTOMETRIC, 0))
+        self.extra = _integers(tags.get(_EXTRA_SAMPLES, ()))
+        self.separate_planes = tags.get(_PLANAR, 1) == 2
+        orientation, profile = tags.get(_ORIENTATION, 1), tags.get(_ICC_PROFILE)
+        self.orientation = orientation if orientation in range(1, 9) else 1
+        self.icc_profile = profile if isinstance(profile, bytes) and profile else None
+        self.exif, self.dpi = _exif(file, start, first), _dpi(tags)
+        if self.is_deep and self.samples < self.colours:
+            msg = f"the file is a damaged TIFF: {self.samples} samples per pixel for RGB"
+            raise InputError(msg)
+        # One tile is decoded into memory whole, however small the picture.
+        if int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_HEIGHT, 1)) * self.samples > 4 * MAX_PIXELS:
+            msg = "the file is a damaged TIFF: its tiles are larger than any picture"
+            raise InputError(msg)
+        refuse_frames(bool(tags.next))
 
     @property
     def is_deep(self) -> bool:
@@ -91,7 +116,7 @@ def open_tiff(file: IO[bytes]) -> OpenedImage:
         OSError, SyntaxError, ValueError, LookupError: from Pillow, if the directory is damaged.
     """
     with quiet():
-        directory = _read_directory(file)
+        directory = _Directory(file)
         file.seek(0)
         if directory.is_deep:
             depth, channels = 16, directory.colours + bool(directory.alpha)
@@ -100,53 +125,8 @@ def open_tiff(file: IO[bytes]) -> OpenedImage:
             image = open_image("TIFF", file)
             depth, channels = 16 if image.mode.startswith("I;16") else 8, channels_of(image)
             decode = partial(_decode_with_pillow, image, directory)
-    header = Header(directory.width, directory.height, channels, depth, "TIFF").upright(directory.orientation)
+    header = Header(directory.width, directory.height, channels, depth).upright(directory.orientation)
     return OpenedImage(header, decode)
-
-
-def _read_directory(file: IO[bytes]) -> _Directory:
-    start = file.read(16)
-    big = b"+" in start[2:4]
-    tags = _new_directory(start if big else start[:8])
-    first = tags.next
-    file.seek(first)
-    tags.load(file)
-    if tags.next == first or not {_WIDTH, _HEIGHT} <= set(tags):
-        msg = "the file is a TIFF without a whole directory"
-        raise InputError(msg, "the file may be cut off or damaged")
-    bits = _integers(tags.get(_BITS, 1))
-    formats = set(_integers(tags.get(_SAMPLE_FORMAT, _UNSIGNED)))
-    if max(bits) > 16 or not formats <= {_UNSIGNED, _SIGNED, _UNDEFINED}:
-        what = "floating-point" if _FLOAT in formats else "integer"
-        msg = f"the file holds {max(bits)}-bit {what} samples; expected integers of at most 16 bits"
-        raise InputError(msg, "convert it to 16-bit PNG or TIFF first")
-    width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
-    check_size(width, height)
-    orientation = tags.get(_ORIENTATION, 1)
-    profile = tags.get(_ICC_PROFILE)
-    directory = _Directory(
-        width=width,
-        height=height,
-        bits=bits,
-        unsigned=formats <= {_UNSIGNED, _UNDEFINED},
-        samples=int(tags.get(_SAMPLES, 1)),
-        photometric=int(tags.get(_PHOTOMETRIC, 0)),
-        extra=_integers(tags.get(_EXTRA_SAMPLES, ())),
-        separate_planes=tags.get(_PLANAR, 1) == 2,
-        orientation=orientation if orientation in range(1, 9) else 1,
-        icc_profile=profile if isinstance(profile, bytes) and profile else None,
-        exif=_exif(file, start, first),
-        dpi=_dpi(tags),
-    )
-    if directory.is_deep and directory.samples < directory.colours:
-        msg = f"the file is a damaged TIFF: {directory.samples} samples per pixel for RGB"
-        raise InputError(msg)
-    # One tile is decoded into memory whole, however small the picture.
-    if int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_HEIGHT, 1)) * directory.samples > 4 * MAX_PIXELS:
-        msg = "the file is a damaged TIFF: its tiles are larger than any picture"
-        raise InputError(msg)
-    refuse_frames(bool(tags.next))
-    return directory
 
 
 def _decode_deep(file: IO[bytes], directory: _Directory) -> Picture:

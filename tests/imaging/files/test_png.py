@@ -18,7 +18,7 @@ import lkdn_deploy.imaging.files.png as module
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.compression import DeflateError
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.png import adler32_combine, write_png
+from lkdn_deploy.imaging.files.png import write_png
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.samples import sample_pixels
@@ -105,7 +105,7 @@ def test_parts_of_arrays_are_written_as_they_look() -> None:
         check(written(part), part)
 
 
-@pytest.mark.parametrize("shape", [(1200, 500, 3), (1, 1, 1), (5, 3, 2)])
+@pytest.mark.parametrize("shape", [(4000, 1100, 3), (1, 1, 1), (5, 3, 2)])
 def test_the_stream_is_whole_and_its_checksums_are_right(shape: tuple[int, int, int]) -> None:
     pixels = smooth(shape, np.uint8)
     data = written(pixels)
@@ -122,17 +122,6 @@ def test_what_is_too_long_for_a_chunk_goes_into_several(monkeypatch: pytest.Monk
     assert max(len(body) for _, body in chunks(data)) == 1000
     assert rows(data) == rows(whole)
     check(data, pixels)
-
-
-@given(st.binary(max_size=300), st.binary(max_size=300))
-def test_checksums_of_parts_give_that_of_the_whole(first: bytes, second: bytes) -> None:
-    combined = adler32_combine(zlib.adler32(first), zlib.adler32(second), len(second))
-    assert combined == zlib.adler32(first + second)
-
-
-def test_checksums_of_long_parts() -> None:
-    first, second = b"\xff" * 100_003, b"\xfe" * 7_000_001
-    assert adler32_combine(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(first + second)
 
 
 def drawing() -> Image.Image:

@@ -23,30 +23,23 @@ FRAMES = [Image.fromarray(RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8)) for 
 both = pytest.mark.parametrize("read", [probe, read_picture])
 
 
-@both
-def test_a_missing_file_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.png does not exist"):
-        read(tmp_path / "gone.png")
+NO_IMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda path: None, r"x\.png does not exist"),
+    (Path.mkdir, r"x\.png is a folder; expected an image file"),
+    (Path.touch, r"x\.png is empty"),
+    (lambda path: path.write_bytes(b"Dear Sir or Madam"), r"x\.png is not an image that can be read"),
+    (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), r"x\.png is not an image"),
+    (lambda path: path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt "), r"x\.png is not an image"),
+]
 
 
 @both
-def test_a_folder_is_no_image(read: Callable[[Path], object], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder; expected an image file"):
-        read(tmp_path)
-
-
-@both
-def test_an_empty_file_is_refused(read: Callable[[Path], object], tmp_path: Path) -> None:
-    (tmp_path / "x.png").touch()
-    with pytest.raises(InputError, match=r"x\.png is empty"):
-        read(tmp_path / "x.png")
-
-
-@both
-@pytest.mark.parametrize("content", [b"Dear Sir or Madam", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-def test_text_under_an_image_name_is_refused(read: Callable[[Path], object], content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.png is not an image that can be read"):
+@pytest.mark.parametrize(("make", "match"), NO_IMAGES)
+def test_what_is_no_image_is_refused(
+    read: Callable[[Path], object], make: Callable[[Path], object], match: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "x.png")
+    with pytest.raises(InputError, match=match):
         read(tmp_path / "x.png")
 
 
