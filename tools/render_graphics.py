@@ -1,20 +1,28 @@
-"""Draw training images of what screenshots show: text, windows, charts, line art and pixel graphics.
+"""Draw training images of what people upscale besides photographs.
 
-    python tools/render_graphics.py OUT [--count N] [--seed S]
+    python tools/render_graphics.py OUT [--count N] [--seed S] [--scale 4]
 
-Photographs alone teach a network little about one-pixel lines, letters and flat colours. All shapes are drawn at
-random here, so there is nothing to download and nothing to licence; the fonts are those that Matplotlib and Pillow
-bring along. Seen at one seed, the images are the same on every machine with the same versions of these two.
+Photographs alone teach a network little about one-pixel lines, letters and flat colours. There are two groups of
+drawings. Text, windows, charts, line art and pixel graphics are drawn at full resolution, as a good screenshot would
+show them. Scans, sprites, plots, icons and patterns are drawn so small that their details are single pixels, then
+enlarged by the scale, by repeating each pixel or with smooth edges: reduced again for training, they give the
+low-resolution pictures that people have. Flat pictures teach what to do at borders.
+
+All shapes are drawn at random, so there is nothing to download and nothing to licence; the fonts are those that
+Matplotlib brings along. With one seed, the images are the same on every machine with the same versions of Matplotlib
+and Pillow.
 """
 
 import colorsys
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import click
 import matplotlib as mpl
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 WIDTH, HEIGHT = 960, 768
 FINE = 4  # smooth shapes are drawn this much larger, then averaged
@@ -204,19 +212,214 @@ def pixels(rng: Random) -> Image.Image:
     return image
 
 
-KINDS = (text, windows, chart, line_art, pixels)
+def enlarged(small: Image.Image, scale: int, smooth: bool = False) -> Image.Image:
+    """Enlarge a small drawing to at least WIDTH x HEIGHT.
+
+    Args:
+        small: What was drawn, one pixel for each of the low-resolution picture.
+        scale: How many times larger it becomes.
+        smooth: Whether the steps of slanted edges are rounded off, as a drawing at this size would have them; otherwise
+            every pixel becomes a square.
+    """
+    size = (small.width * scale, small.height * scale)
+    if not smooth:
+        return small.resize(size, Image.Resampling.NEAREST)
+    # Edges of the bicubic result, which is blurred, made steep again around half of their height.
+    values = np.asarray(small.resize(size, Image.Resampling.BICUBIC), np.float32)
+    low, high = (
+        np.asarray(small.resize(size, Image.Resampling.NEAREST).filter(kind(2 * scale + 1)), np.float32)
+        for kind in (ImageFilter.MinFilter, ImageFilter.MaxFilter)
+    )
+    steep = (values - (low + high) / 2) * 2.5 + (low + high) / 2
+    return Image.fromarray(np.clip(steep, low, high).round().astype(np.uint8))
+
+
+def canvas(paper: Colour, scale: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """An empty low-resolution picture, and what draws on it without soft edges."""
+    image = Image.new("RGB", (WIDTH // scale, HEIGHT // scale), paper)
+    draw = ImageDraw.Draw(image)
+    draw.fontmode = "1"
+    return image, draw
+
+
+def strong(rng: Random) -> tuple[Colour, Colour]:
+    """Two colours for ink and paper, most often black and white or full primary colours."""
+    kind = rng.random()
+    if kind < 0.35:
+        pair = [(0, 0, 0), (255, 255, 255)]
+    elif kind < 0.65:
+        pair = rng.sample([tuple(255 * (code >> bit & 1) for bit in range(3)) for code in range(8)], 2)
+    else:
+        pair = list(ink_and_paper(rng))
+    if rng.random() < 0.3:
+        pair.reverse()
+    return pair[0], pair[1]
+
+
+def scan(rng: Random, scale: int) -> Image.Image:
+    """A page of two colours: letters without soft edges, rules, stamps, and the specks of a scanner."""
+    ink, paper = strong(rng)
+    image, draw = canvas(paper, scale)
+    top = rng.randint(0, 6)
+    while top < image.height:
+        size = rng.choice((7, 8, 9, 10, 11, 12, 14, 16, 20, 28))
+        face = font(rng, size)
+        for _ in range(rng.randint(1, 4)):
+            draw.text((rng.randint(0, 12), top), words(rng, 12), font=face, fill=ink)
+            top += round(size * rng.uniform(1.1, 1.6))
+        if rng.random() < 0.3:
+            draw.line((rng.randint(0, 40), top, image.width - rng.randint(0, 40), top + rng.randint(-3, 3)), fill=ink)
+            top += rng.randint(2, 6)
+    for _ in range(rng.choice((0, 0, 10, 60))):
+        draw.point((rng.randrange(image.width), rng.randrange(image.height)), fill=ink)
+    return enlarged(image, scale, smooth=rng.random() < 0.7)
+
+
+def plot(rng: Random, scale: int) -> Image.Image:
+    """Axes, grids, curves and boxes made of lines one or two pixels wide, slanted ones among them."""
+    ink, paper = strong(rng)
+    image, draw = canvas(paper, scale)
+    for _ in range(rng.randint(25, 45)):
+        x0, y0 = rng.randint(-10, image.width - 20), rng.randint(-10, image.height - 20)
+        x1, y1 = x0 + rng.randint(15, 110), y0 + rng.randint(15, 90)
+        tint, width = rng.choice((ink, ink, colour(rng))), rng.choice((1, 1, 1, 2))
+        kind = rng.random()
+        if kind < 0.25:
+            step = rng.randint(2, 12)
+            for x in range(x0, x1, step):
+                draw.line((x, y0, x, y1), fill=tint)
+            for y in range(y0, y1, step) if kind < 0.15 else ():
+                draw.line((x0, y, x1, y), fill=tint)
+        elif kind < 0.5:
+            value = rng.uniform(y0, y1)
+            points = [(x, value := min(max(value + rng.gauss(0, 4), y0), y1)) for x in range(x0, x1, 4)]
+            draw.line(points, fill=tint, width=width)
+        elif kind < 0.75:
+            for _ in range(rng.randint(1, 6)):
+                draw.line([rng.randint(x0, x1), rng.randint(y0, y1), x1, rng.randint(y0, y1)], fill=tint, width=width)
+        elif kind < 0.9:
+            shape = rng.choice((draw.rectangle, draw.ellipse))
+            shape((x0, y0, x1, y1), outline=tint, width=width)
+        else:
+            draw.text((x0, y0), words(rng, 2), font=font(rng, rng.choice((8, 9, 10, 12))), fill=tint)
+    return enlarged(image, scale, smooth=rng.random() < 0.6)
+
+
+def sprites(rng: Random, scale: int) -> Image.Image:
+    """Mirrored creatures of few colours, each of their pixels one, two or three of the low-resolution picture."""
+    image, _ = canvas(strong(rng)[1], scale)
+    for top in range(0, image.height, 48):
+        for left in range(0, image.width, 48):
+            unit = rng.choice((1, 2, 2, 2, 3))
+            palette = [rng.choice((strong(rng)[0], colour(rng))) for _ in range(rng.randint(2, 6))]
+            side = 48 // unit
+            cell = rng.choice((8, 8, 12, 16, side))
+            for _ in range(1 if rng.random() < 0.5 else 3):
+                half = [[rng.choice(palette) for _ in range((cell + 1) // 2)] for _ in range(cell)]
+                symmetric = rng.random() < 0.7
+                sprite = Image.new("RGB", (cell, cell))
+                sprite.putdata(
+                    [
+                        (half[y][min(x, cell - 1 - x)] if symmetric else rng.choice(palette))
+                        for y in range(cell)
+                        for x in range(cell)
+                    ]
+                )
+                big = sprite.resize((cell * unit, cell * unit), Image.Resampling.NEAREST)
+                image.paste(big, (left + rng.randint(0, 48 - cell * unit), top + rng.randint(0, 48 - cell * unit)))
+    return enlarged(image, scale)
+
+
+def patterns(rng: Random, scale: int) -> Image.Image:
+    """Checkers, stripes, dots and dithers, most of them with a period of two pixels."""
+    image, _ = canvas((0, 0, 0), scale)
+    y, x = np.mgrid[: image.height, : image.width]
+    pixels = np.array(image)
+    edge = 80 if rng.random() < 0.7 else 40
+    for top in range(0, image.height, edge):
+        for left in range(0, image.width, edge):
+            first, second = strong(rng)
+            width = rng.choice((1, 1, 1, 1, 2, 3))
+            mask = rng.choice(
+                (
+                    (x // width + y // width) % 2 == 0,
+                    x // width % 2 == 0,
+                    y // width % 2 == 0,
+                    x // width % 2 == 0,
+                    y // width % 2 == 0,
+                    (x + y) // width % rng.choice((2, 3, 4)) == 0,
+                    (x % (width + 1) == 0) & (y % (width + 1) == 0),
+                    (x + 2 * y) % 4 < (x - left) * 4 // edge,
+                )
+            )
+            part = np.s_[top : top + edge, left : left + edge]
+            pixels[part] = np.where(mask[part][..., None], first, second)
+    return enlarged(Image.fromarray(pixels), scale)
+
+
+def icons(rng: Random, scale: int) -> Image.Image:
+    """Round shapes with soft edges on flat colours: their colours on half of the picture, their masks on the other."""
+    size = (WIDTH // scale, HEIGHT // scale)
+    image = Image.new("RGB", (WIDTH, HEIGHT), colour(rng))
+    mask = Image.new("L", image.size)
+    for _ in range(rng.randint(80, 150)):
+        side = rng.choice((8, 12, 16, 24, 32)) * scale
+        shape = Image.new("L", (side * FINE, side * FINE))
+        draw = ImageDraw.Draw(shape)
+        for _ in range(rng.randint(1, 4)):
+            left, top = (rng.randint(0, side * FINE // 2) for _ in range(2))
+            box = (left, top, left + rng.randint(side, side * FINE // 2), top + rng.randint(side, side * FINE // 2))
+            kind = rng.choice((draw.ellipse, draw.rectangle, draw.rounded_rectangle))
+            kind(
+                box, **({"radius": side // 2} if kind == draw.rounded_rectangle else {}), fill=rng.choice((255, 255, 0))
+            )
+        shape = shape.resize((side, side), Image.Resampling.BOX)
+        at = rng.randrange(size[0]) * scale, rng.randrange(size[1]) * scale
+        image.paste(colour(rng), at, shape)
+        mask.paste(255, at, shape)
+    if rng.random() < 0.5:
+        mask = ImageChops.invert(mask)
+    half = mask.convert("RGB").crop((0, 0, WIDTH // 2, HEIGHT))
+    image.paste(half, (rng.choice((0, WIDTH // 2)), 0))
+    return image
+
+
+def flat(rng: Random, scale: int) -> Image.Image:
+    """One colour up to the border, or two that meet along a straight line."""
+    image, draw = canvas(rng.choice((strong(rng)[0], tuple(rng.randrange(256) for _ in range(3)))), scale)
+    if rng.random() < 0.3:
+        draw.rectangle((rng.randrange(image.width), 0, image.width, image.height), fill=strong(rng)[0])
+    return enlarged(image, scale)
+
+
+FULL_SIZE = (text, windows, chart, line_art, pixels)
+"""What is drawn at full resolution."""
+SINGLE_PIXELS = (scan, sprites, patterns, plot, flat, scan, sprites, patterns, icons, flat)
+"""What is drawn at low resolution and enlarged; the hardest come twice."""
+
+
+def drawings(count: int, seed: int, scale: int) -> Iterator[tuple[str, Image.Image]]:
+    """Yield names and drawings, those of full size and those of single pixels in turn."""
+    for number in range(count):
+        rng = Random(1000 * seed + number)
+        if number % 2:
+            small = SINGLE_PIXELS[number // 2 % len(SINGLE_PIXELS)]
+            yield f"{small.__name__}_{number:03d}", small(rng, scale)
+        else:
+            full = FULL_SIZE[number // 2 % len(FULL_SIZE)]
+            yield f"{full.__name__}_{number:03d}", full(rng)
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--count", default=40, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True)
-def main(out: Path, count: int, seed: int) -> None:
-    """Draw COUNT images into the folder OUT."""
+@click.option("--count", default=80, show_default=True, type=click.IntRange(1), help="Images to draw.")
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other images.")
+@click.option("--scale", default=4, show_default=True, type=click.IntRange(2, 4), help="Scale of the network to train.")
+def main(out: Path, count: int, seed: int, scale: int) -> None:
+    """Draw training images into the folder OUT."""
     out.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        kind = KINDS[number % len(KINDS)]
-        kind(Random(1000 * seed + number)).save(out / f"{kind.__name__}_{number:03d}.png")
+    for name, image in drawings(count, seed, scale):
+        image.save(out / f"{name}.png")
     print(out)
 
 
