@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Sets = Mapping[int, Sequence[TestSet]]
 
 
+GRAPHICS = "graphics"
+"""What ``--data`` calls the pictures that come with the program."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A model as the user named it; without a scale, its file tells that."""
@@ -67,7 +71,7 @@ class Asked:
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="A test set, a folder of test sets, or a folder of pictures.",
+    help="A test set, a folder of test sets, a folder of pictures, or `graphics`: letters, pixels and flat colours.",
 )
 @click.option(
     "--tile", type=click.IntRange(1), metavar="N", help="Tiles of N pixels a side.  [default: as memory allows]"
@@ -117,37 +121,44 @@ def command(
 
     On luma with a border as wide as the scale, as in the papers, and on RGB with a border of 4, as at NTIRE. Each model
     at each scale. Low-resolution pictures are those of the set, or made by MATLAB's bicubic where it has none.
+
+    `--data graphics` measures on pictures that come with the program, of letters, single pixels, stripes and flat
+    colours: how far the result, averaged down again, is from the input, in levels of 0 to 255.
     """
     from lkdn_deploy.bench.quality.crops import Crop
     from lkdn_deploy.bench.quality.evaluation import Borders, Results, to_csv, to_json
     from lkdn_deploy.bench.quality.gallery import Gallery
-    from lkdn_deploy.imaging.testsets import find_all
+    from lkdn_deploy.bench.quality.graphics import measure_graphics
 
     _check_places([path for path in (json_file, csv_file) if path is not None], overwrite)
     details = [Crop.parse(text) for text in crops]
     asked = _asked(models, scales, weights)
+    folders = [path for path in data if not _built_in(path)]
     sets: dict[int, list[TestSet]] = {}
     for one in asked:  # what is known to be missing is said before a checkpoint is converted
         if one.scale and one.file is None:
-            sets[one.scale] = sets.get(one.scale) or find_all(data, one.scale, make_lr)
+            sets[one.scale] = sets.get(one.scale) or _find_sets(folders, one.scale, make_lr)
     subjects = _told_apart(
         [_open(one, backend, precision, threads=threads, tile=tile, ensemble=ensemble) for one in asked]
     )
     for subject in subjects:
-        sets[subject.scale] = sets.get(subject.scale) or find_all(data, subject.scale, make_lr)
+        sets[subject.scale] = sets.get(subject.scale) or _find_sets(folders, subject.scale, make_lr)
     gallery = Gallery(sets, subjects, details, save=save, overwrite=overwrite)
     for note in _notes(subjects, sets):
         click.echo(f"note: {note}", err=True)
     borders = [Borders.of(subject.scale, border) for subject in subjects]
     measured: list[list[Record]] = [[] for _ in subjects]
+    graphics: list[dict[str, float]] = [{} for _ in subjects]
     whole = False
     try:
         _measure(subjects, sets, borders, gallery, measured)
+        if len(folders) < len(data):
+            graphics = [measure_graphics(subject.upscale) for subject in subjects]
         whole = True
     finally:  # what was measured is worth keeping, whatever happened
         results = [
-            Results(subject, width, tuple(records))
-            for subject, width, records in zip(subjects, borders, measured, strict=True)
+            Results(subject, width, tuple(records), drawn)
+            for subject, width, records, drawn in zip(subjects, borders, measured, graphics, strict=True)
         ]
         settings = {
             "models": models,
@@ -164,7 +175,10 @@ def command(
         }
         _write(json_file, json.dumps(to_json(results, settings, interrupted=not whole), indent=1) + "\n")
         _write(csv_file, to_csv(results))
-        _print(results, border)  # last: whoever reads it may have seen enough, and end it
+        if folders:
+            _print(results, border)  # last: whoever reads it may have seen enough, and end it
+        if any(graphics):
+            _print_graphics(results)
         failed = _complain_of_failed(results)
         if not whole:
             click.echo("note: stopped before the end; the figures are of the pictures until then", err=True)
@@ -172,6 +186,17 @@ def command(
         click.echo(f"drawn: {path}", err=True)
     if failed:
         raise click.exceptions.Exit(ExitCode.INPUT_FAILED)
+
+
+def _built_in(path: Path) -> bool:
+    """Whether ``--data`` names the pictures that come with the program; a folder of that name goes before them."""
+    return str(path) == GRAPHICS and not path.is_dir()
+
+
+def _find_sets(folders: Sequence[Path], scale: int, make_lr: bool) -> list["TestSet"]:
+    from lkdn_deploy.imaging.testsets import find_all
+
+    return find_all(folders, scale, make_lr)
 
 
 def _asked(models: Sequence[str], scales: Sequence[int], weights: Sequence[Path]) -> list[Asked]:
@@ -279,6 +304,15 @@ def _print(results: Sequence["Results"], border: int | None) -> None:
     for subject, one in lines:
         which = f"{_short(subject.name, model):<{model}} x{subject.scale} {_short(one.test_set, name):<{name}}"
         click.echo(f"{which} {_count(one):>7} {_figures(one)}")
+
+
+def _print_graphics(results: Sequence["Results"]) -> None:
+    """Print the errors on the pictures that come with the program, a row a picture and a column a model."""
+    titles = [_short(result.subject.title, 12) for result in results]
+    click.echo("graphics: mean error in levels of the averaged result; of flat pictures, the largest of a value")
+    click.echo(f"{'picture':<28}" + "".join(f" {title:>12}" for title in titles))
+    for name in results[0].graphics:
+        click.echo(f"{name:<28}" + "".join(f" {result.graphics[name]:>12.1f}" for result in results))
 
 
 def _short(text: str, width: int) -> str:

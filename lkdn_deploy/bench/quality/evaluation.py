@@ -10,7 +10,7 @@ import io
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from importlib import metadata as distributions
 from typing import Any
 
@@ -131,6 +131,8 @@ class Results:
     subject: Subject
     borders: Borders
     records: tuple[Record, ...]
+    graphics: Mapping[str, float] = field(default_factory=dict)
+    """Errors in levels on the pictures that come with the program, by name; empty where they were not asked for."""
 
     @property
     def averages(self) -> list[Average]:
@@ -279,6 +281,7 @@ def _model(results: Results) -> dict[str, Any]:
             }
             for one in results.averages
         ],
+        **({"graphics": dict(results.graphics)} if results.graphics else {}),
     }
 
 
