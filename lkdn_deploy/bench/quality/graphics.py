@@ -84,7 +84,7 @@ def text(
 def checkerboard(side: int, first: Colour, second: Colour, cell: int = 1) -> Pixels:
     """A checkerboard of ``side`` x ``side`` pixels, its squares ``cell`` pixels wide."""
     at = np.arange(side) // cell
-    return np.array([first, second], np.uint8)[(at[:, None] + at) % 2]
+    return np.array([first, second], np.uint8)[(at[:, None] + at) % 2]  # type: ignore[no-any-return]
 
 
 def stripes(side: int, first: Colour, second: Colour, width: int = 1) -> Pixels:
