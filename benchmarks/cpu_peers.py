@@ -45,7 +45,7 @@ from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse
-from lkdn_deploy.runtime.forms import form_for
+from lkdn_deploy.runtime.optimised import optimised_for
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
 from lkdn_models.rgb import as_rgb
 
@@ -321,7 +321,7 @@ def ours(backend: str) -> Callable[[Subject], Callable[[], Call]]:
 
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:
-            session = open_session(subject.plain, backend, threads=THREADS, form=form_for)
+            session = open_session(subject.plain, backend, threads=THREADS, optimise=optimised_for)
             return lambda: session.run(subject.batch)
 
         return opening

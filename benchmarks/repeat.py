@@ -33,7 +33,7 @@ from lkdn_deploy.bench.measure.timed_runs import runs_of
 from lkdn_deploy.bench.results import Ratio, Report, read_report
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.threads import cores
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 
 BENCH = [sys.executable, "-c", "from lkdn_deploy.cli.bench import main; main()"]
 SIZE = (180, 320)
@@ -71,7 +71,7 @@ def planted(rounds: int) -> dict[str, Any]:
     batch = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
 
     def opened(_: int = 0) -> Run:
-        session = open_session(find("lkdn-s", 4), "ort-cpu", threads=cores())
+        session = open_session(bundled()["lkdn-s", 4], "ort-cpu", threads=cores())
         return runs_of(session, [batch])[0][0]
 
     run = opened()

@@ -33,7 +33,7 @@ from PIL import Image
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.core.protocols import PixelSession
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 
 UPSCALE = [sys.executable, "-c", "from lkdn_deploy.cli.upscale import main; main()"]
@@ -78,7 +78,7 @@ def start_up(folder: Path, rounds: int) -> dict[str, Any]:
 import json, sys, time
 steps = [("", time.perf_counter())]
 def step(name): steps.append((name, time.perf_counter()))
-from lkdn_deploy.runtime.upscaler import load
+from lkdn_deploy import load
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 step("importing")
@@ -176,11 +176,11 @@ def upscaled(source: Path, target: Path) -> int:
 
 def bytes_per_pixel(backend: str) -> dict[str, Any]:
     """Growth of the peak over one run of LKDN-S x4 at 500x500, against what tile sizes are chosen by."""
-    artefact = find("lkdn-s", 4)
+    artefact = bundled()["lkdn-s", 4]
     code = (
         "import sys; import numpy as np; from lkdn_deploy.backends.registry import open_session\n"
-        "from lkdn_deploy.runtime.forms import form_for\n"
-        "session = open_session(Path(sys.argv[1]), sys.argv[2], form=form_for); before = peak()\n"
+        "from lkdn_deploy.runtime.optimised import optimised_for\n"
+        "session = open_session(Path(sys.argv[1]), sys.argv[2], optimise=optimised_for); before = peak()\n"
         "session.run(np.zeros((1, 3, 500, 500), np.float32)); print((peak() - before) // 500**2)"
     )
     found = measured(code, str(artefact), backend)

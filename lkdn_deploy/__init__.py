@@ -1,12 +1,13 @@
 """Deployment toolkit for LKDN, the Large Kernel Distillation Network (Xie et al., CVPR-W 2023).
 
-``from lkdn_deploy import load`` gives the upscaler; nothing heavy is imported before it is called.
+``lkdn_deploy.load`` opens a network for upscaling. Nothing heavy is imported before it is called.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lkdn_deploy.runtime.upscaler import Upscaler, load
+    from lkdn_deploy.hub.loading import load
+    from lkdn_deploy.runtime.upscaler import Upscaler
 
 __version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__", "load"]
@@ -14,9 +15,13 @@ __all__ = ["Upscaler", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     """Import ``load`` and ``Upscaler`` on first use, so that ``import lkdn_deploy`` stays light."""
-    if name in ("Upscaler", "load"):
-        from lkdn_deploy.runtime import upscaler
+    if name == "load":
+        from lkdn_deploy.hub.loading import load
 
-        return getattr(upscaler, name)
+        return load
+    if name == "Upscaler":
+        from lkdn_deploy.runtime.upscaler import Upscaler
+
+        return Upscaler
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -10,7 +10,7 @@ import onnx
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.graph.target import rewrite_for
 from lkdn_deploy.runtime.bundled import bundled
-from lkdn_deploy.runtime.forms import TARGETS
+from lkdn_deploy.runtime.optimised import TARGETS
 
 
 def main() -> None:

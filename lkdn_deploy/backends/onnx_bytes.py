@@ -1,16 +1,19 @@
-"""The bytes of an ONNX file that keeps no weights in other files.
+"""Reads an ONNX file and its metadata, without a library that parses the whole, and refuses external weights.
 
-Engines follow such a name, also where they are given bytes and no path: OpenVINO below the current folder, ONNX Runtime
-too where the tensor is a constant in the branch of a condition. What is found there would be part of a result. Only the
-wire format of Protocol Buffers is read here (protobuf.dev, "Encoding"), with the field numbers of onnx.proto.
+Engines follow the name of an external file even where they are given bytes and no path: OpenVINO below the current
+folder, ONNX Runtime where the tensor is a constant in the branch of a condition. Its content would become part of a
+result. Only the wire format of Protocol Buffers is parsed here (protobuf.dev, "Encoding"), with the field numbers of
+onnx.proto.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError
 
-# Where tensors can be: the fields of each message that lead to one.
+# The fields of each message that lead to tensors.
 _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TRAINING, _FUNCTION, _TENSOR, _MODEL = range(8)
 _INSIDE = {
     _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
@@ -26,62 +29,71 @@ _PROPERTIES = 14
 _VARINT, _EIGHT_BYTES, _SPAN, _FOUR_BYTES = 0, 1, 2, 5
 
 
-def read_artefact(artefact: Path, engine: str) -> bytes:
-    """The content of a file for ``engine``, whose name is for errors.
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """An ``.onnx`` file of ``lkdn-export``, read once.
+
+    Attributes:
+        path: the file, for messages and for programs that open it themselves.
+        data: its content, which refers to no other file.
+        metadata: its description of itself.
+    """
+
+    path: Path
+    data: bytes
+    metadata: ArtifactMetadata
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Read a file of ``lkdn-export``.
 
     Raises:
-        InputError: if it cannot be read, is no ONNX file, or names other files.
+        InputError: if it cannot be read, is not an ONNX file, keeps weights in other files, or has no valid metadata.
     """
     try:
-        data = artefact.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        msg = f"{artefact} cannot be read: {error.strerror}"
+        msg = f"{path} cannot be read: {error.strerror}"
         raise InputError(msg) from error
     try:
-        outside = names_other_files(data)
+        properties = read_properties(data)
     except ValueError as error:
-        msg = f"{artefact} cannot be opened by {engine} as a model"
-        raise InputError(msg, f"it is no ONNX file: {error}") from error
-    if outside:
-        msg = f"{artefact} keeps weights in other files, which are not read"
+        msg = f"{path} is not an ONNX model: {error}"
+        raise InputError(msg, "give a file that lkdn-export wrote") from error
+    if properties is None:
+        msg = f"{path} keeps weights in other files, which are not read"
         raise InputError(msg, "export the checkpoint with lkdn-export")
-    return data
+    try:
+        return Artifact(path, data, ArtifactMetadata.from_props(properties))
+    except InputError as error:
+        msg = f"{path}: {error.message}"
+        raise InputError(msg, error.hint) from error
 
 
-def properties(model: bytes) -> dict[str, str]:
-    """The metadata of an ONNX file, without a library that reads the whole.
+def read_properties(model: bytes) -> dict[str, str] | None:
+    """Return the metadata pairs of an ONNX file, or ``None`` if a tensor anywhere in it is kept in another file.
 
     Raises:
-        ValueError: if this is no ONNX file.
+        ValueError: if this is not an ONNX file.
     """
     found = {}
-    for number, kind, first, last in _fields(model, 0, len(model)):
-        if (number, kind) == (_PROPERTIES, _SPAN):
-            pair = {inner: model[start:end] for inner, _, start, end in _fields(model, first, last)}
-            found[pair.get(1, b"").decode(errors="replace")] = pair.get(2, b"").decode(errors="replace")
-    return found
-
-
-def names_other_files(model: bytes) -> bool:
-    """Whether a tensor anywhere in ``model`` is kept outside of it.
-
-    Raises:
-        ValueError: if this is no ONNX file.
-    """
     todo = [(_MODEL, 0, len(model))]
     while todo:
         message, start, end = todo.pop()
         for number, kind, first, last in _fields(model, start, end):
             if message == _TENSOR:
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and kind == _VARINT and first):
-                    return True
+                    return None
             elif kind == _SPAN and number in _INSIDE[message]:
                 todo.append((_INSIDE[message][number], first, last))
-    return False
+            elif (message, number, kind) == (_MODEL, _PROPERTIES, _SPAN):
+                pair = {inner: model[begin:stop] for inner, _, begin, stop in _fields(model, first, last)}
+                found[pair.get(1, b"").decode(errors="replace")] = pair.get(2, b"").decode(errors="replace")
+    return found
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, and begin and end of the value, or a varint's value twice."""
+    """Yield each field's number, wire type, and begin and end of its value, or a varint's value twice."""
     while at < end:
         tag, at = _varint(data, at, end)
         kind = tag & 7
@@ -93,16 +105,16 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
             first, at = at, at + size
             last = at
         else:
-            msg = f"wire type {kind} is none of ONNX"
+            msg = f"unknown wire type {kind}"
             raise ValueError(msg)
         if at > end:
-            msg = "a field is longer than what holds it"
+            msg = "a field is longer than its message"
             raise ValueError(msg)
         yield (tag & 0xFFFFFFFF) >> 3, kind, first, last
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The value, and where what follows begins."""
+    """Return a variable-length integer and the position behind it."""
     if at < end and data[at] < 0x80:  # as nearly all are
         return data[at], at + 1
     value = 0
@@ -110,5 +122,5 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return value, at + place + 1
-    msg = "a number does not end"
+    msg = "a number has no end"
     raise ValueError(msg)

@@ -6,75 +6,66 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.onnx_bytes import read_artefact
-from lkdn_deploy.backends.shapes import check_result, check_window
-from lkdn_deploy.backends.values import from_output, to_input
-from lkdn_deploy.core.artifact import ArtifactMetadata, Io
-from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
+from lkdn_deploy.backends.io import check_result, check_window, from_output, to_input
+from lkdn_deploy.backends.onnx_bytes import Artifact
+from lkdn_deploy.core import cache
+from lkdn_deploy.core.artifact import Io
+from lkdn_deploy.core.errors import InputError, MissingError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import SequentialSession
 
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
 _IO: dict[str, Io] = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(uint8)": "uint8"}
 _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
 
-# Measured on the CPU (benchmarks/upscale.py) for LKDN: the engine's blocked layout keeps a second copy of part of what
-# is alive. Its memory grows in powers of two, so other networks of the zoo took from 0.8 to 2.5 times what is alive.
+# Measured on the CPU (benchmarks/upscale.py) for LKDN: the engine's blocked layout keeps a second copy of part of the
+# live values. Its memory grows in powers of two, so other networks of the zoo took 0.8 to 2.5 times the live values.
 _OVERHEAD = 1.6
 
+FIXED_SIZE_PIXELS = 50_000
+"""Pixels of one size after which a session fixed to that size pays: it is a sixth faster, and creating it takes as long
+as it saves on about this many pixels (benchmarks/README.md)."""
 
-WORTH = 50_000
-"""Pixels of one size after which a session of its own for it pays: it saves a sixth of the time, and takes as long to
-make as it saves on about so many (benchmarks/README.md)."""
 
+class OrtSession(SequentialSession):
+    """An artefact on one of ONNX Runtime's execution providers, never on another one instead.
 
-class OrtSession(InTurn):
-    """An artefact on one of ONNX Runtime's execution providers, which is the one that runs it.
-
-    On the CPU, a size that is large or comes again and again is run by a session that knows it beforehand.
+    On the CPU, an input size that is large or keeps coming is run by an inference session fixed to that size.
     """
 
-    def __init__(self, artefact: Path, provider: str, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, provider: str, threads: int | None = None) -> None:
         _refuse_both_wheels()
         with needs("cpu"):
             import onnxruntime as ort
         if provider not in ort.get_available_providers():
-            msg = f"this onnxruntime has no {provider}"
+            msg = f"the installed onnxruntime has no {provider}"
             raise MissingError(msg, "pip uninstall onnxruntime; pip install 'lkdn-deploy[gpu]'")
-        self._data = read_artefact(artefact, "ONNX Runtime")
-        self._threads, self._provider = threads, provider
+        self.metadata = artifact.metadata
+        self.backend, self.on_cpu = _NAMES[provider], provider == CPU
+        self._data, self._threads, self._provider = artifact.data, threads, provider
         providers = _providers(provider, self._data)
         try:
-            # Its own fallback to the CPU would come with a message on stdout, which is for results.
+            # Its own fallback to the CPU would print to stdout, which is for results.
             self._session = ort.InferenceSession(self._data, _options(threads), providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if provider != CPU:
-                msg = f"{provider} cannot run {artefact}: {str(error).splitlines()[0]}"
+                msg = f"{provider} cannot run {artifact.path}: {str(error).splitlines()[0]}"
                 raise MissingError(msg, _GPU_HINT) from error
-            msg = f"{artefact} cannot be opened by ONNX Runtime as a model"
+            msg = f"{artifact.path} cannot be opened by ONNX Runtime as a model"
             raise InputError(msg, str(error).splitlines()[0]) from error
-        # A provider whose libraries do not load is left out with no more than a line in the log.
+        # A provider whose libraries do not load is left out with no more than a line in ONNX Runtime's log.
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
             raise MissingError(msg, _GPU_HINT)
-        self._input, self._io, self.fixed_size = _only_input(artefact, self._session)
-        self._seen: tuple[int, ...] = ()
-        """The shape of the last batch."""
+        self._input, self._io, self.fixed_size = _only_input(artifact.path, self._session)
+        self._last_shape: tuple[int, ...] = ()
         self._pixels = 0
-        """How many of that shape have been run in turn."""
-        self._own: Any = None
-        """The session for that shape, once there are ``WORTH``."""
-        self.backend = _NAMES[provider]
-        self.on_cpu = provider == CPU
-        try:
-            self.metadata = ArtifactMetadata.from_props(self._session.get_modelmeta().custom_metadata_map)
-        except LkdnError as error:
-            msg = f"{artefact}: {error.message}"
-            raise type(error)(msg, error.hint) from error
+        """Pixels of the last shape that have been run in a row."""
+        self._fixed: Any = None
+        """The session fixed to the last shape, after ``FIXED_SIZE_PIXELS``."""
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
@@ -88,24 +79,24 @@ class OrtSession(InTurn):
         return from_output(result, self._io)
 
     def _for(self, shape: tuple[int, ...]) -> Any:
-        """ONNX Runtime's session for inputs of this shape."""
-        if shape != self._seen:
-            self._seen, self._pixels, self._own = shape, 0, None  # with what memory its runs took
+        """Return ONNX Runtime's session for inputs of this shape."""
+        if shape != self._last_shape:
+            self._last_shape, self._pixels, self._fixed = shape, 0, None  # which frees the memory of its runs
         self._pixels += shape[0] * shape[2] * shape[3]
-        free = {place: name for place, name in enumerate(self._session.get_inputs()[0].shape) if isinstance(name, str)}
-        if self._pixels < WORTH or not free or self._provider != CPU:
+        free = {axis: name for axis, name in enumerate(self._session.get_inputs()[0].shape) if isinstance(name, str)}
+        if self._pixels < FIXED_SIZE_PIXELS or not free or self._provider != CPU:
             return self._session
-        if self._own is None:
+        if self._fixed is None:
             import onnxruntime as ort
 
             options = _options(self._threads)
-            for place, name in free.items():
-                options.add_free_dimension_override_by_name(name, shape[place])
-            self._own = ort.InferenceSession(self._data, options, providers=[CPU], enable_fallback=0)
-        return self._own
+            for axis, name in free.items():
+                options.add_free_dimension_override_by_name(name, shape[axis])
+            self._fixed = ort.InferenceSession(self._data, options, providers=[CPU], enable_fallback=0)
+        return self._fixed
 
     def bytes_per_pixel(self) -> int:
-        """Memory that a run takes, in bytes a LR pixel."""
+        """Return the memory of a run, in bytes per LR pixel."""
         return int(4 * self.metadata.live_channels * _OVERHEAD)
 
 
@@ -113,36 +104,36 @@ def _options(threads: int | None) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # its warnings are for its developers; failures come as exceptions
-    # The pattern planner reserves twice the memory (measured) and gains no time.
+    options.log_severity_level = 3  # errors only: warnings are meant for its developers, and failures raise
+    # The memory pattern planner reserves twice the memory (measured) and saves no time.
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
 
 
-def open_cpu(artefact: Path, *, threads: int | None = None) -> OrtSession:
+def open_cpu(artifact: Artifact, *, threads: int | None = None) -> OrtSession:
     """Open on the CPU."""
-    return OrtSession(artefact, CPU, threads)
+    return OrtSession(artifact, CPU, threads)
 
 
-def open_cuda(artefact: Path, *, threads: int | None = None) -> OrtSession:
+def open_cuda(artifact: Artifact, *, threads: int | None = None) -> OrtSession:
     """Open on the first CUDA device, or fail: never on the CPU instead."""
-    return OrtSession(artefact, CUDA, threads)
+    return OrtSession(artifact, CUDA, threads)
 
 
-def open_trt(artefact: Path, *, threads: int | None = None) -> OrtSession:
-    """Open on the TensorRT provider; what that has no kernel for runs on CUDA. Its engines stay in the user's cache.
+def open_trt(artifact: Artifact, *, threads: int | None = None) -> OrtSession:
+    """Open on the TensorRT provider; operations without a kernel there run on CUDA. Engines stay in the user's cache.
 
     The first run at each size builds an engine, which takes seconds to minutes.
     """
-    return OrtSession(artefact, TRT, threads)
+    return OrtSession(artifact, TRT, threads)
 
 
 def has_cuda() -> bool:
-    """Whether the onnxruntime that is installed is one for GPUs; there may be none all the same.
+    """Return whether the installed onnxruntime is a build for GPUs; the machine may have no GPU all the same.
 
-    Its library for CUDA tells. The package itself takes a fortieth of a second to import, and may not be needed.
+    Its CUDA library tells. Importing the package would take a fortieth of a second, and may not be needed.
     """
     found = find_spec("onnxruntime")
     places = (found and found.submodule_search_locations) or ()
@@ -150,27 +141,22 @@ def has_cuda() -> bool:
 
 
 def _providers(provider: str, data: bytes) -> list[Any]:
-    """As ONNX Runtime takes them, with their options."""
+    """Return the providers with their options, as ONNX Runtime takes them."""
     if provider != TRT:
         return [provider]
-    # A folder a model: in one cache, the provider has taken one model's engine for another's.
-    folder = platformdirs.user_cache_path("lkdn-deploy") / "ort-trt" / hashlib.sha256(data).hexdigest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"the cache folder {folder} cannot be made: {error.strerror}"
-        raise InputError(msg, "set XDG_CACHE_HOME to a folder that can be written") from error
+    # One folder per model: in a common one, the provider has taken one model's engine for another's.
+    folder = str(cache.make_folder(cache.folder("ort-trt") / hashlib.sha256(data).hexdigest()))
     options = {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_path": folder,
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(folder),
+        "trt_timing_cache_path": folder,
     }
     return [(TRT, options), CUDA]
 
 
 def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None]:
-    """The name of the input, what it and the output hold, and its height and width if they are fixed."""
+    """Return the input's name, the type of input and output, and the height and width if they are fixed."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     kinds = {value.type for value in (*inputs, *outputs)}
     if len(inputs) != 1 or len(outputs) != 1 or len(kinds) != 1 or inputs[0].shape[1:2] != [3]:
@@ -185,8 +171,8 @@ def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] 
 
 
 def _refuse_both_wheels() -> None:
-    """The two wheels put different files under one name; what is imported then is whichever came last."""
-    from importlib import metadata as distributions  # which imports much
+    """Refuse to run with both wheels: they install different files under one name, and the last one installed wins."""
+    from importlib import metadata as distributions  # a slow import
 
     installed = []
     for name in ("onnxruntime", "onnxruntime-gpu"):

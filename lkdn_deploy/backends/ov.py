@@ -1,7 +1,7 @@
 """OpenVINO, on the CPU.
 
-A network whose sizes are free runs slower there than one compiled for a size, and on GPUs wrong results were reported.
-So each size is compiled for itself when it first comes. The last few are kept in memory, and more in the user's cache.
+A network with free input sizes runs slower there than one compiled for a size, and on GPUs wrong results were reported.
+So each size is compiled when it is first used. The last few stay in memory, and more of them in the user's cache.
 """
 
 import hashlib
@@ -11,19 +11,17 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.onnx_bytes import read_artefact
-from lkdn_deploy.backends.shapes import check_result, check_window
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.backends.io import check_result, check_window
+from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.cache import Store
-from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import SequentialSession
 
 log = logging.getLogger(__name__)
 
@@ -32,46 +30,46 @@ Hint = Literal["latency", "throughput"]
 _COMPILED = Store("openvino")
 
 KEPT = 4
-"""Compiled sizes: an image has one size of tiles, and a folder of images few."""
+"""Compiled sizes that stay in memory: an image has one tile size, and a folder of images few."""
 
 AT_ONCE = 4
-"""Windows on their way for throughput, at most: they share the memory that one would have for itself."""
+"""The most windows in flight for throughput."""
 
 # Measured as the growth of resident memory over one run of 500x500: LKDN-S 1.21, LKDN 1.09 times what is alive. About
 # 50 MiB of it is compiling; at 700x700 it was 1.16 and 1.07.
 _OVERHEAD = 1.2
 
 
-class OpenVinoSession(InTurn):
+class OpenVinoSession(SequentialSession):
     """An artefact on OpenVINO's CPU device, in full float32 precision.
 
     Args:
-        artefact: a file of ``lkdn-export``.
-        threads: of the CPU; ``None``: the engine's choice.
-        hint: ``latency`` gives all threads to one window. ``throughput`` shares them among up to ``AT_ONCE`` windows
-            of ``run_many``, which take so much more memory; a single one then is as slow as its share. With LKDN-S on
-            2 cores it gained 2 % at 192x192 and 7 % at 64x64, and up to 20 % or nothing while other programs ran.
+        artifact: the artefact.
+        threads: CPU threads; ``None``: the engine's choice.
+        hint: ``latency`` gives all threads to one window. ``throughput`` divides them among up to ``AT_ONCE`` windows
+            of ``run_many``, with the memory of as many; a single window then has only its share of the threads. With
+            LKDN-S on 2 cores it gained 2 % at 192x192 and 7 % at 64x64, and 0 to 20 % while other programs ran.
 
     Raises:
         UsageError: if there is no such hint.
-        MissingError: if OpenVINO is not there.
-        InputError: if the file is not an artefact.
+        MissingError: if OpenVINO is not installed.
+        InputError: if OpenVINO does not take the file.
     """
 
     backend = "openvino-cpu"
 
-    def __init__(self, artefact: Path, threads: int | None = None, hint: Hint = "latency") -> None:
+    def __init__(self, artifact: Artifact, threads: int | None = None, hint: Hint = "latency") -> None:
         if hint not in ("latency", "throughput"):
             msg = f"no such hint: {hint}"
             raise UsageError(msg, "known are latency, throughput")
         with needs("openvino"):
             import openvino
-        data = read_artefact(artefact, "OpenVINO")
+        self.metadata = artifact.metadata
         self._core = openvino.Core()
         try:
-            self._model = self._core.read_model(data)
-            self.fixed_size = _fixed_size(artefact, self._model)
-            # On machines with bfloat16 the engine would take that by itself.
+            self._model = self._core.read_model(artifact.data)
+            self.fixed_size = _fixed_size(artifact, self._model)
+            # On machines with bfloat16 OpenVINO would choose that by default.
             self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint.upper()}
             if threads is not None:
                 self._options["INFERENCE_NUM_THREADS"] = threads
@@ -80,14 +78,10 @@ class OpenVinoSession(InTurn):
                 most = self._core.get_property("CPU", "RANGE_FOR_STREAMS")[1]
                 self._at_once = min(AT_ONCE, most, threads or most)
                 self._options["PERFORMANCE_HINT_NUM_REQUESTS"] = self._at_once
-            self.metadata = ArtifactMetadata.from_props(_properties(self._model))
-        except LkdnError as error:
-            msg = f"{artefact}: {error.message}"
-            raise type(error)(msg, error.hint) from error
         except RuntimeError as error:
-            msg = f"{artefact} cannot be opened by OpenVINO as a model"
+            msg = f"{artifact.path} cannot be opened by OpenVINO as a model"
             raise InputError(msg, _reason(error)) from error
-        self._made_from = (hashlib.sha256(data).hexdigest(), openvino.get_version())
+        self._key = (hashlib.sha256(artifact.data).hexdigest(), openvino.get_version())
         self._requests: OrderedDict[tuple[int, ...], list[Any]] = OrderedDict()
         self._busy = False
 
@@ -97,9 +91,9 @@ class OpenVinoSession(InTurn):
         return result
 
     def run_many(self, batches: Iterable[NDArray[np.float32]]) -> Generator[NDArray[np.float32], None, None]:
-        """``run`` of each, in order; for throughput several of one size at once.
+        """Yield ``run`` of each batch, in order; for throughput several of one size at once.
 
-        To be taken to the end, or closed: until then the session does nothing else.
+        The generator must be exhausted or closed before the session does anything else.
 
         Raises:
             LkdnError: as ``run`` does, when the result is asked for.
@@ -119,15 +113,15 @@ class OpenVinoSession(InTurn):
                 yield self._finish(*started.popleft())
         finally:
             for _, request in started:
-                with suppress(RuntimeError):  # nobody asks for its result any more
+                with suppress(RuntimeError):  # its result is no longer wanted
                     request.wait()
             self._busy = False
 
     def requests(self, shape: tuple[int, ...]) -> list[Any]:
-        """OpenVINO's ``InferRequest``s for inputs of this shape, as many as may run at once."""
+        """Return OpenVINO's ``InferRequest``s for inputs of this shape, as many as may run at once."""
         last = next(reversed(self._requests), shape)
         if last != shape:
-            # Or each size would go on holding what its run took, and their sum is no part of any budget.
+            # Each size would keep the memory of its last run, and no memory budget accounts for their sum.
             self._requests[last][0].get_compiled_model().release_memory()
         if shape not in self._requests:
             if len(self._requests) == KEPT:
@@ -138,11 +132,11 @@ class OpenVinoSession(InTurn):
         return self._requests[shape]
 
     def bytes_per_pixel(self) -> int:
-        """Memory that a run takes, in bytes a LR pixel: of all windows that are on their way at once."""
+        """Return the memory of a run, in bytes per LR pixel, for all windows in flight."""
         return int(4 * self.metadata.live_channels * _OVERHEAD * self._at_once)
 
     def _start(self, batch: NDArray[np.float32], place: int) -> Any:
-        """The request that computes it."""
+        """Start a batch, and return the request that computes it."""
         check_window(self.fixed_size, batch)
         try:
             request = self.requests(batch.shape)[place]
@@ -152,7 +146,7 @@ class OpenVinoSession(InTurn):
         return request
 
     def _finish(self, batch: NDArray[np.float32], request: Any) -> NDArray[np.float32]:
-        """Its result, once it is there; the request's own memory is for the next."""
+        """Wait for a request, and copy its result: its own memory serves the next run."""
         try:
             request.wait()
         except RuntimeError as error:
@@ -166,59 +160,54 @@ class OpenVinoSession(InTurn):
         return InputError(msg, f"if memory ran out, use smaller tiles; it said: {_reason(error)[:200]}")
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
-        """OpenVINO's ``CompiledModel`` for inputs of this shape, from the user's cache if it is there.
+        """Return OpenVINO's ``CompiledModel`` for inputs of this shape, from the user's cache if it has one.
 
-        LKDN-S at 180x320 takes 0.20 s to compile, 0.06 s to read and 0.01 s to write, and 1 MB. OpenVINO's own cache
-        (CACHE_DIR) is not used: its files are not checked, and of those with one bit or block changed, 10 in 31 were
-        run and gave other results. What it exports is the network as it has rewritten it, and gives the same whatever
-        precision, hint and threads that was for (tried on 2026.4): the name needs none.
+        LKDN-S at 320x180 takes 0.20 s to compile, 0.06 s to read and 0.01 s to write, and 1 MB. OpenVINO's own cache
+        (CACHE_DIR) is not used: it does not check its files, and 10 of 31 files with one bit or block changed were run
+        and gave other results. The exported model does not depend on precision, hint and threads (tried with 2026.4),
+        so the cache key leaves them out.
         """
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        name = hashlib.sha256(json.dumps((*self._made_from, cpu, shape)).encode()).hexdigest()
+        name = hashlib.sha256(json.dumps((*self._key, cpu, shape)).encode()).hexdigest()
         found = _COMPILED.read(name)
         if found is not None:
             try:
                 return self._core.import_model(io.BytesIO(found), "CPU", self._options)
-            except RuntimeError as error:  # it looks at its version and at the CPU's instructions by itself too
-                log.info("a compiled size is made again: %s", _reason(error))
+            except RuntimeError as error:  # of another version, or for another CPU
+                log.info("a cached size is compiled again: %s", _reason(error))
         self._model.reshape(list(shape))
         compiled = self._core.compile_model(self._model, "CPU", self._options)
         blob = io.BytesIO()
         try:
             compiled.export_model(blob)
         except RuntimeError as error:
-            log.info("a compiled size is not kept: %s", _reason(error))
+            log.info("a compiled size is not cached: %s", _reason(error))
         else:
             _COMPILED.keep(name, blob.getvalue())
         return compiled
 
 
-def open_openvino(artefact: Path, *, threads: int | None = None, hint: Hint = "latency") -> OpenVinoSession:
-    """Open on the CPU; see ``OpenVinoSession``."""
-    return OpenVinoSession(artefact, threads, hint)
+def open_openvino(artifact: Artifact, *, threads: int | None = None, hint: Hint = "latency") -> OpenVinoSession:
+    """Open on the CPU; ``OpenVinoSession`` explains the arguments."""
+    return OpenVinoSession(artifact, threads, hint)
 
 
-def _fixed_size(artefact: Path, model: Any) -> tuple[int, int] | None:
+def _fixed_size(artifact: Artifact, model: Any) -> tuple[int, int] | None:
+    """Return the height and width of the input, if they are fixed.
+
+    Raises:
+        InputError: if input and output are not those of an artefact.
+    """
     kinds = [value.element_type.to_string() for value in (*model.inputs, *model.outputs)]
-    if len(model.inputs) != 1 or kinds != ["f32", "f32"]:
-        msg = "expected one float32 input (N, 3, H, W) and one output"
-        raise InputError(msg, "export the checkpoint with lkdn-export")
-    shape = model.input(0).partial_shape
-    if len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
-        msg = f"expected one float32 input (N, 3, H, W), got {shape}"
+    shape: Any = model.input(0).partial_shape if len(model.inputs) == 1 else ()
+    if kinds != ["f32", "f32"] or len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
+        msg = f"{artifact.path}: expected one float32 input (N, 3, H, W) and one output, got {shape} of {kinds}"
         raise InputError(msg, "export the checkpoint with lkdn-export")
     height, width = shape[2], shape[3]
     return (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
 
 
-def _properties(model: Any) -> dict[str, str]:
-    """The metadata of the ONNX file."""
-    if not model.has_rt_info("framework"):
-        return {}
-    return {str(name): str(value) for name, value in model.get_rt_info("framework").value.items()}
-
-
 def _reason(error: Exception) -> str:
-    """What OpenVINO says in the end; its first lines name files of its own sources."""
+    """Return the last line of OpenVINO's message; the first ones name its own source files."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("To facilitate")]
     return lines[-1].removeprefix("-- ") if lines else type(error).__name__

@@ -1,14 +1,15 @@
-"""Backends by name."""
+"""The backends by name, and how an artefact is opened on one of them."""
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
+from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
 from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
-from lkdn_deploy.core.protocols import Backend, Session
+from lkdn_deploy.core.protocols import Session
 
 log = logging.getLogger(__name__)
 
@@ -24,49 +25,69 @@ BACKENDS = {
 }
 
 
-Form = Callable[[Path, str], Path]
-"""The file to open for an artefact on a backend."""
+class Opener(Protocol):
+    """A function that opens artefacts on one engine."""
+
+    def __call__(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Open ``artifact`` with this many threads (``None``: the engine's choice).
+
+        Raises:
+            MissingError: if the engine or its device is missing.
+            InputError: if the engine does not take the file.
+        """
+        ...
+
+
+Optimise = Callable[[Artifact, str], Artifact]
+"""Returns the form of an artefact that the named backend runs fastest."""
 
 
 def open_session(
-    artefact: Path, backend: str = "auto", *, threads: int | None = None, form: Form = lambda artefact, _: artefact
+    artifact: Artifact | Path,
+    backend: str = "auto",
+    *,
+    threads: int | None = None,
+    optimise: Optimise = lambda artifact, _: artifact,
 ) -> Session:
-    """Open ``artefact`` on a backend of ``BACKENDS``; ``auto`` takes the fastest that works here.
+    """Open an artefact on a backend.
 
     Args:
-        artefact: a file of ``lkdn-export``.
-        backend: its name.
-        threads: of the CPU; ``None``: the engine's choice.
-        form: tells which form of the artefact the backend is given.
+        artifact: an artefact, or the path of one.
+        backend: a name of ``BACKENDS``; ``auto`` takes the fastest that works here.
+        threads: CPU threads; ``None``: the engine's choice.
+        optimise: chooses the form of the artefact that a backend is given.
 
     Raises:
         UsageError: if there is no such backend.
-        MissingError, InputError: as the backend does.
+        MissingError: if the engine or its device is missing.
+        InputError: if the file is not an artefact, or the engine does not take it.
     """
     if backend not in BACKENDS:
         msg = f"no such backend: {backend}"
         raise UsageError(msg, f"known are {', '.join(BACKENDS)}")
+    if isinstance(artifact, Path):
+        artifact = read_artifact(artifact)
     if backend != "auto":
-        return _open(form(artefact, backend), backend, threads)
+        return _opener(backend)(optimise(artifact, backend), threads=threads)
     if import_module("lkdn_deploy.backends.ort").has_cuda():
         try:
-            return _open(artefact, "ort-cuda", threads)
+            return _opener("ort-cuda")(artifact, threads=threads)
         except MissingError as error:
             log.warning("%s; running on the CPU", error.message)
-    # Which is fastest is measured in benchmarks/README.md. OpenVINO would be the second for a picture, but takes a
-    # quarter of a second more to start than ONNX Runtime, and as long to compile each new size of window.
+    # benchmarks/README.md has the measurements behind this order. OpenVINO would be second for a single picture, but it
+    # takes a quarter of a second more to start than ONNX Runtime, and as long to compile each new window size.
     try:
-        return _open(artefact, "native", threads)
-    except LkdnError as error:  # not installed, or not for this network; what else is wrong the others say, too
+        return _opener("native")(artifact, threads=threads)
+    except LkdnError as error:  # not installed, or not for this network; the other engines report any other fault too
         log.debug("not on the native engine: %s", error.message)
     try:
-        return _open(form(artefact, "ort-cpu"), "ort-cpu", threads)
+        return _opener("ort-cpu")(optimise(artifact, "ort-cpu"), threads=threads)
     except MissingError as error:
         with suppress(MissingError):
-            return _open(form(artefact, "openvino"), "openvino", threads)
+            return _opener("openvino")(optimise(artifact, "openvino"), threads=threads)
         raise error from None
 
 
-def _open(artefact: Path, backend: str, threads: int | None) -> Session:
+def _opener(backend: str) -> Opener:
     module, _, name = BACKENDS[backend].partition(":")
-    return cast("Backend", getattr(import_module(module), name))(artefact, threads=threads)
+    return cast("Opener", getattr(import_module(module), name))

@@ -1,25 +1,27 @@
 """The models of a benchmark: named or given, with the weights that there are."""
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from lkdn_deploy import __version__
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.core.files import printable, publish
+from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE, bundled
 
 with needs("train"):
     import torch
+    from safetensors.torch import save
     from torch import nn
 
-    from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
+    from lkdn_models.checkpoint import load_checkpoint
     from lkdn_models.download import usable
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
@@ -31,6 +33,7 @@ DEFAULT_MODELS = ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
 
 RANDOM = "random"
 RANDOM_SEED = 0
+STORE = Store("random", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +158,7 @@ def _named(entry: ZooEntry) -> Model:
 
 
 def _of_artefact(path: Path) -> Model:
-    from lkdn_deploy.backends.registry import open_session
-
-    metadata = open_session(path, "ort-cpu").metadata
+    metadata = read_artifact(path).metadata
     network = _network_of(metadata)
     if network is None:
         msg = f"{path} is {metadata.model} x{metadata.scale}, which is no network of the zoo"
@@ -175,22 +176,11 @@ def _network_of(metadata: ArtifactMetadata) -> ZooEntry | None:
 def _random(entry: ZooEntry) -> Path:
     """A checkpoint of weights as PyTorch draws them, the same every time."""
     key = hashlib.sha256(f"{__version__} {torch.__version__} {RANDOM_SEED}".encode()).hexdigest()[:12]
-    path = platformdirs.user_cache_path("lkdn-deploy") / "random" / f"{entry.name}_x{entry.scale}-{key}.safetensors"
-    if path.is_file():
+    name = f"{entry.name}_x{entry.scale}-{key}"
+    if path := STORE.find(name):
         return path
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         network = entry.build()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"the cache folder {path.parent} cannot be made: {error.strerror}"
-        raise InputError(msg, "set XDG_CACHE_HOME to a folder that can be written") from error
-    if entry.spec:
-        save_checkpoint(path, entry.spec, network.state_dict())
-    else:
-        from safetensors.torch import save
-
-        with publish(path) as part:
-            part.write_bytes(save(network.state_dict(), metadata={"scale": str(entry.scale)}))
-    return path
+    header = {"spec": json.dumps(asdict(entry.spec))} if entry.spec else {"scale": str(entry.scale)}
+    return STORE.write(name, save(network.state_dict(), metadata=header))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
+from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.ort import CPU, CUDA
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.session import TrtSession
@@ -17,7 +17,7 @@ from lkdn_deploy.bench.complexity.count import count
 from lkdn_deploy.bench.complexity.devices import DevicePeaks, measure_cpu, recognise
 from lkdn_deploy.bench.complexity.operations import Operation, trace
 from lkdn_deploy.bench.complexity.roofline import bounds
-from lkdn_deploy.bench.engines import check_precision, open_engine
+from lkdn_deploy.bench.engines import open_engine
 from lkdn_deploy.bench.machine import gpus, machine_facts
 from lkdn_deploy.bench.measure import profile
 from lkdn_deploy.bench.measure.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
@@ -42,10 +42,10 @@ from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.protocols import Session
-from lkdn_deploy.export.artefacts import artefact_for
+from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
-from lkdn_deploy.runtime.forms import form_for
+from lkdn_deploy.runtime.optimised import optimised_for
 
 NTIRE_SIZE = (256, 256)
 TRT = "trt"
@@ -109,7 +109,7 @@ class _Subject:
     open: Callable[[], Session]
     """Once more."""
     session: Session
-    artefact: Path | None
+    artefact: Artifact | None
     """``None``: it runs the checkpoint."""
     opening: float
     """Milliseconds."""
@@ -229,10 +229,10 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
     if engine == "torch":
 
         def opened() -> Session:
-            return open_engine(name, scale, weights, engine, precision, threads, _silent)
+            return open_engine(name, scale, weights, engine, precision, threads)
     else:
         # A checkpoint is converted once and kept, and so are forms and engines: that is no part of opening.
-        artefact = found = form_for(artefact_for(name, scale, weights, _silent, precision), engine)
+        artefact = found = optimised_for(find_artifact(name, scale, weights, precision=precision), engine)
         if engine == TRT:
             open_session(found, engine, threads=threads)
 
@@ -242,13 +242,8 @@ def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
     start = time.perf_counter()
     session = opened()
     opening = (time.perf_counter() - start) * 1e3
-    check_precision(session, precision)
     row = Row(model.name, model.scale, session.backend, precision, model.origin)
     return _Subject(model, engine, precision, opened, session, artefact, opening, row)
-
-
-def _silent(_: Path) -> None:
-    """The stage says what is done."""
 
 
 def _for_each(subjects: Sequence[_Subject], name: str, stage: Stage, work: Callable[[_Subject], None]) -> None:
@@ -454,6 +449,6 @@ def _profile(subject: _Subject, batch: Batch, threads: int) -> profile.Times:
     if subject.artefact is None:
         return {}
     if session.backend == "openvino-cpu":
-        return profile.of_openvino(subject.artefact, batch, threads)
+        return profile.of_openvino(subject.artefact.path, batch, threads)
     provider = {"ort-cpu": CPU, "ort-cuda": CUDA}.get(session.backend)
-    return profile.of_ort(subject.artefact, batch, threads, provider, session.metadata.io) if provider else {}
+    return profile.of_ort(subject.artefact.path, batch, threads, provider, session.metadata.io) if provider else {}

@@ -61,9 +61,11 @@ def command(
     the whole image, where it would not be, are tiled only with --tile. In a folder, files keep their names; one that
     fails leaves the others as they are.
     """
+    from lkdn_deploy.hub.loading import open_model
     from lkdn_deploy.imaging.files.read import probe
     from lkdn_deploy.imaging.files.write import check_target
     from lkdn_deploy.runtime.files import Failed, Job, begin_reading, upscale_files
+    from lkdn_deploy.runtime.upscaler import Upscaler
 
     first = None
     if len(sources) > 1 or (sources[0].is_dir() and target.is_dir()):
@@ -74,7 +76,8 @@ def command(
         header = probe(sources[0])
         check_target(target, quality=quality, overwrite=overwrite)
         first = begin_reading(sources[0], header)
-    upscaler = _open(model, scale, weights, backend, tile, threads)
+    session = open_model(model, scale, weights, backend=backend, threads=threads, converting=converting)
+    upscaler = Upscaler(session, tile=tile, threads=threads)
     if not gc.isenabled():  # as ``main`` leaves it
         gc.freeze()
         gc.enable()
@@ -175,18 +178,6 @@ class _Bars:
     def close(self) -> None:
         """End the bar's line, for something to be said."""
         self._shown.close()
-
-
-def _open(
-    model: str | None, scale: int | None, weights: Path | None, backend: str, tile: int | None, threads: int | None
-) -> "Upscaler":
-    from lkdn_deploy.export.artefacts import artefact_for, check_found
-    from lkdn_deploy.runtime.upscaler import load
-
-    artefact = artefact_for(model, scale, weights, converting)
-    upscaler = load(artefact, backend=backend, tile=tile, threads=threads)
-    check_found(upscaler.session.metadata, model, scale, weights)
-    return upscaler
 
 
 def main() -> None:

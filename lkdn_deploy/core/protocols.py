@@ -1,7 +1,6 @@
-"""What a backend must offer."""
+"""Interfaces between engines and the rooms above them."""
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
@@ -14,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """An artefact made ready to run."""
+    """An artefact opened on an engine, ready to run."""
 
     @property
     def backend(self) -> str:
-        """The engine and device really used, such as ``ort-cpu``."""
+        """Engine and device in use, such as ``ort-cpu``."""
         ...
 
     @property
@@ -33,34 +32,33 @@ class Session(Protocol):
 
     @property
     def metadata(self) -> ArtifactMetadata:
-        """What the artefact says of itself."""
+        """The artefact's description of itself."""
         ...
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Height and width, if the artefact takes only these."""
+        """The only height and width that the artefact takes; ``None``: any up to ``largest``."""
         ...
 
     @property
     def largest(self) -> tuple[int, int] | None:
-        """The greatest height and width that it takes; ``None``: any."""
+        """The largest height and width that the artefact takes; ``None``: no limit."""
         ...
 
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
+        """Upscale a batch: (N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
 
         Raises:
             UsageError: if the artefact does not take this shape.
             InputError: if the engine fails.
-            DeviceError: if the device does; ``OutOfDeviceMemory``, if a smaller window may succeed.
+            DeviceError: if the device fails; its subclass ``OutOfDeviceMemory`` if a smaller window may succeed.
         """
         ...
 
     def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
-        """``run`` of each, in order; a session may take the next batches while it computes one.
+        """Yield ``run`` of each batch, in order; a session may take the next batches while it computes one.
 
-        To be taken to the end, or closed. A result is the caller's until the next is asked for: then its memory may be
-        used again.
+        The generator must be exhausted or closed. A result may be overwritten once the next one is asked for.
 
         Raises:
             LkdnError: as ``run`` does, when the result is asked for.
@@ -68,7 +66,7 @@ class Session(Protocol):
         ...
 
     def bytes_per_pixel(self) -> int:
-        """Memory that a run takes, in bytes a LR pixel."""
+        """Return the memory of a run, in bytes per LR pixel."""
         ...
 
     def inference_seconds(self, batch: "NDArray[np.float32]") -> float | None:
@@ -95,30 +93,30 @@ class Session(Protocol):
 
 
 Part = tuple[slice, slice]
-"""Rows and columns of a picture, from where to where."""
+"""Rows and columns of a picture."""
 
 
 @runtime_checkable
 class PixelSession(Session, Protocol):
-    """One that makes pixels itself."""
+    """A session that can write 8-bit pixels itself."""
 
     def fill(self, batch: "NDArray[np.float32]", kept: Part, place: "NDArray[np.uint8]") -> None:
-        """Put a part of ``run(batch)``, clipped and rounded to 8 bits, into (h, w, 3) of a picture.
+        """Write a part of ``run(batch)``, clipped and rounded to 8 bits, into (h, w, 3) of a picture.
 
         Args:
             batch: (1, 3, H, W).
             kept: rows and columns of the result, as many as ``place`` has.
-            place: its rows may be any distance apart.
+            place: destination; its rows may be any distance apart.
 
         Raises:
-            NonFiniteError: if a value is none; a part of ``place`` is filled by then.
+            NonFiniteError: if a value is not finite; a part of ``place`` has been written by then.
             LkdnError: as ``run`` does.
         """
         ...
 
 
-class InTurn(ABC):
-    """A session on the processor that calls it: there is nothing to overlap, and no limit but memory."""
+class SequentialSession(ABC):
+    """Base of sessions that compute on the calling processor: nothing overlaps, and only memory limits the size."""
 
     largest: tuple[int, int] | None = None
     on_cpu = True
@@ -126,10 +124,10 @@ class InTurn(ABC):
 
     @abstractmethod
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """See ``Session``."""
+        """Upscale a batch, as ``Session.run`` does."""
 
     def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
-        """``run`` of each, when its result is asked for."""
+        """Yield ``run`` of each batch, computed when its result is asked for."""
         for batch in batches:
             yield self.run(batch)
 
@@ -142,16 +140,3 @@ class InTurn(ABC):
         """Run a batch, and return ``None``: its memory is not known."""
         self.run(batch)
         return None
-
-
-class Backend(Protocol):
-    """Opens artefacts on one engine."""
-
-    def __call__(self, artefact: Path, *, threads: int | None = None) -> Session:
-        """Open ``artefact`` with so many threads (``None``: the engine's choice).
-
-        Raises:
-            MissingError: if the engine or its device is not there.
-            InputError: if the file is not an artefact.
-        """
-        ...

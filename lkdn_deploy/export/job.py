@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy import __version__
+from lkdn_deploy.backends.io import from_output, to_input
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.backends.values import from_output, to_input
 from lkdn_deploy.core.artifact import IOS, ArtifactMetadata, Io
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish

@@ -234,7 +234,7 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None
         asked = f"{job.source}: x{scale} of {header.width}x{header.height}"
         msg = f"{asked} needs {size >> 20} MiB, {free >> 20} MiB are free"
         raise InputError(msg, _TOO_LARGE)
-    upscaler.plan(header.height, header.width)  # refuses some sizes, and that before they are decoded
+    upscaler.check_size(header.height, header.width)
     picture = read_picture(job.source) if begun is None else begun.result()
     return _Loaded(job, header, picture, picture.notes, size)
 
@@ -248,18 +248,16 @@ def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
 
 def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> _Large:
     job, picture = loaded.job, loaded.picture
-    tiles = len(upscaler.plan(picture.height, picture.width))
-    if progress is not None:
-        progress(job, 0, tiles)
     start = time.perf_counter()
-    large = upscaler.upscale_picture(picture, progress=None if progress is None else partial(progress, job))
+    result = upscaler.upscale(picture.pixels, progress=None if progress is None else partial(progress, job))
+    large = picture.with_pixels(result.pixels)
     outcome = Upscaled(
         job=job,
         header=loaded.header,
         width=large.width,
         height=large.height,
-        tiles=tiles,
-        exact=upscaler.exact or tiles == 1,
+        tiles=result.tiles,
+        exact=result.exact,
         seconds=time.perf_counter() - start,
         notes=loaded.notes,
     )

@@ -12,11 +12,12 @@ from onnx import ModelProto, TensorProto, helper
 from small_artefacts import graph, noise, repeated, saved
 
 from lkdn_deploy.backends import ov
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.ov import AT_ONCE, KEPT, OpenVinoSession, open_openvino
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.runtime.bundled import bundled, find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels
 
@@ -29,7 +30,10 @@ def opened(artefact: Path, threads: int | None = 1) -> OpenVinoSession:
 
 @pytest.mark.parametrize("scale", [scale for _, scale in bundled()])
 def test_the_bundled_models_give_what_onnx_runtime_gives(scale: int) -> None:
-    session, reference = opened(find("lkdn-s", scale)), open_session(find("lkdn-s", scale), "ort-cpu", threads=1)
+    session, reference = (
+        opened(bundled()["lkdn-s", scale]),
+        open_session(bundled()["lkdn-s", scale], "ort-cpu", threads=1),
+    )
     assert session.backend == "openvino-cpu"
     assert session.metadata == reference.metadata
     assert session.fixed_size is None
@@ -38,7 +42,7 @@ def test_the_bundled_models_give_what_onnx_runtime_gives(scale: int) -> None:
 
 
 def test_tiles_give_the_whole_image() -> None:
-    session = opened(find("lkdn-s", 2))
+    session = opened(bundled()["lkdn-s", 2])
     halo, tile = session.metadata.receptive_radius, 24
     assert halo is not None
     levels = np.tile(sample_pixels(), (2, 1, 1))[: tile + 2 * halo + 1, :29]
@@ -47,7 +51,7 @@ def test_tiles_give_the_whole_image() -> None:
     assert (len(whole.plan(*levels.shape[:2])), len(tiled.plan(*levels.shape[:2]))) == (1, 2)
     assert np.abs(tiled(pixels) - whole(pixels)).max() <= 1e-4
     assert np.abs(tiled(levels).astype(int) - whole(levels)).max() <= 1
-    assert np.abs(Upscaler(open_session(find("lkdn-s", 2), "ort-cpu"))(pixels) - whole(pixels)).max() <= 1e-4
+    assert np.abs(Upscaler(open_session(bundled()["lkdn-s", 2], "ort-cpu"))(pixels) - whole(pixels)).max() <= 1e-4
 
 
 def test_so_many_sizes_are_kept_compiled_and_the_longest_unused_goes(tmp_path: Path) -> None:
@@ -63,7 +67,7 @@ def test_so_many_sizes_are_kept_compiled_and_the_longest_unused_goes(tmp_path: P
 
 
 def test_results_are_right_whatever_was_compiled_before_and_stay_so() -> None:
-    session, reference = opened(find("lkdn-s", 2)), open_session(find("lkdn-s", 2), "ort-cpu", threads=1)
+    session, reference = opened(bundled()["lkdn-s", 2]), open_session(bundled()["lkdn-s", 2], "ort-cpu", threads=1)
     batches = [noise(1, 3, 6 + place, 9) for place in range(KEPT + 1)]
     batches = [*batches, batches[0], batches[-1]]  # the first was dropped, the last was kept
     results = [session.run(batch) for batch in batches]
@@ -88,7 +92,7 @@ def test_memory_of_other_sizes_is_given_back() -> None:
     import psutil
 
     process = psutil.Process()
-    session = opened(find("lkdn-s", 4))
+    session = opened(bundled()["lkdn-s", 4])
     session.run(noise(1, 3, 160, 160))
     before = process.memory_info().rss
     for width in (161, 162, 163):
@@ -100,7 +104,7 @@ def test_memory_of_other_sizes_is_given_back() -> None:
 @pytest.mark.usefixtures("empty_cache")
 def test_threads_and_full_precision_are_passed_on() -> None:
     for _ in ("compiled", "from the cache"):
-        compiled = opened(find("lkdn-s", 4), threads=1).requests((1, 3, 8, 8))[0].get_compiled_model()
+        compiled = opened(bundled()["lkdn-s", 4], threads=1).requests((1, 3, 8, 8))[0].get_compiled_model()
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
@@ -120,15 +124,15 @@ def files(folder: Path) -> list[Path]:
 
 def test_what_was_compiled_is_kept_and_read_by_the_next(empty_cache: Path) -> None:
     batch = noise(1, 3, 12, 9)
-    result = opened(find("lkdn-s", 4)).run(batch)
+    result = opened(bundled()["lkdn-s", 4]).run(batch)
     (kept,) = files(empty_cache)
     written = kept.stat().st_ino
-    assert np.array_equal(opened(find("lkdn-s", 4)).run(batch), result)
-    assert np.array_equal(opened(find("lkdn-s", 4), threads=2).run(batch), result)
-    assert np.array_equal(open_openvino(find("lkdn-s", 4), hint="throughput").run(batch), result)
+    assert np.array_equal(opened(bundled()["lkdn-s", 4]).run(batch), result)
+    assert np.array_equal(opened(bundled()["lkdn-s", 4], threads=2).run(batch), result)
+    assert np.array_equal(open_openvino(read_artifact(bundled()["lkdn-s", 4]), hint="throughput").run(batch), result)
     assert files(empty_cache) == [kept]
     assert kept.stat().st_ino == written  # nothing new, nothing written
-    opened(find("lkdn-s", 4)).run(noise(1, 3, 9, 12))
+    opened(bundled()["lkdn-s", 4]).run(noise(1, 3, 9, 12))
     assert len(files(empty_cache)) == 2
 
 
@@ -169,10 +173,10 @@ def flipped(data: bytes, place: int) -> bytes:
 )
 def test_what_was_damaged_is_compiled_again(empty_cache: Path, damage: Callable[[bytes], bytes]) -> None:
     batch = noise(1, 3, 7, 8)
-    result = opened(find("lkdn-s", 2)).run(batch)
+    result = opened(bundled()["lkdn-s", 2]).run(batch)
     (kept,) = files(empty_cache)
     kept.write_bytes(damage(kept.read_bytes()))
-    assert np.array_equal(opened(find("lkdn-s", 2)).run(batch), result)
+    assert np.array_equal(opened(bundled()["lkdn-s", 2]).run(batch), result)
     (anew,) = files(empty_cache)
     assert Store("openvino").find(anew.name.partition(".")[0]) == anew
 
@@ -181,9 +185,9 @@ def test_what_was_damaged_is_compiled_again(empty_cache: Path, damage: Callable[
 @pytest.mark.usefixtures("empty_cache")
 def test_what_openvino_refuses_is_compiled_again(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = noise(1, 3, 7, 8)
-    result = opened(find("lkdn-s", 2)).run(batch)
+    result = opened(bundled()["lkdn-s", 2]).run(batch)
     monkeypatch.setattr(Store, "read", lambda *_: content)
-    assert np.array_equal(opened(find("lkdn-s", 2)).run(batch), result)
+    assert np.array_equal(opened(bundled()["lkdn-s", 2]).run(batch), result)
 
 
 def test_without_a_folder_to_write_to_it_runs_all_the_same(
@@ -201,11 +205,11 @@ def test_without_a_folder_to_write_to_it_runs_all_the_same(
 
 
 def for_throughput(artefact: Path, threads: int | None = None) -> OpenVinoSession:
-    return open_openvino(artefact, threads=threads, hint="throughput")
+    return open_openvino(read_artifact(artefact), threads=threads, hint="throughput")
 
 
 def test_throughput_gives_the_results_of_latency_in_order() -> None:
-    session, reference = for_throughput(find("lkdn-s", 4)), opened(find("lkdn-s", 4), None)
+    session, reference = for_throughput(bundled()["lkdn-s", 4]), opened(bundled()["lkdn-s", 4], None)
     compiled = session.requests((1, 3, 9, 8))[0].get_compiled_model()
     assert str(compiled.get_property("PERFORMANCE_HINT")).endswith("THROUGHPUT")
     batches = [noise(1, 3, 9, 8) for _ in range(2 * AT_ONCE + 1)]
@@ -218,17 +222,17 @@ def test_throughput_gives_the_results_of_latency_in_order() -> None:
 
 
 def test_memory_is_counted_for_all_that_run_at_once() -> None:
-    session, alone = for_throughput(find("lkdn-s", 4)), opened(find("lkdn-s", 4))
+    session, alone = for_throughput(bundled()["lkdn-s", 4]), opened(bundled()["lkdn-s", 4])
     number = len(session.requests((1, 3, 8, 8)))
     assert 1 <= number <= AT_ONCE
     assert abs(session.bytes_per_pixel() - number * alone.bytes_per_pixel()) <= number
-    assert len(for_throughput(find("lkdn-s", 4), 1).requests((1, 3, 8, 8))) == 1
+    assert len(for_throughput(bundled()["lkdn-s", 4], 1).requests((1, 3, 8, 8))) == 1
     assert len(alone.requests((1, 3, 8, 8))) == 1
 
 
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_runs_can_be_ended_early_and_do_not_mix(tmp_path: Path, hint: ov.Hint) -> None:
-    session = open_openvino(saved(tmp_path / "a.onnx"), hint=hint)
+    session = open_openvino(read_artifact(saved(tmp_path / "a.onnx")), hint=hint)
     batches = [noise(1, 3, 64, 64) for _ in range(AT_ONCE + 2)]
     results = session.run_many(batches)
     assert np.array_equal(next(results), repeated(batches[0]))
@@ -259,7 +263,7 @@ def even_heights_only() -> ModelProto:
 
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_a_window_that_fails_does_so_in_its_turn(tmp_path: Path, hint: ov.Hint) -> None:
-    session = open_openvino(saved(tmp_path / "a.onnx", even_heights_only()), hint=hint)
+    session = open_openvino(read_artifact(saved(tmp_path / "a.onnx", even_heights_only())), hint=hint)
     results = session.run_many([noise(1, 3, height, 4) for height in (6, 6, 7, 6)])
     assert [next(results).shape, next(results).shape] == [(1, 3, 12, 8)] * 2
     with pytest.raises(InputError, match="openvino-cpu failed on a window of 4x7 pixels"):
@@ -269,12 +273,12 @@ def test_a_window_that_fails_does_so_in_its_turn(tmp_path: Path, hint: ov.Hint) 
 
 def test_an_unknown_hint_is_refused() -> None:
     with pytest.raises(UsageError, match="no such hint: fast") as error:
-        open_openvino(find("lkdn-s", 4), hint="fast")  # type: ignore[arg-type]
+        open_openvino(read_artifact(bundled()["lkdn-s", 4]), hint="fast")  # type: ignore[arg-type]
     assert error.value.hint == "known are latency, throughput"
 
 
 def test_the_memory_of_a_run_follows_what_is_alive(tmp_path: Path) -> None:
-    small, large = opened(saved(tmp_path / "a.onnx")), opened(find("lkdn-s", 4))
+    small, large = opened(saved(tmp_path / "a.onnx")), opened(bundled()["lkdn-s", 4])
     assert small.bytes_per_pixel() >= 4 * small.metadata.live_channels
     assert large.bytes_per_pixel() >= 4 * large.metadata.live_channels
     assert large.bytes_per_pixel() > 100 * small.bytes_per_pixel()

@@ -12,10 +12,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.onnx_ml_pb2 import FunctionProto, TrainingInfoProto
 from small_artefacts import METADATA, graph, noise, repeated, saved
 
-from lkdn_deploy.backends.onnx_bytes import names_other_files
+from lkdn_deploy.backends.onnx_bytes import read_artifact, read_properties
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.runtime.bundled import bundled, find
+from lkdn_deploy.runtime.bundled import bundled
 
 BOTH = ("ort-cpu", "openvino")
 
@@ -36,53 +36,47 @@ def test_an_artefact_that_upscales_otherwise_than_it_says_is_refused(tmp_path: P
     model = graph()
     helper.set_model_props(model, dataclasses.replace(METADATA, scale=3).to_props())
     session = open_session(saved(tmp_path / "a.onnx", model), backend)
-    with pytest.raises(InputError, match=r"says it upscales x3, but made \(1, 3, 4, 4\)") as error:
+    with pytest.raises(InputError, match=r"upscale x3, but it turned \(1, 3, 2, 2\) into \(1, 3, 4, 4\)") as error:
         session.run(noise(1, 3, 2, 2))
     assert error.value.hint == "export the checkpoint again"
 
 
-@pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize(
     "content", [b"", b"not onnx", b"\x08\x0a", b"<?xml version='1.0'?><net name='a' version='11'></net>", b"\xff" * 40]
 )
 def test_what_is_no_model_is_refused_by_name_and_nothing_is_printed(
-    tmp_path: Path, backend: str, content: bytes, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    engine = {"ort-cpu": "ONNX Runtime", "openvino": "OpenVINO"}[backend]
-    with pytest.raises(InputError, match=rf"a\.onnx cannot be opened by {engine} as a model") as error:
-        open_session(tmp_path / "a.onnx", backend)
-    assert error.value.hint
-    assert "Exception from" not in error.value.hint
+    with pytest.raises(InputError, match=r"a\.onnx(: .*not made by lkdn-export| is not an ONNX model: )") as error:
+        read_artifact(tmp_path / "a.onnx")
+    assert "lkdn-export" in str(error.value.hint)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.999])
 def test_a_file_that_ends_too_early_is_refused(tmp_path: Path, cut: float) -> None:
-    content = find("lkdn-s", 4).read_bytes()
+    content = bundled()["lkdn-s", 4].read_bytes()
     (tmp_path / "a.onnx").write_bytes(content[: int(cut * len(content))])
-    with pytest.raises(InputError, match=r"a\.onnx cannot be opened by OpenVINO as a model"):
-        open_session(tmp_path / "a.onnx", "openvino")
+    with pytest.raises(InputError, match=r"a\.onnx"):
+        open_session(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("backend", BOTH)
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, backend: str) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
-        open_session(tmp_path / "gone.onnx", backend)
+        read_artifact(tmp_path / "gone.onnx")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        open_session(tmp_path, backend)
+        read_artifact(tmp_path)
 
 
-@pytest.mark.parametrize("backend", BOTH)
-def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path, backend: str) -> None:
+def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path) -> None:
     model = graph()
     del model.metadata_props[:]
     with pytest.raises(InputError, match=r"a\.onnx: .*not made by lkdn-export") as error:
-        open_session(saved(tmp_path / "a.onnx", model), backend)
+        read_artifact(saved(tmp_path / "a.onnx", model))
     assert "lkdn-export --fuse --onnx" in str(error.value.hint)
 
 
-@pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -91,13 +85,11 @@ def test_a_model_of_another_tool_is_refused_by_name(tmp_path: Path, backend: str
         ("lkdn.format", "99", "format '99' is not known"),
     ],
 )
-def test_damaged_metadata_are_refused_by_the_files_name(
-    tmp_path: Path, backend: str, key: str, value: str, said: str
-) -> None:
+def test_damaged_metadata_are_refused_by_the_files_name(tmp_path: Path, key: str, value: str, said: str) -> None:
     model = graph()
     helper.set_model_props(model, METADATA.to_props() | {key: value})
     with pytest.raises(InputError, match=rf"a\.onnx: .*{said}"):
-        open_session(saved(tmp_path / "a.onnx", model), backend)
+        read_artifact(saved(tmp_path / "a.onnx", model))
 
 
 def two_inputs(model: ModelProto) -> None:
@@ -246,7 +238,7 @@ def places() -> dict[str, ModelProto]:
 
 @pytest.mark.parametrize("place", places())
 def test_weights_in_another_file_are_found_wherever_they_are_named(place: str) -> None:
-    assert names_other_files(places()[place].SerializeToString())
+    assert read_properties(places()[place].SerializeToString()) is None
 
 
 def test_every_field_of_onnx_that_leads_to_a_tensor_is_looked_at() -> None:
@@ -295,17 +287,17 @@ def test_one_sign_of_another_file_is_enough() -> None:
     named = TensorProto()
     named.external_data.add(key="location", value="elsewhere.bin")
     for tensor in (location, named):
-        assert names_other_files(ModelProto(graph=GraphProto(initializer=[tensor])).SerializeToString())
+        assert read_properties(ModelProto(graph=GraphProto(initializer=[tensor])).SerializeToString()) is None
     inside = TensorProto(name="w", data_location=TensorProto.DEFAULT, raw_data=b"\x70\x01" * 9)
-    assert not names_other_files(ModelProto(graph=GraphProto(initializer=[inside])).SerializeToString())
+    assert read_properties(ModelProto(graph=GraphProto(initializer=[inside])).SerializeToString()) == {}
 
 
 def test_a_field_that_comes_twice_is_looked_at_twice() -> None:
     """Protocol Buffers joins them: bytes of one model after those of another are one model of both."""
     harmless = graph().SerializeToString()
     other = ModelProto(graph=GraphProto(initializer=[outside("elsewhere.bin")])).SerializeToString()
-    assert names_other_files(harmless + other)
-    assert names_other_files(other + harmless)
+    assert read_properties(harmless + other) is None
+    assert read_properties(other + harmless) is None
 
 
 def test_a_number_may_be_longer_than_need_be() -> None:
@@ -315,9 +307,9 @@ def test_a_number_may_be_longer_than_need_be() -> None:
         return bytes([number << 3 | 2, len(content)]) + content
 
     for location in (b"\x70\x01", b"\xf0\x00\x01", b"\xf0\x80\x80\x80\x00\x81\x80\x00", b"\xf0\x80\x80\x80\x70\x01"):
-        assert names_other_files(framed(7, framed(5, location)))
+        assert read_properties(framed(7, framed(5, location))) is None
 
 
 @pytest.mark.parametrize("model", [*bundled().values()], ids=lambda path: path.stem)
 def test_the_bundled_models_hold_all_their_weights(model: Path) -> None:
-    assert not names_other_files(model.read_bytes())
+    assert read_properties(model.read_bytes())

@@ -16,7 +16,7 @@ from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import open_checkpoint
-from lkdn_deploy.runtime.bundled import bundled, find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import load_checkpoint
@@ -64,7 +64,7 @@ def test_every_backend_and_pytorch_are_engines() -> None:
 
 
 def test_pytorch_says_of_a_network_what_its_artefact_says() -> None:
-    session, artefact = bundled_on("torch"), open_session(find("lkdn-s", 4), "ort-cpu")
+    session, artefact = bundled_on("torch"), open_session(bundled()["lkdn-s", 4], "ort-cpu")
     assert session.backend == ("torch-cuda" if torch.cuda.is_available() else "torch-cpu")
     assert session.fixed_size is None
     for name in (
@@ -151,7 +151,7 @@ def test_an_artefact_is_nothing_for_pytorch(tmp_path: Path, given: str, suffix: 
 
 @pytest.mark.parametrize("engine", ["ort-cpu", "openvino"])
 def test_half_precision_is_refused_where_the_file_is_in_full(engine: str) -> None:
-    path = find("lkdn-s", 2)
+    path = bundled()["lkdn-s", 2]
     for model, weights in ((str(path), None), (None, path)):
         with pytest.raises(UsageError, match=f"fp16 was asked for, but the artefact that {engine}.* runs is fp32") as e:
             open_engine(model, None, weights, engine, "fp16", 1, never)
@@ -165,7 +165,7 @@ def test_a_precision_is_checked_against_what_runs() -> None:
 
 
 def test_an_artefact_of_another_network_than_named_is_refused() -> None:
-    path = find("lkdn-s", 3)
+    path = bundled()["lkdn-s", 3]
     assert open_engine(str(path), 3, None, "ort-cpu", "fp32", 1, never).metadata.scale == 3
     with pytest.raises(UsageError, match=r"lkdn x3 was asked for, but .* is lkdn-s x3"):
         open_engine("lkdn", None, path, "ort-cpu", "fp32", 1, never)

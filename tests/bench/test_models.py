@@ -15,7 +15,7 @@ from lkdn_deploy.bench.engines import open_engine
 from lkdn_deploy.bench.models import DEFAULT_MODELS, Model, find_models
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_models.checkpoint import load_checkpoint
 from lkdn_models.download import local
 from lkdn_models.zoo import find as find_entry
@@ -87,7 +87,7 @@ def test_a_checkpoint_tells_its_network(random_checkpoint: Callable[[LkdnSpec], 
 @pytest.mark.parametrize("way", ["name", "weights"])
 def test_an_artefact_of_the_zoo_stands_for_its_network(tmp_path: Path, way: str) -> None:
     path = tmp_path / "mine.ONNX"
-    shutil.copy(find("lkdn-s", 3), path)
+    shutil.copy(bundled()["lkdn-s", 3], path)
     (model,) = find_models([str(path)], 4, []) if way == "name" else find_models([], None, [path])
     assert model == Model(find_entry("lkdn-s", 3), None, "mine.ONNX", path)
     assert model.named == str(path)
@@ -97,8 +97,8 @@ def test_an_artefact_of_the_zoo_stands_for_its_network(tmp_path: Path, way: str)
 
 @pytest.mark.parametrize(("name", "scale"), [("mine", 4), ("rfdn-aim", 2)])
 def test_an_artefact_of_no_network_of_the_zoo_is_refused(tmp_path: Path, name: str, scale: int) -> None:
-    model = onnx.load(find("lkdn-s", 4))
-    metadata = open_session(find("lkdn-s", 4)).metadata
+    model = onnx.load(bundled()["lkdn-s", 4])
+    metadata = open_session(bundled()["lkdn-s", 4]).metadata
     onnx.helper.set_model_props(model, replace(metadata, model=name, scale=scale).to_props())
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(InputError, match=rf"a\.onnx is {name} x{scale}, which is no network of the zoo") as error:

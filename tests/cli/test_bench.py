@@ -17,7 +17,7 @@ from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
 from lkdn_deploy.core.errors import LkdnError
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 
 SMALL = ["--size", "32x24", "--rounds", "8", "--threads", "1"]
@@ -210,7 +210,7 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
         (["--predict", "rtx3080", "--size", "4x4", "--model", "bsrn"], 2, "bsrn x4 takes 15 pixels a side or more"),
         (["--size", "0x9"], 2, "expected WIDTHxHEIGHT"),
         (["--ort", "--model", "bsrn", "--size", "4x4"], 2, "bsrn x4 takes 15 pixels a side or more"),
-        (["--torch", "--model", str(find("lkdn-s", 4))], 2, "PyTorch runs checkpoints"),
+        (["--torch", "--model", str(bundled()["lkdn-s", 4])], 2, "PyTorch runs checkpoints"),
         (["--ort", "compare", "a.json", "b.json"], 2, "compare takes two reports and no option: --ort"),
         (["--output", "/proc/nowhere"], 1, "cannot be"),
         (["--output", __file__], 1, "cannot be written to"),
@@ -234,7 +234,7 @@ def test_precisions_are_rows(tmp_path: Path) -> None:
 
 
 def test_a_file_has_its_own_precision(capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(find("lkdn-s", 4))
+    path = str(bundled()["lkdn-s", 4])
     assert run(command, ["--ort", "--model", path, "--precision", "fp16", *SMALL]) == 2
     assert "fp16 was asked for, but the artefact that ort-cpu runs is fp32" in capsys.readouterr().err
 

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 import lkdn_deploy.cli.eval as cli
+from lkdn_deploy import load
 from lkdn_deploy.bench.quality.evaluation import ensemble
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y
 from lkdn_deploy.imaging.resample import downsample
-from lkdn_deploy.runtime.bundled import find
-from lkdn_deploy.runtime.upscaler import load
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.training.evaluate import bicubic, mean, measure, open_set
 
@@ -218,7 +218,9 @@ def test_weights_and_artefacts_tell_their_scale_and_are_called_by_their_file(
     for path in weights:
         path.parent.mkdir()
         path.write_bytes(checkpoint)
-    report = results("--data", pictures, "--model", find("lkdn-s", 2), "--weights", weights[0], "--weights", weights[1])
+    report = results(
+        "--data", pictures, "--model", bundled()["lkdn-s", 2], "--weights", weights[0], "--weights", weights[1]
+    )
     assert averages(report).keys() == {("lkdn-s", 2, "mine"), ("mine", 3, "mine"), ("mine-2", 3, "mine")}
     assert "converting" in capsys.readouterr().err
     found = averages(report)["lkdn-s", 2, "mine"]["psnr_y"]
@@ -286,7 +288,7 @@ def test_without_a_folder_details_are_drawn_here(
         (["--data", "mine", "--weights", "gone.pth", "--scale", "2"], 2, "--scale is for --model"),
         (["--data", "mine", "--backend", "ort-cuda"], 3, "CUDAExecutionProvider"),
         (["--data", "mine", "--backend", "tpu"], 2, "--backend"),
-        (["--data", "mine", "--precision", "fp16", "--model", str(find("lkdn-s", 4))], 2, "fp16 was asked for"),
+        (["--data", "mine", "--precision", "fp16", "--model", str(bundled()["lkdn-s", 4])], 2, "fp16 was asked for"),
         (["--data", "mine", "--scale", "9"], 2, "--scale"),
         (["--data", "mine", "--tile", "0"], 2, "--tile"),
         (["--data", "mine", "--data", "other/mine"], 2, "2 test sets are called mine"),
@@ -344,7 +346,7 @@ def test_of_networks_of_luma_it_is_said_that_papers_measure_otherwise(
 ) -> None:
     import onnx
 
-    artefact = onnx.load(find("lkdn-s", 2))
+    artefact = onnx.load(bundled()["lkdn-s", 2])
     for item in artefact.metadata_props:
         if item.key == "lkdn.model":
             item.value = json.dumps("idn")

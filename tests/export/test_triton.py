@@ -16,7 +16,7 @@ from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.export.triton import write_engine, write_onnx
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 
 METADATA = ArtifactMetadata(model="lkdn-s", scale=4, receptive_radius=63, live_channels=507, fused=True)
 
@@ -27,9 +27,9 @@ def parsed(path: Path) -> Any:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_configuration_says_what_the_graph_says(tmp_path: Path, scale: int) -> None:
-    model, configuration = write_onnx(find("lkdn-s", scale), tmp_path)
+    model, configuration = write_onnx(bundled()["lkdn-s", scale], tmp_path)
     assert model == tmp_path / f"lkdn-s_x{scale}" / "1" / "model.onnx"
-    assert model.read_bytes() == find("lkdn-s", scale).read_bytes()
+    assert model.read_bytes() == bundled()["lkdn-s", scale].read_bytes()
     found = parsed(configuration)
     session = ort.InferenceSession(model.read_bytes())
     (given,), (made,) = session.get_inputs(), session.get_outputs()
@@ -45,7 +45,7 @@ def test_the_configuration_says_what_the_graph_says(tmp_path: Path, scale: int) 
 
 
 def test_fixed_sizes_are_written_down(tmp_path: Path) -> None:
-    model = onnx.load(find("lkdn-s", 2))
+    model = onnx.load(bundled()["lkdn-s", 2])
     for value, sizes in ((model.graph.input[0], (1, 3, 24, 32)), (model.graph.output[0], (1, 3, 48, 64))):
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True):
             dim.dim_value = size
@@ -117,7 +117,7 @@ def test_what_is_no_artefact_is_refused(tmp_path: Path, content: bytes | None) -
 def test_a_repository_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
-        write_onnx(find("lkdn-s", 4), tmp_path / "file")
+        write_onnx(bundled()["lkdn-s", 4], tmp_path / "file")
 
 
 def test_the_command_writes_what_the_server_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lkdn_deploy import load
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.runtimes import installed
 from lkdn_deploy.backends.trt.session import open_trt
@@ -18,7 +19,7 @@ from lkdn_deploy.cli import bench, export, upscale
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.metrics import psnr_y
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 
 pytestmark = [
@@ -43,7 +44,7 @@ def half(folder: Path) -> Path:
 def test_an_fp32_engine_makes_what_onnx_runtime_makes(scale: int) -> None:
     batch = np.random.default_rng(0).random((1, 3, 90, 130), np.float32)
     expected = load("lkdn-s", scale, backend="ort-cpu").session.run(batch)
-    with open_trt(find("lkdn-s", scale)) as session:
+    with open_trt(read_artifact(bundled()["lkdn-s", scale])) as session:
         # TensorFloat-32 rounds products to 10 bits where the GPU has it.
         assert np.abs(session.run(batch) - expected).max() <= 5e-3
         assert np.array_equal(session.run(batch), session.run(batch))  # before, and as a graph
@@ -61,24 +62,27 @@ def test_tiles_are_the_whole_picture(tmp_path: Path) -> None:
 
 
 def test_the_second_start_takes_the_engine_from_the_cache() -> None:
-    open_trt(find("lkdn-s", 4)).close()
+    open_trt(read_artifact(bundled()["lkdn-s", 4])).close()
     start = time.perf_counter()
-    open_trt(find("lkdn-s", 4)).close()
+    open_trt(read_artifact(bundled()["lkdn-s", 4])).close()
     assert time.perf_counter() - start < 10
 
 
 def test_windows_outside_of_the_profile_are_refused_before_the_device() -> None:
-    with open_trt(find("lkdn-s", 4)) as session, pytest.raises(UsageError, match="this engine takes"):
+    with (
+        open_trt(read_artifact(bundled()["lkdn-s", 4])) as session,
+        pytest.raises(UsageError, match="this engine takes"),
+    ):
         session.run(np.zeros((1, 3, 2000, 2000), np.float32))
 
 
 def test_no_device_memory_is_left() -> None:
-    with open_trt(find("lkdn-s", 4)) as session:
+    with open_trt(read_artifact(bundled()["lkdn-s", 4])) as session:
         device = session.device
         before = device.free_memory()
         list(session.run_many([np.zeros((1, 3, 256, 256), np.float32)] * 6))
         assert session.inference_seconds(np.zeros((1, 3, 256, 256), np.float32)) > 0
-    with open_trt(find("lkdn-s", 4)) as session:
+    with open_trt(read_artifact(bundled()["lkdn-s", 4])) as session:
         assert session.device.free_memory() >= before - (64 << 20)
 
 

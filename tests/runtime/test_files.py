@@ -16,7 +16,7 @@ import lkdn_deploy.runtime.files as module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
@@ -26,7 +26,7 @@ from lkdn_deploy.samples import sample_pixels
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
 
 
-class Twice(InTurn):
+class Twice(SequentialSession):
     """Repeats each pixel."""
 
     backend, fixed_size, metadata = "stand-in", None, METADATA

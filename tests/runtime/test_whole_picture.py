@@ -64,9 +64,11 @@ def test_tiles_that_are_asked_for_come_with_a_warning_and_another_result(
     image = picture(90, 121)
     tiled = load(artefact, tile=20)
     with caplog.at_level(logging.WARNING):
-        result = tiled(image)
-    assert len(tiled.plan(90, 121)) > 1
-    assert "another" in caplog.text
+        done = tiled.upscale(image)
+    assert done.tiles == len(tiled.plan(90, 121)) > 1
+    assert not done.exact
+    assert "in tiles its result differs" in caplog.text
+    result = done.pixels
     whole = load(artefact)(image)
     assert result.shape == whole.shape
     assert 1e-6 < np.abs(result - whole).max() < 0.1
@@ -74,13 +76,15 @@ def test_tiles_that_are_asked_for_come_with_a_warning_and_another_result(
 
 def test_one_tile_is_the_whole_image_and_no_warning(artefact: Path, caplog: pytest.LogCaptureFixture) -> None:
     image = picture(40, 60)
-    assert np.array_equal(load(artefact, tile=60)(image), load(artefact)(image))
+    done = load(artefact, tile=60).upscale(image)
+    assert (done.tiles, done.exact) == (1, True)
+    assert np.array_equal(done.pixels, load(artefact)(image))
     assert not caplog.records
 
 
 def test_an_image_that_does_not_fit_into_memory_is_refused_with_the_way_out(artefact: Path) -> None:
     small = Upscaler(load(artefact).session, memory_budget=1 << 20)
-    with pytest.raises(UsageError, match="must see the whole image of 90x121") as refused:
+    with pytest.raises(UsageError, match="must process the whole image of 121x90 at once, which needs") as refused:
         small(picture(90, 121))
     assert "--tile" in refused.value.hint
     assert small(picture(20, 20)).shape == (40, 40, 3)
@@ -112,7 +116,7 @@ def test_an_artefact_of_the_least_size_takes_every_smaller_image(tmp_path: Path)
 def test_an_artefact_of_a_fixed_size_takes_that_size_only(tmp_path: Path) -> None:
     upscaler = load(exported(tmp_path, static=(24, 32)))
     assert upscaler(picture(24, 32)).shape == (48, 64, 3)
-    with pytest.raises(UsageError, match="must see the whole image of 90x121, this artefact takes 24x32"):
+    with pytest.raises(UsageError, match="must process the whole image of 121x90, but this artefact takes 32x24"):
         upscaler(picture(90, 121))
 
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import OutOfDeviceMemory, UsageError
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.samples import sample_pixels
 
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
 PICTURE = sample_pixels()
 
 
-class Twice(InTurn):
+class Twice(SequentialSession):
     """Repeats each pixel; a window of more than ``memory`` pixels does not fit."""
 
     backend, fixed_size = "stand-in", None
@@ -90,7 +90,7 @@ def test_a_session_that_takes_nothing_but_halo_is_refused() -> None:
 
 def test_a_picture_that_must_be_seen_whole_and_is_larger_than_the_session_takes_is_refused() -> None:
     whole = dataclasses.replace(METADATA, receptive_radius=None)
-    with pytest.raises(UsageError, match="must see the whole image of 180x240, this artefact takes 170x300"):
+    with pytest.raises(UsageError, match="must process the whole image of 240x180, but this artefact takes 300x170"):
         Upscaler(Twice(largest=(170, 300), metadata=whole))(PICTURE)
     assert np.array_equal(Upscaler(Twice(largest=(180, 240), metadata=whole))(PICTURE), doubled(PICTURE))
 
@@ -108,13 +108,17 @@ def test_memory_that_runs_out_halves_the_windows_and_that_is_remembered(
     session = kind(memory=70 * 70)
     upscaler = Upscaler(session)
     seen: list[tuple[int, int]] = []
-    assert np.array_equal(upscaler(PICTURE, progress=lambda *step: seen.append(step)), doubled(PICTURE))
+    result = upscaler.upscale(PICTURE, progress=lambda *step: seen.append(step))
+    assert np.array_equal(result.pixels, doubled(PICTURE))
     tried = [failed_window(record) for record in caplog.records]
     assert tried[0] == (180, 240)
     for before, after in pairwise(tried):
         assert after[0] * after[1] <= before[0] * before[1] / 4
     assert set(session.windows) == {(64, 64)}  # a quarter of the last is less than the least
-    assert seen[-1] == (len(seen), len(seen))
+    # The plan that ran is reported, not the first one.
+    assert (result.tiles, result.exact) == (len(session.windows), True)
+    assert result.tiles > 1
+    assert seen[-1] == (result.tiles, result.tiles)
     caplog.clear()
     assert np.array_equal(upscaler(PICTURE), doubled(PICTURE))
     assert not caplog.records
@@ -122,7 +126,7 @@ def test_memory_that_runs_out_halves_the_windows_and_that_is_remembered(
 
 def failed_window(record: logging.LogRecord) -> tuple[int, int]:
     """Of a warning that there was no memory for it."""
-    height, width = record.message.split(" pixels: ")[0].rsplit(" ", 1)[1].split("x")
+    width, height = record.message.split(" pixels: ")[0].rsplit(" ", 1)[1].split("x")
     return int(height), int(width)
 
 
@@ -146,7 +150,7 @@ def test_whatever_the_memory_the_picture_is_whole(height: int, width: int, budge
 def test_a_tile_that_was_asked_for_is_halved_too(caplog: pytest.LogCaptureFixture) -> None:
     session = Twice(memory=100 * 100)
     assert np.array_equal(Upscaler(session, tile=100)(PICTURE), doubled(PICTURE))
-    assert "140x140 pixels: trying 70" in caplog.text
+    assert "140x140 pixels: trying windows of 70 pixels a side" in caplog.text
 
 
 @pytest.mark.parametrize(("radius", "least"), [(20, 64), (40, 100)])
@@ -161,7 +165,7 @@ def test_there_is_a_least_window_and_then_an_error_with_a_way_out(radius: int, l
 
 def test_what_must_be_whole_or_is_of_one_size_is_not_halved(caplog: pytest.LogCaptureFixture) -> None:
     whole = Twice(memory=1, metadata=dataclasses.replace(METADATA, receptive_radius=None))
-    with pytest.raises(OutOfDeviceMemory, match="twice must see the whole image"):
+    with pytest.raises(OutOfDeviceMemory, match="twice must process the whole image"):
         Upscaler(whole)(PICTURE)
     static = Twice(memory=1)
     static.fixed_size = (100, 100)  # type: ignore[assignment]
@@ -174,7 +178,8 @@ def test_a_run_that_is_broken_off_is_closed() -> None:
     """The session is free for another picture at once, not when the garbage is collected."""
 
     def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     session = Ahead(largest=(70, 90))
     with pytest.raises(KeyboardInterrupt) as kept:  # and with it all that it passed through

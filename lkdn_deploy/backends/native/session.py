@@ -3,21 +3,19 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
+from lkdn_deploy.backends.io import check_result, check_window
 from lkdn_deploy.backends.native.frontend.importer import read_program
 from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError
-from lkdn_deploy.backends.onnx_bytes import properties, read_artefact
-from lkdn_deploy.backends.shapes import check_result, check_window
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import InTurn, Part
+from lkdn_deploy.core.protocols import Part, SequentialSession
 from lkdn_deploy.core.threads import cores
 
 if TYPE_CHECKING:
@@ -47,25 +45,24 @@ class _Memory:
         return self._last
 
 
-class NativeSession(InTurn):
+class NativeSession(SequentialSession):
     """An artefact on the native engine."""
 
     backend = "native-cpu"
 
-    def __init__(self, artefact: Path, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
         with needs("native"):
             from lkdn_deploy.backends.native.compile import Engine
             from lkdn_deploy.backends.native.executor import Workspace
             from lkdn_deploy.jit.compiler import processor
-        data = read_artefact(artefact, "the native engine")
+        self.metadata = artifact.metadata
         try:
-            self.metadata = ArtifactMetadata.from_props(properties(data))
-            program = read_program(data)
+            program = read_program(artifact.data)
         except UnsupportedError as error:
-            msg = f"{artefact}: the native engine has nothing for {error}"
+            msg = f"{artifact.path}: the native engine has nothing for {error}"
             raise InputError(msg, _INSTEAD) from error
         except LkdnError as error:
-            msg = f"{artefact}: {error.message}"
+            msg = f"{artifact.path}: {error.message}"
             raise type(error)(msg, error.hint) from error
         self.fixed_size = program.size
         self._threads = threads or _cores()
@@ -124,9 +121,9 @@ class NativeSession(InTurn):
         return int(self._engine.bytes_per_pixel() * _OVERHEAD)
 
 
-def open_native(artefact: Path, *, threads: int | None = None) -> NativeSession:
+def open_native(artifact: Artifact, *, threads: int | None = None) -> NativeSession:
     """Open on the CPU."""
-    return NativeSession(artefact, threads)
+    return NativeSession(artifact, threads)
 
 
 def _cores() -> int:

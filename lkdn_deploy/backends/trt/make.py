@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lkdn_deploy.backends.onnx_bytes import read_artefact
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.trt.build import BuildSettings, Built, NoHalfKernelError, Progress, Say, build
 from lkdn_deploy.backends.trt.engine_cache import Key, Made, keep, log_path, sidecar_path, timing_path, write_engine
 from lkdn_deploy.backends.trt.record import SideCar
@@ -70,7 +70,7 @@ def export_engine(
         UsageError, MissingError: as ``resolve`` and ``build``.
         VerificationError: if an FP16 engine is not in FP16; no engine is left.
     """
-    data = read_artefact(artefact, "TensorRT")  # whose parser would read weights from files that it names
+    data = read_artifact(artefact).data  # whose parser would read weights from files that it names
     try:
         described, settings, key = wanted_here(data, request)
     except LkdnError as error:

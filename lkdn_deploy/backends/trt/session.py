@@ -6,13 +6,13 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.device import Device, open_device
 from lkdn_deploy.backends.trt.engine import Engine, RunSettings, UnusableEngineError
 from lkdn_deploy.backends.trt.record import Kind, SideCar
@@ -210,7 +210,7 @@ class TrtSession:
             raise UsageError(msg, "build one for this size: lkdn-export --trt --dynamic MIN:OPT:MAX")
 
 
-def open_trt(artefact: Path, *, threads: int | None = None) -> TrtSession:
+def open_trt(artifact: Artifact, *, threads: int | None = None) -> TrtSession:
     """The engine of an artefact for the first GPU: from the cache, or built now, with the runtime that is installed.
 
     Raises:
@@ -230,20 +230,16 @@ def open_trt(artefact: Path, *, threads: int | None = None) -> TrtSession:
         return TrtSession(found.engine, found.sidecar, open_runtime(kind.name), device, settings)
 
     def tell(reason: str) -> None:
-        log.warning("building a TensorRT engine of %s, seconds to minutes, once: %s", artefact.name, reason)
+        log.warning("building a TensorRT engine of %s, seconds to minutes, once: %s", artifact.path.name, reason)
 
-    try:
-        _, _, key = wanted_here(artefact.read_bytes(), Request())
-    except OSError as error:
-        msg = f"{artefact} cannot be read: {error.strerror}"
-        raise InputError(msg) from error
+    _, _, key = wanted_here(artifact.data, Request())
     if found := find_engine(key):
         try:
             return run(found)
         except UnusableEngineError as error:
             log.warning("the engine in the cache is not used: %s", error.message)
             sidecar_path(found.path).unlink(missing_ok=True)  # or it would be found again
-    report = make.export_engine(artefact, Request(), building=tell)
+    report = make.export_engine(artifact.path, Request(), building=tell)
     built = read_engine(report.path)
     if isinstance(built, str):
         msg = f"the engine that was built cannot be used: {built}"

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.shapes import check_result
+from lkdn_deploy.backends.io import check_result, from_output, to_input
 from lkdn_deploy.backends.trt.device import Device
 from lkdn_deploy.backends.trt.engine import TYPES, Engine
 from lkdn_deploy.backends.trt.record import SideCar, Tensor
-from lkdn_deploy.backends.values import from_output, to_input
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import DeviceError, UsageError
 

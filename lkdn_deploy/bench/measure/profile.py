@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.onnx_bytes import read_artefact
-from lkdn_deploy.backends.values import to_input
+from lkdn_deploy.backends.io import to_input
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.bench.complexity.operations import OpKind
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.optional import needs
@@ -56,7 +56,7 @@ def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: s
         options.intra_op_num_threads = threads
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(read_artefact(artefact, "ONNX Runtime"), options, providers=[provider])
+        session = ort.InferenceSession(read_artifact(artefact).data, options, providers=[provider])
         feed = {session.get_inputs()[0].name: to_input(batch, io)}
         session.run(None, feed)
         session.run(None, feed)
@@ -80,7 +80,7 @@ def of_openvino(artefact: Path, batch: NDArray[np.float32], threads: int) -> Tim
     with needs("openvino"):
         import openvino
     core = openvino.Core()
-    model = core.read_model(read_artefact(artefact, "OpenVINO"))
+    model = core.read_model(read_artifact(artefact).data)
     model.reshape(list(batch.shape))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
     request = core.compile_model(model, "CPU", options).create_infer_request()

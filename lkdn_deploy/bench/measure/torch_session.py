@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import InTurn
+from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.export.job import describe, fuse
 
 with needs("train"):
@@ -18,7 +18,7 @@ with needs("train"):
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-class TorchSession(InTurn):
+class TorchSession(SequentialSession):
     """A network as it is deployed, fused, on the CPU or the first CUDA device.
 
     Args:

@@ -28,7 +28,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.jit import compiler
-from lkdn_deploy.runtime.bundled import bundled, find
+from lkdn_deploy.runtime.bundled import bundled
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_published_networks_are_computed_as_by_onnx_runtime(name: str, data: Pat
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bundled_artefacts_run_batches_as_well_as_single_pictures(scale: int) -> None:
-    session = open_session(find("lkdn-s", scale), "native", threads=2)
+    session = open_session(bundled()["lkdn-s", scale], "native", threads=2)
     batch = np.stack([noise(20, 30), noise(20, 30)[::-1]])
     both = session.run(batch)
     assert both.shape == (2, 3, 20 * scale, 30 * scale)
@@ -66,7 +66,7 @@ def test_bundled_artefacts_run_batches_as_well_as_single_pictures(scale: int) ->
 
 
 def test_a_session_serves_several_threads_at_once() -> None:
-    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    session = open_session(bundled()["lkdn-s", 2], "native", threads=2)
     batches = [noise(20 + it % 3, 40)[None] for it in range(9)]
     expected = [session.run(batch) for batch in batches]
     with ThreadPoolExecutor(3) as pool:
@@ -75,7 +75,7 @@ def test_a_session_serves_several_threads_at_once() -> None:
 
 
 def test_results_of_single_runs_stay_as_they_are() -> None:
-    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    session = open_session(bundled()["lkdn-s", 2], "native", threads=2)
     batches = [np.stack([noise(20 + it % 2, 30)] * (1 + it // 2)) * np.float32(it / 4) for it in range(4)]
     results = [session.run(batch) for batch in batches]
     copies = [result.copy() for result in results]
@@ -86,14 +86,14 @@ def test_results_of_single_runs_stay_as_they_are() -> None:
 
 
 def test_results_of_many_runs_share_memory_while_the_size_stays() -> None:
-    session = open_session(find("lkdn-s", 2), "native", threads=2)
+    session = open_session(bundled()["lkdn-s", 2], "native", threads=2)
     first, second, other = session.run_many([noise(20, 30)[None], noise(20, 30)[None], noise(21, 30)[None]])
     assert np.shares_memory(first, second)
     assert not np.shares_memory(first, other)
 
 
 def test_what_is_no_number_stays_none_and_does_not_spread_beyond_the_radius() -> None:
-    session = open_session(find("lkdn-s", 2), "native")
+    session = open_session(bundled()["lkdn-s", 2], "native")
     batch = noise(140, 150)[None]
     batch[0, 1, 5, 7] = np.nan
     result = session.run(batch)
@@ -104,7 +104,7 @@ def test_what_is_no_number_stays_none_and_does_not_spread_beyond_the_radius() ->
 
 
 def test_a_network_that_it_cannot_run_is_an_error_with_a_way_out_and_auto_takes_another(tmp_path: Path) -> None:
-    model = onnx.load(find("lkdn-s", 2))
+    model = onnx.load(bundled()["lkdn-s", 2])
     model.graph.node.append(helper.make_node("Abs", [model.graph.output[0].name], ["positive"]))
     model.graph.output[0].name = "positive"
     path = tmp_path / "a.onnx"
@@ -113,7 +113,7 @@ def test_a_network_that_it_cannot_run_is_an_error_with_a_way_out_and_auto_takes_
         open_session(path, "native")
     assert "--backend ort-cpu" in (caught.value.hint or "")
     assert open_session(path).backend == "ort-cpu"
-    assert open_session(find("lkdn-s", 2)).backend == "native-cpu"
+    assert open_session(bundled()["lkdn-s", 2]).backend == "native-cpu"
 
 
 def test_other_files_are_refused_as_by_other_backends(tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(MissingError) as caught:
-        open_session(find("lkdn-s", 2), "native")
+        open_session(bundled()["lkdn-s", 2], "native")
     assert "lkdn-deploy[native]" in (caught.value.hint or "")
-    assert open_session(find("lkdn-s", 2)).backend == "ort-cpu"
+    assert open_session(bundled()["lkdn-s", 2]).backend == "ort-cpu"
 
 
 def test_a_fixed_size_is_the_only_one_that_runs(tmp_path: Path) -> None:
-    model = onnx.load(find("lkdn-s", 2))
+    model = onnx.load(bundled()["lkdn-s", 2])
     for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 3, 12, 9), strict=True):
         dim.dim_value = size
     path = tmp_path / "a.onnx"
@@ -168,14 +168,14 @@ def test_code_is_compiled_once_and_made_again_when_it_is_damaged(cache: Path, mo
 
     monkeypatch.setattr(compiler, "_compiled", counted)
     batch = noise(9, 20)[None]
-    first = open_session(find("lkdn-s", 2), "native").run(batch)
+    first = open_session(bundled()["lkdn-s", 2], "native").run(batch)
     (file,) = cache.iterdir()
-    assert np.array_equal(open_session(find("lkdn-s", 2), "native").run(batch), first)
+    assert np.array_equal(open_session(bundled()["lkdn-s", 2], "native").run(batch), first)
     assert len(made) == 1
     file.write_bytes(file.read_bytes()[:-100])
-    assert np.array_equal(open_session(find("lkdn-s", 2), "native").run(batch), first)
+    assert np.array_equal(open_session(bundled()["lkdn-s", 2], "native").run(batch), first)
     assert len(made) == 2
-    open_session(find("lkdn-s", 2), "native")
+    open_session(bundled()["lkdn-s", 2], "native")
     assert len(made) == 2
 
 
@@ -195,7 +195,7 @@ def test_code_is_for_one_processor(cache: Path) -> None:
 def test_memory_is_as_much_as_it_says() -> None:
     import tracemalloc
 
-    for artefact, side in itertools.product((find("lkdn-s", 4), find("lkdn-s", 2)), (300, 500)):
+    for artefact, side in itertools.product((bundled()["lkdn-s", 4], bundled()["lkdn-s", 2]), (300, 500)):
         session = open_session(artefact, "native", threads=2)
         batch = noise(side, side)[None]
         scale = session.metadata.scale

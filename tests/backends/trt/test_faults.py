@@ -13,11 +13,11 @@ from device_fake import FakeDevice
 from engine_fake import WORKSPACE, runtime_module, side_car
 
 from lkdn_deploy import Upscaler
-from lkdn_deploy.backends.ort import open_cpu
+from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.engine import RunSettings
 from lkdn_deploy.backends.trt.session import TrtSession
 from lkdn_deploy.core.errors import DeviceError, LkdnError, OutOfDeviceMemory
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels
 
 BATCHES = [np.random.default_rng(seed).random((1, 3, *shape), np.float32) for seed, shape in enumerate([(9, 12)] * 4)]
@@ -124,7 +124,7 @@ def picture() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def bundled() -> Path:
-    return find("lkdn-s", 4)
+    return bundled_artefacts()["lkdn-s", 4]
 
 
 def upscaled(bundled: Path, device: FakeDevice, picture: np.ndarray, **options: Any) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_out_of_memory_halves_the_windows_and_the_result_is_still_exact(
     result = upscaled(bundled, device, picture)
     # Half of 200 is less than two and a half halos of 63.
     assert "no memory for a window of 200x170 pixels: trying 157" in caplog.text
-    theirs = Upscaler(open_cpu(bundled, threads=1), tile=157 - 2 * 63)
+    theirs = Upscaler(open_session(bundled, "ort-cpu", threads=1), tile=157 - 2 * 63)
     assert np.array_equal(result, theirs(picture))
     assert not any(device.counts().values())
 
@@ -165,7 +165,7 @@ def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
         caplog.clear()
         assert np.array_equal(upscaler(picture), result)
         assert not caplog.records  # what fits is remembered
-    assert np.array_equal(result, Upscaler(open_cpu(artefact))(picture))
+    assert np.array_equal(result, Upscaler(open_session(artefact, "ort-cpu"))(picture))
 
 
 def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(tmp_path: Path)
     with TrtSession(
         artefact.read_bytes(), side_car(artefact), runtime_module(device), device, RunSettings(jit=True)
     ) as session:
-        assert np.array_equal(Upscaler(session)(picture), Upscaler(open_cpu(artefact))(picture))
+        assert np.array_equal(Upscaler(session)(picture), Upscaler(open_session(artefact, "ort-cpu"))(picture))
     assert not any(device.counts().values())
 
 

@@ -16,7 +16,8 @@ from device_fake import FakeDevice, MisuseError
 from engine_fake import PROFILE, WORKSPACE, runtime_module, side_car
 
 from lkdn_deploy import Upscaler
-from lkdn_deploy.backends.ort import OrtSession, open_cpu
+from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.ort import OrtSession
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt import engine_cache as cache
 from lkdn_deploy.backends.trt import make
@@ -27,7 +28,7 @@ from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.record import Profile, Tensor
 from lkdn_deploy.backends.trt.session import STREAMS, TrtSession, open_trt
 from lkdn_deploy.core.errors import DeviceError, InputError, OutOfDeviceMemory, UsageError
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels
 
 JIT = RunSettings(jit=True)
@@ -36,12 +37,12 @@ random = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def bundled() -> Path:
-    return find("lkdn-s", 4)
+    return bundled_artefacts()["lkdn-s", 4]
 
 
 @pytest.fixture(scope="module")
 def reference(bundled: Path) -> OrtSession:
-    return open_cpu(bundled, threads=1)
+    return open_session(bundled, "ort-cpu", threads=1)
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_every_kind_of_picture_whole_and_in_tiles_is_what_onnx_runtime_makes_of_
 @pytest.mark.parametrize("jit", [True, False])
 def test_every_type_of_engine_takes_and_gives_float32(tmp_path: Path, io: Any, jit: bool) -> None:
     artefact = twice(tmp_path / "a.onnx", dataclasses.replace(METADATA, io=io))
-    theirs = open_cpu(artefact, threads=1)
+    theirs = open_session(artefact, "ort-cpu", threads=1)
     batches = [*windows(3), random.uniform(-0.5, 1.5, (1, 3, 9, 12)).astype(np.float32)]
     with opened(artefact, FakeDevice(), RunSettings(jit=jit)) as session:
         assert session.backend == ("trt-rtx" if jit else "trt")
@@ -383,7 +384,7 @@ def test_an_engine_that_is_not_its_side_cars_is_refused(artefact: Path, facts: d
 def test_an_engine_that_upscales_otherwise_than_it_says_is_refused(artefact: Path) -> None:
     lying = dataclasses.replace(METADATA, scale=3)
     with opened(artefact, device := FakeDevice(), metadata=lying) as session:
-        with pytest.raises(InputError, match=r"says it upscales x3, but made \(1, 3, 18, 24\)"):
+        with pytest.raises(InputError, match=r"claims to upscale x3, but it turned .* into \(1, 3, 18, 24\)"):
             session.run(windows(1)[0])
         assert "upload" not in device.calls
     assert nothing_left(device)
@@ -576,7 +577,7 @@ def test_an_engine_of_the_cache_is_used(
     reasons = builds(monkeypatch, artefact)
     found = cache.Found(tmp_path / "kept.engine", artefact.read_bytes(), side_car(artefact))
     monkeypatch.setattr(cache, "find_engine", lambda key: found if key == "the key" else None)
-    with open_trt(artefact, threads=3) as session:
+    with open_trt(read_artifact(artefact), threads=3) as session:
         session.run(windows(1)[0])
     assert not reasons
     assert (tmp_path / "kept.kernels").exists()
@@ -593,7 +594,7 @@ def test_an_engine_of_the_cache_that_does_not_load_is_built_again(
     found = cache.Found(tmp_path / "kept.engine", b"cut short", side_car(artefact))
     found.path.with_suffix(".json").write_text("{}")
     monkeypatch.setattr(cache, "find_engine", lambda key: found)
-    with open_trt(artefact) as session:
+    with open_trt(read_artifact(artefact)) as session:
         session.run(windows(1)[0])
     assert reasons
     assert "the engine in the cache is not used: tensorrt-rtx 1.7 cannot load this engine" in caplog.text
@@ -602,7 +603,7 @@ def test_an_engine_of_the_cache_that_does_not_load_is_built_again(
 
 def test_an_artefact_that_is_not_there_is_named(here: FakeDevice, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
-        open_trt(tmp_path / "gone.onnx")
+        open_session(tmp_path / "gone.onnx", "trt")
 
 
 def test_without_a_gpu_the_command_says_so_at_once_and_loads_nothing_for_it(artefact: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.measure.peak_memory import Task, peak_memory
 from lkdn_deploy.core.errors import LkdnError
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 
 TASK = Task("lkdn-s", 4, None, "ort-cpu", "fp32", 1, (160, 200))
 
@@ -15,7 +15,7 @@ TASK = Task("lkdn-s", 4, None, "ort-cpu", "fp32", 1, (160, 200))
 @pytest.fixture(scope="module")
 def alive() -> float:
     """MiB of what is alive at once in ``TASK``."""
-    metadata = open_session(find("lkdn-s", 4)).metadata
+    metadata = open_session(bundled()["lkdn-s", 4]).metadata
     return 4 * metadata.live_channels * TASK.size[0] * TASK.size[1] / 2**20
 
 

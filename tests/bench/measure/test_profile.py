@@ -16,10 +16,10 @@ from lkdn_deploy.bench.measure.profile import Times, of_openvino, of_ort, of_tor
 from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.export.job import open_checkpoint
-from lkdn_deploy.runtime.bundled import find
+from lkdn_deploy.runtime.bundled import bundled
 
 BATCH = np.random.default_rng(0).random((1, 3, 48, 64), np.float32)
-ARTEFACT = find("lkdn-s", 4)
+ARTEFACT = bundled()["lkdn-s", 4]
 PROFILERS: dict[str, Callable[[], Times]] = {
     "ort": lambda: of_ort(ARTEFACT, BATCH, 1, "CPUExecutionProvider"),
     "openvino": lambda: of_openvino(ARTEFACT, BATCH, 1),

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from lkdn_deploy import load
 from lkdn_deploy.bench.quality import evaluation as quality
 from lkdn_deploy.bench.quality.evaluation import Borders, Record, Results, Scores, Subject, bicubic, ensemble, evaluate
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_deploy.imaging.testsets import TestSet, find_sets
-from lkdn_deploy.runtime.upscaler import load
 from lkdn_deploy.samples import sample_pixels
 
 PHOTOGRAPH = sample_pixels()[60:108, 90:150]

@@ -1,0 +1,48 @@
+"""Values at a network's input and output, and the checks of their shapes that every session makes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lkdn_deploy.core.artifact import Io
+from lkdn_deploy.core.errors import InputError, UsageError
+
+
+def to_input(batch: NDArray[np.float32], io: Io) -> NDArray[Any]:
+    """Convert float32 in 0..1 into the input type ``io``. Levels are rounded half to even."""
+    if io == "uint8":
+        levels: NDArray[np.uint8] = np.rint(np.clip(batch, 0, 1) * np.float32(255)).astype(np.uint8)
+        return levels
+    return batch.astype(np.float16) if io == "fp16" else batch
+
+
+def from_output(result: NDArray[Any], io: Io) -> NDArray[np.float32]:
+    """Convert an output of type ``io`` into float32. Floats are not clipped; the artefact has clipped 8-bit levels."""
+    values = np.asarray(result, np.float32)
+    return values / np.float32(255) if io == "uint8" else values
+
+
+def check_window(fixed_size: tuple[int, int] | None, batch: NDArray[Any]) -> None:
+    """Refuse a batch (N, 3, H, W) that does not have the fixed height and width of an artefact, if it has any.
+
+    Raises:
+        UsageError: with both sizes.
+    """
+    height, width = batch.shape[2:]
+    if fixed_size not in (None, (height, width)):
+        msg = "this artefact takes {1}x{0} pixels only".format(*fixed_size or ()) + f", got {width}x{height}"
+        raise UsageError(msg, "export it without --static")
+
+
+def check_result(scale: int, batch: Sequence[int], result: Sequence[int]) -> None:
+    """Refuse a result whose shape is not ``scale`` times that of the batch: the scale in a file may be wrong.
+
+    Raises:
+        InputError: with both shapes.
+    """
+    count, _, height, width = batch
+    if tuple(result) != (count, 3, scale * height, scale * width):
+        msg = f"the artefact claims to upscale x{scale}, but it turned {tuple(batch)} into {tuple(result)}"
+        raise InputError(msg, "export the checkpoint again")

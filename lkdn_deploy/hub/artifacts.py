@@ -1,0 +1,101 @@
+"""From what a user names, a network, an ``.onnx`` file or a checkpoint, to the artefact that runs."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from lkdn_deploy import __version__
+from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.core.cache import Store
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
+
+STORE = Store("converted", ".onnx")
+
+Converting = Callable[[Path], None]
+"""Called with a checkpoint before it is converted, which takes seconds and happens once."""
+
+
+def find_artifact(
+    model: str | os.PathLike[str] | None = None,
+    scale: int | None = None,
+    weights: Path | None = None,
+    *,
+    precision: str | None = None,
+    converting: Converting = lambda _: None,
+) -> Artifact:
+    """Return the artefact of a bundled, a downloaded or a given network.
+
+    torch is needed only where a checkpoint has to be converted, the first time.
+
+    Args:
+        model: name of a network of the zoo, in any case, or path of a file, as ``weights``; default lkdn-s, or the
+            network that ``weights`` hold.
+        scale: upscaling factor; default 4, or that of the file.
+        weights: path of a checkpoint or an ``.onnx`` file.
+        precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file.
+        converting: called before a checkpoint is converted.
+
+    Raises:
+        UsageError: if there is no such network or scale, or a file holds another network, scale or precision.
+        MissingError: if the network is neither bundled nor downloaded.
+        InputError: if a file cannot be read.
+        VerificationError: if the network cannot be converted to that precision.
+    """
+    named = os.fspath(model) if model is not None else None
+    if named and Path(named).suffix:
+        if weights is not None:
+            msg = "--model with a file and --weights exclude each other"
+            raise UsageError(msg, "give one of them")
+        weights, named = Path(named), None
+    if weights is None:
+        # A scale is chosen here, since some weights serve several.
+        named, scale = (named or DEFAULT_MODEL).lower(), scale or DEFAULT_SCALE
+        if precision in (None, "fp32") and (shipped := bundled().get((named, scale))):
+            return read_artifact(shipped)
+        weights = _weights_of(named, scale)
+    if weights.suffix.lower() == ".onnx":
+        found = read_artifact(weights)
+    else:
+        found = _converted(weights, named, scale, precision or "fp32", converting)
+    facts = found.metadata
+    asked = (named or facts.model).lower(), scale or facts.scale
+    if asked != (facts.model.lower(), facts.scale):
+        msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, facts.model, facts.scale)
+        raise UsageError(msg, "leave out --model and --scale: they are read from the file")
+    if precision not in (None, facts.precision):
+        msg = f"{precision} was asked for, but {weights} is {facts.precision}"
+        raise UsageError(msg, f"ask for {facts.precision}, or give the checkpoint instead of the file")
+    return found
+
+
+def _weights_of(model: str, scale: int) -> Path:
+    """Return the checkpoint of a network, bundled or downloaded."""
+    from lkdn_models.download import usable
+    from lkdn_models.zoo import find
+
+    entry = find(model, scale)
+    return entry.bundled or usable(entry)
+
+
+def _converted(weights: Path, model: str | None, scale: int | None, precision: str, converting: Converting) -> Artifact:
+    """Return the artefact of a checkpoint: fused, exported and verified the first time, then found in the cache."""
+    try:
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        msg = f"{weights}: cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+    variant = "" if scale is None else f"-x{scale}"  # some weights serve several scales
+    name = f"{digest}{variant}-{precision}-{__version__}"
+    if path := STORE.find(name):
+        return read_artifact(path)
+    converting(weights)
+    from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
+
+    checkpoint = open_checkpoint(weights, model, scale)
+    with tempfile.TemporaryDirectory() as folder:
+        report = export_onnx(checkpoint, Path(folder) / "converted.onnx", ExportSettings(precision=precision))
+        return read_artifact(STORE.write(name, report.path.read_bytes()))

@@ -1,0 +1,74 @@
+"""Opens networks: the artefact is found, optimised for the backend, and opened on it."""
+
+import os
+from pathlib import Path
+
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.hub.artifacts import Converting, find_artifact
+from lkdn_deploy.runtime.optimised import optimised_for
+from lkdn_deploy.runtime.upscaler import Upscaler
+
+MAX_THREADS = 256
+"""Engines start as many threads as they are asked for, and thousands bring a machine down."""
+
+
+def open_model(
+    model: str | os.PathLike[str] | None = None,
+    scale: int | None = None,
+    weights: Path | None = None,
+    *,
+    backend: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    converting: Converting = lambda _: None,
+) -> Session:
+    """Open a network on a backend.
+
+    Args:
+        model: name of a network of the zoo, or path of a file, as ``find_artifact`` takes it.
+        scale: upscaling factor; default 4, or that of the file.
+        weights: path of a checkpoint or an ``.onnx`` file.
+        backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
+        precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file.
+        threads: CPU threads, 1 to 256; default: the engine's choice.
+        converting: called before a checkpoint is converted.
+
+    Raises:
+        UsageError: if an argument is out of range, or as ``find_artifact`` does.
+        MissingError: if the network, or the backend's package or device, is missing.
+        InputError: if a file cannot be read, or the engine does not take it.
+        VerificationError: if the network cannot be converted to that precision.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        msg = f"threads must be between 1 and {MAX_THREADS}, got {threads}"
+        raise UsageError(msg, "more threads than the machine has cores make it slower")
+    artifact = find_artifact(model, scale, weights, precision=precision, converting=converting)
+    return open_session(artifact, backend, threads=threads, optimise=optimised_for)
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    scale: int | None = None,
+    *,
+    backend: str = "auto",
+    tile: int | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+) -> Upscaler:
+    """Open a network for upscaling: a name, an ``.onnx`` file made by ``lkdn-export``, or a checkpoint.
+
+    Args:
+        model: name of a network of the zoo, or path of a file; default lkdn-s.
+        scale: upscaling factor, 2 to 4; default 4, or that of the file.
+        backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
+        tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
+        threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
+        memory_budget: bytes for one tile in the network, as ``Upscaler`` takes it.
+
+    Raises:
+        LkdnError: as ``open_model`` and ``Upscaler`` do.
+    """
+    session = open_model(model, scale, backend=backend, threads=threads)
+    return Upscaler(session, tile=tile, memory_budget=memory_budget, threads=threads)
