@@ -1,4 +1,4 @@
-"""What every command does alike: errors as one clear line, and the exit codes of ``ExitCode``."""
+"""Functions shared by all commands: errors as one clear line, exit codes, progress bars, sizes."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from lkdn_deploy.core.files import printable
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. Messages go to stderr; stdout is for results."""
     try:
-        # Not command.main(): it ends the process by itself on some errors, with exit codes of its own.
+        # command.main() would end the process on some errors, with exit codes of its own.
         words = list(sys.argv[1:] if args is None else args)
         with command.make_context(Path(sys.argv[0]).name, words) as context:
             command.invoke(context)
@@ -35,7 +35,7 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain again when it closes stdout.
+        # The reader of our output has closed it. Python would report that again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
@@ -46,14 +46,14 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
 
 
 def complain(error: LkdnError) -> None:
-    """Say what went wrong and what to do."""
+    """Print an error and its hint on stderr."""
     click.echo(f"error: {_plain(error.message)}", err=True)
     if error.hint:
         click.echo(f"hint: {_plain(error.hint)}", err=True)
 
 
 def _plain(text: str) -> str:
-    """Names in it may come from files, and could steer the terminal; lines stay lines."""
+    """Return the text without control characters, which names from files may contain; lines stay lines."""
     return "\n".join(map(printable, text.splitlines()))
 
 
@@ -68,13 +68,13 @@ def size_option(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 def converting(weights: Path) -> None:
-    """Say why a command takes longer the first time."""
+    """Print why a command takes longer the first time."""
     click.echo(f"converting {weights} (once)", err=True)
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (done, total) that draws a bar on stderr; ``None`` where stderr is no terminal."""
+    """Give a callback (done, total) that draws a bar on stderr, or ``None`` where stderr is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return

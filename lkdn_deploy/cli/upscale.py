@@ -26,20 +26,31 @@ if TYPE_CHECKING:
 @click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
-    "--model", metavar="NAME", help="A network of `lkdn-zoo list`, or an .onnx file of lkdn-export.  [default: lkdn-s]"
+    "--model",
+    metavar="NAME",
+    help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
 )
-@click.option("--scale", type=click.IntRange(2, 4), help="Times larger.  [default: 4, or what the file has]")
+@click.option("--scale", type=click.IntRange(2, 4), help="Upscaling factor.  [default: 4, or that of the file]")
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="A checkpoint (.pth, .safetensors), converted once and kept."
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Checkpoint (.pth, .safetensors) of the model; its conversion is cached.",
 )
-@click.option("--backend", type=click.Choice(list(BACKENDS)), default="auto", show_default=True, help="What runs it.")
 @click.option(
-    "--tile", type=click.IntRange(1), metavar="N", help="Tiles of N pixels a side.  [default: as memory allows]"
+    "--backend", type=click.Choice(list(BACKENDS)), default="auto", show_default=True, help="Engine that runs it."
 )
-@click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option("--quality", type=click.IntRange(1, 100), metavar="1..100", help="Of a JPEG or WebP.  [default: 95]")
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON, a line a file.")
+@click.option(
+    "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: as memory allows]"
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), metavar="N", help="Number of CPU threads.  [default: all cores]"
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), metavar="N", help="JPEG or WebP quality, 1 to 100.  [default: 95]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, one line per file.")
 @click.version_option(__version__, prog_name="lkdn-upscale")
 def command(
     sources: tuple[Path, ...],
@@ -54,17 +65,15 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Upscale the image IN into the file OUT, or several, or the images of a folder, into the folder OUT.
+    """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
 
-    PNG, JPEG, WebP, TIFF and BMP, by OUT's suffix. Transparency, 16 bits, colour profile and EXIF are kept where the
-    format can hold them. Tiles do not show: the result is that of the whole image. Networks that weigh every pixel by
-    the whole image, where it would not be, are tiled only with --tile. In a folder, files keep their names; one that
-    fails leaves the others as they are.
+    The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF or BMP. Transparency, 16 bits, colour profile and EXIF
+    are kept where the format can hold them. Large images are processed in tiles, with the same result as the whole
+    image. Networks with global attention give different results when tiled, so they are tiled only with --tile. Files
+    in a folder keep their names; if one fails, the others are still upscaled. Prints the path of each file written.
     """
     from lkdn_deploy.hub.loading import open_model
-    from lkdn_deploy.imaging.files.read import probe
-    from lkdn_deploy.imaging.files.write import check_target
-    from lkdn_deploy.runtime.files import Failed, Job, begin_reading, upscale_files
+    from lkdn_deploy.runtime.files import Failed, Job, begin, upscale_files
     from lkdn_deploy.runtime.upscaler import Upscaler
 
     first = None
@@ -72,13 +81,10 @@ def command(
         jobs = _jobs_of_folder(sources, target, quality, overwrite)
     else:
         jobs = [Job(sources[0], target, quality, overwrite)]
-        # Before a checkpoint is converted for nothing.
-        header = probe(sources[0])
-        check_target(target, quality=quality, overwrite=overwrite)
-        first = begin_reading(sources[0], header)
+        first = begin(jobs[0])  # before a checkpoint is converted for nothing
     session = open_model(model, scale, weights, backend=backend, threads=threads, converting=converting)
     upscaler = Upscaler(session, tile=tile, threads=threads)
-    if not gc.isenabled():  # as ``main`` leaves it
+    if not gc.isenabled():  # disabled by ``main``
         gc.freeze()
         gc.enable()
     failed = 0
@@ -98,10 +104,10 @@ def command(
 
 
 def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None, overwrite: bool) -> list["Job"]:
-    """Every image, and those of folders among them, to a file of its name in ``folder``.
+    """Return a job for each image, and each image of a folder, that writes a file of the same name into ``folder``.
 
     Raises:
-        UsageError: if that is no folder, or if two would become one file.
+        UsageError: if ``folder`` does not exist, or two images would become one file.
         InputError: if a folder cannot be read or holds no image.
     """
     from lkdn_deploy.imaging.files.formats import BY_SUFFIX
@@ -109,8 +115,8 @@ def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None
     from lkdn_deploy.runtime.files import Job
 
     if not folder.is_dir():
-        msg = f"{folder} is no folder, and several images need one"
-        raise UsageError(msg, "make the folder first")
+        msg = f"{folder} is not a folder, and several images need one to be written to"
+        raise UsageError(msg, "create the folder first")
     jobs: dict[Path, Job] = {}
     for source in [file for path in sources for file in (image_files(path) if path.is_dir() else [path])]:
         target = folder / source.name
@@ -125,7 +131,7 @@ def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None
 
 
 def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
-    """The result on stdout; the rest of what there is to say on stderr."""
+    """Print the result on stdout, and notes and a summary on stderr."""
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     session, header = upscaler.session, done.header
@@ -148,14 +154,14 @@ def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
         click.echo(json.dumps(result))
     else:
         click.echo(str(done.job.target))
-    said = f"{header.width}x{header.height} -> {done.width}x{done.height}"
+    sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
     click.echo(
-        f"{said} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {done.seconds:.1f} s", err=True
+        f"{sizes} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {done.seconds:.1f} s", err=True
     )
 
 
 def _named(failed: "Failed") -> LkdnError:
-    """The error, naming the file that it is about."""
+    """Return the error with the name of its file in the message."""
     error = failed.error
     if str(failed.job.source) in error.message or str(failed.job.target) in error.message:
         return error
@@ -163,7 +169,7 @@ def _named(failed: "Failed") -> LkdnError:
 
 
 class _Bars:
-    """A bar for each file, one after the other."""
+    """Progress bars, one file after the other."""
 
     def __init__(self) -> None:
         self._shown = ExitStack()
@@ -176,14 +182,14 @@ class _Bars:
             self._advance(done, total)
 
     def close(self) -> None:
-        """End the bar's line, for something to be said."""
+        """End the line of the bar, before something else is printed."""
         self._shown.close()
 
 
 def main() -> None:
     """Entry point."""
-    # What is imported and opened stays to the end: to look through it for garbage, then and again, takes 50 ms of 320.
+    # Imported modules and the opened network live to the end: searching them for garbage takes 50 of 320 ms.
     gc.disable()
-    # NumPy's OpenBLAS, which nothing here uses, starts a thread for each core, and each first looks for work for 30 ms.
+    # OpenBLAS, which nothing here uses, would start a thread per core, each of which spins for 30 ms.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(command))

@@ -1,10 +1,10 @@
-"""What an artefact says of itself: the metadata inside an ``.onnx`` file, read by the runtime and nothing else."""
+"""The description that an artefact carries in its ``.onnx`` file, on which the runtime relies alone."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lkdn_deploy.core.errors import InputError
 
@@ -12,11 +12,21 @@ PREFIX = "lkdn."
 FORMAT = 2
 
 Io = Literal["fp32", "fp16", "uint8"]
-"""What an artefact's input and output hold: floats for 0..1, or 8-bit levels for the same."""
+"""Type of an artefact's input and output: floats in 0..1, or 8-bit levels for the same range."""
 IOS: tuple[Io, ...] = get_args(Io)
 
-_LATER = {"io", "islands", "peak", "peak_at", "ranges"}
-"""Facts that files of this format have lacked: the first versions wrote FP32 only, of which the defaults are true."""
+_OPTIONAL = {"io", "islands", "peak", "peak_at", "ranges"}
+"""Facts that the first files of this format lack: those files are FP32, which the defaults describe."""
+
+_LIMITS = {
+    "scale": (1, 8),
+    "receptive_radius": (0, 4096),
+    "live_channels": (1, 1 << 20),
+    "smallest": (1, 64),
+    "size_multiple": (1, 256),
+}
+_ONLY = {"colour": "RGB", "value_range": "0..1", "size_multiple": 1}
+_UPDATE = "install a newer lkdn-deploy, or export again with this one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,82 +38,67 @@ class ArtifactMetadata:
     """
 
     model: str
-    """Name in the zoo, or one made of its widths."""
+    """Name in the zoo, or a name made of the network's widths."""
     scale: int
     receptive_radius: int | None
-    """Distance in LR pixels beyond which nothing can change an output pixel: the halo of an exact tile. ``None``: every
-    pixel depends on the whole picture, and tiles are not exact."""
+    """Distance in LR pixels beyond which an input pixel cannot change an output pixel: the halo of an exact tile.
+    ``None``: every output pixel depends on the whole picture, and tiles are not exact."""
     live_channels: int
-    """Values alive at once at the worst moment, for each LR pixel: an estimate of memory."""
+    """Peak number of live values per LR pixel, from which memory is estimated."""
     fused: bool
     target: str = "plain"
     colour: str = "RGB"
     value_range: str = "0..1"
     precision: str = "fp32"
     smallest: int = 1
-    """The least height and width that the network takes."""
+    """The smallest height and width that the network takes, in LR pixels."""
     size_multiple: int = 1
-    """Height and width must be multiples of it."""
+    """Divisor that height and width must have."""
     weights_sha256: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
-    """Versions of what made the artefact."""
+    """Versions of the programs that made the artefact."""
     io: Io = "fp32"
-    """Of the file; a session takes and gives float32 in 0..1 whatever it is."""
+    """Type of input and output in the file; a session takes and gives float32 in 0..1 all the same."""
     islands: Mapping[str, int] = field(default_factory=dict)
-    """Of an FP16 artefact: how many operations are in FP32, by reason."""
+    """Number of operations that an FP16 artefact keeps in FP32, by reason."""
     peak: float | None = None
-    """Of an FP16 artefact: the largest absolute value seen that it holds in FP16, which ends at 65504."""
+    """Largest absolute value seen in a tensor that an FP16 artefact holds in FP16, whose limit is 65504."""
     peak_at: str = ""
-    """The tensor that had it."""
+    """Name of that tensor."""
     ranges: Mapping[str, float] = field(default_factory=dict)
-    """Of an FP16 artefact: the largest absolute value seen of each tensor that it holds in FP16."""
+    """Largest absolute value seen in each tensor that an FP16 artefact holds in FP16."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("scale", 1, 8),
-            ("receptive_radius", 0, 4096),
-            ("live_channels", 1, 1 << 20),
-            ("smallest", 1, 64),
-            ("size_multiple", 1, 256),
-        ):
+        for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
-            if value is None and name == "receptive_radius":
-                continue
-            if type(value) is not int or not low <= value <= high:
-                msg = f"artefact metadata: {name} must be between {low} and {high}, got {value!r}"
-                raise InputError(msg)
-        if not isinstance(self.model, str) or not self.model.isprintable() or not isinstance(self.fused, bool):
-            msg = f"artefact metadata: expected a name and whether it is fused, got {self.model!r} and {self.fused!r}"
-            raise InputError(msg)
-        texts = (self.target, self.precision, self.weights_sha256)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(self.tools, Mapping):
-            msg = "artefact metadata: target, precision and the weights' hash are texts, tools are a table"
-            raise InputError(msg)
-        if self.io not in IOS:
-            msg = f"artefact metadata: io is one of {', '.join(IOS)}, got {self.io!r}"
-            raise InputError(msg, "install a newer lkdn-deploy, or export again with this one")
-        if not isinstance(self.islands, Mapping) or not all(type(count) is int for count in self.islands.values()):
-            msg = f"artefact metadata: islands are counted by reason, got {self.islands!r}"
-            raise InputError(msg)
-        if not isinstance(self.ranges, Mapping) or not all(map(_is_size, self.ranges.values())):
-            msg = "artefact metadata: ranges are numbers by tensor"
-            raise InputError(msg)
-        number = self.peak is None or _is_size(self.peak)
-        if not number or not isinstance(self.peak_at, str):
-            msg = f"artefact metadata: the peak is a number and a tensor's name, got {self.peak!r}, {self.peak_at!r}"
-            raise InputError(msg)
-        for name, only in (("colour", "RGB"), ("value_range", "0..1"), ("size_multiple", 1)):
+            if (value is not None or name != "receptive_radius") and not (type(value) is int and low <= value <= high):
+                expected = f"{name} must be between {low} and {high}"
+                raise _invalid(expected, value)
+        texts = (self.target, self.precision, self.weights_sha256, self.peak_at)
+        for fits, expected, value in (
+            (isinstance(self.model, str) and self.model.isprintable(), "model must be a printable name", self.model),
+            (isinstance(self.fused, bool), "fused must be true or false", self.fused),
+            (all(isinstance(text, str) for text in texts), "target, precision, hash and tensor must be texts", texts),
+            (isinstance(self.tools, Mapping), "tools must be a table", self.tools),
+            (self.io in IOS, f"io must be one of {', '.join(IOS)}", self.io),
+            (_is_table(self.islands, lambda count: type(count) is int), "islands must be counts", self.islands),
+            (_is_table(self.ranges, _is_size), "ranges must be numbers by tensor", self.ranges),
+            (self.peak is None or _is_size(self.peak), "peak must be a number", self.peak),
+        ):
+            if not fits:
+                raise _invalid(expected, value)
+        for name, only in _ONLY.items():
             if getattr(self, name) != only:
                 msg = f"artefact metadata: this version runs {name} {only} only, got {getattr(self, name)!r}"
-                raise InputError(msg, "install a newer lkdn-deploy, or export again with this one")
+                raise InputError(msg, _UPDATE)
 
     @property
     def margin(self) -> float | None:
-        """How many times more than the peak fits into FP16."""
+        """Ratio of the largest FP16 value to the peak."""
         return 65504 / self.peak if self.peak else None
 
     def to_props(self) -> dict[str, str]:
-        """As string pairs, values in JSON."""
+        """Return the facts as string pairs for ``metadata_props``, with values in JSON."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {f"{PREFIX}format": str(FORMAT)} | {
             f"{PREFIX}{name}": json.dumps(dict(value) if isinstance(value, Mapping) else value)
@@ -112,25 +107,33 @@ class ArtifactMetadata:
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> "ArtifactMetadata":
-        """Read back ``to_props``; pairs of other tools are ignored, and facts of ``_LATER`` may be missing.
+        """Read the result of ``to_props``; pairs of other tools are ignored, and facts of ``_OPTIONAL`` may be missing.
 
         Raises:
-            InputError: if they are not there, of another format, or not valid.
+            InputError: if the facts are missing, of another format, or not valid.
         """
         if f"{PREFIX}format" not in props:
-            msg = "the file says nothing of scale and tiles: it was not made by lkdn-export"
+            msg = "the file does not describe its scale and tiles: it was not made by lkdn-export"
             raise InputError(msg, "export its checkpoint with: lkdn-export --fuse --onnx --weights FILE")
         if props[f"{PREFIX}format"] != str(FORMAT):
             msg = f"artefact format {props[f'{PREFIX}format']!r} is not known, this version reads {FORMAT}"
             raise InputError(msg, "export it again with this version of lkdn-deploy")
         try:
-            names = [item.name for item in fields(cls) if item.name not in _LATER or PREFIX + item.name in props]
+            names = [item.name for item in fields(cls) if item.name not in _OPTIONAL or PREFIX + item.name in props]
             return cls(**{name: json.loads(props[PREFIX + name]) for name in names})
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             msg = f"artefact metadata is damaged: {error}"
             raise InputError(msg, "export it again") from error
 
 
+def _invalid(expected: str, value: object) -> InputError:
+    return InputError(f"artefact metadata: {expected}, got {value!r}", _UPDATE)
+
+
+def _is_table(value: object, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(map(fits, value.values()))
+
+
 def _is_size(value: object) -> bool:
-    """A number of 0 or more."""
+    """Return whether the value is a number of 0 or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -1,10 +1,10 @@
-"""What is counted as a network's Multi-Adds: papers differ, and only figures of one rule can be compared."""
+"""The rules by which papers count a network's Multi-Adds; only figures of one rule can be compared."""
 
 from enum import StrEnum
 
 
 class Rule(StrEnum):
-    """A way to count, independent of the size of the input, in which papers differ too.
+    """A way to count, apart from the size of the input, in which papers differ too.
 
     All count the multiply-accumulates (MACs) of convolutions and linear layers, one MAC being one operation, and none
     counts activations or interpolation. ``lkdn_deploy.bench.complexity.count`` counts by each.
@@ -26,7 +26,7 @@ class Rule(StrEnum):
 
     @property
     def counts(self) -> str:
-        """In a few words."""
+        """The operations that the rule counts, in a few words."""
         return {
             Rule.C: "multiply-accumulates of convolutions and linear layers",
             Rule.C_OUT: "multiply-accumulates, transposed convolutions at every output position",

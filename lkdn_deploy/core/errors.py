@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means, the same for every command."""
+    """The exit statuses of all commands."""
 
     DONE = 0
     INPUT_FAILED = 1
@@ -15,10 +15,11 @@ class ExitCode(IntEnum):
 
 
 class LkdnError(Exception):
-    """Something a user can act on.
+    """An error that a user can act on; commands print it on stderr and end with its exit code.
 
-    ``message`` says what was expected and what came; ``hint`` says what to do next. Commands print both on
-    stderr and end with ``exit_code``.
+    Attributes:
+        message: what was expected and what came.
+        hint: what to do next.
     """
 
     exit_code = ExitCode.INPUT_FAILED
@@ -37,20 +38,20 @@ class InputError(LkdnError):
 
 
 class NonFiniteError(ValueError):
-    """Pixels were to be made of values that are no finite numbers. Not for users: it names no network and no file."""
+    """Values that are not finite cannot become pixels. Internal: it names no network and no file."""
 
     def __init__(self) -> None:
-        super().__init__("values that are no numbers")
+        super().__init__("values that are not finite")
 
 
 class UsageError(LkdnError):
-    """The request itself cannot be carried out: a wrong option, an output that exists, an unknown name."""
+    """The request cannot be carried out: a wrong option, an output that exists, an unknown name."""
 
     exit_code = ExitCode.USAGE
 
 
 class MissingError(LkdnError):
-    """Something that is needed is not there: a package, a device, weights."""
+    """A package, a device or weights that are needed are missing."""
 
     exit_code = ExitCode.MISSING
 
@@ -64,6 +65,6 @@ class OutOfDeviceMemory(DeviceError):  # noqa: N818 - it names what happened, as
 
 
 class VerificationError(LkdnError):
-    """A result was computed and found to differ from what it must equal."""
+    """A computed result differs from its reference."""
 
     exit_code = ExitCode.VERIFICATION_FAILED

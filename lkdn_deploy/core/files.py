@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all, and names that are safe to print."""
 
 import os
 import shutil
@@ -12,17 +12,16 @@ from lkdn_deploy.core.errors import InputError
 
 @contextmanager
 def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
+    """Give a temporary path beside ``path``, which replaces ``path`` if the block succeeds and is removed if it fails.
 
-    The temporary name keeps the suffix, since libraries choose the format by it. A file that is replaced passes on its
-    permissions.
+    The temporary name keeps the suffix, since libraries choose the format by it. A replaced file's permissions stay.
 
     Raises:
         InputError: if the file cannot be written, saying why.
     """
     path = Path(path)
     try:
-        target = path.resolve()  # a link stays, and what it leads to is replaced
+        target = path.resolve()  # a link stays, and the file it points to is replaced
         part = target.with_name(f".{uuid.uuid4().hex[:12]}.part{target.suffix}")
     except (OSError, RuntimeError) as error:
         msg = f"{path} cannot be written: {error}"
@@ -41,8 +40,8 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def printable(text: str | os.PathLike[str]) -> str:
-    """A path, or a name from a file, as text that can be written anywhere.
+    """Return a path, or a name from a file, as text that is safe to print.
 
-    Control characters, and bytes of a path that are no UTF-8, become replacement characters.
+    Control characters, and bytes of a path that are not UTF-8, become replacement characters.
     """
     return "".join(character if character.isprintable() else "\ufffd" for character in os.fspath(text))

@@ -8,13 +8,13 @@ from lkdn_deploy.core.errors import MissingError
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Wrap the import of a package from ``extra``, so that its absence is told with the cure.
+    """Turn the ImportError of a package from ``extra`` into an error that names the extra to install.
 
     Raises:
-        MissingError: in place of ImportError, with its text.
+        MissingError: in place of ImportError.
     """
     try:
         yield
     except ImportError as error:
-        msg = f"a package that this needs cannot be imported: {error}"
+        msg = f"a package needed for this cannot be imported: {error}"
         raise MissingError(msg, f"install it with: pip install 'lkdn-deploy[{extra}]'") from error

@@ -1,4 +1,4 @@
-"""The one description of an LKDN network that the reference model, the fuser and the exporter share."""
+"""The description of an LKDN network that the reference model, the fuser and the exporter share."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,7 +24,7 @@ class Block(StrEnum):
 
 
 class Upsampler(StrEnum):
-    """What maps features to the ``3 * scale**2`` channels of the pixel shuffle."""
+    """The layer that maps features to the ``3 * scale**2`` channels of the pixel shuffle."""
 
     PLAIN = "plain"
     """One 3x3 convolution."""
@@ -80,7 +80,7 @@ class LkdnSpec:
 
     @property
     def fused(self) -> bool:
-        """Whether no branch is left to fuse."""
+        """Whether there is no branch left to fuse."""
         return self.block is not Block.RBSB and self.upsampler is Upsampler.PLAIN
 
     @property

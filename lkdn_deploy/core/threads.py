@@ -1,4 +1,4 @@
-"""Work for several cores at once."""
+"""Running work on several cores."""
 
 import os
 from collections import deque
@@ -11,15 +11,20 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """``work`` of each item by so many threads, or by the caller's if it is one, in the order of the items.
+    """Yield ``work(item)`` for each item, in order, computed by a pool of threads.
 
-    What is begun is at most one more than there are threads: results do not pile up before one who is slower.
-    To be taken to the end, or closed, which waits for what was begun.
+    At most one item more than there are threads is in progress, so results do not pile up before a slow consumer. The
+    generator must be exhausted or closed, which waits for the items in progress.
+
+    Args:
+        work: function to call.
+        items: its arguments.
+        threads: number of threads; with 1, the caller's own thread does the work.
     """
     if threads == 1:
         yield from map(work, items)

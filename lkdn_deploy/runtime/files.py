@@ -1,7 +1,7 @@
-"""Image files through an upscaler: one is read and one is written while the network works on the one between.
+"""Upscales image files in a pipeline: one picture is read and one is written while the network computes another.
 
-Decoding and encoding leave Python's lock, and the network waits for neither. At most three pictures are held: the one
-that was read ahead, the one in the network, and the one that is being written.
+Decoding and encoding release Python's lock, and the network waits for neither. At most three pictures are in memory:
+the one read ahead, the one in the network, and the one being written.
 """
 
 import os
@@ -25,14 +25,22 @@ from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
 
-_READ_AT_ONCE = 1 << 23  # pixels, at most 64 MiB
+_EAGER_PIXELS = 1 << 23
+"""Largest picture to read before it is known to fit into memory beside its result: at most 64 MiB."""
 
 _TOO_LARGE = "cut the image in parts, or use a smaller scale"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An image file to read and one to write; ``quality`` and ``overwrite`` are those of ``check_target``."""
+    """An image file to read and one to write.
+
+    Attributes:
+        source: file to read.
+        target: file to write.
+        quality: 1 to 100 for JPEG and WebP; ``None``: the default.
+        overwrite: whether an existing target may be replaced.
+    """
 
     source: Path
     target: Path
@@ -42,16 +50,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Upscaled:
-    """A job that is done: ``target`` is whole and in its place.
+    """A finished job: its target is complete and in place.
 
     Attributes:
-        job: what was asked for.
-        header: of the source.
-        width, height: of the target, in pixels.
-        tiles: how many windows the image was cut into.
-        exact: whether the result is that of the whole image.
-        seconds: in the network and its conversions, without reading and writing.
-        notes: what the user must be told, a sentence each.
+        job: the job.
+        header: the source's header.
+        width: width of the target in pixels.
+        height: height of the target in pixels.
+        tiles: number of windows that the image was cut into.
+        exact: whether the result equals that of the whole image.
+        seconds: time in the network and its conversions, without reading and writing.
+        notes: facts that the user should know, a sentence each.
     """
 
     job: Job
@@ -66,22 +75,43 @@ class Upscaled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failed:
-    """A job that could not be done, and why; what was at ``target`` before is still there."""
+    """A job that failed, with the error; a file that was at ``target`` before is still there."""
 
     job: Job
     error: LkdnError
 
 
 Progress = Callable[[Job, int, int], None]
-"""Called with the number of tiles done and of all: with none done when a job comes to the network, then after each."""
+"""Called with the job, the number of finished tiles and of all: with none finished at the start, then after each."""
 
 
-def begin_reading(source: Path, header: Header) -> Future[Picture] | None:
-    """Read a file while its network is being opened; not a large one, which is to be known to fit into memory first."""
-    if header.width * header.height > _READ_AT_ONCE:
-        return None
+@dataclass(frozen=True, slots=True, eq=False)
+class BegunJob:
+    """A job whose header has been read and whose target has been checked.
+
+    Attributes:
+        job: the job.
+        header: the source's header.
+        picture: the source, if it is being read already.
+    """
+
+    job: Job
+    header: Header
+    picture: Future[Picture] | None = None
+
+
+def begin(job: Job) -> BegunJob:
+    """Check a job, and start to read its picture, unless it is large, while the network is still being opened.
+
+    Raises:
+        InputError: if the source cannot be read or the target cannot be written.
+        UsageError: if the target's format, quality or place is wrong.
+    """
+    begun = _check(job)
+    if begun.header.width * begun.header.height > _EAGER_PIXELS:
+        return begun
     pool = ThreadPoolExecutor(1, "lkdn-first")
-    begun = pool.submit(read_picture, source)
+    begun = replace(begun, picture=pool.submit(read_picture, job.source))
     pool.shutdown(wait=False)
     return begun
 
@@ -91,19 +121,19 @@ def upscale_files(
     jobs: Iterable[Job],
     *,
     progress: Progress | None = None,
-    first: Future[Picture] | None = None,
+    first: BegunJob | None = None,
 ) -> Generator[Upscaled | Failed, None, None]:
-    """Upscale files, giving for each, in order, what came of it. A job that fails leaves the others as they are.
+    """Upscale files, and yield the outcome of each, in order. A job that fails does not affect the others.
 
-    The network runs in the thread that takes the results. To be taken to the end, or closed; then, as on an interrupt,
-    what is to be written is written to its end, and nothing else is begun. A job that reads or writes what an earlier
-    one writes sees it written. Where memory is short, jobs wait for each other.
+    The network runs in the caller's thread, when the next outcome is asked for. The generator must be exhausted or
+    closed; when it is closed, or interrupted, a result that is being written is completed and no other is begun. A job
+    that reads or writes the target of an earlier one waits for it. Where memory is short, jobs wait for each other.
 
     Args:
         upscaler: the network.
-        jobs: taken when there is room for one.
-        progress: see ``Progress``.
-        first: what ``begin_reading`` gave for the first job's source, if it was called.
+        jobs: the jobs; the next one is taken when there is room for it.
+        progress: called as the tiles of each job are computed.
+        first: result of ``begin`` for the first job, if it was called.
     """
     with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(1, "lkdn-write") as writer:
         try:
@@ -114,7 +144,11 @@ def upscale_files(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Loaded:
-    """A picture that was read; ``size`` is what it may take from here until its result is written, in bytes."""
+    """A picture that was read.
+
+    Attributes:
+        size: memory in bytes that picture and result take until the result is written.
+    """
 
     job: Job
     header: Header
@@ -125,7 +159,7 @@ class _Loaded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Large:
-    """A result with its pixels, told of but for the notes of writing it."""
+    """A result in memory; the notes of writing it are still missing."""
 
     outcome: Upscaled
     picture: Picture
@@ -133,7 +167,7 @@ class _Large:
 
 
 class _Writing:
-    """The one result that is on its way to its file, if any. The writer alone holds its pixels, and lets go of them."""
+    """The result that is being written, if any. Only the writer holds its pixels, and frees them when it is done."""
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool, self._threads = pool, threads
@@ -148,7 +182,7 @@ class _Writing:
         self._begun, self.size = (large.outcome.job, self._pool.submit(_write, large, self._threads)), large.size
 
     def finish(self) -> Iterator[Upscaled | Failed]:
-        """What came of it, when it is there."""
+        """Wait for the result that is being written, and yield its outcome."""
         if self._begun is not None:
             job, done = self._begun
             outcome = _attempt(job, done.result)
@@ -162,13 +196,13 @@ def _flow(
     reader: ThreadPoolExecutor,
     writing: _Writing,
     progress: Progress | None,
-    first: Future[Picture] | None,
+    first: BegunJob | None,
 ) -> Generator[Upscaled | Failed, None, None]:
     ahead: Future[_Loaded] | None = None
     for job, following in _with_following(jobs):
         loaded = None if ahead is None else _attempt(job, ahead.result)
         ahead = None
-        if not isinstance(loaded, _Loaded):  # what fails beside others, for want of memory or of them, may go alone
+        if not isinstance(loaded, _Loaded):  # the first job, or one that had no memory or no input beside the others
             yield from writing.finish()
             loaded = _attempt(job, reader.submit(_load, job, upscaler, 0, first).result)
             first = None
@@ -189,7 +223,7 @@ def _flow(
 
 
 def _with_following(jobs: Iterable[Job]) -> Iterator[tuple[Job, Job | None]]:
-    """Each job and the one after it."""
+    """Yield each job with the one after it."""
     before: Job | None = None
     for job in jobs:
         if before is not None:
@@ -200,7 +234,7 @@ def _with_following(jobs: Iterable[Job]) -> Iterator[tuple[Job, Job | None]]:
 
 
 def _depends(job: Job, *earlier: Job | None) -> bool:
-    """Whether ``job`` reads or writes what one of those before it is about to write."""
+    """Return whether ``job`` reads or writes the target of one of the earlier jobs."""
     touched = {os.path.realpath(path) for path in (job.source, job.target)}
     return any(other is not None and os.path.realpath(other.target) in touched for other in earlier)
 
@@ -209,25 +243,31 @@ def _attempt(job: Job, work: Callable[[], T]) -> T | Failed:
     try:
         return work()
     except (LkdnError, MemoryError) as error:
-        _let_go(error)
+        _clear_frames(error)
         if isinstance(error, LkdnError):
             return Failed(job, error)
         return Failed(job, InputError(f"{job.source} does not fit into memory", _TOO_LARGE))
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Else an error that is kept would keep the pictures in all that it passed through."""
+def _clear_frames(error: BaseException | None) -> None:
+    """Free what the frames of an error hold: an outcome that keeps the error would keep their pictures."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
-def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None = None) -> _Loaded:
-    """Read, or take what was ``begun``, if its target can hold it and it fits beside ``held`` bytes."""
-    header, scale = probe(job.source), upscaler.scale
+def _check(job: Job) -> BegunJob:
+    header = probe(job.source)
     check_target(job.target, quality=job.quality, overwrite=job.overwrite)
-    large = scale * header.width, scale * header.height
-    check_fit(job.target, width=large[0], height=large[1], channels=header.channels, depth=header.depth)
+    return BegunJob(job, header)
+
+
+def _load(job: Job, upscaler: Upscaler, held: int, begun: BegunJob | None = None) -> _Loaded:
+    """Read a picture, if its target can hold the result and both fit into memory beside ``held`` bytes."""
+    begun = begun or _check(job)
+    header, scale = begun.header, upscaler.scale
+    width, height = scale * header.width, scale * header.height
+    check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
     size = _memory(header, upscaler, 1 if format_for(job.target).in_stripes else 2)
     free = psutil.virtual_memory().available - held
     if size > free:
@@ -235,14 +275,14 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: Future[Picture] | None
         msg = f"{asked} needs {size >> 20} MiB, {free >> 20} MiB are free"
         raise InputError(msg, _TOO_LARGE)
     upscaler.check_size(header.height, header.width)
-    picture = read_picture(job.source) if begun is None else begun.result()
+    picture = read_picture(job.source) if begun.picture is None else begun.picture.result()
     return _Loaded(job, header, picture, picture.notes, size)
 
 
 def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
-    """Bytes of the picture, and of so many copies of the result."""
+    """Return the bytes of a picture and of ``copies`` copies of its result."""
     scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
-    pixels = max(header.width, smallest) * max(header.height, smallest)  # its edge is repeated where it is too small
+    pixels = max(header.width, smallest) * max(header.height, smallest)  # small pictures are padded
     return pixels * header.channels * (header.depth // 8) * (1 + copies * scale**2)
 
 

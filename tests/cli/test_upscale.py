@@ -355,7 +355,7 @@ def test_several_files_need_a_folder_and_names_of_their_own(
     files = folder_of_images(tmp_path / "in")
     before = sorted(tmp_path.iterdir())
     assert upscale(files["rgb"], files["jpeg"], tmp_path / "out") == 2
-    assert "out is no folder" in capsys.readouterr().err
+    assert "out is not a folder" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "out").mkdir()
     twin = saved(RGB, tmp_path / "a.png")

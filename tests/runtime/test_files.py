@@ -15,12 +15,12 @@ from PIL import Image
 import lkdn_deploy.runtime.files as module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.errors import InputError, OutOfDeviceMemory, UsageError
 from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
-from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin_reading, upscale_files
+from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin, upscale_files
 from lkdn_deploy.samples import sample_pixels
 
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
@@ -176,8 +176,8 @@ def test_a_picture_whose_reading_was_begun_is_not_read_again(
         return read(path)
 
     monkeypatch.setattr(module, "read_picture", reading)
-    first = begin_reading(jobs[0].source, probe(jobs[0].source))
-    assert first is not None
+    first = begin(jobs[0])
+    assert first.picture is not None
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs, first=first))
     assert paths == [job.source for job in jobs]
     assert_doubled(*jobs)
@@ -185,17 +185,48 @@ def test_a_picture_whose_reading_was_begun_is_not_read_again(
 
 def test_an_error_of_reading_beforehand_is_that_of_the_job(tmp_path: Path, upscaler: Upscaler) -> None:
     (job,) = images(tmp_path, 1)
-    header = probe(job.source)
     job.source.write_bytes(job.source.read_bytes()[:200])
-    (failed,) = upscale_files(upscaler, [job], first=begin_reading(job.source, header))
+    (failed,) = upscale_files(upscaler, [job], first=begin(job))
     assert isinstance(failed, Failed)
     assert "0.png: the image cannot be decoded" in failed.error.message
 
 
 def test_a_large_picture_is_not_read_before_it_is_known_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = images(tmp_path, 1)
-    monkeypatch.setattr(module, "_READ_AT_ONCE", 40 * 50 - 1)
-    assert begin_reading(job.source, probe(job.source)) is None
+    monkeypatch.setattr(module, "_EAGER_PIXELS", 40 * 50 - 1)
+    assert begin(job).picture is None
+
+
+def test_the_plan_that_ran_is_reported_after_memory_ran_out(tmp_path: Path) -> None:
+    class Small(Twice):
+        windows = 0
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if batch[0, 0].size > 66 * 66:
+                msg = "the GPU is out of memory"
+                raise OutOfDeviceMemory(msg)
+            self.windows += 1
+            return super().run(batch)
+
+    Image.fromarray(sample_pixels()[:120, :150]).save(tmp_path / "in.png")
+    job, session = Job(tmp_path / "in.png", tmp_path / "out.png"), Small()
+    (outcome,) = upscale_files(Upscaler(session), [job])
+    assert isinstance(outcome, Upscaled)
+    assert outcome.tiles == session.windows > 1
+    assert_doubled(job)
+
+
+def test_headers_are_read_once_and_targets_checked_once(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, calls = images(tmp_path, 2), []
+    for name in ("probe", "check_target", "check_fit"):
+        function = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *args, name=name, function=function, **kw: calls.append(name) or function(*args, **kw)
+        )
+    assert len(list(upscale_files(upscaler, jobs, first=begin(jobs[0])))) == 2
+    assert sorted(calls) == ["check_fit"] * 2 + ["check_target"] * 2 + ["probe"] * 2
 
 
 def test_no_more_than_one_is_read_ahead_and_one_behind(

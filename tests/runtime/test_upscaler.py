@@ -221,7 +221,7 @@ def test_what_is_no_number_is_no_pixel(bad: float, monkeypatch: pytest.MonkeyPat
             yield result
 
     monkeypatch.setattr(upscaler.session, "run_many", spoilt)
-    with pytest.raises(InputError, match=f"lkdn-s on {upscaler.session.backend} gave values that are no numbers"):
+    with pytest.raises(InputError, match=f"lkdn-s on {upscaler.session.backend} gave values that are not finite"):
         upscaler(textured(12, 12))
 
 
@@ -245,5 +245,5 @@ def test_a_session_that_makes_pixels_makes_those_of_its_values(monkeypatch: pyte
 
     fill = upscaler.session.fill
     monkeypatch.setattr(upscaler.session, "fill", spoilt)
-    with pytest.raises(InputError, match="lkdn-s on native-cpu gave values that are no numbers"):
+    with pytest.raises(InputError, match="lkdn-s on native-cpu gave values that are not finite"):
         upscaler(image)
