@@ -1,4 +1,4 @@
-"""Importing the toolkit and upscaling with it must not need torch, nor load what is not used."""
+"""Importing the toolkit and upscaling must not need torch, nor load what is not used."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def imported(code: str) -> set[str]:
-    """Top-level packages that were loaded when ``code`` has run."""
+    """Return the top-level packages that are loaded after running ``code``."""
     done = python(f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('\\n', *sys.modules)")
     assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in done.stdout.rsplit("\n", 2)[-2].split()}

@@ -1,4 +1,4 @@
-"""What is shipped, and what the README promises."""
+"""The contents of the wheel, and the truth of the README's commands."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names of the files in the wheel."""
+    """Build the wheel and return the names of its files."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(ROOT)], check=True)
@@ -75,7 +75,7 @@ def test_every_command_of_the_readme_exists() -> None:
 
 @functools.cache
 def help_of(name: str, task: str = "") -> str:
-    """What ``lkdn-NAME [TASK] --help`` prints."""
+    """Return what ``lkdn-NAME [TASK] --help`` prints."""
     code = f"from lkdn_deploy.cli.{name} import main; main()"
     words = [sys.executable, "-c", code, *task.split(), "--help"]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout

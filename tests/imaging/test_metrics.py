@@ -17,7 +17,7 @@ def random_image(height: int, width: int, seed: int = 0) -> Image:
 
 
 def ssim_by_windows(image: Image, other: Image) -> float:
-    """The definition itself: a two-dimensional window at each place, two passes for the variances."""
+    """Compute SSIM by its definition: a two-dimensional window at each place, two passes for the variances."""
     y, x = np.mgrid[-5:6, -5:6]
     window = np.exp(-(x**2 + y**2) / (2 * 1.5**2))
     window /= window.sum()

@@ -44,7 +44,7 @@ def test_what_leaves_the_range_is_clipped_not_wrapped() -> None:
 def test_a_part_of_a_picture_is_filled_and_no_more(
     size: tuple[int, int], channels: int, dtype: type[np.generic]
 ) -> None:
-    """Sizes that are done at once, in many parts, and row by row."""
+    """The sizes are converted at once, in many parts, and row by row."""
     height, width = size
     batch = np.random.default_rng(0).random((1, 3, height + 2, width + 3), np.float32) * 1.2 - 0.1
     whole = np.full((height + 4, width + 5, channels + 1), 7, dtype)

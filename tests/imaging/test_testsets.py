@@ -23,14 +23,14 @@ def write(path: Path, height: int = 24, width: int = 24, seed: int = 0) -> NDArr
 
 
 def touch(root: Path, *names: str) -> None:
-    """Files with names only: finding must not open them."""
+    """Create empty files, since finding must not open them."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
 
 
 def found(folder: Path, root: Path, scale: int = 4, make_lr: bool = False) -> Found:
-    """The sets, and of each picture its name and its files seen from ``root``."""
+    """Return the sets, with the name and the files, relative to ``root``, of each picture."""
 
     def seen(path: Path | None) -> str | None:
         return None if path is None else path.relative_to(root).as_posix()

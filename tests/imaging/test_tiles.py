@@ -63,7 +63,7 @@ sizes, wide_halos, budgets = st.integers(1, 900), st.integers(0, 70), st.integer
 
 
 def computed(tiles: list[Tile]) -> int:
-    """Pixels that go through the network."""
+    """Count the pixels that go through the network."""
     return sum(length(tile.rows) * length(tile.columns) for tile in tiles)
 
 
@@ -88,7 +88,7 @@ def test_windows_keep_to_the_budget_unless_they_are_the_least(
 def test_nothing_that_is_allowed_costs_less(
     height: int, width: int, halo: int, pixels: int, rows: int, columns: int
 ) -> None:
-    """Against windows of any other shape."""
+    """Compare with windows of any other shape."""
     least = smallest_window(halo)
     rows, columns = min(rows, height), min(columns, width)
     allowed = rows * columns <= pixels and all(

@@ -15,13 +15,13 @@ def rgb_profile() -> bytes:
 
 @pytest.fixture(scope="session")
 def grey_profile(rgb_profile: bytes) -> bytes:
-    """Only its header says so; nothing here converts through it."""
+    """A grey profile by its header only; no test converts through it."""
     return rgb_profile[:16] + b"GRAY" + rgb_profile[20:]
 
 
 @pytest.fixture(scope="session")
 def cmyk_profile() -> bytes:
-    """A printer without colours: whatever the inks, it prints their grey. No other conversion does."""
+    """The profile of a printer that prints the grey of any inks, which no other conversion gives."""
     inks = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
     lightness = [round(255 * (1 - k) * (1 - (c + m + y) / 3)) for c, m, y, k in inks]
     table = b"".join(bytes((value, 128, 128)) for value in lightness)
@@ -44,7 +44,7 @@ def cmyk_profile() -> bytes:
 
 @pytest.fixture(scope="session")
 def make_exif() -> Callable[[int], bytes]:
-    """An EXIF block with a maker, an exposure time, a latitude letter, and the orientation asked for."""
+    """A function that makes an EXIF block with a maker, an exposure time, a latitude letter and an orientation."""
 
     def make(orientation: int = 1) -> bytes:
         exif = Image.Exif()
@@ -59,7 +59,7 @@ def make_exif() -> Callable[[int], bytes]:
 
 @pytest.fixture(scope="session")
 def make_png() -> Callable[..., bytes]:
-    """A PNG file by hand: header, the chunks given, and zero samples or the rows given."""
+    """A function that makes a PNG file by hand: header, the chunks given, and no samples or the rows given."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""Samples as deflated: they come back, and what has runs and what has none are each as small as by the fitting way."""
+"""Deflated samples come back, and are as small as by the better of two strategies, with and without runs."""
 
 import zlib
 from typing import Any
@@ -21,7 +21,7 @@ def test_the_bytes_come_back(samples: Samples) -> None:
 
 
 def noise(flat: float) -> Samples:
-    """Small numbers, of which such a share is replaced by long runs."""
+    """Make small numbers, with a share of them replaced by long runs."""
     random = np.random.default_rng(0)
     pieces = random.geometric(0.4, (1000, 300)).astype(np.uint8)
     pieces[: round(flat * len(pieces))] = 0

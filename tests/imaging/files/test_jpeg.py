@@ -1,4 +1,4 @@
-"""JPEG files as written: of stripes, and yet what one encoder makes of the whole."""
+"""JPEG files written in stripes decode to what one encoder makes of the whole picture."""
 
 import io
 from typing import Any
@@ -24,7 +24,7 @@ def written(pixels: Pixels, threads: int = 2, quality: int = 95, **options: Any)
 
 
 def whole(pixels: Pixels, quality: int = 95, **options: Any) -> bytes:
-    """By Pillow."""
+    """Encode with Pillow, in one piece."""
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(file, "JPEG", quality=quality, subsampling="4:4:4", **options)
@@ -37,7 +37,7 @@ def decoded(data: bytes) -> Pixels:
 
 
 def slope(height: int, width: int, channels: int) -> Pixels:
-    """With some noise."""
+    """Make a slope with some noise."""
     values = np.add.outer(np.linspace(0, 100, height), np.linspace(0, 100, width))[..., None]
     return (values + np.random.default_rng(0).integers(0, 50, (height, width, channels))).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""PNG files as written: other programs read back every bit, and the file is no larger than theirs."""
+"""PNG files that are written: other programs read back every bit, and the files are no larger than theirs."""
 
 import io
 import struct
@@ -33,7 +33,7 @@ def written(pixels: Pixels, threads: int = 2) -> bytes:
 
 
 def check(data: bytes, pixels: Pixels) -> None:
-    """That libpng and Pillow give back the pixels, as far as it can hold them."""
+    """Assert that libpng gives back the pixels, and Pillow as far as it can hold them."""
     again = imagecodecs.png_decode(data).reshape(pixels.shape)
     assert again.dtype == pixels.dtype
     assert np.array_equal(again, pixels)
@@ -43,7 +43,7 @@ def check(data: bytes, pixels: Pixels) -> None:
 
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and content of each, checksums checked."""
+    """Return kind and content of each chunk, after checking its checksum."""
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     found, at = [], 8
     while at < len(data):
@@ -56,7 +56,7 @@ def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def rows(data: bytes) -> bytes:
-    """What was deflated, of which nothing is missing or too much."""
+    """Inflate the samples; assert that the stream is whole and nothing follows it."""
     stream = zlib.decompressobj()
     inflated = stream.decompress(b"".join(body for kind, body in chunks(data) if kind == b"IDAT"))
     assert stream.eof
@@ -74,14 +74,14 @@ def test_small_pictures_of_all_kinds(pixels: Pixels, threads: int) -> None:
 
 @given(SHAPES, st.sampled_from([np.uint8, np.uint16]), st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_any_neighbours(shape: tuple[int, int, int], dtype: Any, seed: int, levels: int) -> None:
-    """Few levels, so that neighbours are often equal, and as often as not at the ends of the range."""
+    """With few levels, neighbours are often equal, and often at the ends of the range."""
     values = np.linspace(0, np.iinfo(dtype).max, levels).astype(dtype)
     pixels = np.random.default_rng(seed).choice(values, shape)
     check(written(pixels), pixels)
 
 
 def smooth(shape: tuple[int, int, int], dtype: Any) -> Pixels:
-    """A slope with some noise."""
+    """Make a slope with some noise."""
     height, width, _ = shape
     slope = np.linspace(0, 0.9, height)[:, None, None] * np.linspace(0.2, 1, width)[:, None]
     noise = np.random.default_rng(0).random(shape) * 0.05
@@ -125,7 +125,7 @@ def test_what_is_too_long_for_a_chunk_goes_into_several(monkeypatch: pytest.Monk
 
 
 def drawing() -> Image.Image:
-    """Text and shapes of four colours, without a smooth edge."""
+    """Draw text and shapes in four colours, without smooth edges."""
     image = Image.new("RGB", (800, 900), "white")
     draw = ImageDraw.Draw(image)
     draw.fontmode = "1"

@@ -1,4 +1,4 @@
-"""Reading image files: every mode comes as 8- or 16-bit grey or RGB, upright, with what belongs to it."""
+"""Reading image files: every mode becomes 8- or 16-bit grey or RGB, upright, with its metadata."""
 
 import sys
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def noise(*shape: int, dtype: Any = np.uint8) -> Any:
 
 
 def read_as_probed(path: Path) -> Picture:
-    """Read a file, having seen that its header promises just what comes."""
+    """Read a file and assert that its header promised the same."""
     header, picture = probe(path), read_picture(path)
     promised = header.width, header.height, header.channels, header.depth
     assert promised == (picture.width, picture.height, picture.channels, picture.depth)
@@ -31,7 +31,7 @@ def read_as_probed(path: Path) -> Picture:
 
 
 def shown(path: Path, mode: str) -> Any:
-    """The upright pixels by Pillow alone."""
+    """Return the upright pixels that Pillow alone reads."""
     with Image.open(path) as image:
         return np.array(ImageOps.exif_transpose(image).convert(mode))
 
@@ -271,7 +271,7 @@ def test_eight_bits_are_read_without_imagecodecs(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_a_png_that_lacks_but_its_last_checksum_is_read(mode: str, tmp_path: Path) -> None:
-    """As Pillow does it; without a part of its pixels it is refused."""
+    """Pillow reads it, too. Without a part of its pixels, the file is refused."""
     pixels = noise(40, 50, {"L": 1, "RGB": 3, "RGBA": 4}[mode])
     image, path = Image.fromarray(pixels.squeeze(), mode), tmp_path / "x.png"
     image.save(path)

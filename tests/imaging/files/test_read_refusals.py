@@ -1,4 +1,4 @@
-"""Files that are refused, by the header where it tells, and in words that say which file and why."""
+"""Files that are refused, by the header where possible, with a message that names the file and the reason."""
 
 import struct
 import sys

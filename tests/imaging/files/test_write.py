@@ -165,7 +165,7 @@ def test_the_limits_are_those_of_the_libraries(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond a few bytes; the one that this test's own output goes to included, so keep it short."""
+    """Let no file grow beyond a few bytes, pytest's own output included."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
