@@ -13,7 +13,7 @@ from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError, MissingError
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import import_engine
 from lkdn_deploy.core.protocols import SequentialSession
 
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -38,8 +38,7 @@ class OrtSession(SequentialSession):
 
     def __init__(self, artifact: Artifact, provider: str, threads: int | None = None) -> None:
         _refuse_both_wheels()
-        with needs("cpu"):
-            import onnxruntime as ort
+        ort = import_engine("onnxruntime", "cpu")
         if provider not in ort.get_available_providers():
             msg = f"the installed onnxruntime has no {provider}"
             raise MissingError(msg, "pip uninstall onnxruntime; pip install 'lkdn-deploy[gpu]'")

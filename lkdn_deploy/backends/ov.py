@@ -20,7 +20,7 @@ from lkdn_deploy.backends.io import check_result, check_window
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import import_engine
 from lkdn_deploy.core.protocols import SequentialSession
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,7 @@ class OpenVinoSession(SequentialSession):
         if hint not in ("latency", "throughput"):
             msg = f"no such hint: {hint}"
             raise UsageError(msg, "known are latency, throughput")
-        with needs("openvino"):
-            import openvino
+        openvino = import_engine("openvino", "openvino")
         self.metadata = artifact.metadata
         self._core = openvino.Core()
         try:

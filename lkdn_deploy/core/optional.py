@@ -1,9 +1,15 @@
 """Packages that only some commands need."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from lkdn_deploy.core.errors import MissingError
+
+_TELEMETRY = "openvino_telemetry"
 
 
 @contextmanager
@@ -18,3 +24,34 @@ def needs(extra: str) -> Iterator[None]:
     except ImportError as error:
         msg = f"a package needed for this cannot be imported: {error}"
         raise MissingError(msg, f"install it with: pip install 'lkdn-deploy[{extra}]'") from error
+
+
+def import_engine(package: str, extra: str) -> Any:
+    """Import an inference engine without its telemetry.
+
+    ONNX Runtime (from 1.29) and OpenVINO would write an identifier to the home folder and look up a server. A user who
+    wants that sets ``ORT_DISABLE_TELEMETRY=0``, or imports ``openvino_telemetry`` first.
+
+    Args:
+        package: ``onnxruntime`` or ``openvino``.
+        extra: the extra that installs it.
+
+    Raises:
+        MissingError: if it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with needs(extra), _blocked(_TELEMETRY):
+        return import_module(package)
+
+
+@contextmanager
+def _blocked(package: str) -> Iterator[None]:
+    """Make the import of a package fail, unless it has been imported already; OpenVINO does without it then."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import import_engine
 from lkdn_deploy.graph.fp16.ranges import Range, expose, gather
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ def measure_ranges(model: "onnx.ModelProto", inputs: Iterable[NDArray[np.float32
     Raises:
         MissingError: without onnxruntime.
     """
-    with needs("cpu"):
-        import onnxruntime as ort
+    ort = import_engine("onnxruntime", "cpu")
     exposed, names = expose(model)
     options = ort.SessionOptions()
     options.log_severity_level = 3

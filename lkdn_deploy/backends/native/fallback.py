@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.ir import Detour
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import import_engine
 
 
 class Detours:
@@ -19,8 +19,7 @@ class Detours:
         self._last_use = {name: detour.depth for detour in detours for name in detour.inputs}
         if not detours:
             return
-        with needs("cpu"):
-            import onnxruntime
+        onnxruntime = import_engine("onnxruntime", "cpu")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # as in backends.ort
         # More would wait for work in a loop, on cores that the kernels then need.

@@ -21,7 +21,7 @@ from lkdn_deploy.backends.io import to_input
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.bench.complexity.operations import OpKind
 from lkdn_deploy.core.artifact import Io
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import import_engine, needs
 
 if TYPE_CHECKING:
     from lkdn_deploy.bench.measure.torch_session import TorchSession
@@ -47,8 +47,7 @@ Times = dict[str, float]
 
 def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: str, io: Io = "fp32") -> Times:
     """One run on ONNX Runtime, after one to warm up; ``io`` is the artefact's."""
-    with needs("cpu"):
-        import onnxruntime as ort
+    ort = import_engine("onnxruntime", "cpu")
     with TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -77,8 +76,7 @@ def of_ort(artefact: Path, batch: NDArray[np.float32], threads: int, provider: s
 
 def of_openvino(artefact: Path, batch: NDArray[np.float32], threads: int) -> Times:
     """One run on OpenVINO's CPU device, after one to warm up."""
-    with needs("openvino"):
-        import openvino
+    openvino = import_engine("openvino", "openvino")
     core = openvino.Core()
     model = core.read_model(read_artifact(artefact).data)
     model.reshape(list(batch.shape))
