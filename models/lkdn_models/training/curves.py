@@ -1,4 +1,4 @@
-"""Convergence curves: the logs of training runs as one figure. Matplotlib is imported here and nowhere else."""
+"""Convergence curves: a figure of the logs of training runs. Only this module imports Matplotlib."""
 
 import math
 import os
@@ -19,24 +19,24 @@ with needs("train"):
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 Log = Sequence[Mapping[str, Any]]
-"""The lines of a run's log, as ``RunFolder.read_log`` gives them."""
+"""The entries of a run's log, as ``RunFolder.read_log`` returns them."""
 
 SUFFIXES = (".png", ".svg", ".pdf")
 MOST_SETS = 2
-"""Validation sets that are drawn, at most: more would be too small to read."""
+"""Largest number of validation sets to draw: more would be too small to read."""
 
-# Okabe and Ito's palette without its yellow, which is too light for lines: told apart by the colour-blind as well.
+# Okabe and Ito's palette for the colour-blind, without its yellow, which is too light for lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "-.", ":")  # for more runs than colours; dashes are bicubic's
 _GREY = "0.35"
 _LOGARITHMIC_FROM = 3.0
-"""Ratio of the largest to the smallest loss: below it, a logarithmic axis would have too few round numbers."""
+"""Ratio of the largest to the smallest loss below which a logarithmic axis would have too few round numbers."""
 
 
 def labels(runs: Sequence[Path]) -> dict[str, Path]:
-    """A short name for each run folder, in order: its own, with as many parents as tell it from the others.
+    """Return a short name for each run folder, in order: its own, with the parents needed to distinguish it.
 
-    A folder that is given twice is there once.
+    A folder that is given twice appears once.
     """
     folders = {run.resolve(): run for run in runs}  # resolved, so that "." has a name
     names = {}
@@ -50,20 +50,20 @@ def labels(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def shared_sets(logs: Mapping[str, Log]) -> list[str]:
-    """Names of the validation sets of all runs that were validated, in the first one's order."""
+    """Return the names of the validation sets that all validated runs share, in the first run's order."""
     tables = [dict.fromkeys(name for _, table in _validations(log) for name in table) for log in logs.values()]
     validated = [table for table in tables if table]
     return [name for name in validated[0] if all(name in table for table in validated)] if validated else []
 
 
 def draw_curves(logs: Mapping[str, Log]) -> Figure:
-    """Training loss and PSNR on the shared validation sets against iterations, one colour a run.
+    """Draw training loss and PSNR on the shared validation sets over the iterations, one colour for each run.
 
-    The loss is a running mean over the logged values, which are drawn faintly. Of the shared validation sets, the
-    first ``MOST_SETS`` are drawn, with bicubic as a dashed line; where no run was validated, only the loss.
+    The loss is a running mean of the logged values, which are drawn faintly. The first ``MOST_SETS`` shared validation
+    sets are drawn, with bicubic as a dashed line; if there are none, only the loss.
 
     Args:
-        logs: the runs' names, as the legend is to have them, and their logs.
+        logs: logs by the runs' names for the legend.
 
     Raises:
         InputError: if a run has logged no loss.
@@ -95,16 +95,16 @@ def draw_curves(logs: Mapping[str, Log]) -> Figure:
 
 
 def write_curves(path: str | os.PathLike[str], logs: Mapping[str, Log]) -> None:
-    """Write the figure of ``draw_curves``; the suffix of ``path`` says in what format.
+    """Write the figure of ``draw_curves`` in the format that the suffix of ``path`` names.
 
     Raises:
-        UsageError: if the suffix is none of ``SUFFIXES``.
+        UsageError: if the suffix is not one of ``SUFFIXES``.
         InputError: if a run has logged no loss, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        msg = f"{path} does not say in its name what to write"
-        raise UsageError(msg, f"end it in one of {', '.join(SUFFIXES)}")
+        msg = f"the suffix of {path} names no format that can be written"
+        raise UsageError(msg, f"use one of {', '.join(SUFFIXES)}")
     figure = draw_curves(logs)
     with publish(path) as part:
         figure.savefig(part, dpi=150)
@@ -116,9 +116,9 @@ def _draw_loss(axes: Axes, logs: Mapping[str, Log], looks: Mapping[str, dict[str
         steps, losses = _series((entry["step"], entry.get("loss")) for entry in log)
         if not len(steps):
             msg = f"{name} has logged no loss yet"
-            raise InputError(msg, "a run logs one every few iterations, see log_every in its recipe")
+            raise InputError(msg, "wait for the first one: log_every in the recipe sets the iterations between them")
         smooth = _running_mean(losses)
-        # Under the means of all runs, not only of its own.
+        # Below the running means of all runs.
         axes.plot(steps, losses, color=looks[name]["color"], linewidth=0.8, alpha=0.3, zorder=1.5)
         axes.plot(
             steps, smooth, **looks[name], linewidth=1.6, label=_text(name), marker="." if len(steps) == 1 else None
@@ -135,7 +135,7 @@ def _draw_loss(axes: Axes, logs: Mapping[str, Log], looks: Mapping[str, dict[str
 
 
 def _draw_psnr(axes: Axes, set_name: str, logs: Mapping[str, Log], looks: Mapping[str, dict[str, Any]]) -> None:
-    plain: dict[float, list[str]] = {}  # bicubic's figure and the runs that have it: another scale has another
+    plain: dict[float, list[str]] = {}  # bicubic's PSNR, which depends on the scale, and the runs that have it
     lowest, best = [], []
     for name, log in logs.items():
         steps, values = _series((step, table[set_name]) for step, table in _validations(log) if set_name in table)
@@ -150,12 +150,12 @@ def _draw_psnr(axes: Axes, set_name: str, logs: Mapping[str, Log], looks: Mappin
     for value, runs in plain.items():
         colour = looks[runs[0]]["color"] if len(runs) == 1 < len(lowest) else _GREY
         axes.axhline(value, color=colour, linestyle="--", linewidth=1.2)
-        # At the right, where the runs have long left bicubic behind.
+        # At the right, where the runs are far above bicubic.
         text = f"bicubic {value:.2f}"
         place = ((1, value), (0, 3), axes.get_yaxis_transform(), "offset points")
         axes.annotate(text, *place, ha="right", fontsize="small", color=colour)
     if plain and lowest:
-        # The first steps, far below bicubic, would press all that follows flat.
+        # The first steps, far below bicubic, would flatten the rest of the curve.
         bottom = min(min(plain) - 1, min(best) - 0.5)
         if min(lowest) < bottom:
             axes.set_ylim(bottom=bottom)
@@ -163,12 +163,12 @@ def _draw_psnr(axes: Axes, set_name: str, logs: Mapping[str, Log], looks: Mappin
 
 
 def _text(name: str) -> str:
-    """A name that Matplotlib shows as it is: without formulas, and not hidden for an underscore at its start."""
+    """Return a name so that Matplotlib neither reads a formula in it nor hides it for a leading underscore."""
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _loss_kind(log: Log) -> str | None:
-    """``l1`` or ``l2``, if the log tells it."""
+    """Return ``l1`` or ``l2``, if the log has it."""
     for entry in log:
         match entry:
             case {"recipe": {"optimisation": {"loss": str(kind)}}}:
@@ -177,28 +177,28 @@ def _loss_kind(log: Log) -> str | None:
 
 
 def _validations(log: Log) -> Iterator[tuple[int, dict[str, float]]]:
-    """Each step at which the run was validated, and the PSNR on every set."""
+    """Yield each step at which the run was validated, with the PSNR on every set."""
     for entry in log:
         if isinstance(table := entry.get("validation"), Mapping):
             yield entry["step"], {name: value for name in table if (value := _psnr(table, name)) is not None}
 
 
 def _psnr(table: Any, set_name: str) -> float | None:
-    """Of a table of qualities, the PSNR on one set, if it is there."""
+    """Return the PSNR on one set from a table of qualities, if it is there."""
     row = table.get(set_name) if isinstance(table, Mapping) else None
     value = row.get("psnr_y") if isinstance(row, Mapping) else None
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _series(points: Iterator[tuple[int, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values, of the points that have a value."""
+    """Return the steps and values of the points that have a finite value."""
     kept = [(step, value) for step, value in points if isinstance(value, (int, float)) and math.isfinite(value)]
     steps, values = np.array(kept, dtype=np.float64).reshape(-1, 2).T
     return steps, values
 
 
 def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over about a twentieth of the values around each; over fewer at the ends, and near the steep start."""
+    """Return the mean of about a twentieth of the values around each; of fewer at the ends and near the steep start."""
     count = len(values)
     at = np.arange(count)
     reach = np.minimum(max(count // 40, min(3, count // 8)), at // 4)

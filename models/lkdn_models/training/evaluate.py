@@ -1,4 +1,4 @@
-"""Quality of anything that upscales, on pictures whose original is known, as the papers measure it.
+"""Quality of an upscaler on pictures whose original is known, measured as the papers do.
 
 ``mean(measure(in_torch(network), open_set("testsets/Set5", 4)))`` is one entry of their tables.
 """
@@ -22,38 +22,38 @@ from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.imaging.testsets import ImagePair, read_pair
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: a network by ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
+"""An upscaler, (H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped: a deployed session's ``run``, ``floats``."""
+"""A network on RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped: ``floats``, a session's ``run``."""
 
 
 @dataclass(frozen=True, slots=True)
 class LumaQuality:
-    """How near an upscaled picture is to the original, on luma: PSNR in dB, and SSIM, of which 1 is equal."""
+    """Similarity of an upscaled picture to the original, on luma: PSNR in dB, and SSIM, which is 1 for equal ones."""
 
     psnr_y: float
     ssim_y: float
 
 
 Pair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
-"""A picture's name, low (h, w, 3) and high (scale * h, scale * w, 3) RGB."""
+"""A picture's name, its low-resolution (h, w, 3) and its original (scale * h, scale * w, 3) RGB pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """Pictures to measure on. They are taken one after the other, so that ``pairs`` may read them when asked."""
+    """A named set of pictures; ``pairs`` is read one after the other."""
 
     name: str
     pairs: Sequence[Pair]
 
 
 def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
-    """The HR pictures of a folder, cropped to a multiple of ``scale``, and their LR made by ``downsample``.
+    """Return the HR pictures of a folder, cropped to a multiple of ``scale``, and their LR made by ``downsample``.
 
-    All are held in memory. A folder laid out as test sets are, with pictures in ``x4/HR`` and the like, gives those
-    of ``scale``. LR files beside them are not read: sets were made with differing treatment of the border, and what
-    is measured would hang on that. The set has the folder's name, a picture its file's without the suffix.
+    All are held in memory. In a folder laid out as test sets are, with pictures in ``x4/HR`` and the like, those of
+    ``scale`` are taken. LR files beside them are not read, since sets differ in their treatment of the border. The set
+    is named after the folder, a picture after its file without the suffix.
 
     Raises:
         InputError: if the folder cannot be read or holds no image, or an image cannot be read or is too small for
@@ -70,7 +70,7 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
 
 
 def measure(upscale: Upscale, pictures: ValidationSet) -> list[LumaQuality]:
-    """The quality on each picture, in the set's order; as many pixels as the scale are left out at each border.
+    """Return the quality on each picture, in the set's order; ``scale`` pixels are cropped at each border.
 
     Raises:
         ValueError: if ``upscale`` gives another size than the originals'.
@@ -84,11 +84,11 @@ def measure(upscale: Upscale, pictures: ValidationSet) -> list[LumaQuality]:
 
 
 def measure_luma(run: Run, pictures: ValidationSet) -> list[LumaQuality]:
-    """The quality on each picture as the papers of networks that know luma only measure it.
+    """Return the quality on each picture, measured as the papers of networks of luma do.
 
-    Luma of the original is rounded to 8 bits, and the low-resolution luma made of it is not; the result is. The network
-    gets a grey picture of that luma. (A grey file's own values are luma in MATLAB's scripts; here its luma is that of
-    its RGB. Of the test sets, only Set14 has one: bridge.)
+    Luma is rounded to 8 bits in the original and in the result, but not in the low-resolution picture between them. The
+    network gets a grey picture of that luma. (MATLAB's scripts take a grey file's values for luma; here its luma is
+    that of its RGB. The only such file of the test sets is bridge in Set14.)
     """
     values = []
     for _, low, high in pictures.pairs:
@@ -104,13 +104,13 @@ def measure_luma(run: Run, pictures: ValidationSet) -> list[LumaQuality]:
 
 
 def mean(values: Sequence[LumaQuality]) -> LumaQuality:
-    """The mean of each figure: the papers' way, PSNR too, though it is a logarithm."""
+    """Return the mean of each figure; of PSNR too, as the papers do, though it is a logarithm."""
     psnr, ssim = np.mean([(value.psnr_y, value.ssim_y) for value in values], axis=0)
     return LumaQuality(float(psnr), float(ssim))
 
 
 def bicubic(scale: int) -> Upscale:
-    """Enlargement by MATLAB's bicubic, rounded to 8 bits: what every network must beat."""
+    """Return MATLAB's bicubic enlargement, rounded to 8 bits, as an upscaler."""
 
     def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return imresize(low, scale)  # type: ignore[return-value]
@@ -119,11 +119,11 @@ def bicubic(scale: int) -> Upscale:
 
 
 def in_torch(network: nn.Module) -> Upscale:
-    """Run a network on 8-bit images, on the device where it is; its output is clamped to 0..1 and rounded."""
+    """Return a network as an upscaler of 8-bit images, on the network's device; its output is clamped and rounded."""
     device = next(network.parameters()).device
 
     def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        # A copy: torch warns of a view of an array that may not be written, as decoded images are.
+        # A copy, since torch warns about views of read-only arrays, which decoded images are.
         x = torch.tensor(low, device=device).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             y = network(x.contiguous(memory_format=torch.channels_last))
@@ -133,7 +133,7 @@ def in_torch(network: nn.Module) -> Upscale:
 
 
 def floats(network: nn.Module) -> Run:
-    """Run a network of RGB in 0..1 on arrays, on the CPU."""
+    """Return a network of RGB in 0..1 as a function of arrays, on the CPU."""
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

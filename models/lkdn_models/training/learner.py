@@ -1,4 +1,4 @@
-"""What changes in a training run: the weights, the optimiser's averages, the averaged weights."""
+"""The part of a training run that changes: weights, the optimiser's state, averaged weights."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,13 +20,18 @@ LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Learner:
-    """A network in training. All its weights follow from the recipe, the seed and the batches."""
+    """A network in training. Its weights follow from the recipe, the first weights and the batches."""
 
     def __init__(self, recipe: Recipe, device: torch.device, init: Checkpoint | None = None) -> None:
-        """Draw the first weights, or take them from ``init``.
+        """Draw the first weights, or take them from a checkpoint.
+
+        Args:
+            recipe: network, optimiser and loss.
+            device: device to compute on.
+            init: weights to start from; of another scale, all but the up-sampler's are taken.
 
         Raises:
-            InputError: if ``init`` is of another network.
+            InputError: if ``init`` does not fit the recipe's network.
         """
         torch.manual_seed(recipe.seed)
         network = LKDN(recipe.network)
@@ -42,7 +47,11 @@ class Learner:
         self._run = torch.compile(self._measure) if recipe.optimisation.compile else self._measure
 
     def differentiate(self, low: Tensor, high: Tensor) -> float:
-        """The loss of a batch; its gradients are left on the weights.
+        """Return the loss of a batch, and leave its gradients on the weights.
+
+        Args:
+            low: RGB in 0..1, (N, 3, H, W).
+            high: RGB in 0..1, (N, 3, scale * H, scale * W).
 
         Raises:
             LkdnError: if ``torch.compile`` fails.
@@ -54,13 +63,18 @@ class Learner:
             loss.backward()  # type: ignore[no-untyped-call]
         except torch._dynamo.exc.TorchDynamoException as error:
             msg = f"torch.compile failed: {str(error).partition(chr(10))[0]}"
-            raise LkdnError(msg, "train without compile: the weights are the same but for rounding") from error
+            raise LkdnError(msg, "train without --compile: the result is the same but for rounding") from error
         return float(loss.item())
 
     def update(self, step: int, rate: float) -> float:
-        """Take step number ``step`` (from 0), unless a gradient is not finite.
+        """Take one optimiser step, unless a gradient is not finite.
 
-        Returns the norm of the gradients before they are bounded.
+        Args:
+            step: number of the step, from 0.
+            rate: learning rate.
+
+        Returns:
+            The norm of the gradients before it is bounded.
         """
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self._recipe.optimisation.max_grad_norm)
         if not norm.isfinite():
@@ -71,14 +85,14 @@ class Learner:
         return norm.item()
 
     def averaged(self) -> LKDN:
-        """The network with the averaged weights, its branches merged: what is measured and published."""
+        """Return the network with the averaged weights and merged branches, in evaluation mode."""
         with torch.no_grad():
             network = LKDN(self._recipe.network.deployed).to(self._device)
             network.load_state_dict(merge(self.ema.average))
         return network.eval()
 
     def state(self) -> dict[str, Any]:
-        """All that ``restore`` needs."""
+        """Return everything that ``restore`` needs."""
         return {
             "weights": {name: value.detach() for name, value in self.weights.items()},
             "optimiser": self._optimiser.state_dict(),
@@ -86,16 +100,16 @@ class Learner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` gave.
+        """Take over what ``state`` returned.
 
         Raises:
-            InputError: if it is of another network.
+            InputError: if it does not fit the recipe's network.
         """
         mine = {name: value.shape for name, value in self.weights.items()}
         for kind in ("weights", "ema"):
             if {name: getattr(value, "shape", None) for name, value in state[kind].items()} != mine:
                 msg = f"the saved state does not fit the recipe's network: its {kind} have other names or sizes"
-                raise InputError(msg, "it was not written by this run; start again with another --out")
+                raise InputError(msg, "it was not written by this run; start another run with --output")
         with torch.no_grad():
             for name, value in self.weights.items():
                 value.copy_(state["weights"][name])
@@ -116,7 +130,7 @@ def _optimiser(weights: Iterable[Tensor], settings: Optimisation) -> torch.optim
 
 
 def _initialise(network: LKDN, init: Checkpoint) -> None:
-    """Take over the weights of ``init``; of another scale, all but the up-sampler's."""
+    """Take over the weights of ``init``, without the up-sampler's if its scale differs."""
     mine = network.state_dict()
     wanted = {
         name: value.shape
@@ -125,6 +139,6 @@ def _initialise(network: LKDN, init: Checkpoint) -> None:
     }
     for name, shape in wanted.items():
         if name not in init.state or init.state[name].shape != shape:
-            msg = f"{init.path} is not of the recipe's network: {name} is missing or of another size"
+            msg = f"{init.path} does not fit the recipe's network: {name} is missing or of another size"
             raise InputError(msg, f"expected {network.spec}, got {init.spec}")
     network.load_state_dict({**mine, **{name: init.state[name] for name in wanted}})

@@ -10,10 +10,10 @@ from lkdn_deploy.core.errors import UsageError
 
 
 class Adan(torch.optim.Optimizer):
-    """Adaptive Nesterov momentum: "Adan", Xie et al., 2022, algorithm 1.
+    """Adaptive Nesterov momentum ("Adan", Xie et al., 2022, algorithm 1).
 
-    With gradient g, its change d = g - g_previous (0 in the first step) and ``betas`` = (b1, b2, b3), each the share
-    that a moving average keeps (the paper writes 1 - b)::
+    With the gradient g, its change d = g - g_previous (0 in the first step) and ``betas`` = (b1, b2, b3), each the
+    share that a moving average keeps (the paper writes 1 - b)::
 
         m = b1 m + (1 - b1) g
         v = b2 v + (1 - b2) d
@@ -21,7 +21,7 @@ class Adan(torch.optim.Optimizer):
         step = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
         weight = (weight - lr step) / (1 + lr weight_decay)
 
-    The averages start from 0 and are corrected for it, as in Adam; t counts steps from 1.
+    The averages start at 0 and are corrected for it, as in Adam; t counts steps from 1.
 
     Raises:
         UsageError: if a setting is out of range.
@@ -45,7 +45,7 @@ class Adan(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -89,7 +89,7 @@ class Adan(torch.optim.Optimizer):
 class Ema:
     """Exponential moving average of named weights.
 
-    The share kept grows to ``decay`` as (1 + t) / (10 + t), so that a short run is not held back by its start.
+    The share that is kept grows to ``decay`` as (1 + t) / (10 + t), so that a short run soon forgets its start.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
@@ -98,6 +98,6 @@ class Ema:
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Take in the weights after step number ``step`` (from 1)."""
+        """Average in the weights after step number ``step`` (from 1)."""
         keep = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - keep)

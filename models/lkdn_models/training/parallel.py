@@ -1,4 +1,4 @@
-"""Several processes that train together, started by ``torchrun``; one process is the same with nobody to talk to."""
+"""Processes that train together, started by ``torchrun``; a single process is a team of one."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,13 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """This process's number among ``size``, and the device that it computes on."""
+    """The processes that train together, as one of them sees it.
+
+    Attributes:
+        rank: number of this process.
+        size: number of processes.
+        device: device that this process computes on.
+    """
 
     rank: int
     size: int
@@ -20,24 +26,33 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes files and talks."""
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Go on when all processes have come this far."""
+        """Wait until all processes have come this far."""
         if self.size > 1:
             distributed.barrier()
 
     def share(self, weights: Iterable[Tensor], loss: float, stop: bool) -> tuple[float, bool]:
-        """Replace each process's gradients by their mean; the mean loss, and whether any process is to stop."""
+        """Replace each process's gradients by their mean.
+
+        Args:
+            weights: weights with their gradients.
+            loss: loss of this process.
+            stop: whether this process is to stop.
+
+        Returns:
+            The mean loss, and whether any process is to stop.
+        """
         if self.size == 1:
             return loss, stop
         gradients = [value.grad for value in weights if value.grad is not None]
-        told = torch.tensor([loss, float(stop)], device=self.device)
+        facts = torch.tensor([loss, float(stop)], device=self.device)
         # One message for all of them: these networks have hundreds of small tensors.
-        flat = torch.cat([told, *(gradient.reshape(-1) for gradient in gradients)]) / self.size
+        flat = torch.cat([facts, *(gradient.reshape(-1) for gradient in gradients)]) / self.size
         distributed.all_reduce(flat)
-        start = len(told)
+        start = len(facts)
         for gradient in gradients:
             gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
             start += gradient.numel()
@@ -45,8 +60,8 @@ class Team:
 
 
 @contextmanager
-def team() -> Iterator[Team]:
-    """The processes that ``torchrun`` started, or this one alone. On a GPU each where there are any."""
+def start_team() -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started, or be a team of one; each has a GPU of its own if there are any."""
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else torch.device("cpu")
     if "WORLD_SIZE" not in os.environ:
@@ -54,7 +69,7 @@ def team() -> Iterator[Team]:
         return
     if gpu:
         torch.cuda.set_device(device)
-    # The others wait while the first prepares the images, which takes its time for thousands of them.
+    # The others wait while the first decodes the photographs, which takes a while for thousands of them.
     distributed.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(hours=6))
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size(), device)

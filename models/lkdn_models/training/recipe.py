@@ -1,7 +1,7 @@
-"""What decides a training run, but for the photographs: read from a recipe's TOML file.
+"""Recipes: TOML files with everything that decides a training run but for the photographs.
 
 A recipe has the tables ``network`` (`LkdnSpec`), ``data`` (`CropSettings`) and ``optimisation`` (`Optimisation`), and
-the keys of `Recipe` at its top. Recipes that come with the package are known by name (``tiny``, ``lkdn_x4``, ...).
+the keys of `Recipe` at its top. Recipes that come with the package are found by name (``tiny``, ``lkdn_x4``, ...).
 """
 
 import json
@@ -22,14 +22,14 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 class Optimiser(StrEnum):
-    """The rule that turns gradients into steps."""
+    """A rule that turns gradients into steps."""
 
     ADAN = "adan"
     ADAM = "adam"
 
 
 class Loss(StrEnum):
-    """Mean over all pixels and channels, RGB in 0..1."""
+    """A loss, averaged over all pixels and channels of RGB in 0..1."""
 
     L1 = "l1"
     """Absolute error."""
@@ -38,30 +38,31 @@ class Loss(StrEnum):
 
 
 BETAS = {Optimiser.ADAN: (0.98, 0.92, 0.99), Optimiser.ADAM: (0.9, 0.999)}
-"""Of Xie et al., 2022 (Adan) and Kingma and Ba, 2015 (Adam): what each moving average keeps in a step."""
+"""Share that each moving average keeps in a step (Adan: Xie et al., 2022; Adam: Kingma and Ba, 2015)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Optimisation:
-    """How long and how fast to learn.
+    """The length, learning rate and optimiser of a training.
 
     Attributes:
-        iterations: batches in all.
-        learning_rate: between warm-up and the schedule's fall.
+        iterations: number of batches.
+        learning_rate: learning rate after the warm-up and before it falls.
         optimiser: Adan or Adam.
-        betas: of the optimiser, in its paper's order; empty: its paper's values.
-        loss: what is made small.
+        betas: betas of the optimiser, in its paper's order; empty: its paper's values.
+        loss: loss to minimise.
         warm_up: iterations in which the rate grows linearly to ``learning_rate``.
-        milestones: iterations from which on the rate is multiplied by ``factor`` once more.
-        factor: see ``milestones``.
+        milestones: iterations at each of which the rate is multiplied by ``factor``.
+        factor: factor at the milestones.
         tail: share of the iterations, at the end, in which the rate falls to zero along a cosine.
         ema: share that the average of the weights keeps in each step.
-        max_grad_norm: gradients with a larger norm are scaled down to it.
-        bf16: run the network in bfloat16 where PyTorch's autocast does; weights and their updates stay float32.
-        compile: run the network through ``torch.compile``.
+        max_grad_norm: largest norm of the gradients; larger ones are scaled down to it.
+        bf16: whether to run the network in bfloat16 where PyTorch's autocast does; weights and their updates stay
+            float32.
+        compile: whether to run the network through ``torch.compile``.
 
     Raises:
-        UsageError: if a value is out of range, naming it.
+        UsageError: if a value is out of range.
     """
 
     iterations: int
@@ -105,7 +106,7 @@ class Optimisation:
                 raise UsageError(msg)
 
     def rate(self, step: int) -> float:
-        """The learning rate of step number ``step`` (from 0)."""
+        """Return the learning rate of step number ``step`` (from 0)."""
         warm = min(1.0, (step + 1) / (self.warm_up + 1))
         steps_down: float = self.factor ** sum(milestone <= step for milestone in self.milestones)
         tail = self.tail * self.iterations
@@ -116,20 +117,20 @@ class Optimisation:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides a training run, but for the photographs.
+    """Everything that decides a training run but for the photographs.
 
     Attributes:
-        network: what is trained, in training form.
-        data: how crops are drawn.
-        optimisation: how long and how fast to learn.
-        seed: of the first weights, the crops and the held-out photographs.
+        network: network in training form.
+        data: choice of crops.
+        optimisation: length, learning rate and optimiser.
+        seed: seed of the first weights, the crops and the held-out photographs.
         log_every: iterations between two lines of the log.
         save_every: iterations between two saved states.
-        keep: how many of the last states stay.
+        keep: number of the last states to keep.
         validate_every: iterations between two measurements on the validation sets; 0: only at the end.
 
     Raises:
-        UsageError: if a value is out of range, naming it.
+        UsageError: if a value is out of range.
     """
 
     network: LkdnSpec
@@ -152,23 +153,23 @@ class Recipe:
 
 
 def shipped() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe that comes with the package, or ``name`` itself if it is a path.
+    """Return the file of a recipe that comes with the package, named in any case, or ``name`` itself as a path.
 
     Raises:
         UsageError: if there is neither.
     """
     path = Path(name)
-    if name in shipped():
-        return FOLDER / f"{name}.toml"
+    if name.lower() in shipped():
+        return FOLDER / f"{name.lower()}.toml"
     if path.suffix == ".toml" or path.exists():
         return path
     msg = f"no recipe is called {name}"
-    raise UsageError(msg, f"give the path of a .toml file, or one of {', '.join(shipped())}")
+    raise UsageError(msg, f"give a .toml file, or one of {', '.join(shipped())}")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -203,6 +204,6 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
 
 
 def as_table(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain JSON values: what a run writes down."""
+    """Return the recipe as plain JSON values, as a run records it."""
     table: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return table

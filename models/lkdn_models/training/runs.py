@@ -1,15 +1,15 @@
-"""A run folder: what a training run writes down, and what it needs to go on.
+"""The folder of a training run.
 
 ::
 
-    log.jsonl            one line of JSON a report: losses, and qualities on the validation sets
-    states/000000500.pt  all that is needed to go on exactly from that step; the newest few are kept
-    weights.safetensors  the averaged weights at the newest state, in training form
-    best.safetensors     those that did best on the first validation set
+    log.jsonl            reports, one JSON object a line: losses, and qualities on the validation sets
+    states/000000500.pt  everything that is needed to resume exactly from that step; the newest few are kept
+    weights.safetensors  averaged weights at the newest state, in training form
+    best.safetensors     averaged weights that were best on the first validation set
     samples/             pictures: bicubic, network, original
-    tensorboard/         the log once more, for TensorBoard
+    tensorboard/         the log in TensorBoard's format
 
-All but the log appear whole or not at all, and a state is deleted only after a newer one is there.
+Every file but the log appears whole or not at all, and a state is deleted only after a newer one exists.
 """
 
 import io
@@ -28,16 +28,16 @@ from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
 
 STATE = {"recipe": dict, "step": int, "data": str, "best": dict, "weights": dict, "optimiser": dict, "ema": dict}
-"""What a saved state holds."""
-FACTS = {"recipe", "init", "data", "tools", "iterations"}
-"""What is logged once and is no curve."""
+"""Entries of a saved state and their types."""
+FACTS = {"recipe", "init", "data", "tools", "iterations", "iterations_before"}
+"""Entries of the log that are not curves."""
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 class RunFolder:
-    """One run folder."""
+    """The folder of one training run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,15 +51,15 @@ class RunFolder:
         self._log = path / "log.jsonl"
 
     def start(self) -> None:
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
         Raises:
             UsageError: if it holds a run.
-            InputError: if it cannot be made.
+            InputError: if it cannot be created.
         """
         if self._list():
             msg = f"{self.path} already holds a run"
-            raise UsageError(msg, "give --resume to go on with it, or another --out")
+            raise UsageError(msg, "give --resume to go on with it, or another --output")
         try:
             self._states.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
@@ -67,11 +67,11 @@ class RunFolder:
             for old in (self.weights, self.best):
                 old.unlink(missing_ok=True)
         except OSError as error:
-            msg = f"{self.path} cannot be made: {error.strerror}"
+            msg = f"{self.path} cannot be created: {error.strerror}"
             raise InputError(msg) from error
 
     def newest(self) -> dict[str, Any]:
-        """The newest state that can be read; one that cannot is named in a warning.
+        """Return the newest state that can be read; one that cannot is named in a warning.
 
         Raises:
             UsageError: if there is no state.
@@ -79,32 +79,37 @@ class RunFolder:
         """
         states = self._list()
         if not states:
-            msg = f"{self.path} holds no run to go on with"
+            msg = f"{self.path} holds no run to resume"
             raise UsageError(msg, "start it without --resume")
         for path in reversed(states):
             try:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 if all(isinstance(state.get(name), kind) for name, kind in STATE.items()):
                     return state
-                problem = "it is no state of a run"
+                problem = "it is not a state of a training run"
             except Exception as error:  # whatever a damaged file makes the unpickler trip over
                 problem = str(error).partition("\n")[0]
             warnings.warn(f"{path} cannot be read: {problem}", stacklevel=2)
         msg = f"no state in {self._states} can be read"
-        raise InputError(msg, "start again with another --out; --init takes weights.safetensors of this one")
+        raise InputError(msg, "start another run with --output; --init takes weights.safetensors of this one")
 
     def save(self, step: int, state: Mapping[str, Any], keep: int) -> None:
-        """Write the state at ``step``; then delete all but the newest ``keep``, and those of a future given up.
+        """Write the state at ``step``; then delete all but the newest ``keep``, and states of later steps.
+
+        Args:
+            step: number of steps done.
+            state: entries of ``STATE``.
+            keep: number of states to keep.
 
         Raises:
-            InputError: if it cannot be written; the states before stay.
+            InputError: if it cannot be written; the earlier states stay.
         """
-        data = io.BytesIO()  # written by torch itself, a full disk would be a RuntimeError with no reason
+        data = io.BytesIO()  # if torch wrote the file, a full disk would be a RuntimeError without a reason
         torch.save(state, data)
         with publish(self._states / f"{step:09d}.pt") as part, part.open("wb") as file:
             file.write(data.getbuffer())
             file.flush()
-            os.fsync(file.fileno())  # a name without its bytes, after a power cut, would be worse than no state
+            os.fsync(file.fileno())  # a power cut must not leave a name without its bytes
         past = [path for path in self._list() if int(path.stem) <= step]
         for old in self._list():
             if old not in past[-keep:]:
@@ -112,7 +117,7 @@ class RunFolder:
                     old.unlink()
 
     def log(self, step: int, **values: Any) -> None:
-        """Append one line to the log; TensorBoard gets the numbers in it.
+        """Append a line to the log, and its numbers to TensorBoard's.
 
         Raises:
             InputError: if it cannot be written.
@@ -131,7 +136,7 @@ class RunFolder:
             raise InputError(msg) from error
 
     def close(self) -> None:
-        """Let go of TensorBoard's file."""
+        """Close TensorBoard's file."""
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
@@ -144,10 +149,10 @@ class RunFolder:
         return self._writer
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All lines of the log, but for a last one that was cut off while it was written.
+        """Return the entries of the log, without a last line that was cut off while it was written.
 
         Raises:
-            InputError: if there is none, or a line is no JSON object.
+            InputError: if there is no log, or a line is not a JSON object.
         """
         try:
             lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -164,7 +169,7 @@ class RunFolder:
         return entries
 
     def rewind(self, step: int) -> None:
-        """Drop what was logged after ``step``: a run that was cut off goes on from its last state and logs it again.
+        """Drop what was logged after ``step``, since a run that resumes from its last state logs it again.
 
         Raises:
             InputError: as ``read_log`` does, or if the log cannot be written.
@@ -175,13 +180,13 @@ class RunFolder:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
     def _list(self) -> list[Path]:
-        """Saved states, oldest first."""
+        """Return the saved states, oldest first."""
         paths = [path for path in self._states.glob("*.pt") if path.stem.isdecimal()]
         return sorted(paths, key=lambda path: int(path.stem))
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """All numbers in nested tables, with the path of their names."""
+    """Yield the numbers in nested tables with the path of their names."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}/")

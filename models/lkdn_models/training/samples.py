@@ -1,4 +1,4 @@
-"""Sample pictures: what a network makes of a detail, between bicubic and the original."""
+"""Sample pictures: a detail as a network enlarges it, between bicubic and the original."""
 
 import os
 
@@ -23,12 +23,13 @@ WHOLE: Region = (slice(None), slice(None))
 def comparison(
     low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8], region: Region = WHOLE
 ) -> NDArray[np.uint8]:
-    """Bicubic, ``upscaled`` and the original side by side, (H, 3 W + 2 SEPARATOR, 3) uint8 RGB.
+    """Return bicubic, ``upscaled`` and the original side by side, (H, 3 W + 2 SEPARATOR, 3) uint8 RGB.
 
     Args:
-        low: (h, w, 3).
-        upscaled, high: (scale * h, scale * w, 3).
-        region: of the large pictures, H x W pixels, what is shown. Bicubic still sees what is around it.
+        low: low-resolution picture, (h, w, 3).
+        upscaled: enlarged picture, (scale * h, scale * w, 3).
+        high: original, of the same shape.
+        region: region of the large pictures to show, H x W pixels. Bicubic interpolates from the whole picture.
 
     Raises:
         ValueError: if the sizes do not fit.
@@ -43,10 +44,10 @@ def comparison(
 
 
 def most_detailed(image: NDArray[np.uint8], side: int) -> Region:
-    """The region with the largest mean absolute luma gradient, ``side`` pixels a side, or less where the image is."""
+    """Return the region with the largest mean absolute luma gradient, at most ``side`` pixels a side."""
     light = luma(image)
     slope = np.abs(np.diff(light, axis=0, append=light[-1:])) + np.abs(np.diff(light, axis=1, append=light[:, -1:]))
-    table = np.pad(slope, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # sums over all above and to the left
+    table = np.pad(slope, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # sums of everything above and to the left
     height, width = (min(side, size) for size in light.shape)
     sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
     top, left = (int(at) for at in np.unravel_index(sums.argmax(), sums.shape))
@@ -56,9 +57,15 @@ def most_detailed(image: NDArray[np.uint8], side: int) -> Region:
 def write_comparison(
     path: str | os.PathLike[str], low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8]
 ) -> None:
-    """Write the ``comparison`` of the original's most detailed region, at most SIDE x SIDE; ``path`` ends in .png.
+    """Write the ``comparison`` of the original's most detailed region, at most SIDE x SIDE.
 
-    The region hangs on the original only: samples of one picture from a whole training run show the same detail.
+    The region depends on the original only, so all samples of a picture in a training run show the same detail.
+
+    Args:
+        path: a .png file.
+        low: low-resolution picture, (h, w, 3).
+        upscaled: enlarged picture, (scale * h, scale * w, 3).
+        high: original, of the same shape.
 
     Raises:
         ValueError: if the sizes do not fit.

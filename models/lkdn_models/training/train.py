@@ -1,14 +1,16 @@
-"""Train a network from a recipe. ``lkdn-train`` is the command; several processes are started by ``torchrun``::
+"""Train a network from a recipe: the command is ``lkdn-train``, and ``torchrun`` starts it in several processes::
 
-    torchrun --nproc-per-node N -m lkdn_models.training RECIPE --data DIR --out RUN
+    torchrun --nproc-per-node N -m lkdn_models.training RECIPE --data DIR -o RUN
 
-The processes share each batch and add up their gradients. On a CPU, processes of one thread each are faster than one
-with several threads, and lose far less when other work takes a core.
+The processes share each batch and average their gradients. On a CPU, processes of one thread each are faster than one
+process with several threads, and lose far less when other work takes a core.
 """
 
 import math
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,21 +26,24 @@ from lkdn_deploy.core.files import printable
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.data import CropSource, Photos, batches, open_photos
 from lkdn_models.training.learner import Learner
-from lkdn_models.training.parallel import Team, team
-from lkdn_models.training.recipe import Recipe, as_table
+from lkdn_models.training.parallel import Team, start_team
+from lkdn_models.training.recipe import Optimisation, Recipe, as_table
 from lkdn_models.training.runs import RunFolder
 from lkdn_models.training.validation import Validation
+
+REPORT_EVERY = 30.0
+"""Seconds between two lines about the decoding, where no progress bar is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a run reads and writes.
+    """Folders and files that a run reads and writes.
 
     Attributes:
-        data: folders of photographs, or trees of pairs named as DIV2K and Flickr2K are.
-        out: the run folder.
-        val: folders of pictures to validate on; none: the photographs that the recipe holds out.
-        init: weights to start from instead of random ones.
+        data: folders of photographs, or trees of pairs laid out as DIV2K and Flickr2K.
+        out: run folder.
+        val: folders of pictures to validate on; empty: the photographs that the recipe holds out.
+        init: weights to start from; None: random ones.
         cache: folder for the decoded photographs; None: the user's cache.
     """
 
@@ -50,9 +55,17 @@ class Places:
 
 
 def train(recipe: Recipe, places: Places, resume: bool = False, workers: int = 0, bar: bool = False) -> Path | None:
-    """Run or go on with a training run; returns the weights' path, or None if a signal ended it early.
+    """Start a training run, or resume one; return the weights' path, or None if a signal ended it early.
 
-    ``workers`` processes prepare the batches, and ``bar`` shows the progress on stderr; neither changes the result.
+    A run that is resumed with another number of iterations than it had, where the learning rate falls over a share of
+    them, follows another schedule from then on; a warning and the log say so.
+
+    Args:
+        recipe: everything that decides the result but for the photographs.
+        places: folders and files.
+        resume: whether to go on with the run in the run folder.
+        workers: number of processes that prepare batches; it does not change the result.
+        bar: whether to draw progress bars on stderr.
 
     Raises:
         InputError: if photographs, weights or the run's state cannot be read, or a result cannot be written.
@@ -60,39 +73,39 @@ def train(recipe: Recipe, places: Places, resume: bool = False, workers: int = 0
             made by another recipe; or if the processes cannot share a batch.
         LkdnError: if the loss is no longer finite, or compiling fails.
     """
-    with _terminated_as_interrupted(), team() as crew, closing(RunFolder(places.out)) as run:
-        return _train(recipe, places, run, crew, resume, workers, bar)
+    with _sigterm_as_interrupt(), start_team() as team, closing(RunFolder(places.out)) as run:
+        return _train(recipe, places, run, team, resume, workers, bar)
 
 
 def _train(
-    recipe: Recipe, places: Places, run: RunFolder, crew: Team, resume: bool, workers: int, bar: bool
+    recipe: Recipe, places: Places, run: RunFolder, team: Team, resume: bool, workers: int, bar: bool
 ) -> Path | None:
     settings = recipe.optimisation
-    if recipe.data.batch % crew.size:
-        msg = f"a batch of {recipe.data.batch} cannot be shared by {crew.size} processes"
-        raise UsageError(msg, "give a number of processes that divides it")
+    if recipe.data.batch % team.size:
+        msg = f"a batch of {recipe.data.batch} cannot be shared by {team.size} processes"
+        raise UsageError(msg, "start a number of processes that divides the batch")
     if resume and places.init:
-        msg = "a run that goes on has its weights"
+        msg = "a resumed run starts from its own weights"
         raise UsageError(msg, "leave out --init, or start another run with it")
     state = _state_to_resume(run, recipe) if resume else None
-    learner = Learner(recipe, crew.device, load_checkpoint(places.init) if places.init else None)
-    # Before the photographs are decoded, which takes longer than to find a mistake here.
-    validation = Validation(run, recipe.network.scale, places.val) if crew.leads else None
-    if not resume and crew.leads:
+    learner = Learner(recipe, team.device, load_checkpoint(places.init) if places.init else None)
+    # Mistakes here are found before the photographs are decoded, which takes a while.
+    validation = Validation(run, recipe.network.scale, places.val) if team.leads else None
+    if not resume and team.leads:
         run.start()
-    photos = _photos(recipe, places, crew, bar)
+    photos = _photos(recipe, places, team, bar)
     start = 0
     if state:
         if state["data"] != photos.digest:
             msg = f"{run.path} was trained on other photographs than {', '.join(map(printable, places.data))} holds"
-            raise UsageError(msg, "give the same --data as before, or another --out and --init")
+            raise UsageError(msg, "give the same --data as before, or start another run with --output and --init")
         learner.restore(state)
         start = state["step"]
 
     def save(step: int) -> None:
         if validation:
-            told = {"recipe": as_table(recipe), "step": step, "data": photos.digest, "best": validation.best}
-            run.save(step, {**told, **learner.state()}, recipe.keep)
+            facts = {"recipe": as_table(recipe), "step": step, "data": photos.digest, "best": validation.best}
+            run.save(step, {**facts, **learner.state()}, recipe.keep)
             save_checkpoint(run.weights, recipe.network, learner.ema.average, step)
 
     if validation:
@@ -100,22 +113,22 @@ def _train(
         if state:
             run.rewind(start)
             validation.best = state["best"]
-            run.log(start, iterations=settings.iterations, bicubic=validation.bicubic())
+            run.log(start, **_iterations(state, settings), bicubic=validation.bicubic())
         else:
             run.log(0, **_facts(recipe, places, photos), bicubic=validation.bicubic())
-        if not state or start == settings.iterations:  # it may have ended between the state and the weights
+        if not state or start == settings.iterations:  # a run may have ended after its state and before its weights
             save(start)
     source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed)
     losses: list[float] = []
     with (
         _stop_requests() as stopped,
-        closing(batches(source, start, settings.iterations, crew.rank, crew.size, workers)) as stream,
-        tqdm(total=settings.iterations, initial=start, disable=not (bar and crew.leads), dynamic_ncols=True) as meter,
+        closing(batches(source, start, settings.iterations, team.rank, team.size, workers)) as stream,
+        tqdm(total=settings.iterations, initial=start, disable=not (bar and team.leads), dynamic_ncols=True) as meter,
     ):
         since = time.monotonic()
         for step, (low, high) in enumerate(stream, start):
             rate = settings.rate(step)
-            loss, stop = crew.share(learner.weights.values(), learner.differentiate(low, high), bool(stopped))
+            loss, stop = team.share(learner.weights.values(), learner.differentiate(low, high), bool(stopped))
             if stop:
                 save(step)
                 return None
@@ -123,7 +136,7 @@ def _train(
             if not math.isfinite(norm):
                 what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
                 msg = f"{what} at step {step}, learning rate {rate:.3g}, on {', '.join(source.names(step))}"
-                raise LkdnError(msg, "look at these pictures, or lower learning_rate or max_grad_norm in the recipe")
+                raise LkdnError(msg, "check these pictures, or lower learning_rate or max_grad_norm in the recipe")
             if not validation:
                 continue
             losses.append(loss)
@@ -145,25 +158,30 @@ def _train(
     return run.weights
 
 
-def _photos(recipe: Recipe, places: Places, crew: Team, bar: bool) -> Photos:
-    """The photographs; the leading process decodes those that are not in the cache, the others wait for it."""
-    if not crew.leads:
-        crew.wait()
-    with tqdm(desc="decoding", unit="photograph", delay=1, leave=False, disable=not (bar and crew.leads)) as meter:
+def _photos(recipe: Recipe, places: Places, team: Team, bar: bool) -> Photos:
+    """Open the photographs; the leading process decodes those that are not in the cache, the others wait for it."""
+    if not team.leads:
+        team.wait()
+    reported = time.monotonic()
+    with tqdm(desc="decoding", unit="photograph", delay=1, leave=False, disable=not (bar and team.leads)) as meter:
 
         def progress(done: int, total: int) -> None:
+            nonlocal reported
             meter.total = total
             meter.update(done - meter.n)
+            if not bar and team.leads and time.monotonic() - reported >= REPORT_EVERY:
+                tqdm.write(f"decoded {done} of {total} photographs", file=sys.stderr)
+                reported = time.monotonic()
 
         scale, settings = recipe.network.scale, recipe.data
         photos = open_photos(places.data, scale, settings, recipe.seed, places.cache, progress=progress)
-    if crew.leads:
-        crew.wait()
+    if team.leads:
+        team.wait()
     return photos
 
 
 def _facts(recipe: Recipe, places: Places, photos: Photos) -> dict[str, Any]:
-    """What a model card says of a run; of a photograph used at several sizes, the largest counts."""
+    """Return a run's facts for its model card; the largest size of each photograph counts."""
     pixels: dict[Path, int] = {}
     for photo in photos.training:
         pixels[photo.path] = max(pixels.get(photo.path, 0), math.prod(photo.high.shape[:2]))
@@ -183,19 +201,33 @@ def _state_to_resume(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     state = run.newest()
     total = recipe.optimisation.iterations
     was, now = dict(_leaves(state["recipe"])), dict(_leaves(as_table(recipe)))
-    # A running job can be told to end sooner or later.
+    # The number of iterations of a run may change.
     for name in [name for name in was | now if name != "optimisation.iterations"]:
         if was.get(name) != now.get(name):
             msg = f"{run.path} was made by another recipe: {name} was {was.get(name)}, and is {now.get(name)}"
-            raise UsageError(msg, "only the number of iterations may change; give another --out")
+            raise UsageError(msg, "only the number of iterations may change; start another run with --output")
     if state["step"] > total:
         msg = f"{run.path} is already at step {state['step']}, beyond {total} iterations"
         raise UsageError(msg)
+    if "iterations_before" in (change := _iterations(state, recipe.optimisation)):
+        warnings.warn(
+            f"{run.path} had {change['iterations_before']} iterations and now has {total}: its learning rate falls "
+            f"over the last {recipe.optimisation.tail:.0%} of them, so it follows another schedule than the recipe's "
+            f"from step {state['step']} on",
+            stacklevel=2,
+        )
     return state
 
 
+def _iterations(state: Mapping[str, Any], settings: Optimisation) -> dict[str, int]:
+    """Return the iterations of a resumed run for its log, and those it had if the change moves its schedule."""
+    before = state["recipe"]["optimisation"]["iterations"]
+    moved = settings.tail > 0 and before != settings.iterations
+    return {"iterations": settings.iterations} | ({"iterations_before": before} if moved else {})
+
+
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested tables, with their paths."""
+    """Yield the values of nested tables with their paths."""
     for name, value in table.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -208,8 +240,8 @@ def _short(value: float) -> float:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: outside the loop, nothing needs saving, but half-written files must go."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM a KeyboardInterrupt: outside the loop nothing is saved, but half-written files are removed."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -223,15 +255,15 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """A list that gets an entry when SIGTERM or Ctrl-C arrives, instead of the process ending at once."""
-    asked: list[int] = []
+    """Collect SIGTERM and Ctrl-C in a list instead of ending the process at once."""
+    requests: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+        requests.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What a training run measures of itself: quality on the validation sets, and sample pictures."""
+"""Validation of a training run: quality on the validation sets, and sample pictures."""
 
 import math
 from collections.abc import Sequence
@@ -25,18 +25,23 @@ from lkdn_models.training.samples import write_comparison
 
 HELD_OUT = "held-out"
 CENTRE = 128
-"""Side in LR pixels of what is measured of a held-out photograph: whole ones would take longer than the training."""
+"""Side in LR pixels of the centre of a held-out photograph that is measured: whole ones would take too long."""
 
 
 class Validation:
-    """The validation sets of a run: the folders given, or else the photographs held out from training."""
+    """The validation sets of a run: the given folders, or else the photographs held out from training."""
 
     def __init__(self, run: RunFolder, scale: int, folders: Sequence[Path]) -> None:
         """Read the sets.
 
+        Args:
+            run: folder for logs and samples.
+            scale: enlargement factor.
+            folders: folders of pictures.
+
         Raises:
-            InputError: as ``open_set`` does.
-            UsageError: if two have the same name.
+            InputError: if a folder or picture cannot be read.
+            UsageError: if two sets have the same name.
         """
         self._run = run
         self._scale = scale
@@ -44,28 +49,28 @@ class Validation:
         names = [pictures.name for pictures in self._sets]
         if twice := {name for name in names if names.count(name) > 1}:
             msg = f"two validation sets are called {twice.pop()}"
-            raise UsageError(msg, "they are told apart by their folders' names: rename one")
+            raise UsageError(msg, "rename one folder: sets are distinguished by their folders' names")
         self.best: dict[str, float] = {}
-        """PSNR of the best weights so far on the first set, by its name: a run can go on with other sets."""
+        """PSNR of the best weights so far, by the name of the first set: a run may be resumed with other sets."""
 
     def hold_out(self, photos: Sequence[Photo]) -> None:
-        """Measure on photographs that are not trained on, unless there are other sets.
+        """Measure on held-out photographs, unless there are other sets.
 
         Raises:
-            InputError: if one is too small.
+            InputError: if a photograph is too small.
         """
         if photos and not self._sets:
             self._sets = [ValidationSet(HELD_OUT, [_centre(photo, self._scale) for photo in photos])]
 
     def bicubic(self) -> dict[str, dict[str, float | None]]:
-        """What bicubic enlargement reaches on each set."""
+        """Return the quality of bicubic enlargement on each set."""
         return self._table(bicubic(self._scale))
 
     def measure(self, step: int, network: nn.Module) -> bool:
-        """Log the network's quality on each set and write sample pictures; whether it is the best so far.
+        """Log the network's quality on each set and write sample pictures; return whether it is the best so far.
 
         Raises:
-            InputError: if these cannot be written.
+            InputError: if they cannot be written.
         """
         if not self._sets:
             return False
@@ -100,7 +105,7 @@ def _centre(photo: Photo, scale: int) -> Pair:
 
 
 def _rounded(quality: LumaQuality) -> dict[str, float | None]:
-    """As JSON can say it, which has no infinity: that is a flat picture's."""
+    """Return the figures for JSON, which has no infinity: a flat picture's PSNR becomes None."""
     return {
         "psnr_y": round(quality.psnr_y, 4) if math.isfinite(quality.psnr_y) else None,
         "ssim_y": round(quality.ssim_y, 5),
