@@ -1,4 +1,4 @@
-"""``lkdn-train RECIPE --data DIR``, ``lkdn-train plot RUN...``, ``lkdn-train export RUN``."""
+"""The command ``lkdn-train``, with ``plot`` and ``export``."""
 
 import os
 import sys
@@ -12,14 +12,15 @@ import click
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import tell
-from lkdn_deploy.core.errors import ExitCode
+from lkdn_deploy.core.errors import ExitCode, UsageError
 from lkdn_deploy.core.optional import needs
 
 PATH = click.Path(path_type=Path)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 
 
 class _RecipeOrTask(click.Group):
-    """A group that takes what begins with none of its commands or options for the arguments of ``run``."""
+    """A group that runs ``run`` when the first argument is neither a command nor an option of the group."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
@@ -31,12 +32,12 @@ class _RecipeOrTask(click.Group):
 @click.group(cls=_RecipeOrTask, subcommand_metavar="RECIPE --data DIR ... | COMMAND ...")
 @click.version_option(__version__, prog_name="lkdn-train")
 def command() -> None:
-    """Train a network from RECIPE: the name of one that comes with the package, or a TOML file.
+    """Train a network from RECIPE: the name of a recipe that comes with the package, or a TOML file.
 
-    This is short for the command run, whose --help shows the options. A recipe file that is named like a command is
-    given as ./run.
+    `lkdn-train RECIPE` is short for `lkdn-train run RECIPE`, whose --help shows the options. Give a recipe file that is
+    named like a command as ./run.
 
-    Several processes, or GPUs, share a training when torchrun starts them:
+    torchrun lets several processes or GPUs share a training:
 
     \b
     torchrun --nproc-per-node N -m lkdn_models.training RECIPE --data DIR ...
@@ -51,32 +52,42 @@ def command() -> None:
     required=True,
     type=PATH,
     metavar="DIR",
-    help="Folder of photographs, or a tree of pairs named as DIV2K is. May be repeated.",
+    help="Folder of photographs, or a tree of pairs laid out as DIV2K; repeatable.",
 )
 @click.option(
-    "--val", multiple=True, type=PATH, metavar="DIR", help="Folder of pictures to measure PSNR and SSIM on. Repeatable."
+    "--val", multiple=True, type=PATH, metavar="DIR", help="Folder of pictures to measure PSNR and SSIM on; repeatable."
 )
-@click.option("--out", type=PATH, metavar="DIR", help="Run folder.  [default: runs/RECIPE]")
-@click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
+@click.option("-o", "--output", type=PATH, metavar="DIR", help="Run folder.  [default: runs/RECIPE]")
+@click.option("--resume", is_flag=True, help="Resume the run in the run folder.")
 @click.option(
     "--init",
     type=PATH,
     metavar="FILE",
-    help="Weights to start from; of another scale, all but the up-sampler is taken.",
+    help="Weights to start from. If their scale differs, all but the up-sampler is used.",
 )
-@click.option("--iterations", type=int, metavar="N", help="Batches in all, instead of the recipe's.")
+@click.option(
+    "--iterations",
+    type=int,
+    metavar="N",
+    help="Number of batches, instead of the recipe's. The learning rate's final fall moves with it.",
+)
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16 where PyTorch's autocast does.")
 @click.option("--compile", "compiled", is_flag=True, help="Run the network through torch.compile.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: one a core]")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: one per core]")
 @click.option(
     "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that cut crops.  [default: 0]"
 )
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder for decoded photographs.  [default: the user's cache]")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Folder for decoded photographs, at most 48 GiB.  [default: in the user's cache]",
+)
 def train_command(
     recipe: str,
     data: tuple[Path, ...],
     val: tuple[Path, ...],
-    out: Path | None,
+    output: Path | None,
     resume: bool,
     init: Path | None,
     iterations: int | None,
@@ -86,9 +97,10 @@ def train_command(
     workers: int,
     cache: Path | None,
 ) -> None:
-    """Train the network of RECIPE. Prints the path of the averaged weights.
+    """Train the network of RECIPE and print the path of the averaged weights.
 
-    SIGTERM and Ctrl-C save the run and end with exit code 130; --resume goes on as if nothing had happened.
+    Photographs are decoded once into the cache, which takes about three bytes for each pixel of each size. SIGTERM and
+    Ctrl-C save the run and end with exit code 130; --resume continues it with the same result as without a break.
     """
     with needs("train"):
         import torch
@@ -97,8 +109,8 @@ def train_command(
         from lkdn_models.training.train import Places, train
     if threads is not None:
         torch.set_num_threads(threads)
-    speaks = os.environ.get("RANK", "0") == "0"  # torchrun's number for this process: one of them is enough
-    if speaks:
+    prints = os.environ.get("RANK", "0") == "0"  # torchrun's number of this process: one of them prints
+    if prints:
         warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
     else:
         warnings.simplefilter("ignore")
@@ -107,15 +119,15 @@ def train_command(
     changes: dict[str, Any] = {"iterations": iterations, "bf16": bf16 or None, "compile": compiled or None}
     changed = {name: value for name, value in changes.items() if value is not None}
     settings = replace(settings, optimisation=replace(settings.optimisation, **changed))
-    folder = out or Path("runs") / path.stem
+    folder = output or Path("runs") / path.stem
     places = Places(data=data, out=folder, val=val, init=init, cache=cache)
     weights = train(settings, places, resume, workers, bar=sys.stderr.isatty())
     if weights is None:
-        if speaks:
+        if prints:
             again = [f"--{name}" + (f" {value}" if name == "iterations" else "") for name, value in changed.items()]
-            click.echo(f"stopped and saved; go on with {' '.join(['--resume --out', str(folder), *again])}", err=True)
+            click.echo(f"stopped and saved; resume with {' '.join(['--resume -o', str(folder), *again])}", err=True)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED)
-    if speaks:
+    if prints:
         click.echo(str(weights))
 
 
@@ -128,19 +140,24 @@ def train_command(
     metavar="FILE",
     default=Path("curves.png"),
     show_default=True,
-    help="A .png, .svg or .pdf file. One that is there is replaced.",
+    help="A .png, .svg or .pdf file.",
 )
-def plot(runs: tuple[Path, ...], output: Path) -> None:
-    """Draw the convergence of the runs in the folders RUN. Prints the path of the figure.
+@OVERWRITE
+def plot(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+    """Draw the convergence of the runs in the folders RUN and print the path of the figure.
 
-    Left the training loss, right the PSNR on the validation sets that all of them share, with bicubic's.
+    The left half shows the training loss, the right half the PSNR on the validation sets that all runs share, and
+    bicubic's.
     """
+    if output.exists() and not overwrite:
+        msg = f"{output} already exists"
+        raise UsageError(msg, "choose another name, or allow overwriting with --overwrite")
     with needs("train"):
         from lkdn_models.training.curves import labels, shared_sets, write_curves
         from lkdn_models.training.runs import RunFolder
     logs = {name: RunFolder(path).read_log() for name, path in labels(runs).items()}
     if not shared_sets(logs):
-        click.echo("only the loss is drawn: the logs have no validation set in common", err=True)
+        click.echo("only the loss is drawn, since the logs have no validation set in common", err=True)
     write_curves(output, logs)
     click.echo(str(output))
 
@@ -148,26 +165,26 @@ def plot(runs: tuple[Path, ...], output: Path) -> None:
 @command.command("export")
 @click.argument("folder", metavar="RUN", type=PATH)
 @click.option("-o", "--output", type=PATH, metavar="DIR", default=Path(), help="Folder to write to.  [default: .]")
-def export_command(folder: Path, output: Path) -> None:
-    """Write a run's weights, verified ONNX file and model card.
+@OVERWRITE
+def export_command(folder: Path, output: Path, overwrite: bool) -> None:
+    """Write a run's weights, verified ONNX file and model card, and print the three paths.
 
-    Of the run in the folder RUN, the best weights are taken if it was validated, else the newest. The ONNX file is
-    what lkdn-export makes of them; if its numbers differ, nothing is written and the exit code is 4. Files of the same
-    names are replaced. Prints the three paths.
+    These are the best weights of the run in the folder RUN if it was validated, else the newest. The ONNX file is the
+    one that lkdn-export writes; if its results differ from the weights', nothing is written and the exit code is 4.
     """
     with needs("train"):
         from lkdn_deploy.export.release import pick_weights, release
     picked = pick_weights(folder)
     click.echo(f"weights  {picked}", err=True)
-    done = release(picked, output)
+    done = release(picked, output, overwrite=overwrite)
     tell(done.report)
     for path in (done.weights, done.artefact, done.card):
         click.echo(str(path))
-    click.echo("the licence is for you to fill in, at the card's end", err=True)
+    click.echo("fill in the licence at the end of the card", err=True)
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command."""
     sys.exit(run(command))
 
 

@@ -70,10 +70,16 @@ def pick_weights(folder: Path) -> Picked:
     return Picked(path, step, (measured or ["the first validation set"])[0] if path == run.best else None, history)
 
 
-def release(picked: Picked, folder: Path) -> Release:
-    """Write ``NAME_xS.safetensors``, ``.onnx`` and ``.md`` into ``folder``; files of these names are replaced.
+def release(picked: Picked, folder: Path, *, overwrite: bool = False) -> Release:
+    """Write ``NAME_xS.safetensors``, ``.onnx`` and ``.md`` into a folder.
+
+    Args:
+        picked: weights of a run.
+        folder: folder to write to; it is created if it does not exist.
+        overwrite: whether existing files may be replaced.
 
     Raises:
+        UsageError: if a file exists and must not be replaced.
         VerificationError: if the artefact does not compute what the weights do; nothing is written.
         InputError: if the weights cannot be read, or a file cannot be written.
         MissingError: if a package is missing.
@@ -91,6 +97,9 @@ def release(picked: Picked, folder: Path) -> Release:
         if path.is_dir():
             msg = f"{path} is a folder"
             raise UsageError(msg, "give another folder with -o")
+        if path.exists() and not overwrite:
+            msg = f"{path} already exists"
+            raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
     with publish(weights) as weights_part, publish(artefact) as artefact_part, publish(text) as text_part:
         weights_part.write_bytes(data)
         report = export_onnx(checkpoint, artefact_part, settings)

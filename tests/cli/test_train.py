@@ -151,6 +151,21 @@ def test_plot_is_curves_png_by_default_and_says_when_only_the_loss_is_drawn(
     assert Path("curves.png").exists()
 
 
+@pytest.mark.parametrize(("task", "name"), [("plot", "curves.png"), ("export", f"{STEM}.md")])
+def test_files_are_replaced_only_when_that_is_allowed(
+    task: str, name: str, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("earlier")
+    args = [task, str(make("run", "best.safetensors")), "-o", str(out / name if task == "plot" else out)]
+    assert run(command, args) == ExitCode.USAGE
+    assert f"{name} already exists" in capsys.readouterr().err
+    assert [path.read_text() for path in out.iterdir()] == ["earlier"]
+    assert run(command, [*args, "--overwrite"]) == 0
+    assert (out / name).read_bytes() != b"earlier"
+
+
 def test_export_writes_the_best_weights_their_artefact_and_a_card(
     make: Make, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,7 +223,7 @@ def test_a_failed_verification_leaves_none_of_the_files_and_keeps_earlier_ones(
     out = tmp_path / "out"
     out.mkdir()
     (out / f"{STEM}.onnx").write_bytes(b"earlier")
-    assert run(command, ["export", str(make("run", "best.safetensors")), "-o", str(out)]) == 4
+    assert run(command, ["export", str(make("run", "best.safetensors")), "-o", str(out), "--overwrite"]) == 4
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "the numbers differ" in printed.err

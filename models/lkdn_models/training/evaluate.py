@@ -25,7 +25,7 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """An upscaler, (H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""A network on RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped: ``floats``, a session's ``run``."""
+"""A network on RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped: ``floats``, ``Session.run``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,9 @@ def one_thread():
 
 
 def tiny(iterations, log_every=1, **changes):
+    """The recipe, without the final fall of the rate, which would depend on the number of iterations."""
     recipe = read_recipe(TINY)
-    optimisation = replace(recipe.optimisation, iterations=iterations, **changes)
+    optimisation = replace(recipe.optimisation, iterations=iterations, **{"tail": 0.0, **changes})
     return replace(recipe, log_every=log_every, optimisation=optimisation)
 
 
@@ -133,7 +134,7 @@ def disk_full_after(size):
 
 
 def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, tmp_path):
-    done = run("tiny", "--data", photos, "--out", tmp_path / "run", "--threads", 1)
+    done = run("tiny", "--data", photos, "--output", tmp_path / "run", "--threads", 1)
     assert done.returncode == 0, done.stderr
     weights = Path(done.stdout.strip())
     assert load_checkpoint(weights).spec == read_recipe(TINY).network
@@ -149,7 +150,9 @@ def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, t
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path, number):
     recipe = recipe_file(tmp_path, log_every=1, iterations=60)
-    cut = command(recipe, "--data", photos, "--out", tmp_path / "cut", "--workers", 1 if number == signal.SIGINT else 0)
+    cut = command(
+        recipe, "--data", photos, "--output", tmp_path / "cut", "--workers", 1 if number == signal.SIGINT else 0
+    )
     # A session of its own, so that Ctrl-C reaches the workers too, as it does from a terminal, but not us.
     with subprocess.Popen(cut, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         limit = time.monotonic() + 240
@@ -170,7 +173,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path
 
 def test_two_processes_learn_what_one_does(photos, tmp_path):
     recipe = recipe_file(tmp_path, log_every=1, iterations=6)
-    done = run(recipe, "--data", photos, "--out", tmp_path / "two", processes=2)
+    done = run(recipe, "--data", photos, "--output", tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / "two" / "weights.safetensors")]
     one = load_checkpoint(train(read_recipe(recipe), places(photos, tmp_path / "one"))).state
@@ -180,7 +183,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path):
 
 
 def test_processes_that_cannot_share_a_batch_say_so(photos, tmp_path):
-    done = run(recipe_file(tmp_path, batch=9), "--data", photos, "--out", tmp_path / "run", processes=2)
+    done = run(recipe_file(tmp_path, batch=9), "--data", photos, "--output", tmp_path / "run", processes=2)
     assert done.returncode != 0
     assert "a batch of 9 cannot be shared by 2 processes" in done.stderr
 
@@ -190,12 +193,30 @@ def test_worker_processes_change_nothing(photos, tmp_path):
     assert_same_weights(plain, train(tiny(4), places(photos, tmp_path / "workers"), workers=2))
 
 
-def test_a_run_can_be_told_a_new_total(photos, tmp_path):
+def test_a_run_may_be_resumed_with_another_number_of_iterations(photos, tmp_path):
     train(tiny(4, log_every=4), places(photos, tmp_path))
     train(tiny(6, log_every=4), places(photos, tmp_path), resume=True)
-    assert [entry["step"] for entry in RunFolder(tmp_path).read_log() if "loss" in entry] == [4, 6]
+    log = RunFolder(tmp_path).read_log()
+    assert [entry["step"] for entry in log if "loss" in entry] == [4, 6]
+    assert not any("iterations_before" in entry for entry in log)
     with pytest.raises(UsageError, match="already at step 6"):
         train(tiny(4, log_every=4), places(photos, tmp_path), resume=True)
+
+
+def test_a_resumed_run_whose_learning_rate_follows_another_schedule_says_so(photos, tmp_path):
+    train(tiny(4, tail=0.5), places(photos, tmp_path))
+    with pytest.warns(UserWarning, match=r"had 4 iterations and now has 6: .* the last 50% .* from step 4 on"):
+        train(tiny(6, tail=0.5), places(photos, tmp_path), resume=True)
+    (entry,) = (entry for entry in RunFolder(tmp_path).read_log() if "iterations_before" in entry)
+    assert (entry["step"], entry["iterations_before"], entry["iterations"]) == (4, 4, 6)
+
+
+def test_decoding_without_a_terminal_is_reported_now_and_then(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lkdn_models.training.train.REPORT_EVERY", 0.0)
+    train(tiny(1), places(photos, tmp_path / "run", cache=tmp_path / "cache"))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [f"decoded {number} of 6 photographs" for number in range(1, 7)]
 
 
 def test_run_folders_are_not_mixed_up(photos, tmp_path):
@@ -302,7 +323,6 @@ def test_a_gradient_that_is_not_finite_changes_no_weights(photos, tmp_path, monk
 
 @pytest.mark.parametrize("changes", [{"optimiser": Optimiser.ADAM}, {"bf16": True}])
 def test_other_ways_to_learn_resume_bit_identically_too(photos, tmp_path, changes):
-    changes["tail"] = 0.0  # so that the rate does not hang on the number of iterations
     train(tiny(3, **changes), places(photos, tmp_path / "cut"))
     resumed = train(tiny(6, **changes), places(photos, tmp_path / "cut"), resume=True, workers=1)
     assert_same_weights(resumed, train(tiny(6, **changes), places(photos, tmp_path / "whole")))
@@ -316,7 +336,7 @@ def test_a_run_does_not_go_on_with_other_photographs_or_given_weights(photos, tm
         Image.fromarray(picture(50 + number)).save(other / f"new{number}.png")
     with pytest.raises(UsageError, match="trained on other photographs"):
         train(tiny(2), places(other, tmp_path / "run"), resume=True)
-    with pytest.raises(UsageError, match="a run that goes on has its weights"):
+    with pytest.raises(UsageError, match="a resumed run starts from its own weights"):
         train(tiny(2), places(photos, tmp_path / "run", init=weights), resume=True)
 
 
@@ -338,7 +358,7 @@ def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_p
     for number in range(3):
         Image.fromarray(picture(number)).save(folder / f"{number}.png")
     (folder / "bad.png").write_bytes((folder / "0.png").read_bytes()[:300])
-    done = run("tiny", "--data", folder, "--out", tmp_path / "run", "--iterations", 1)
+    done = run("tiny", "--data", folder, "--output", tmp_path / "run", "--iterations", 1)
     assert done.returncode == 0, done.stderr
     assert re.search(r"warning: .*bad\.png", done.stderr)
     assert RunFolder(tmp_path / "run").read_log()[0]["data"]["images"] == 2
@@ -352,7 +372,11 @@ def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_p
         (("no_such_recipe", "--data", "{photos}"), 2, "no recipe is called no_such_recipe"),
         (("{empty}/missing.toml", "--data", "{photos}"), 1, "cannot be read"),
         (("tiny", "--data", "{photos}", "--iterations", "0"), 2, "iterations must be"),
-        (("tiny", "--data", "{photos}", "--init", "{weights}/LKDN/LKDN_x4.pth"), 1, "not of the recipe's network"),
+        (
+            ("tiny", "--data", "{photos}", "--init", "{weights}/LKDN/LKDN_x4.pth"),
+            1,
+            "does not fit the recipe's network",
+        ),
         (("tiny", "--data", "{photos}", "--init", "{photos}/0.png"), 1, "not a PyTorch checkpoint"),
         (("tiny", "--data", "{photos}", "--val", "{empty}"), 1, "holds no image"),
         (("tiny", "--data", "{photos}", "--val", "{photos}", "--val", "{photos}"), 2, "two validation sets are called"),
@@ -364,7 +388,7 @@ def test_bad_input_is_one_clear_error(photos, data, tmp_path, capsys, arguments,
     (tmp_path / "empty").mkdir()
     named = {"empty": tmp_path / "empty", "photos": photos, "weights": data / "weights"}
     words = [word.format(**named) for word in arguments]
-    assert _shell.run(cli.command, [*words, "--out", str(tmp_path / "run")]) == code
+    assert _shell.run(cli.command, [*words, "--output", str(tmp_path / "run")]) == code
     assert says in capsys.readouterr().err
 
 
