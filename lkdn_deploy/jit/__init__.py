@@ -1,1 +1,1 @@
-"""Code for this machine's processor: written in LLVM's representation, compiled, and kept in the user's cache."""
+"""Just-in-time compilation for the processor of this machine: LLVM instructions, compiled and cached."""

@@ -1,4 +1,4 @@
-"""LLVM's instructions as kernels use them: loops, and vectors of float32."""
+"""An LLVM instruction builder with the loops and float32 vectors that kernels need."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +11,14 @@ FLOAT, POINTER = ir.FloatType(), ir.PointerType()
 
 
 class Builder(ir.IRBuilder):  # type: ignore[misc]
-    """Of a function whose vectors have so many lanes.
+    """A builder of a function's instructions, for vectors of ``lanes`` float32 values.
 
-    Vectors are plain LLVM vectors, which any processor has, in instructions of its own.
+    They are generic LLVM vectors, which LLVM maps to instructions of any processor.
+
+    Attributes:
+        lanes: number of values.
+        vector: type of a vector.
+        shorts: type of a vector of as many integers of 32 bits.
     """
 
     def __init__(self, function: ir.Function, lanes: int) -> None:
@@ -21,12 +26,20 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         self.lanes = lanes
         self.vector = ir.VectorType(FLOAT, lanes)
         self.shorts = ir.VectorType(SHORT, lanes)
-        """As many integers."""
 
     def loop(
         self, count: Any, carried: Sequence[Any], body: Callable[[Any, Sequence[Any]], Sequence[Any]]
     ) -> Sequence[Any]:
-        """``body`` for 0, 1, … below ``count``, which is at least 1 or checked first; what it returns is carried on."""
+        """Emit a loop.
+
+        Args:
+            count: of iterations; a constant must be at least 1.
+            carried: values before the first iteration.
+            body: emits an iteration from its index and the carried values, and returns their new values.
+
+        Returns:
+            The carried values after the last iteration.
+        """
         before = self.block
         inside = self.append_basic_block("loop")
         after = self.append_basic_block("done")
@@ -61,50 +74,65 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
             found.append(phi)
         return found
 
+    def repeat(self, count: Any, body: Callable[[Any], None]) -> None:
+        """Emit a loop without carried values."""
+
+        def iteration(index: Any, _: Sequence[Any]) -> Sequence[Any]:
+            body(index)
+            return []
+
+        self.loop(count, [], iteration)
+
     def at(self, pointer: Any, floats: Any) -> Any:
-        """So many floats on."""
+        """Return a pointer advanced by a number of floats."""
         return self.gep(pointer, [floats if isinstance(floats, ir.Value) else INT(floats)], source_etype=FLOAT)
 
     def at_byte(self, pointer: Any, count: Any) -> Any:
-        """So many bytes on."""
+        """Return a pointer advanced by a number of bytes."""
         return self.gep(pointer, [count], source_etype=BYTE)
 
+    def load_integers(self, table: Any, count: int, start: int = 0) -> list[Any]:
+        """Load ``count`` integers of 64 bits from a table, beginning with number ``start``."""
+        return [self.load(self.gep(table, [INT(start + it)], source_etype=INT), typ=INT) for it in range(count)]
+
     def splat(self, value: Any, kind: ir.VectorType) -> Any:
-        """One value in all lanes."""
-        nothing = ir.Constant(kind, ir.Undefined)
-        first = self.insert_element(nothing, value, SHORT(0))
-        return self.shuffle_vector(first, nothing, ir.Constant(self.shorts, [0] * self.lanes))
+        """Return a vector with ``value`` in all lanes."""
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.insert_element(undefined, value, SHORT(0))
+        return self.shuffle_vector(first, undefined, ir.Constant(self.shorts, [0] * self.lanes))
 
     def splat_at(self, pointer: Any, place: Any) -> Any:
-        """One number of an array in all lanes."""
+        """Return a vector with one float of an array in all lanes."""
         return self.splat(self.load(self.at(pointer, place), typ=FLOAT, align=4), self.vector)
 
     def constant(self, value: float) -> Any:
-        """A number in all lanes."""
+        """Return a vector with a constant in all lanes."""
         number = ir.Constant(FLOAT, float(np.float32(value))).get_reference()
         splat = ir.FormattedConstant(FLOAT, f"splat (float {number})")  # lanes written out would be most of the text
         splat.type = self.vector
         return splat
 
     def load_vector(self, pointer: Any) -> Any:
+        """Load a vector from an aligned address."""
         return self.load(pointer, typ=self.vector, align=4 * self.lanes)
 
     def store_vector(self, value: Any, pointer: Any) -> None:
+        """Store a vector at an aligned address."""
         self.store(value, pointer, align=4 * self.lanes)
 
     def prefetch(self, pointer: Any) -> None:
-        """Have the cache's line that this is in brought near, without waiting for it. It may be anywhere."""
+        """Emit a prefetch of the cache line at an address, which need not be valid."""
         name, kinds = "llvm.prefetch.p0", [POINTER, SHORT, SHORT, SHORT]
         if name not in self.module.globals:
             ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
         self.call(self.module.globals[name], [pointer, SHORT(0), SHORT(3), SHORT(1)])  # to read, all levels, data
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
-        """x * y + z, rounded once where the processor can."""
+        """Return x * y + z, rounded once where the processor can."""
         return self.intrinsic("fmuladd", x, y, z)
 
     def sum_of_lanes(self, vector: Any) -> Any:
-        """One number: halves are added to halves."""
+        """Return the sum of a vector's lanes, halves added to halves."""
         half = self.lanes // 2
         while half:
             others = ir.Constant(self.shorts, [(lane + half) % self.lanes for lane in range(self.lanes)])
@@ -113,23 +141,23 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         return self.extract_element(vector, SHORT(0))
 
     def polynomial(self, coefficients: Sequence[float], x: Any) -> Any:
-        """Of x^0, x^1, …, by Horner's rule."""
+        """Return a polynomial of a vector by Horner's rule; the coefficients are in ascending powers."""
         found = self.constant(coefficients[-1])
         for coefficient in coefficients[-2::-1]:
             found = self.fma(found, x, self.constant(coefficient))
         return found
 
     def intrinsic(self, name: str, *operands: Any) -> Any:
-        """What LLVM calls so, of vectors."""
+        """Call an LLVM intrinsic on vectors."""
         full = f"llvm.{name}.v{self.lanes}f32"
         if full not in self.module.globals:
             ir.Function(self.module, ir.FunctionType(self.vector, [self.vector] * len(operands)), full)
         return self.call(self.module.globals[full], operands)
 
     def scratch(self, vectors: int) -> Any:
-        """Memory for so many vectors, on the stack: once a call, wherever it is asked for."""
+        """Allocate memory for a number of vectors on the stack, once for each call of the function."""
         with self.goto_entry_block():
             found = self.alloca(ir.ArrayType(FLOAT, vectors * self.lanes))
         found.align = 64
-        found.type = POINTER  # else one to the array, which llvmlite does not take for one to vectors
+        found.type = POINTER  # llvmlite would reject a pointer to an array where vectors are stored
         return found

@@ -1,4 +1,4 @@
-"""LLVM for this machine's processor: how wide its vectors are, and code from functions, compiled once and kept."""
+"""LLVM for the processor of this machine: the width of its vectors, and compiled functions, kept in the cache."""
 
 import ctypes
 import hashlib
@@ -20,32 +20,33 @@ _COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What kernels are made for."""
+    """A processor to compile for."""
 
     name: str
+    """As LLVM calls it."""
     features: str
     """As LLVM writes them."""
     lanes: int
-    """float32 values of a vector."""
-    results: int
-    """Channels of which a kernel can hold two vectors in registers, with what it needs beside them."""
+    """Float32 values of a vector."""
+    max_outputs: int
+    """Output channels that a convolution can accumulate in registers, in two vectors each."""
 
 
 def processor() -> Processor:
-    """This machine's."""
+    """Return the processor of this machine."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
-    lanes, results = 4, 4
+    lanes, max_outputs = 4, 4
     if features.get("avx512f"):
-        lanes, results = 16, 14
+        lanes, max_outputs = 16, 14
     elif features.get("avx2") and features.get("fma"):
-        lanes, results = 8, 5
+        lanes, max_outputs = 8, 5
     elif features.get("neon"):
-        lanes, results = 4, 12
-    # Some processors are set to halves of their vectors, as a precaution for code that uses them rarely.
+        lanes, max_outputs = 4, 12
+    # LLVM prefers half-width vectors on some processors, as a precaution for code that rarely uses vectors.
     flags = [f"{'+' if there and name != 'prefer-256-bit' else '-'}{name}" for name, there in sorted(features.items())]
-    return Processor(llvm.get_host_cpu_name(), ",".join(flags), lanes, results)
+    return Processor(llvm.get_host_cpu_name(), ",".join(flags), lanes, max_outputs)
 
 
 def library(
@@ -55,14 +56,14 @@ def library(
     sources: Iterable[str],
     facts: Iterable[object] = (),
 ) -> "Library":
-    """The functions that ``emit`` adds to a module: compiled, or found where they are kept.
+    """Return the functions that ``emit`` adds to a module, compiled now or found in the user's cache.
 
     Args:
         kind: of code, as in ``core.cache.Store``.
-        emit: depends on nothing but ``target``, ``sources`` and ``facts``.
+        emit: must depend on nothing but ``target``, ``sources`` and ``facts``.
         target: the processor.
-        sources: the files that it is written in.
-        facts: what decides on it beside them, told apart by their ``repr``.
+        sources: paths of the modules whose code ``emit`` runs.
+        facts: what else determines the functions; different facts must have a different ``repr``.
     """
     texts = b"".join(Path(it).read_bytes() for it in sources)
     store = Store(kind)
@@ -71,40 +72,45 @@ def library(
     if code is None:
         module = ir.Module()
         emit(module)
-        code = _compiled(module, target)
+        code = compile_module(module, target)
         store.keep(key, code)
     return Library(code, target)
 
 
-def _compiled(module: ir.Module, target: Processor) -> bytes:
-    """An object file of the module's functions.
+def compile_module(module: ir.Module, target: Processor) -> bytes:
+    """Return an object file of a module's functions.
 
-    None of LLVM's passes over the representation is run: kernels are written as they are to be, and gained nothing.
+    LLVM's passes over the intermediate representation are not run: they did not speed up these kernels.
     """
     module.triple = llvm.get_process_triple()
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
-    return bytes(_machine(target).emit_object(parsed))
+    return bytes(_target_machine(target).emit_object(parsed))
 
 
 class Library:
-    """Functions of an object file, for as long as this lives."""
+    """The functions of an object file; their addresses are valid for as long as it exists."""
 
     def __init__(self, code: bytes, target: Processor) -> None:
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine(target))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:
-        """Of a function."""
+        """Return the address of a function."""
         return int(self._engine.get_function_address(name))
 
     def function(self, name: str, arguments: str) -> Any:
-        """One that returns nothing, to be called with addresses (p) and integers (i); other threads run meanwhile."""
-        kinds = [_ADDRESS if it == "p" else _INTEGER for it in arguments]
-        return ctypes.CFUNCTYPE(None, *kinds)(self.address(name))
+        """Return a function without a result, during which other Python threads run.
+
+        Args:
+            name: of the function.
+            arguments: a letter for each, p for an address and i for an integer of 64 bits.
+        """
+        types = [_ADDRESS if it == "p" else _INTEGER for it in arguments]
+        return ctypes.CFUNCTYPE(None, *types)(self.address(name))
 
 
-def _machine(target: Processor) -> Any:
-    found = llvm.Target.from_triple(llvm.get_process_triple())
-    return found.create_target_machine(cpu=target.name, features=target.features, opt=2)
+def _target_machine(target: Processor) -> Any:
+    triple = llvm.Target.from_triple(llvm.get_process_triple())
+    return triple.create_target_machine(cpu=target.name, features=target.features, opt=2)

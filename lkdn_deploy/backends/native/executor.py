@@ -1,284 +1,209 @@
-"""Runs of the native engine on pictures of one size, by one or several threads."""
+"""Execution of a compiled network on images of one size, by one or several threads."""
 
-import math
-from collections.abc import Iterable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.codegen.output import FACTS, TOP
-from lkdn_deploy.backends.native.codegen.threads import BEGUN, DONE, GIVE_WAY, STATE, STOP, give_way
-from lkdn_deploy.backends.native.compile import Engine, frame_slots
-from lkdn_deploy.backends.native.fallback import between, mean
-from lkdn_deploy.backends.native.ir import Bytes, Floats, Kind, Outside
-from lkdn_deploy.backends.native.layout import Grid, pieces, whole_lines
-from lkdn_deploy.backends.native.schedule import Pass
-from lkdn_deploy.core.errors import InputError, NonFiniteError, UsageError
+from lkdn_deploy.backends.native.codegen.threads import BEGUN, DONE, STATE, STOP, YIELD, yield_function
+from lkdn_deploy.backends.native.compile import CompiledNetwork
+from lkdn_deploy.backends.native.fallback import BoundaryBuffers
+from lkdn_deploy.backends.native.ir import Bytes, Floats
+from lkdn_deploy.backends.native.layout import RowLayout, allocate, whole_lines
+from lkdn_deploy.core.errors import NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import Part
 
 
 @dataclass(frozen=True, slots=True)
 class _Band:
-    """One thread's part of a pass."""
+    """One thread's part of a segment."""
 
     stages: NDArray[np.int64]
-    """The table that ``emit_bands`` describes."""
-    rows: list[NDArray[np.int64]]
-    """Of each stage; its addresses are in ``stages``."""
-    beyond: NDArray[np.int64]
+    """The table that ``codegen.threads`` describes."""
+    operands: list[NDArray[np.int64]]
+    """Of each stage, where its operands are; ``stages`` has their addresses."""
+    halo_rows: NDArray[np.int64]
     """Rows outside the band that each stage must compute, to each side."""
 
-    def aim(self, low: int, high: int, height: int) -> tuple[int, int]:
-        """Have these rows computed, the last exclusive, of so many; gives the first step and the last."""
-        lags, lows, highs = self.stages[:, 3], self.stages[:, 4], self.stages[:, 5]
-        np.maximum(low - self.beyond, 0, out=lows)
-        np.minimum(high + self.beyond, height, out=highs)
-        return int((lows + lags).min()), int((highs + lags).max())
+    def set_row_range(self, low: int, high: int, height: int) -> tuple[int, int]:
+        """Have rows ``low`` to ``high`` (exclusive) of ``height`` computed, and return the first and last step."""
+        delays, lows, highs = self.stages[:, 3], self.stages[:, 4], self.stages[:, 5]
+        np.maximum(low - self.halo_rows, 0, out=lows)
+        np.minimum(high + self.halo_rows, height, out=highs)
+        return int((lows + delays).min()), int((highs + delays).max())
 
 
 @dataclass(frozen=True, slots=True)
-class _Give:
-    """How one thread's rows of the enlarged picture leave the engine."""
+class _Output:
+    """The stage of a band that writes rows of the output image."""
 
     stage: NDArray[np.int64]
-    """Of a band's stages; the function depends on what is wanted."""
+    """Its row of ``_Band.stages``; the function depends on the output's type."""
     facts: NDArray[np.int64]
-    """As ``results`` has them."""
+    """As ``codegen.output`` describes them."""
 
 
-class Workspace:
-    """Memory for pictures of one size, and tables of what is where in it."""
+class Executor:
+    """Memory for images of one size, and the tables that tell the compiled code where everything is in it.
 
-    def __init__(self, engine: Engine, height: int, width: int, threads: int) -> None:
+    Args:
+        network: to execute.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        threads: to use, the calling one included.
+    """
+
+    def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int) -> None:
         self.size = height, width
-        self._engine = engine
-        self._grid = Grid(height, width, engine.lanes)
-        plan, channels = engine.plan, engine.program.channels
-        self._floats = {
-            value: self._grid.row_floats(channels[value], margin, by_channel=value in plan.by_channel)
-            for value, margin in plan.margins.items()
+        self._network = network
+        self._rows = RowLayout(height, width, network.lanes)
+        plan, channels = network.plan, network.program.channels
+        self._row_floats = {
+            value: self._rows.row_floats(channels[value], halo, channel_major=value in plan.channel_major)
+            for value, halo in plan.halo_columns.items()
         }
-        parts = min(threads, height)
-        slots, frames = self._frame_sizes()
-        self._ring = whole_lines(
-            max(sum(rows * self._floats[value] for value, rows in one.rows.items()) for one in plan.passes)
-        )
-        zeros = max(self._floats.values(), default=1)
-        self._line = engine.scale * self._grid.columns
-        enlarged = 3 * engine.scale * self._line + engine.lanes  # a vector may reach behind the last
-        self._zeros, *rest = pieces([zeros, *[self._ring + enlarged] * parts, *frames, *self._outside_sizes()])
+        bands = min(threads, height)
+        slots = plan.slots()
+        slot_sizes = [0] * len(set(slots.values()))
+        for value, slot in slots.items():
+            slot_sizes[slot] = max(slot_sizes[slot], height * self._row_floats[value])
+        self._boundaries = BoundaryBuffers(network.program, network.fallback, self._rows)
+        self._line_buffers = whole_lines(max(sum(self._buffer_sizes(number)) for number in range(len(plan.segments))))
+        self._line = network.scale * self._rows.columns
+        output = 3 * network.scale * self._line + network.lanes  # a vector may reach beyond the last column
+        sizes = [max(self._row_floats.values(), default=1), *[self._line_buffers + output] * bands]
+        self._zeros, *rest = allocate([*sizes, *slot_sizes, *self._boundaries.sizes])
         self._zeros[:] = 0
-        spaces, (even, odd) = rest[:parts], rest[-2:]
-        self._frames = {value: rest[parts + slot] for value, slot in slots.items()}
-        self._outside = self._shared_outside(even, odd)
-        self._between = {
-            there.name: np.zeros((height, 3), np.int64)
-            for there in engine.program.outside.values()
-            if there.kind is Kind.LINES
-        }
-        self._lines: dict[str, int] = {}
-        given = engine.program.given
-        self._taken_out, self._brought_in = (
-            self._by_depth(it for it in engine.program.outside if (it in given) == inwards) for inwards in (False, True)
-        )
-        facts = (height, width, self._grid.steps, self._grid.blocks, self._zeros.ctypes.data)
-        self._geometry = np.array(facts, np.int64)
+        self._materialized = {value: rest[bands + slot] for value, slot in slots.items()}
+        self._boundaries.place(*rest[-2:])
+        geometry = (height, width, self._rows.vectors, self._rows.blocks, self._zeros.ctypes.data)
+        self._geometry = np.array(geometry, np.int64)
         self._damage = np.zeros(1, np.int64)
-        self._gives: list[_Give] = []
-        self._bands = [[self._band(number, one, space) for number, one in enumerate(plan.passes)] for space in spaces]
-        """By thread, of each pass."""
+        self._outputs: list[_Output] = []
+        self._bands = [[self._band(number, memory) for number in range(len(plan.segments))] for memory in rest[:bands]]
+        """By thread, of each segment."""
         self._tables = [
             np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
-        """By thread, what ``follow`` takes."""
-        self._aimed: tuple[int, int] | None = None
-        """The rows of the picture for which both are set."""
+        """By thread, the table of bands that ``codegen.threads`` describes."""
+        self._row_range: tuple[int, int] | None = None
+        """Input rows for which the tables are set."""
         self._state = np.zeros(STATE, np.int64)
-        self._state[GIVE_WAY] = give_way()
+        self._state[YIELD] = yield_function()
 
-    def run(self, planes: Floats, kept: Part, place: Floats | Bytes, pool: Executor) -> None:
-        """Enlarge (3, H, W), and put a part of the result where it is wanted.
+    def run(self, image: Floats, part: Part, target: Floats | Bytes, pool: ThreadPoolExecutor) -> None:
+        """Upscale an image, and write a part of the result.
 
         Args:
-            planes: RGB in 0..1.
-            kept: rows and columns of the enlarged picture.
-            place: float32 (3, h, w) for the values as they are, or bytes (h, w, 3) for pixels of 8 bits, whose rows,
-                and planes, may be any distance apart.
-            pool: of a thread for each but one of ``threads``.
+            image: (3, H, W), RGB in 0..1.
+            part: rows and columns of the output image.
+            target: float32 (3, h, w) for unclipped values, or uint8 (h, w, 3). Columns must be adjacent; rows and
+                planes may be any distance apart.
+            pool: with a thread for each of ``threads`` but the calling one.
 
         Raises:
-            InputError: if a part that is done outside the engine fails, or the picture is too small for it.
-            NonFiniteError: if a pixel is none; what is in ``place`` then is of no use.
-            UsageError: if ``place`` has another shape than ``kept``.
+            InputError: if a subgraph fails, or the image is too small for the network.
+            NonFiniteError: if a pixel is not finite, where uint8 is written. The content of ``target`` is undefined.
+            UsageError: if ``target`` does not have the shape of ``part``.
         """
-        engine, state = self._engine, self._state
-        self._aim(kept, place)
-        known = {engine.program.outside[0].name: planes[None]}
+        network, state = self._network, self._state
+        self._set_output(part, target)
+        tensors = {network.program.boundaries[0].name: image[None]}
         depth = -1
         state[[BEGUN, DONE]] = 0
         others: list[Future[None]] = []
         try:
             others += (pool.submit(self._follow, table) for table in self._tables[1:])
             geometry = self._geometry.ctypes.data
-            for number, (one, mine) in enumerate(zip(engine.plan.passes, self._tables[0].tolist(), strict=True)):
-                while depth < one.depth:
+            for number, (segment, band) in enumerate(zip(network.plan.segments, self._tables[0].tolist(), strict=True)):
+                while depth < segment.depth:
                     depth += 1
-                    self._cross(depth, known)
-                stages, count, *ends = mine
-                engine.lead(state.ctypes.data, number, len(others), stages, count, geometry, *ends)
+                    self._boundaries.exchange(depth, tensors)
+                stages, count, *steps = band
+                network.lead(state.ctypes.data, number, len(others), stages, count, geometry, *steps)
         except BaseException:
             state[BEGUN] = STOP
             raise
-        finally:  # the memory is theirs as long as they run
+        finally:  # they use this memory for as long as they run
             wait(others)
         if self._damage[0]:
             raise NonFiniteError
 
-    def _aim(self, kept: Part, place: Floats | Bytes) -> None:
-        """Have what is enlarged given to ``place``, and as many rows computed as that needs."""
-        (top, bottom, _), (left, right, _) = (
-            part.indices(self._engine.scale * side) for part, side in zip(kept, self.size, strict=True)
-        )
-        pixels = place.dtype == np.uint8
-        shape, apart = ((bottom - top, right - left, 3), (3, 1)) if pixels else ((3, bottom - top, right - left), (4,))
-        if place.shape != shape or place.strides[-len(apart) :] != apart:
-            msg = f"{shape} without gaps in a row was expected, got {place.shape}, {place.strides} bytes apart"
-            raise UsageError(msg)
-        plane, row = (0, place.strides[0]) if pixels else place.strides[:2]
-        for give in self._gives:
-            give.stage[0] = self._engine.pixels if pixels else self._engine.planes
-            give.facts[TOP:] = top, bottom, left, right - left, place.ctypes.data, row, plane
-        self._damage[0] = 0
-        rows = top // self._engine.scale, -(-bottom // self._engine.scale)
-        if rows != self._aimed:  # seldom: it takes a hundredth of a small picture's time
-            self._aim_bands(*rows)
-            self._aimed = rows
-
-    def _aim_bands(self, top: int, bottom: int) -> None:
-        """Have as many rows computed, pass by pass, as those of the result, the last exclusive, need."""
-        height, parts = self.size[0], len(self._bands)
-        for number, one in enumerate(self._engine.plan.passes):
-            low, high = 0, height
-            if one.around is not None:
-                low, high = max(top - one.around, 0), min(bottom + one.around, height)
-            bounds = [low + (high - low) * part // parts for part in range(parts + 1)]
-            for bands, table, ends in zip(self._bands, self._tables, pairwise(bounds), strict=True):
-                table[number, 2:] = bands[number].aim(*ends, height)
-
     def _follow(self, table: NDArray[np.int64]) -> None:
-        self._engine.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
+        self._network.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
 
-    def _cross(self, depth: int, known: dict[str, NDArray[Any]]) -> None:
-        """Take out what the depth before computed for the outside, go there, and bring in what this one takes."""
-        detours = self._engine.detours
-        for there, found in self._taken_out.get(depth - 1, ()):
-            if there.kind is Kind.SUMS:
-                known[there.name] = mean(found, self.size[0] * self.size[1])
-            else:  # its memory is used again two depths on
-                known[there.name] = found[None].copy() if detours.last_use(there.name) > depth else found[None]
-        brought_in = self._brought_in.get(depth, ())
-        detours.run(depth, known, {it.name: memory[None] for it, memory in brought_in if it.kind is Kind.PLANES})
-        for there, memory in brought_in:
-            found = known[there.name]
-            if there.kind is Kind.LINES:
-                if not found.shape[2]:
-                    msg = "this network takes larger windows than {1}x{0} pixels".format(*self.size)
-                    raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
-                memory[:, : found.shape[2]] = found[0]
-                if self._lines.get(there.name) != found.shape[2]:  # as for the first picture only
-                    self._lines[there.name] = found.shape[2]
-                    self._between[there.name][:] = between(found.shape[2], self.size[0])
-            elif not np.shares_memory(found, memory):
-                memory[:] = found.reshape(memory.shape)
-        for name in [name for name in known if detours.last_use(name) <= depth]:
-            del known[name]
+    def _set_output(self, part: Part, target: Floats | Bytes) -> None:
+        """Have ``part`` of the output image written to ``target``, and the rows computed that this needs."""
+        network = self._network
+        (top, bottom, _), (left, right, _) = (
+            it.indices(network.scale * side) for it, side in zip(part, self.size, strict=True)
+        )
+        is_uint8 = target.dtype == np.uint8
+        shape, apart = (
+            ((bottom - top, right - left, 3), (3, 1)) if is_uint8 else ((3, bottom - top, right - left), (4,))
+        )
+        if target.shape != shape or target.strides[-len(apart) :] != apart:
+            msg = f"an array of shape {shape} with adjacent columns was expected, got {target.shape} with strides of "
+            raise UsageError(msg + f"{target.strides} bytes")
+        plane, row = (0, target.strides[0]) if is_uint8 else target.strides[:2]
+        for it in self._outputs:
+            it.stage[0] = network.uint8_output if is_uint8 else network.float_output
+            it.facts[TOP:] = top, bottom, left, right - left, target.ctypes.data, row, plane
+        self._damage[0] = 0
+        rows = top // network.scale, -(-bottom // network.scale)
+        if rows != self._row_range:  # this takes a hundredth of a small image's time
+            self._set_row_range(*rows)
+            self._row_range = rows
 
-    def _frame_sizes(self) -> tuple[dict[int, int], list[int]]:
-        """Of each value that goes from pass to pass its slot, and how large each slot is."""
-        slots = frame_slots(self._engine.plan)
-        sizes = [0] * len(set(slots.values()))
-        for value, slot in slots.items():
-            sizes[slot] = max(sizes[slot], self._grid.height * self._floats[value])
-        return slots, sizes
+    def _set_row_range(self, top: int, bottom: int) -> None:
+        """Have each segment compute the rows that rows ``top`` to ``bottom`` (exclusive) of the result depend on."""
+        height, bands = self.size[0], len(self._bands)
+        for number, segment in enumerate(self._network.plan.segments):
+            low, high = 0, height
+            if segment.output_halo is not None:
+                low, high = max(top - segment.output_halo, 0), min(bottom + segment.output_halo, height)
+            bounds = [low + (high - low) * band // bands for band in range(bands + 1)]
+            for mine, table, ends in zip(self._bands, self._tables, pairwise(bounds), strict=True):
+                table[number, 2:] = mine[number].set_row_range(*ends, height)
 
-    def _outside_shape(self, value: int) -> tuple[int, ...]:
-        channels, (height, width) = self._engine.program.channels[value], self.size
-        return {
-            Kind.PLANES: (channels, height, width),
-            Kind.LINES: (channels, height, width),  # no more than these, and how many is told when they come
-            Kind.SUMS: (height, channels),
-            Kind.NUMBERS: (channels, 1, 1),
-        }[self._engine.program.outside[value].kind]
+    def _buffer_sizes(self, number: int) -> list[int]:
+        """Return the floats of each line buffer of a segment."""
+        buffers = self._network.plan.segments[number].buffer_rows
+        return [rows * self._row_floats[value] for value, rows in buffers.items()]
 
-    def _outside_size(self, value: int) -> int:
-        """With what is read beyond the last row."""
-        return whole_lines(math.prod(self._outside_shape(value)) + self._grid.columns - self.size[1])
+    def _band(self, number: int, memory: Floats) -> _Band:
+        """Make the tables of a thread for a segment, whose line buffers lie in ``memory``, before the output's rows."""
+        network, segment = self._network, self._network.plan.segments[number]
+        starts = dict(zip(segment.buffer_rows, accumulate(self._buffer_sizes(number), initial=0), strict=False))
+        output = memory.ctypes.data + 4 * self._line_buffers, network.scale * self._line, self._line
 
-    def _outside_sizes(self) -> tuple[int, int]:
-        """Of all values of one depth, the most of even and of odd depths.
+        def operand(value: int) -> tuple[int, int, int]:
+            if value in starts:
+                start, rows = memory.ctypes.data + 4 * starts[value], segment.buffer_rows[value]
+                return start, rows, 4 * self._row_floats[value]
+            if value in self._materialized:
+                return self._materialized[value].ctypes.data, self.size[0], 4 * self._row_floats[value]
+            if value in self._boundaries:
+                return self._boundaries.addresses(value)
+            return output if value == network.program.result else (0, 0, 0)
 
-        What one depth computes is there until the next has taken what it is given.
-        """
-        depths: dict[int, int] = {0: 0, 1: 0}
-        for value in self._engine.program.outside:
-            depth = self._engine.program.depths[value]
-            depths[depth] = depths.get(depth, 0) + self._outside_size(value)
-        even, odd = (max(size for depth, size in depths.items() if depth % 2 == turn) for turn in range(2))
-        return even, odd
-
-    def _by_depth(self, values: Iterable[int]) -> dict[int, list[tuple[Outside, Floats]]]:
-        found: dict[int, list[tuple[Outside, Floats]]] = {}
-        for value in values:
-            there = self._engine.program.outside[value], self._outside[value]
-            found.setdefault(self._engine.program.depths[value], []).append(there)
-        return found
-
-    def _shared_outside(self, even: Floats, odd: Floats) -> dict[int, Floats]:
-        program = self._engine.program
-        starts: dict[int, int] = {}
-        found = {}
-        for value in program.outside:
-            depth, shape = program.depths[value], self._outside_shape(value)
-            start = starts.get(depth, 0)
-            found[value] = (odd if depth % 2 else even)[start : start + math.prod(shape)].reshape(shape)
-            starts[depth] = start + self._outside_size(value)
-        return found
-
-    def _band(self, number: int, one: Pass, space: Floats) -> _Band:
-        height = self._grid.height
-        sizes = [rows * self._floats[value] for value, rows in one.rows.items()]
-        starts = dict(zip(one.rows, accumulate(sizes, initial=0), strict=False))
-        enlarged = space.ctypes.data + 4 * self._ring, self._engine.scale * self._line, self._line
-        tables, rows_of, beyond, giving = [], [], [], None
+        stages, operands_of, halo_rows, writer = [], [], [], None
         for stage, lowered, weights in zip(
-            one.stages, self._engine.stages[number], self._engine.weights[number], strict=True
+            segment.stages, network.segments[number], network.weights[number], strict=True
         ):
-            rows = np.zeros((len(lowered.values), 3), np.int64)
-            for entry, value in zip(rows, lowered.values, strict=True):
-                if value in starts:
-                    entry[:] = space.ctypes.data + 4 * starts[value], one.rows[value], 4 * self._floats[value]
-                elif value in self._frames:
-                    entry[:] = self._frames[value].ctypes.data, height, 4 * self._floats[value]
-                elif value in self._outside:
-                    entry[0] = self._outside[value].ctypes.data
-                    there = self._engine.program.outside[value]
-                    if there.kind is Kind.LINES:
-                        entry[2] = self._between[there.name].ctypes.data
-                elif value == self._engine.program.result:
-                    entry[:] = enlarged
-            rows_of.append(rows)
-            address = self._engine.addresses[lowered.shape]
-            tables.append((address, rows.ctypes.data, weights.ctypes.data, stage.lag, 0, 0))
-            beyond.append(stage.beyond)
-            if lowered.shape.shuffled is not None:
-                giving, facts = len(tables), np.array([*enlarged, self._engine.scale, *[0] * (FACTS - TOP)], np.int64)
-                tables.append((0, facts.ctypes.data, self._damage.ctypes.data, stage.lag, 0, 0))
-                beyond.append(0)
-        table = np.array(tables, np.int64)
-        if giving is not None:
-            self._gives.append(_Give(table[giving], facts))
-        return _Band(table, rows_of, np.array(beyond, np.int64))
+            operands = np.array([operand(value) for value in lowered.values], np.int64)
+            operands_of.append(operands)
+            address = network.stage_addresses[lowered.signature]
+            stages.append((address, operands.ctypes.data, weights.ctypes.data, stage.row_delay, 0, 0))
+            halo_rows.append(stage.halo_rows)
+            if lowered.signature.shuffled is not None:
+                writer, facts = len(stages), np.array([*output, network.scale, *[0] * (FACTS - TOP)], np.int64)
+                stages.append((0, facts.ctypes.data, self._damage.ctypes.data, stage.row_delay, 0, 0))
+                halo_rows.append(0)
+        table = np.array(stages, np.int64)
+        if writer is not None:
+            self._outputs.append(_Output(table[writer], facts))
+        return _Band(table, operands_of, np.array(halo_rows, np.int64))

@@ -1,76 +1,184 @@
-"""What crosses between the native engine and the outside: parts of a graph that ONNX Runtime does between passes."""
+"""The fallback: subgraphs that ONNX Runtime executes between segments, and the values exchanged with it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Detour
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Floats, Program, Subgraph
+from lkdn_deploy.backends.native.layout import RowLayout, whole_lines
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import import_engine
 
 
-class Detours:
-    """The detours of a program, opened."""
+class Fallback:
+    """The subgraphs of a program, opened in ONNX Runtime.
 
-    def __init__(self, detours: tuple[Detour, ...]) -> None:
-        self._opened: dict[int, tuple[Detour, Any]] = {}
-        self._last_use = {name: detour.depth for detour in detours for name in detour.inputs}
-        if not detours:
+    Raises:
+        MissingError: if there are subgraphs, and ONNX Runtime is not installed.
+    """
+
+    def __init__(self, subgraphs: tuple[Subgraph, ...]) -> None:
+        self._sessions: dict[int, tuple[Subgraph, Any]] = {}
+        self._last_use = {name: it.depth for it in subgraphs for name in it.inputs}
+        if not subgraphs:
             return
         onnxruntime = import_engine("onnxruntime", "cpu")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # as in backends.ort
-        # More would wait for work in a loop, on cores that the kernels then need.
+        # More threads would spin while they wait for work, on cores that the kernels then need.
         options.intra_op_num_threads = 1
-        for detour in detours:
-            session = onnxruntime.InferenceSession(detour.model, options, providers=["CPUExecutionProvider"])
-            self._opened[detour.depth] = detour, session
+        for it in subgraphs:
+            session = onnxruntime.InferenceSession(it.model, options, providers=["CPUExecutionProvider"])
+            self._sessions[it.depth] = it, session
 
-    def run(self, depth: int, known: dict[str, NDArray[Any]], given: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add to the tensors that are known what is computed at this depth, in the memory that is given for some.
+    def run(self, depth: int, tensors: dict[str, NDArray[Any]], targets: Mapping[str, Floats]) -> None:
+        """Execute the subgraph of this depth, if there is one.
+
+        Args:
+            depth: number of barriers before it.
+            tensors: all that are known, by name; its outputs are added.
+            targets: memory for some of its outputs.
 
         Raises:
-            InputError: if it cannot be computed.
+            InputError: if ONNX Runtime fails.
         """
-        if depth not in self._opened:
+        if depth not in self._sessions:
             return
-        detour, session = self._opened[depth]
+        subgraph, session = self._sessions[depth]
         binding = session.io_binding()
-        for name in detour.inputs:
-            binding.bind_cpu_input(name, known[name])
-        for name in detour.outputs:
-            if name in given:  # fresh memory for each run would cost more than what is done there
-                target = given[name]
+        for name in subgraph.inputs:
+            binding.bind_cpu_input(name, tensors[name])
+        for name in subgraph.outputs:
+            if name in targets:  # fresh memory for each run would cost more than the computation
+                target = targets[name]
                 binding.bind_output(name, "cpu", 0, target.dtype, target.shape, target.ctypes.data)
             else:
                 binding.bind_output(name)
         try:
             session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            msg = "ONNX Runtime, which does a part of this network for the native engine, failed"
-            raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
-        for name, value in zip(detour.outputs, binding.get_outputs(), strict=True):
-            known[name] = given[name] if name in given else value.numpy()
+            msg = "ONNX Runtime failed on a part of this network that the native engine leaves to it"
+            raise InputError(msg, f"if memory ran out, use smaller tiles; its message: {str(error)[:200]}") from error
+        for name, value in zip(subgraph.outputs, binding.get_outputs(), strict=True):
+            tensors[name] = targets[name] if name in targets else value.numpy()
 
     def last_use(self, name: str) -> int:
-        """The greatest depth that takes this tensor; -1: none does."""
+        """Return the greatest depth of a subgraph that reads this tensor, or -1 if none does."""
         return self._last_use.get(name, -1)
 
 
-def between(lines: int, height: int) -> NDArray[np.int64]:
-    """(height, 3): for each row the lines before and behind it, and how far on it is, as the bits of a float32.
+class BoundaryBuffers:
+    """Memory for the values of a program that enter or leave the compiled code, for images of one size.
 
-    ONNX's Resize with half_pixel: the middles of first and last lines' pixels lie as far inside as those of rows.
+    What one depth computes must remain until the next has read its inputs. So values of even and of odd depths have
+    separate memory, each as large as the largest depth needs. ``sizes`` are the floats of both.
     """
-    place = ((np.arange(height) + 0.5) * (lines / height) - 0.5).clip(0, lines - 1)
-    before = place.astype(np.int64)
-    on = (place - before).astype(np.float32).view(np.int32)
-    return np.stack([before, np.minimum(before + 1, lines - 1), on.astype(np.int64)], axis=1)
+
+    def __init__(self, program: Program, fallback: Fallback, rows: RowLayout) -> None:
+        self._program, self._fallback, self._rows = program, fallback, rows
+        self._arrays: dict[int, Floats] = {}
+        self._exported: dict[int, list[tuple[Boundary, Floats]]] = {}
+        self._imported: dict[int, list[tuple[Boundary, Floats]]] = {}
+        self._positions = {
+            it.name: np.zeros((rows.height, 3), np.int64)
+            for it in program.boundaries.values()
+            if it.kind is BoundaryKind.INTERP_ROWS
+        }
+        self._source_rows: dict[str, int] = {}
+        """Number of rows for which ``_positions`` are set."""
+        depths: dict[int, int] = {0: 0, 1: 0}
+        for value in program.boundaries:
+            depth = program.depths[value]
+            depths[depth] = depths.get(depth, 0) + self._floats(value)
+        self.sizes = [max(size for depth, size in depths.items() if depth % 2 == odd) for odd in range(2)]
+
+    def place(self, even: Floats, odd: Floats) -> None:
+        """Use this memory, of ``sizes``."""
+        starts: dict[int, int] = {}
+        imported = self._program.imported
+        for value, boundary in self._program.boundaries.items():
+            depth, shape = self._program.depths[value], self._shape(value)
+            start = starts.get(depth, 0)
+            array = (odd if depth % 2 else even)[start : start + math.prod(shape)].reshape(shape)
+            starts[depth] = start + self._floats(value)
+            self._arrays[value] = array
+            by_depth = self._imported if value in imported else self._exported
+            by_depth.setdefault(depth, []).append((boundary, array))
+
+    def __contains__(self, value: int) -> bool:
+        return value in self._arrays
+
+    def addresses(self, value: int) -> tuple[int, int, int]:
+        """Return what a stage's table of rows holds for a boundary value; see ``codegen.stage``."""
+        positions = self._positions.get(self._program.boundaries[value].name)
+        return self._arrays[value].ctypes.data, 0, 0 if positions is None else positions.ctypes.data
+
+    def exchange(self, depth: int, tensors: dict[str, NDArray[Any]]) -> None:
+        """Export what the depth before computed, execute the subgraph of this depth, and import what its segments read.
+
+        Args:
+            depth: that begins.
+            tensors: those that are known outside the compiled code, by name; kept up to date.
+
+        Raises:
+            InputError: if ONNX Runtime fails, or the image is too small for the network.
+        """
+        fallback = self._fallback
+        for boundary, array in self._exported.get(depth - 1, ()):
+            if boundary.kind is BoundaryKind.ROW_SUMS:
+                tensors[boundary.name] = _mean(array, self._rows.height * self._rows.width)
+            else:  # its memory is used again two depths later
+                tensors[boundary.name] = array[None].copy() if fallback.last_use(boundary.name) > depth else array[None]
+        imported = self._imported.get(depth, ())
+        fallback.run(depth, tensors, {it.name: array[None] for it, array in imported if it.kind is BoundaryKind.NCHW})
+        for boundary, array in imported:
+            tensor = tensors[boundary.name]
+            if boundary.kind is BoundaryKind.INTERP_ROWS:
+                self._import_rows(boundary.name, tensor, array)
+            elif not np.shares_memory(tensor, array):
+                array[:] = tensor.reshape(array.shape)
+        for name in [name for name in tensors if fallback.last_use(name) <= depth]:
+            del tensors[name]
+
+    def _import_rows(self, name: str, tensor: NDArray[Any], array: Floats) -> None:
+        rows, height = tensor.shape[2], self._rows.height
+        if not rows:
+            msg = f"this network does not accept images as small as {self._rows.width}x{height} pixels"
+            raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
+        array[:, :rows] = tensor[0]
+        if self._source_rows.get(name) != rows:  # for the first image only
+            self._source_rows[name] = rows
+            self._positions[name][:] = _interpolation(rows, height)
+
+    def _shape(self, value: int) -> tuple[int, ...]:
+        channels, height, width = self._program.channels[value], self._rows.height, self._rows.width
+        return {
+            BoundaryKind.NCHW: (channels, height, width),
+            BoundaryKind.INTERP_ROWS: (channels, height, width),  # at most; the number of rows is known when they come
+            BoundaryKind.ROW_SUMS: (height, channels),
+            BoundaryKind.PER_CHANNEL: (channels, 1, 1),
+        }[self._program.boundaries[value].kind]
+
+    def _floats(self, value: int) -> int:
+        """Return the size of a value, including what vectors read beyond the last row."""
+        return whole_lines(math.prod(self._shape(value)) + self._rows.columns - self._rows.width)
 
 
-def mean(sums: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
-    """(H, C), of each row of a map -> (1, C, 1, 1)."""
-    found: NDArray[np.float32] = (sums.sum(axis=0, dtype=np.float64) / pixels).astype(np.float32)
+def _interpolation(rows: int, height: int) -> NDArray[np.int64]:
+    """Return the positions of ``height`` rows between ``rows``: (height, 3), the row before, the row behind, a weight.
+
+    The weight of the row behind is the bit pattern of a float32. Positions are those of ONNX's Resize with half_pixel.
+    """
+    position = ((np.arange(height) + 0.5) * (rows / height) - 0.5).clip(0, rows - 1)
+    before = position.astype(np.int64)
+    weight = (position - before).astype(np.float32).view(np.int32)
+    return np.stack([before, np.minimum(before + 1, rows - 1), weight.astype(np.int64)], axis=1)
+
+
+def _mean(row_sums: Floats, pixels: int) -> Floats:
+    """Return the mean of each channel, (1, C, 1, 1), from the sums of its rows, (H, C)."""
+    found: Floats = (row_sums.sum(axis=0, dtype=np.float64) / pixels).astype(np.float32)
     return found[None, :, None, None]

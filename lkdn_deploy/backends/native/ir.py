@@ -1,11 +1,12 @@
-"""A network as the native engine sees it: a list of local operations on maps of the input's size.
+"""The intermediate representation: a network as local operations on feature maps of the input's height and width.
 
-What has another size is written as maps of the input's: after ``DepthToSpace`` a picture of r times the size is r * r
-maps, and a convolution of it is one of these maps, with zeros where a pixel has no part in another. So the whole
-network stays on one grid, up to its result.
+Tensors of another size are expressed on the same grid. After ``DepthToSpace``, an image r times as large is r * r maps,
+one for each sub-pixel position, and a convolution of it is a convolution of these maps, with zeros where an output
+position does not use an input position.
 
-What cannot be written so (means over the picture and what is made of them, small maps of large windows) is outside:
-there the whole picture must be known first. How often that happens before a value can be computed is its depth.
+What cannot be expressed so (means over the image and what is computed of them, convolutions with stride) is left to
+another engine as a `Subgraph`. Such a value depends on the whole image, so everything before it must be complete. The
+number of these barriers before a value can be computed is its depth.
 """
 
 from collections.abc import Mapping
@@ -20,141 +21,136 @@ Bytes = NDArray[np.uint8]
 
 
 class UnsupportedError(Exception):
-    """The engine has no kernel for this; the text says for what."""
+    """A graph that the compiler has no kernels for; the text is a noun phrase that names the obstacle."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Convolution:
-    """Over all channels; zeros around the picture, one result for each pixel."""
-
+class _Op:
     inputs: tuple[int, ...]
-    """Values whose channels lie one behind the other."""
+    """Values that are read."""
     output: int
-    weight: Floats
-    """(out, in, rows, columns), of odd sizes."""
-    bias: Floats
-    dilation: tuple[int, int]
-    pieces: tuple[int, int] = (1, 1)
-    """Of results and inputs, in equal parts: between some of them all weights may be zero."""
+    """Value that is computed."""
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """Rows and columns to each side."""
-        return reach(self.weight, self.dilation)
+    def radius(self) -> tuple[int, int]:
+        """Rows and columns that are read to each side of a pixel."""
+        return 0, 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Depthwise:
-    """Of every channel by itself."""
-
-    inputs: tuple[int]
-    output: int
+class _WindowOp(_Op):
     weight: Floats
-    """(channels, rows, columns)."""
     bias: Floats
     dilation: tuple[int, int]
+    """Step between taps, vertically and horizontally."""
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """Rows and columns to each side."""
-        return reach(self.weight, self.dilation)
+    def radius(self) -> tuple[int, int]:
+        """Rows and columns that are read to each side of a pixel."""
+        rows, columns = self.weight.shape[-2:]
+        return rows // 2 * self.dilation[0], columns // 2 * self.dilation[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Norm:
-    """(x - mean) / sqrt(variance + epsilon) * scale + shift, over the channels of a pixel."""
+class ConvOp(_WindowOp):
+    """A convolution over the concatenated channels of all inputs, with stride 1 and zero padding to the same size.
 
-    inputs: tuple[int]
-    output: int
+    ``weight`` is (out, in, rows, columns), rows and columns odd.
+    """
+
+    blocks: tuple[int, int] = (1, 1)
+    """Number of equal parts of outputs and of inputs, where all weights between some of them may be zero."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthwiseOp(_WindowOp):
+    """A convolution of each channel on its own; ``weight`` is (channels, rows, columns)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormOp(_Op):
+    """Layer normalisation over the channels of a pixel: (x - mean) / sqrt(variance + epsilon) * scale + shift."""
+
     scale: Floats
     shift: Floats
     epsilon: float
 
-    reach = (0, 0)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pointwise:
-    """One value from those of the same place."""
+class Elementwise(_Op):
+    """A function of one or two values at the same pixel and channel."""
 
     kind: str
-    """Of ``UNARY`` or ``BINARY``."""
-    inputs: tuple[int, ...]
-    output: int
+    """One of ``codegen.activations.UNARY`` or ``BINARY``, or leaky_relu."""
     constant: Floats | None = None
-    """By channel: the second operand, where it is no value."""
+    """(channels,), the second operand where it is not a value."""
     alpha: float = 0.0
-
-    reach = (0, 0)
-
-
-UNARY = ("copy", "gelu", "relu", "leaky", "sigmoid", "square")
-BINARY = ("add", "sub", "mul", "prelu")
+    """Slope of leaky_relu for negative numbers."""
 
 
-class Kind(Enum):
-    """How values come from the outside or go there; within, they are maps."""
+Op = ConvOp | DepthwiseOp | NormOp | Elementwise
 
-    PLANES = "planes"
-    """A map as the rest of the world has it, (C, H, W)."""
-    LINES = "lines"
-    """Some rows of planes, evenly spread over the picture's, between which the others lie; from the outside only."""
-    SUMS = "sums"
-    """Of the rows of a map, by channel, which give its means; to the outside only."""
-    NUMBERS = "numbers"
-    """One for each channel; from the outside only."""
+
+class BoundaryKind(Enum):
+    """The memory format in which a value enters or leaves the compiled code."""
+
+    NCHW = "nchw"
+    """A whole feature map, (C, H, W)."""
+    INTERP_ROWS = "interp_rows"
+    """Input only: (C, h, W), a map's rows at evenly spaced positions, between which the others are interpolated."""
+    ROW_SUMS = "row_sums"
+    """Output only: (H, C), the sum of each row of a map, from which its mean is computed."""
+    PER_CHANNEL = "per_channel"
+    """Input only: one number for each channel."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """A value that comes from the outside or goes there."""
+class Boundary:
+    """A value that enters or leaves the compiled code."""
 
-    kind: Kind
+    kind: BoundaryKind
+    """Its memory format."""
     name: str
-    """Of the tensor there: (1, C, H, W); (1, C, h, W) for lines; (1, C, 1, 1) for sums, as means, and numbers."""
+    """The tensor on the other side: (1, C, H, W) for NCHW, (1, C, h, W) for INTERP_ROWS, and (1, C, 1, 1) for
+    PER_CHANNEL and for ROW_SUMS, as the mean."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detour:
-    """A part of the graph that there are no kernels for, done on whole tensors before all else of its depth."""
+class Subgraph:
+    """A part of the graph without kernels here. Another engine runs it before the operations of the same depth."""
 
     depth: int
+    """Number of barriers before it."""
     inputs: tuple[str, ...]
+    """Names of tensors."""
     outputs: tuple[str, ...]
+    """Names of tensors."""
     model: bytes
-    """For ONNX Runtime."""
-
-
-Operation = Convolution | Depthwise | Norm | Pointwise
+    """A serialised ONNX model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A network."""
+    """A network in the intermediate representation. Values are numbered; value 0 is the input."""
 
     channels: tuple[int, ...]
-    """Of each value; value 0 is the input."""
+    """By value."""
     depths: tuple[int, ...]
-    """Of each value."""
-    operations: tuple[Operation, ...]
-    """In an order in which they can be done."""
+    """By value."""
+    ops: tuple[Op, ...]
+    """In an order of execution."""
     result: int
-    order: NDArray[np.intp]
-    """(3, scale, scale): which channel of the result is the pixel at that place of the enlarged one."""
-    size: tuple[int, int] | None = None
-    """Height and width, where the graph takes only these."""
-    outside: Mapping[int, Outside] = field(default_factory=dict)
-    """The values that are not maps, the input among them."""
-    detours: tuple[Detour, ...] = ()
-    """By depth."""
+    """Value that holds the output image."""
+    pixel_order: NDArray[np.intp]
+    """(3, scale, scale), the channel of ``result`` that is the output's sub-pixel at that position."""
+    fixed_size: tuple[int, int] | None = None
+    """Height and width, where the graph accepts no other."""
+    boundaries: Mapping[int, Boundary] = field(default_factory=dict)
+    """By value, of those that enter or leave, the input included."""
+    subgraphs: tuple[Subgraph, ...] = ()
+    """In ascending depth."""
 
     @property
-    def given(self) -> frozenset[int]:
-        """The values that come from the outside."""
-        return frozenset(self.outside) - {operation.output for operation in self.operations}
-
-
-def reach(weight: Floats, dilation: tuple[int, int]) -> tuple[int, int]:
-    """How far a window goes to each side."""
-    rows, columns = weight.shape[-2:]
-    return rows // 2 * dilation[0], columns // 2 * dilation[1]
+    def imported(self) -> frozenset[int]:
+        """The values that enter from outside."""
+        return frozenset(self.boundaries) - {op.output for op in self.ops}

@@ -1,14 +1,14 @@
-"""How values lie in memory: a vector's lanes hold columns far apart, so that a neighbour is in another vector's lane.
+"""The memory layout of feature maps. The lanes of a vector hold columns far apart, so that neighbours need no shuffles.
 
-A row of W columns is cut into as many stretches as a vector has lanes, each ``steps`` columns long. Vector v of a
+A row of W columns is cut into as many stretches as a vector has lanes, each ``vectors`` columns long. Vector v of a
 channel holds the v-th column of each stretch:
 
-    lane l of vector v is column l * steps + v
+    lane l of vector v is column l * vectors + v
 
-so a window's columns are found in the vectors beside, whole and aligned, and only at the ends of a row must lanes be
-shifted: margins of vectors hold what lies beyond (zeros outside the picture). Rows are stored in blocks of ``BLOCK``
-vectors, either all channels of a block together, (blocks, channels, BLOCK, lanes), or one channel after the other,
-(channels, vectors, lanes), which is what a depthwise convolution takes and gives; with gaps between blocks or channels.
+A convolution's taps to the left and right are therefore whole, aligned vectors. Only beyond the ends of a row must
+lanes be shifted: halo vectors hold what lies there (zeros outside the image). A row is stored in blocks of ``BLOCK``
+vectors, either block by block, (blocks, channels, BLOCK, lanes), or, as depthwise convolutions read and write it,
+channel by channel, (channels, vectors, lanes); with padding between blocks or channels.
 """
 
 from dataclasses import dataclass
@@ -19,81 +19,87 @@ import numpy as np
 from lkdn_deploy.backends.native.ir import Floats
 
 BLOCK = 2
-"""Vectors that a kernel does at once. More would need more columns than small pictures have."""
-
+"""Vectors that a kernel computes at once. More would need more columns than small images have."""
 
 LINE = 16
-"""Floats of a line of the caches, as most processors have them."""
+"""Floats in a cache line of most processors."""
+
+PAGE = 2**21 // 4
+"""Floats in a huge page of most systems."""
+
+_HUGE_PAGE_REQUEST = 2**22 // 4
+"""Floats from which on NumPy asks the system for huge pages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Of pictures of one size."""
+class RowLayout:
+    """The layout of rows for images of one size and vectors of one width."""
 
     height: int
     width: int
     lanes: int
 
     @property
-    def steps(self) -> int:
-        """Vectors of a row, without margins: a whole number of blocks."""
+    def vectors(self) -> int:
+        """Vectors of a row without its halo: a whole number of blocks."""
         return -(-self.width // (self.lanes * BLOCK)) * BLOCK
 
     @property
     def columns(self) -> int:
-        """Of a row's vectors, without margins: the picture's, and what fills up the last of them."""
-        return self.steps * self.lanes
+        """Columns that a row's vectors hold: the image's, and those that fill up the last vectors."""
+        return self.vectors * self.lanes
 
     @property
     def blocks(self) -> int:
-        """Of a row."""
-        return self.steps // BLOCK
+        """Blocks of a row without its halo."""
+        return self.vectors // BLOCK
 
-    def row_floats(self, channels: int, margin: int, *, by_channel: bool) -> int:
-        """Of one row of a value whose margin is so many columns."""
-        if by_channel:
-            return channels * (self.steps + 2 * margin_blocks(margin) * BLOCK | 1) * self.lanes
-        return (self.blocks + 2 * margin_blocks(margin)) * block_floats(channels, self.lanes)
+    def row_floats(self, channels: int, halo: int, *, channel_major: bool) -> int:
+        """Return the size of one row of a value.
+
+        Args:
+            channels: of the value.
+            halo: columns on each side of the row.
+            channel_major: whether it is stored channel by channel.
+        """
+        if channel_major:
+            return channels * (self.vectors + 2 * halo_blocks(halo) * BLOCK | 1) * self.lanes
+        return (self.blocks + 2 * halo_blocks(halo)) * block_floats(channels, self.lanes)
 
 
 def block_floats(channels: int, lanes: int) -> int:
-    """From one block to the next: an odd number of the cache's lines.
+    """Return the distance between the blocks of a row: an odd number of cache lines.
 
-    One channel of many blocks would else meet in the few places that a cache has for addresses so far apart.
+    With an even number, one channel of many blocks would compete for the few places that a cache has for their
+    addresses.
     """
     lines = -(-channels * BLOCK * lanes // LINE)
     return (lines + 1 - lines % 2) * LINE
 
 
-def margin_blocks(margin: int) -> int:
-    """Blocks that hold so many columns to one side."""
-    return -(-margin // BLOCK)
-
-
-def pieces(sizes: list[int]) -> list[Floats]:
-    """Memory for each of so many numbers, all in one piece that begins with one of the system's large pages.
-
-    In small pages, which lie anywhere, rows that are kept would meet in the second-level cache.
-    """
-    starts = list(accumulate((whole_lines(size) for size in sizes), initial=0))
-    memory = aligned(max(starts[-1], ASKED_FOR), PAGE)
-    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+def halo_blocks(halo: int) -> int:
+    """Return the number of blocks that hold ``halo`` columns on one side."""
+    return -(-halo // BLOCK)
 
 
 def whole_lines(count: int) -> int:
-    """Numbers in as many lines of the cache as so many take."""
+    """Return the number of floats in the cache lines that ``count`` floats occupy."""
     return -(-count // LINE) * LINE
 
 
-PAGE = 2**21 // 4
-"""Floats of a large page, as most systems have them."""
-
-ASKED_FOR = 2**22 // 4
-"""Floats for which NumPy asks for large pages."""
-
-
 def aligned(count: int, unit: int = LINE) -> Floats:
-    """Memory for so many numbers, beginning with a line of the cache, or another unit."""
+    """Return uninitialised memory for ``count`` floats, aligned to a cache line or another number of floats."""
     memory = np.empty(count + unit, np.float32)
     start = -(memory.ctypes.data // 4) % unit
     return memory[start : start + count]
+
+
+def allocate(sizes: list[int]) -> list[Floats]:
+    """Return an uninitialised array of each size, all in one allocation that is aligned to a huge page.
+
+    In small pages, whose physical addresses are arbitrary, line buffers would evict each other from the second-level
+    cache.
+    """
+    starts = list(accumulate((whole_lines(size) for size in sizes), initial=0))
+    memory = aligned(max(starts[-1], _HUGE_PAGE_REQUEST), PAGE)
+    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]

@@ -1,4 +1,7 @@
-"""A stage as its kernels' shapes and one array of weights: stages of the same shapes share their code."""
+"""Lowering: a stage as a signature, which determines its code, and one array of weights.
+
+Stages of the same signature share their code, whatever their weights. Operands are numbered within the stage.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,252 +9,268 @@ from itertools import pairwise
 
 import numpy as np
 
-from lkdn_deploy.backends.native.ir import (
-    Convolution,
-    Depthwise,
-    Floats,
-    Kind,
-    Norm,
-    Operation,
-    Pointwise,
-    Program,
-)
-from lkdn_deploy.backends.native.schedule import Kernel, Schedule, Stage
+from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, Floats, NormOp, Op, Program
+from lkdn_deploy.backends.native.schedule import FusedOp, Schedule, Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
-    """Over channels of one source, all columns of one row of a window."""
+class TapLoop:
+    """A loop over input channels of a convolution, for the taps in one row of its window."""
 
     source: int
+    """Operand that is read."""
     row: int
-    """Relative to the result's."""
+    """Relative to the output's."""
     start: int
+    """First input channel."""
     count: int
+    """Input channels."""
     columns: tuple[int, ...]
+    """Of the taps, relative to the output's."""
     weights: int
-    """Where they begin, counted from the group's: (channels, columns, results of the group)."""
+    """Offset of (channels, columns, outputs of the group) from the group's weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Channels of a convolution's result that are computed at once, and more of the same kind that follow."""
+class ChannelGroup:
+    """Output channels of a convolution that are accumulated in registers together, and how often the code repeats."""
 
     first: int
+    """Output channel."""
     count: int
+    """Output channels."""
     repeats: int
-    """Of groups of ``count`` channels, this one included."""
+    """Number of groups of ``count`` channels with the same code, this one included."""
     weights: int
-    """Where they begin: first the bias."""
+    """Offset of the group's weights, the bias before all others."""
     length: int
     """Of the weights of one group."""
-    loops: tuple[Loop, ...]
+    loops: tuple[TapLoop, ...]
+    """Whose products are accumulated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dense:
+class Conv:
     """A convolution over channels."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[ChannelGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DepthwiseConv:
     """A depthwise convolution."""
 
     source: int
+    """Operand that is read."""
     rows: tuple[int, ...]
+    """Of the window, relative to the output's."""
     columns: tuple[int, ...]
+    """Of the window, relative to the output's."""
     weights: int
-    """(channels, bias and then rows * columns)."""
+    """Offset of (channels, 1 + rows * columns), the bias first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Normed:
-    """A norm over channels."""
+class LayerNorm:
+    """A normalisation over channels; ``weights`` is the offset of (channels, 2), scale and shift."""
 
     source: int
     epsilon: float
     weights: int
-    """(channels, scale and shift)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A value as it is, for what follows."""
+class Load:
+    """An operand as it is, for the epilogue."""
 
     source: int
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A pointwise operation."""
+class EpilogueOp:
+    """An elementwise operation on what a kernel has computed."""
 
     kind: str
+    """As in `Elementwise`, or rsub, the second operand minus the first."""
     source: int | None = None
+    """Second operand."""
     weights: int | None = None
-    """By channel, where there is no second source."""
+    """Offset of (channels,), the second operand where it is constant."""
     alpha: float = 0.0
+    """Slope of leaky_relu for negative numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """A kernel: what is computed, what is done to it, where it goes."""
+class FusedKernel:
+    """What is computed, the elementwise operations on it, and the operand where it is stored."""
 
-    head: Dense | Window | Normed | Taken
-    chain: tuple[Link, ...]
+    producer: Conv | DepthwiseConv | LayerNorm | Load
+    epilogue: tuple[EpilogueOp, ...]
     result: int
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A value as a stage knows it."""
+class Operand:
+    """A value as a stage's code sees it."""
 
     channels: int
-    margin: int | None
-    """Columns kept beside each row; ``None``: it lives inside a block only."""
-    by_channel: bool
-    """Whether a row has one channel after the other, not one block after the other."""
-    outside: Kind | None
-    """How it goes to the outside or comes from there."""
+    """Number of them."""
+    halo_columns: int | None
+    """Columns stored beside each row; ``None`` if it exists within a block only."""
+    channel_major: bool
+    """Whether its rows are stored channel by channel, not block by block."""
+    boundary: BoundaryKind | None
+    """How it enters or leaves the compiled code, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """All that the code of a stage hangs on; values are numbered as they come."""
+class StageSignature:
+    """Everything that a stage's code depends on, apart from the processor."""
 
-    places: tuple[Place, ...]
-    codes: tuple[Code, ...]
+    operands: tuple[Operand, ...]
+    """By number."""
+    kernels: tuple[FusedKernel, ...]
+    """In order of execution."""
     shuffled: int | None
-    """The value that is the enlarged picture, if this stage computes it."""
-    order: tuple[tuple[tuple[int, ...], ...], ...]
-    """Of the enlarged picture: which channel is which of its pixels."""
+    """Operand that is the output image before its pixels are put in order, if the stage computes it."""
+    pixel_order: tuple[tuple[tuple[int, ...], ...], ...]
+    """As in `Program`; empty without ``shuffled``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
-    """A stage."""
+class LoweredStage:
+    """A stage, ready for code generation."""
 
-    shape: Shape
+    signature: StageSignature
+    """Shared with all stages of the same code."""
     values: tuple[int, ...]
-    """Of the program, by number in ``shape``."""
+    """The program's value of each operand."""
     weights: Floats
+    """Of all its kernels."""
 
 
-def lower(stage: Stage, program: Program, plan: Schedule, results: int) -> Lowered:
-    """Into kernels that compute at most ``results`` channels at once."""
-    return _Lowering(program, plan, results).stage(stage)
+def lower(stage: Stage, program: Program, plan: Schedule, max_outputs: int) -> LoweredStage:
+    """Lower a stage.
+
+    Args:
+        stage: to lower.
+        program: that it is part of.
+        plan: the program's schedule.
+        max_outputs: output channels that a convolution may accumulate in registers at once.
+    """
+    return _Lowering(program, plan, max_outputs).stage(stage)
 
 
 class _Lowering:
-    def __init__(self, program: Program, plan: Schedule, results: int) -> None:
-        self._program, self._plan, self._results = program, plan, results
-        self._numbers: dict[int, int] = {}
+    def __init__(self, program: Program, plan: Schedule, max_outputs: int) -> None:
+        self._program, self._plan, self._max_outputs = program, plan, max_outputs
+        self._operands: dict[int, int] = {}
         self._weights: list[Floats] = []
         self._length = 0
 
-    def stage(self, stage: Stage) -> Lowered:
-        codes = tuple(self._code(kernel) for kernel in stage.kernels)
-        shuffled = self._numbers.get(self._program.result)
-        values = tuple(self._numbers)
-        plan, channels = self._plan, self._program.channels
-        outside = {value: there.kind for value, there in self._program.outside.items()}
-        places = tuple(
-            Place(channels[it], plan.margins.get(it), it in plan.by_channel, outside.get(it)) for it in values
+    def stage(self, stage: Stage) -> LoweredStage:
+        kernels = tuple(self._kernel(op) for op in stage.ops)
+        shuffled = self._operands.get(self._program.result)
+        values = tuple(self._operands)
+        plan, program = self._plan, self._program
+        kinds = {value: boundary.kind for value, boundary in program.boundaries.items()}
+        operands = tuple(
+            Operand(program.channels[it], plan.halo_columns.get(it), it in plan.channel_major, kinds.get(it))
+            for it in values
         )
-        order = tuple(tuple(tuple(row) for row in plane) for plane in self._program.order.tolist())
-        shape = Shape(places, codes, shuffled, order if shuffled is not None else ())
+        order = tuple(tuple(tuple(row) for row in plane) for plane in program.pixel_order.tolist())
+        signature = StageSignature(operands, kernels, shuffled, order if shuffled is not None else ())
         weights = np.concatenate(self._weights) if self._weights else np.zeros(1, np.float32)
-        return Lowered(shape, values, weights)
+        return LoweredStage(signature, values, weights)
 
-    def _number(self, value: int) -> int:
-        return self._numbers.setdefault(value, len(self._numbers))
+    def _operand(self, value: int) -> int:
+        return self._operands.setdefault(value, len(self._operands))
 
-    def _put(self, weights: Floats) -> int:
-        """Where they begin."""
+    def _append(self, weights: Floats) -> int:
+        """Append weights to the stage's, and return their offset."""
         start = self._length
         self._weights.append(np.ascontiguousarray(weights, np.float32).reshape(-1))
         self._length += weights.size
         return start
 
-    def _code(self, kernel: Kernel) -> Code:
-        head, first = self._head(kernel.operation)
-        chain, before = [*first], kernel.operation.output
-        for link in kernel.chain:
-            chain.append(self._link(link, before))
-            before = link.output
-        return Code(head, tuple(chain), self._number(kernel.output))
+    def _kernel(self, fused: FusedOp) -> FusedKernel:
+        producer, first = self._producer(fused.op)
+        epilogue, before = [*first], fused.op.output
+        for op in fused.epilogue:
+            epilogue.append(self._epilogue_op(op, before))
+            before = op.output
+        return FusedKernel(producer, tuple(epilogue), self._operand(fused.output))
 
-    def _head(self, operation: Operation) -> tuple[Dense | Window | Normed | Taken, tuple[Link, ...]]:
-        if isinstance(operation, Convolution):
-            return self._dense(operation), ()
-        source = self._number(operation.inputs[0])
-        if isinstance(operation, Depthwise):
+    def _producer(self, op: Op) -> tuple[Conv | DepthwiseConv | LayerNorm | Load, tuple[EpilogueOp, ...]]:
+        if isinstance(op, ConvOp):
+            return self._conv(op), ()
+        source = self._operand(op.inputs[0])
+        if isinstance(op, DepthwiseOp):
             rows, columns = (
-                tuple((place - size // 2) * step for place in range(size))
-                for size, step in zip(operation.weight.shape[1:], operation.dilation, strict=True)
+                tuple((tap - size // 2) * step for tap in range(size))
+                for size, step in zip(op.weight.shape[1:], op.dilation, strict=True)
             )
-            flat = operation.weight.reshape(len(operation.weight), -1)
-            return Window(source, rows, columns, self._put(np.column_stack([operation.bias, flat]))), ()
-        if isinstance(operation, Norm):
-            both = np.column_stack([operation.scale, operation.shift])
-            return Normed(source, operation.epsilon, self._put(both)), ()
-        return Taken(source), (self._link(operation, operation.inputs[0]),)
+            flat = op.weight.reshape(len(op.weight), -1)
+            return DepthwiseConv(source, rows, columns, self._append(np.column_stack([op.bias, flat]))), ()
+        if isinstance(op, NormOp):
+            return LayerNorm(source, op.epsilon, self._append(np.column_stack([op.scale, op.shift]))), ()
+        return Load(source), (self._epilogue_op(op, op.inputs[0]),)
 
-    def _link(self, operation: Pointwise, before: int) -> Link:
-        """``before`` is what the kernel has in hand."""
-        if operation.constant is not None:
-            return Link(operation.kind, None, self._put(operation.constant))
-        others = [value for value in operation.inputs if value != before]
+    def _epilogue_op(self, op: Elementwise, before: int) -> EpilogueOp:
+        """Lower an operation on ``before``, the value that the kernel has in registers."""
+        if op.constant is not None:
+            return EpilogueOp(op.kind, None, self._append(op.constant))
+        others = [value for value in op.inputs if value != before]
         if not others:
-            twice = operation.inputs[0] if len(operation.inputs) > 1 else None
-            return Link(operation.kind, None if twice is None else self._number(twice), None, operation.alpha)
-        kind = "from" if operation.kind == "sub" and operation.inputs[0] != before else operation.kind
-        return Link(kind, self._number(others[0]))
+            same = op.inputs[0] if len(op.inputs) > 1 else None
+            return EpilogueOp(op.kind, None if same is None else self._operand(same), None, op.alpha)
+        kind = "rsub" if op.kind == "sub" and op.inputs[0] != before else op.kind
+        return EpilogueOp(kind, self._operand(others[0]))
 
-    def _dense(self, operation: Convolution) -> Dense:
-        groups: list[Group] = []
-        for first, count in self._parts(operation):
-            start = self._put(operation.bias[first : first + count])
-            loops = tuple(self._loops(operation, first, count, start))
+    def _conv(self, op: ConvOp) -> Conv:
+        groups: list[ChannelGroup] = []
+        for first, count in self._channel_ranges(op):
+            start = self._append(op.bias[first : first + count])
+            loops = tuple(self._tap_loops(op, first, count, start))
             length = self._length - start
             before = groups[-1] if groups else None
             if before and (before.count, before.length, before.loops) == (count, length, loops):
                 groups[-1] = replace(before, repeats=before.repeats + 1)
             else:
-                groups.append(Group(first, count, 1, start, length, loops))
-        return Dense(tuple(groups))
+                groups.append(ChannelGroup(first, count, 1, start, length, loops))
+        return Conv(tuple(groups))
 
-    def _parts(self, operation: Convolution) -> Iterator[tuple[int, int]]:
-        """Equal ones if they need not be small, none of them of two pieces."""
-        each = len(operation.weight) // operation.pieces[0]
-        number = -(-each // self._results)
+    def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
+        """Yield first and count of output channels: equal counts unless they would be small, none across two blocks."""
+        each = len(op.weight) // op.blocks[0]
+        number = -(-each // self._max_outputs)
         equal = next(it for it in range(number, each + 1) if each % it == 0)
         number = equal if equal <= 2 * number else number
         bounds = [each * part // number for part in range(number + 1)]
-        for piece in range(operation.pieces[0]):
+        for block in range(op.blocks[0]):
             for low, high in pairwise(bounds):
-                yield piece * each + low, high - low
+                yield block * each + low, high - low
 
-    def _loops(self, operation: Convolution, first: int, count: int, origin: int) -> Iterator[Loop]:
-        weight = operation.weight[first : first + count]
+    def _tap_loops(self, op: ConvOp, first: int, count: int, origin: int) -> Iterator[TapLoop]:
+        """Yield the loops of ``count`` output channels, without taps whose weights are all zero."""
+        weight = op.weight[first : first + count]
         rows, columns = weight.shape[2:]
-        each = weight.shape[1] // operation.pieces[1]
+        each = weight.shape[1] // op.blocks[1]
         start = 0
-        for value in operation.inputs:
+        for value in op.inputs:
             end = start + self._program.channels[value]
             edges = sorted({start, end, *(it for it in range(0, weight.shape[1], each) if start < it < end)})
             for low, high in pairwise(edges):
                 for i in range(rows):
                     row = weight[:, low:high, i]
-                    taken = [j for j in range(columns) if row[..., j].any()]
-                    if taken:
-                        yield Loop(
-                            self._number(value),
-                            (i - rows // 2) * operation.dilation[0],
+                    used = [j for j in range(columns) if row[..., j].any()]
+                    if used:
+                        yield TapLoop(
+                            self._operand(value),
+                            (i - rows // 2) * op.dilation[0],
                             low - start,
                             high - low,
-                            tuple((j - columns // 2) * operation.dilation[1] for j in taken),
-                            self._put(row[..., taken].transpose(1, 2, 0)) - origin,
+                            tuple((j - columns // 2) * op.dilation[1] for j in used),
+                            self._append(row[..., used].transpose(1, 2, 0)) - origin,
                         )
             start = end

@@ -1,220 +1,243 @@
-"""In what order rows of a program's values are computed, and how many rows of each are kept.
+"""Scheduling: the order in which rows of a program's values are computed, and how many rows of each are stored.
 
-A program runs in passes over the picture, row by row. In a pass an operation runs as many rows behind the first as what
-it takes needs to be ahead of it (its lag); operations of one lag are a stage, and are done block by block of a row:
-what only they use never leaves the first-level cache. Of what later stages use, as many rows are kept as these reach
-back. Passes end where few channels go on, and hand over whole frames: several threads can then each take a band of rows
-and compute again only as many of their neighbours' rows as the pass reaches. Passes end, too, where the whole picture
-must be known: all operations of one depth come before those of the next.
+A program runs as segments, each a pass over the image row by row. Within a segment an operation lags behind the first
+by as many rows as its inputs must be ahead (its row delay). Operations of one delay form a stage, which computes a row
+block by block, so that what only the stage uses stays in the first-level cache. Values that later stages use are kept
+in line buffers of as many rows as those stages reach back.
+
+Segments end where few channels are live and materialize these as whole maps. Several threads can then each compute a
+band of rows, and recompute only as many rows of their neighbours as the segment's radius. Segments end at barriers too:
+all operations of one depth come before those of the next.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from lkdn_deploy.backends.native.ir import Depthwise, Operation, Pointwise, Program
+from lkdn_deploy.backends.native.ir import DepthwiseOp, Elementwise, Op, Program
 
-LEAST_REACH = 4
-"""Rows that a pass reaches before it may end. Shorter passes would write and read more frames, longer ones repeat more
-rows between bands."""
+MIN_RADIUS = 4
+"""Radius in rows before a segment may end. Shorter ones would write and read more whole maps, longer ones recompute
+more rows between bands."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
-    """An operation, and pointwise ones that are done to its results before they are stored."""
+class FusedOp:
+    """An operation, and the elementwise ones that are applied to its result before it is stored (its epilogue)."""
 
-    operation: Operation
-    chain: tuple[Pointwise, ...]
+    op: Op
+    epilogue: tuple[Elementwise, ...]
 
     @property
     def output(self) -> int:
-        """The value that is stored."""
-        return self.chain[-1].output if self.chain else self.operation.output
+        """Value that is stored."""
+        return self.epilogue[-1].output if self.epilogue else self.op.output
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The values that are read."""
-        inside = {self.operation.output, *(link.output for link in self.chain)}
-        found = [*self.operation.inputs, *(value for link in self.chain for value in link.inputs)]
-        return tuple(dict.fromkeys(value for value in found if value not in inside))
+        """Values that are read."""
+        internal = {self.op.output, *(it.output for it in self.epilogue)}
+        found = [*self.op.inputs, *(value for it in self.epilogue for value in it.inputs)]
+        return tuple(dict.fromkeys(value for value in found if value not in internal))
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Kernels that are done to a block of a row, one after the other."""
+    """Operations that are computed for one row, one after the other for each of its blocks."""
 
-    lag: int
-    """Rows behind the first stage of the pass."""
-    kernels: tuple[Kernel, ...]
-    beyond: int
-    """Rows outside a band that must be computed for it, to each side."""
+    row_delay: int
+    """Rows behind the first stage of the segment."""
+    ops: tuple[FusedOp, ...]
+    """In order of execution."""
+    halo_rows: int
+    """Rows outside a band, to each side, that must be computed for the rest of the segment."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """Stages in the order in which they are done for each row."""
+class Segment:
+    """Stages that pass over the image together."""
 
     depth: int
-    """Of all that it computes; see ``Program``."""
+    """Barriers before everything that it computes."""
     stages: tuple[Stage, ...]
-    rows: dict[int, int]
-    """How many rows are kept of a value that is used in this pass only."""
-    around: int | None
-    """Rows to each side of what is wanted of the result that must be computed here; None: all that there are."""
+    """In the order in which they are executed for each row."""
+    buffer_rows: dict[int, int]
+    """Rows of the line buffer of each value that only this segment uses."""
+    output_halo: int | None
+    """Rows to each side of the requested part of the result that must be computed here; ``None``: all."""
+
+    @property
+    def ops(self) -> Iterator[FusedOp]:
+        """Operations of all stages."""
+        return (op for stage in self.stages for op in stage.ops)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Of a program."""
+    """The segments of a program."""
 
-    passes: tuple[Pass, ...]
-    margins: dict[int, int]
-    """Columns on each side that are kept with a value's rows, by value: of each that is kept at all."""
-    frames: frozenset[int]
-    """Values of which all rows are kept."""
-    by_channel: frozenset[int]
-    """Values of which some rows are kept, one channel after the other, since depthwise convolutions work so."""
+    segments: tuple[Segment, ...]
+    """In order of execution."""
+    halo_columns: dict[int, int]
+    """Columns stored beside each row, by value, of each that is stored at all."""
+    materialized: frozenset[int]
+    """Values of which all rows are stored."""
+    channel_major: frozenset[int]
+    """Values in line buffers stored channel by channel, since depthwise convolutions use them."""
+
+    def slots(self) -> dict[int, int]:
+        """Return a memory slot for each materialized value; values that are not live at the same time share one."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number, segment in enumerate(self.segments):
+            for op in segment.ops:
+                for value in self.materialized & {op.output, *op.inputs}:
+                    first.setdefault(value, number)
+                    last[value] = number
+        slots: dict[int, int] = {}
+        free: dict[int, list[int]] = {}
+        for number in range(len(self.segments)):
+            for value in (value for value, segment in first.items() if segment == number):
+                reusable = free.get(self.halo_columns[value])
+                slots[value] = reusable.pop() if reusable else len(set(slots.values()))
+            for value in (value for value, segment in last.items() if segment == number):
+                free.setdefault(self.halo_columns[value], []).append(slots[value])
+        return slots
 
 
 def schedule(program: Program) -> Schedule:
-    """Cut into passes, and each into stages."""
-    parts: list[tuple[int, list[Operation]]] = []
-    for depth, operations in groupby(program.operations, lambda operation: program.depths[operation.output]):
-        parts += [(depth, part) for part in _cut(program, list(operations))]
-    frames: set[int] = set()
+    """Cut a program into segments, and each of these into stages."""
+    parts: list[tuple[int, list[Op]]] = []
+    for depth, ops in groupby(program.ops, lambda op: program.depths[op.output]):
+        parts += [(depth, part) for part in _cut(program, list(ops))]
+    materialized: set[int] = set()
     for place, (_, part) in enumerate(parts):
-        later = {value for _, after in parts[place + 1 :] for operation in after for value in operation.inputs}
-        frames |= later & {operation.output for operation in part}
-    staged = [(depth, *_stages(program, part, frames)) for depth, part in parts]
-    around = _around(program, [stages for _, stages, _ in staged])
-    passes = tuple(Pass(*it, rows) for it, rows in zip(staged, around, strict=True))
-    margins = dict.fromkeys(frames, 0) | {value: 0 for one in passes for value in one.rows}
-    for operation in program.operations:
-        for value in operation.inputs:
-            if value in margins:
-                margins[value] = max(margins[value], operation.reach[1])
-    by_channel = {
+        later = {value for _, after in parts[place + 1 :] for op in after for value in op.inputs}
+        materialized |= later & {op.output for op in part}
+    staged = [(depth, *_stages(program, part, materialized)) for depth, part in parts]
+    halos = _output_halos(program, [stages for _, stages, _ in staged])
+    segments = tuple(Segment(*it, halo) for it, halo in zip(staged, halos, strict=True))
+    halo_columns = dict.fromkeys(materialized, 0) | {value: 0 for it in segments for value in it.buffer_rows}
+    for op in program.ops:
+        for value in op.inputs:
+            if value in halo_columns:
+                halo_columns[value] = max(halo_columns[value], op.radius[1])
+    channel_major = {
         value
-        for kernel in (kernel for one in passes for stage in one.stages for kernel in stage.kernels)
-        if isinstance(kernel.operation, Depthwise)
-        for value in (*kernel.operation.inputs, kernel.output)
+        for fused in (op for it in segments for op in it.ops)
+        if isinstance(fused.op, DepthwiseOp)
+        for value in (*fused.op.inputs, fused.output)
     }
-    return Schedule(passes, margins, frozenset(frames), frozenset(by_channel & set(margins) - frames))
+    channel_major &= set(halo_columns) - materialized
+    return Schedule(segments, halo_columns, frozenset(materialized), frozenset(channel_major))
 
 
-def _cut(program: Program, operations: Sequence[Operation]) -> list[list[Operation]]:
-    """Where the fewest channels go on, once a pass reaches far enough and as long as as much is left."""
-    last_use = {value: place for place, it in enumerate(operations) for value in it.inputs}
-    others = set(program.operations).difference(operations)
-    last_use |= {value: len(operations) for it in others for value in it.inputs}
-    left = {operation.output: 0 for operation in operations}
-    for operation in reversed(operations):
-        for value in operation.inputs:
-            left[value] = max(left.get(value, 0), left[operation.output] + operation.reach[0])
-    parts: list[list[Operation]] = []
+def _cut(program: Program, ops: Sequence[Op]) -> list[list[Op]]:
+    """Cut where the fewest channels are live, once a segment has the least radius and as much is left."""
+    last_use = {value: place for place, it in enumerate(ops) for value in it.inputs}
+    others = set(program.ops).difference(ops)
+    last_use |= {value: len(ops) for it in others for value in it.inputs}
+    radius_left = {op.output: 0 for op in ops}
+    for op in reversed(ops):
+        for value in op.inputs:
+            radius_left[value] = max(radius_left.get(value, 0), radius_left[op.output] + op.radius[0])
+    parts: list[list[Op]] = []
     start = 0
-    while start < len(operations):
-        reaches: dict[int, int] = {}
-        going_on: dict[int, int] = {}
-        stop = sum(operation.reach[0] for operation in operations) + 1
-        for place in range(start, len(operations)):
-            operation = operations[place]
-            reached = operation.reach[0] + max(reaches.get(value, 0) for value in operation.inputs)
-            reaches[operation.output] = reached
-            farthest = max(reaches.values())
+    while start < len(ops):
+        radii: dict[int, int] = {}
+        live_channels: dict[int, int] = {}
+        stop = sum(op.radius[0] for op in ops) + 1
+        for place in range(start, len(ops)):
+            op = ops[place]
+            radii[op.output] = op.radius[0] + max(radii.get(value, 0) for value in op.inputs)
+            farthest = max(radii.values())
             if farthest >= stop:
                 break
-            if farthest >= LEAST_REACH and left[operation.output] >= LEAST_REACH:
-                stop = min(stop, farthest + LEAST_REACH)
-                going_on[place] = sum(program.channels[value] for value in reaches if last_use.get(value, -1) > place)
-        # Of several the last: what is computed of one value alone need not be stored before.
-        end = min(going_on, key=lambda place: (going_on[place], -place)) + 1 if going_on else len(operations)
-        parts.append(list(operations[start:end]))
+            if farthest >= MIN_RADIUS and radius_left[op.output] >= MIN_RADIUS:
+                stop = min(stop, farthest + MIN_RADIUS)
+                live_channels[place] = sum(program.channels[it] for it in radii if last_use.get(it, -1) > place)
+        # Of several, the last: what is computed from one value alone need not be stored before.
+        end = min(live_channels, key=lambda it: (live_channels[it], -it)) + 1 if live_channels else len(ops)
+        parts.append(list(ops[start:end]))
         start = end
     return parts
 
 
-def _stages(
-    program: Program, operations: Sequence[Operation], frames: set[int]
-) -> tuple[tuple[Stage, ...], dict[int, int]]:
-    """Of a pass, and how many rows it keeps of which values."""
-    lags: dict[int, int] = {}
-    for operation in operations:
-        rows, columns = operation.reach
-        # Of the same row, too, all columns must be there; and whole rows are what depthwise ones take.
-        ahead = max(rows, 1) if columns or isinstance(operation, Depthwise) else rows
-        lags[operation.output] = max((lags[value] + ahead for value in operation.inputs if value in lags), default=0)
-    uses = [(value, operation) for operation in operations for value in dict.fromkeys(operation.inputs)]
-    kept: dict[int, int] = {}
-    for value, operation in uses:
-        if value in lags and (lags[operation.output] != lags[value] or operation.reach != (0, 0)):
-            behind = lags[operation.output] + operation.reach[0] - lags[value] + 1
-            kept[value] = max(kept.get(value, 0), behind)
-    beyond = {operation.output: 0 for operation in operations}
-    for operation in reversed(operations):
-        for value in operation.inputs:
-            if value in beyond:
-                beyond[value] = max(beyond[value], beyond[operation.output] + operation.reach[0])
+def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tuple[tuple[Stage, ...], dict[int, int]]:
+    """Return the stages of a segment and its ``buffer_rows``."""
+    delays: dict[int, int] = {}
+    for op in ops:
+        rows, columns = op.radius
+        # All columns of the same row must exist too; and depthwise convolutions read whole rows.
+        ahead = max(rows, 1) if columns or isinstance(op, DepthwiseOp) else rows
+        delays[op.output] = max((delays[value] + ahead for value in op.inputs if value in delays), default=0)
+    uses = [(value, op) for op in ops for value in dict.fromkeys(op.inputs)]
+    buffered: dict[int, int] = {}
+    for value, op in uses:
+        if value in delays and (delays[op.output] != delays[value] or op.radius != (0, 0)):
+            rows = delays[op.output] + op.radius[0] - delays[value] + 1
+            buffered[value] = max(buffered.get(value, 0), rows)
+    halo = {op.output: 0 for op in ops}
+    for op in reversed(ops):
+        for value in op.inputs:
+            if value in halo:
+                halo[value] = max(halo[value], halo[op.output] + op.radius[0])
     stages = []
-    for lag in sorted(set(lags.values())):
-        mine = [operation for operation in operations if lags[operation.output] == lag]
-        mine.sort(key=lambda operation: not isinstance(operation, Depthwise))
-        kernels = _chained(program, mine, kept, frames, uses)
-        stages.append(Stage(lag, kernels, max(beyond[operation.output] for operation in mine)))
-    for kernel in (kernel for stage in stages for kernel in stage.kernels):
-        if isinstance(kernel.operation, Depthwise):
-            kept.setdefault(kernel.output, 1)  # it is done for a whole row before what follows is
-    rows_kept = {value: rows for value, rows in kept.items() if value not in frames}
-    return tuple(stages), rows_kept
+    for delay in sorted(set(delays.values())):
+        simultaneous = [op for op in ops if delays[op.output] == delay]
+        simultaneous.sort(key=lambda op: not isinstance(op, DepthwiseOp))
+        fused = _fuse(program, simultaneous, buffered, materialized, uses)
+        stages.append(Stage(delay, fused, max(halo[op.output] for op in simultaneous)))
+    for it in (it for stage in stages for it in stage.ops):
+        if isinstance(it.op, DepthwiseOp):
+            buffered.setdefault(it.output, 1)  # it is computed for a whole row before what follows
+    return tuple(stages), {value: rows for value, rows in buffered.items() if value not in materialized}
 
 
-def _around(program: Program, passes: Sequence[tuple[Stage, ...]]) -> list[int | None]:
-    """Of each pass ``Pass.around``: nothing around the result, and around others what is read for what needs them."""
-    needed: dict[int, int | None] = dict.fromkeys(program.outside)
+def _output_halos(program: Program, segments: Sequence[tuple[Stage, ...]]) -> list[int | None]:
+    """Return each segment's ``output_halo``: 0 for the result's, elsewhere what the segments after it read."""
+    needed: dict[int, int | None] = dict.fromkeys(program.boundaries)
     found: list[int | None] = []
-    for stages in reversed(passes):
-        mine = [needed.get(kernel.output, 0) for stage in stages for kernel in stage.kernels]
-        rows = None if None in mine else max(it for it in mine if it is not None)
+    for stages in reversed(segments):
+        halos = [needed.get(op.output, 0) for stage in stages for op in stage.ops]
+        rows = None if None in halos else max(it for it in halos if it is not None)
         for stage in stages:
-            for kernel in stage.kernels:
-                for value in kernel.inputs:
+            for op in stage.ops:
+                for value in op.inputs:
                     before = needed.get(value, 0)
                     if rows is None or before is None:
                         needed[value] = None
                     else:
-                        needed[value] = max(before, rows + stage.beyond + kernel.operation.reach[0])
+                        needed[value] = max(before, rows + stage.halo_rows + op.op.radius[0])
         found.append(rows)
     return found[::-1]
 
 
-def _chained(
+def _fuse(
     program: Program,
-    operations: Sequence[Operation],
-    kept: Collection[int],
-    frames: Collection[int],
-    uses: Sequence[tuple[int, Operation]],
-) -> tuple[Kernel, ...]:
-    """Pointwise operations joined to the one before them, where nothing else takes what that gives."""
+    ops: Sequence[Op],
+    buffered: Collection[int],
+    materialized: Collection[int],
+    uses: Sequence[tuple[int, Op]],
+) -> tuple[FusedOp, ...]:
+    """Fuse elementwise operations into the one before them, where nothing else uses its result."""
 
-    def goes_on(before: Kernel, operation: Operation) -> bool:
+    def fusible(before: FusedOp, op: Elementwise) -> bool:
         value = before.output
-        alone = [it for taken, it in uses if taken == value] == [operation]
-        if not alone or value in kept or value in frames or not isinstance(operation, Pointwise):
+        only_use = [it for used, it in uses if used == value] == [op]
+        if not only_use or value in buffered or value in materialized or op.inputs.count(value) != 1:
             return False
-        if operation.inputs.count(value) != 1:
-            return False
-        # A depthwise convolution is done for a whole row first, channel by channel: no block of another kernel is there
-        # then, frames would be read in leaps, and the enlarged picture is made of blocks.
-        by_rows = isinstance(before.operation, Depthwise)
-        others = set(operation.inputs) - {value}
-        here = all(it in kept and it not in frames for it in others)
-        return not by_rows or (here and operation.output not in {program.result, *program.outside})
+        # A depthwise convolution is computed first, channel by channel for a whole row. Blocks of other operations do
+        # not exist then, whole maps would be read with large strides, and the output image is made from blocks.
+        others = set(op.inputs) - {value}
+        in_rows = all(it in buffered and it not in materialized for it in others)
+        is_exported = op.output in {program.result, *program.boundaries}
+        return not isinstance(before.op, DepthwiseOp) or (in_rows and not is_exported)
 
-    kernels: list[Kernel] = []
-    for operation in operations:
-        before = kernels[-1] if kernels else None
-        if before is not None and isinstance(operation, Pointwise) and goes_on(before, operation):
-            kernels[-1] = Kernel(before.operation, (*before.chain, operation))
+    fused: list[FusedOp] = []
+    for op in ops:
+        if fused and isinstance(op, Elementwise) and fusible(fused[-1], op):
+            fused[-1] = FusedOp(fused[-1].op, (*fused[-1].epilogue, op))
         else:
-            kernels.append(Kernel(operation, ()))
-    return tuple(kernels)
+            fused.append(FusedOp(op, ()))
+    return tuple(fused)

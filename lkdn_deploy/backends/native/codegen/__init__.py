@@ -1,1 +1,1 @@
-"""Lowered stages to LLVM instructions."""
+"""Code generation: lowered stages, the loops that run them, and the output image as LLVM instructions."""

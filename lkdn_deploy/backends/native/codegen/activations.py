@@ -1,6 +1,7 @@
-"""Activation functions as sequences of vector instructions, without calls to a maths library."""
+"""Elementwise functions as sequences of vector instructions, without calls to a maths library."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -63,3 +64,29 @@ def sigmoid(b: Builder, x: Any) -> Any:
     power = b.bitcast(b.add(b.bitcast(b.polynomial(EXP2_COEFFICIENTS, r), b.shorts), exponent), b.vector)
     one = b.constant(1)
     return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, power)))
+
+
+def _relu(b: Builder, x: Any) -> Any:
+    zero = b.constant(0)
+    return b.select(b.fcmp_unordered("<", x, zero), zero, x)
+
+
+def _prelu(b: Builder, x: Any, slope: Any) -> Any:
+    return b.select(b.fcmp_ordered("<", x, b.constant(0)), b.fmul(x, slope), x)
+
+
+UNARY: dict[str, Callable[[Builder, Any], Any]] = {
+    "copy": lambda _, x: x,
+    "gelu": gelu,
+    "relu": _relu,
+    "sigmoid": sigmoid,
+    "square": lambda b, x: b.fmul(x, x),
+}
+
+BINARY: dict[str, Callable[[Builder, Any, Any], Any]] = {
+    "add": lambda b, x, y: b.fadd(x, y),
+    "mul": lambda b, x, y: b.fmul(x, y),
+    "prelu": _prelu,
+    "rsub": lambda b, x, y: b.fsub(y, x),
+    "sub": lambda b, x, y: b.fsub(x, y),
+}

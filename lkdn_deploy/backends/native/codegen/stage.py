@@ -1,14 +1,20 @@
-"""Kernels in LLVM's intermediate representation: one function a stage, that computes one row.
+"""The function of a stage, which computes one row.
 
-    void stage(rows, weights, geometry, y)
+    void stage(operands, weights, geometry, y)
 
-``rows`` has for each value that is kept three integers: where its rows begin, how many are kept (row y is at y modulo
-that), and bytes of a row; for the enlarged picture, where lines of one row are, and floats from one colour's to the
-next's and from line to line; for values of the outside, where they begin. Planes of the outside, (C, H, W), may be read
-as far beyond their end as lanes of a row are outside the picture; lines are the first rows of such planes, and have the
-address of a table, ``outside.between``, for bytes of a row; sums are (H, C).
-``geometry`` has height, width, vectors and blocks of a row, and where a row of zeros is. Row y must be inside
-the picture; rows above and below it are read as zeros.
+``operands`` is a table of three integers for each operand:
+
+    line buffers and whole maps   address of the first row, number of rows stored (row y is at y modulo that), bytes of
+                                  a row
+    the output image              address of the lines of one input row, floats between colours, floats between lines
+    NCHW                          address of (C, H, W), of which as many floats beyond the end may be read as lanes of a
+                                  row are outside the image
+    INTERP_ROWS                   address of the first rows of such maps, unused, address of a table of positions, which
+                                  ``fallback`` computes
+    ROW_SUMS, PER_CHANNEL         address of (H, C) or (C,)
+
+``geometry`` has height, width, vectors and blocks of a row, and the address of a row of zeros. Row y must be inside the
+image. Rows above and below the image are read as zeros.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,254 +25,249 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.codegen import activations
-from lkdn_deploy.backends.native.codegen.buffers import Rows, Vectors
+from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.layout import BLOCK
-from lkdn_deploy.backends.native.lower import Code, Dense, Group, Link, Loop, Normed, Shape, Taken, Window
+from lkdn_deploy.backends.native.lower import (
+    ChannelGroup,
+    Conv,
+    DepthwiseConv,
+    EpilogueOp,
+    FusedKernel,
+    LayerNorm,
+    Load,
+    StageSignature,
+    TapLoop,
+)
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
 
-SUMS = 4
-"""Of one vector of a norm that are under way at once."""
+_PARTIAL_SUMS = 4
+"""Independent sums of each vector in a reduction over channels: one alone would wait for the latency of additions."""
 
 
-def emit_stage(module: ir.Module, name: str, shape: Shape, lanes: int) -> None:
-    """Add the function of a stage."""
+def emit_stage(module: ir.Module, name: str, signature: StageSignature, lanes: int) -> None:
+    """Add the function of a stage to a module.
+
+    Args:
+        module: to add to.
+        name: of the function.
+        signature: of the stage.
+        lanes: float32 values of a vector.
+    """
     function = ir.Function(module, STAGE, name)
-    rows, weights, geometry, y = function.args
+    operands, weights, geometry, y = function.args
     b = Builder(function, lanes)
-    _Stage(b, shape, Rows(b, shape, rows, geometry, y), weights).emit()
+    _StageEmitter(b, signature, Buffers(b, signature, operands, geometry, y), weights).emit()
     b.ret_void()
 
 
-class _Stage:
-    def __init__(self, builder: Builder, shape: Shape, rows: Rows, weights: Any) -> None:
-        self._b, self._shape, self._rows, self._weights = builder, shape, rows, weights
-        chained = [code.head for code in shape.codes if code.chain and isinstance(code.head, Dense)]
-        most = max((group.count for head in chained for group in head.groups), default=1)
-        self._unfinished = builder.scratch(most * BLOCK)
-        dense = [code.head for code in shape.codes if isinstance(code.head, Dense)]
-        self._longest = max(dense, key=_turns, default=None)
-        """While this is computed, the memory has time for what comes next."""
+class _StageEmitter:
+    def __init__(self, builder: Builder, signature: StageSignature, buffers: Buffers, weights: Any) -> None:
+        self._b, self._signature, self._buffers, self._weights = builder, signature, buffers, weights
+        convs = [(it.producer, it.epilogue) for it in signature.kernels if isinstance(it.producer, Conv)]
+        most = max((group.count for conv, epilogue in convs if epilogue for group in conv.groups), default=1)
+        self._accumulated = builder.scratch(most * BLOCK)
+        self._longest = max((conv for conv, _ in convs), key=lambda conv: _iterations(*conv.groups), default=None)
+        """The convolution during which the next block is prefetched."""
 
     def emit(self) -> None:
-        self._rows.begin()
-        for windows, codes in groupby(self._shape.codes, lambda code: isinstance(code.head, Window)):
-            if windows:
-                for code in codes:
-                    self._window(code)
+        self._buffers.begin()
+        for depthwise, kernels in groupby(self._signature.kernels, lambda it: isinstance(it.producer, DepthwiseConv)):
+            if depthwise:
+                for kernel in kernels:
+                    self._produce(kernel)
             else:
-                self._b.loop(self._rows.blocks, [], partial(self._block, tuple(codes)))
-        self._rows.end()
+                self._b.repeat(self._buffers.blocks, partial(self._block, tuple(kernels)))
+        self._buffers.end()
 
-    def _block(self, codes: Sequence[Code], index: Any, _: Sequence[Any]) -> Sequence[Any]:
-        self._rows.enter(index)
-        heads: dict[type, Callable[[Code, Any], None]] = {
-            Dense: self._dense,
-            Normed: self._normed,
-            Taken: self._taken,
-        }
-        for code in codes:
-            heads[type(code.head)](code, code.head)
-            if code.result == self._shape.shuffled:
-                self._rows.enlarge(code.result)
-        return []
+    def _block(self, kernels: Sequence[FusedKernel], index: Any) -> None:
+        self._buffers.enter(index)
+        for kernel in kernels:
+            self._produce(kernel)
+            if kernel.result == self._signature.shuffled:
+                self._buffers.store_output(kernel.result)
 
-    def _store(self, code: Code, channel: Any, values: Vectors) -> None:
-        """What follows the kernel's head, and into the place of the result."""
-        for link in code.chain:
-            values = self._link(link, channel, values)
-        self._rows.put(code.result, channel, values)
+    def _produce(self, kernel: FusedKernel) -> None:
+        match kernel.producer:
+            case Conv() as conv:
+                self._conv(kernel, conv)
+            case DepthwiseConv() as conv:
+                self._depthwise_conv(kernel, conv)
+            case LayerNorm() as norm:
+                self._layer_norm(kernel, norm)
+            case Load() as load:
+                self._load(kernel, load)
 
-    def _weight(self, place: Any) -> Any:
-        """One of the stage's in all lanes."""
-        return self._b.splat_at(self._weights, place)
+    def _store(self, kernel: FusedKernel, channel: Any, values: Vectors) -> None:
+        """Apply the kernel's epilogue to a channel's vectors, and store them."""
+        for op in kernel.epilogue:
+            values = self._epilogue_op(op, channel, values)
+        self._buffers.store(kernel.result, channel, values)
 
-    # What is computed.
+    def _weight(self, offset: Any) -> Any:
+        """Return a weight of the stage in all lanes."""
+        return self._b.splat_at(self._weights, offset)
 
-    def _dense(self, code: Code, head: Dense) -> None:
-        turn = 0
-        for group in head.groups:
-            each = sum(loop.count for loop in group.loops)
+    # Producers.
 
-            def compute(
-                index: Any, _: Sequence[Any], group: Group = group, turn: int = turn, each: int = each
-            ) -> Sequence[Any]:
-                b = self._b
-                first = b.add(b.mul(index, INT(group.count)), INT(group.first))
-                weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
-                self._group(code, group, first, weights, b.add(b.mul(index, INT(each)), INT(turn)))
-                return []
+    def _conv(self, kernel: FusedKernel, conv: Conv) -> None:
+        done = 0
+        for group in conv.groups:
+            self._b.repeat(INT(group.repeats), partial(self._group, kernel, group, done))
+            done += _iterations(group)
 
-            self._b.loop(INT(group.repeats), [], compute)
-            turn += group.repeats * each
-
-    def _group(self, code: Code, group: Group, first: Any, weights: Any, turn: Any) -> None:
+    def _group(self, kernel: FusedKernel, group: ChannelGroup, done: int, index: Any) -> None:
+        """Compute one repetition of a group, before which the convolution's loops had ``done`` iterations."""
         b = self._b
-        biases = [b.splat_at(weights, INT(place)) for place in range(group.count)]
+        first = b.add(b.mul(index, INT(group.count)), INT(group.first))
+        weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
+        iteration = b.add(b.mul(index, INT(_iterations(group) // group.repeats)), INT(done))
+        biases = [b.splat_at(weights, INT(channel)) for channel in range(group.count)]
         sums = [bias for bias in biases for _ in range(BLOCK)]
         for loop in group.loops:
-            sums = self._sum_loop(code, group, loop, weights, turn, sums)
-            turn = b.add(turn, INT(loop.count))
-        if not code.chain:
-            for place in range(group.count):
-                self._rows.put(code.result, b.add(first, INT(place)), sums[place * BLOCK : (place + 1) * BLOCK])
+            sums = self._tap_loop(kernel, group, loop, weights, iteration, sums)
+            iteration = b.add(iteration, INT(loop.count))
+        if not kernel.epilogue:
+            for channel in range(group.count):
+                values = sums[channel * BLOCK : (channel + 1) * BLOCK]
+                self._buffers.store(kernel.result, b.add(first, INT(channel)), values)
             return
-        # In a loop of its own: unrolled for all sums, the chain would be most of the code. Meanwhile the sums must not
-        # be where the result goes: another thread may have it there already, and use it.
+        # In a loop of its own: unrolled for all sums, the epilogue would be most of the code. Meanwhile the sums must
+        # not be where the result goes: another thread may have finished the same row there already, and read it.
         for place, value in enumerate(sums):
-            b.store_vector(value, b.at(self._unfinished, place * b.lanes))
+            b.store_vector(value, b.at(self._accumulated, place * b.lanes))
 
-        def finish(index: Any, _: Sequence[Any]) -> Sequence[Any]:
-            start = b.at(self._unfinished, b.mul(index, INT(BLOCK * b.lanes)))
+        def finish(index: Any) -> None:
+            start = b.at(self._accumulated, b.mul(index, INT(BLOCK * b.lanes)))
             values = [b.load_vector(b.at(start, part * b.lanes)) for part in range(BLOCK)]
-            self._store(code, b.add(index, first), values)
-            return []
+            self._store(kernel, b.add(index, first), values)
 
-        b.loop(INT(group.count), [], finish)
+        b.repeat(INT(group.count), finish)
 
-    def _sum_loop(self, code: Code, group: Group, loop: Loop, weights: Any, turn: Any, sums: Vectors) -> Vectors:
+    def _tap_loop(
+        self, kernel: FusedKernel, group: ChannelGroup, loop: TapLoop, weights: Any, iteration: Any, sums: Vectors
+    ) -> Vectors:
         b = self._b
-        pointer = self._rows.channel(loop.source, loop.row, INT(loop.start))
-        step = self._rows.channel_step(loop.source)
-        fetch = self._rows.fetching(turn, _turns(code.head)) if code.head is self._longest else None
+        pointer = self._buffers.channel(loop.source, loop.row, INT(loop.start))
+        step = self._buffers.channel_step(loop.source)
+        longest = self._longest if kernel.producer is self._longest else None
+        prefetch = self._buffers.prefetcher(iteration, _iterations(*longest.groups)) if longest else None
 
         def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
-            if fetch:
-                fetch(index)
+            if prefetch:
+                prefetch(index)
             channel = b.at(pointer, b.mul(index, step))
-            loaded = self._rows.around(loop.source, channel, loop.columns)
-            mine = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
+            loaded = self._buffers.load_taps(loop.source, channel, loop.columns)
+            start = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
             found = list(carried)
             for number, column in enumerate(loop.columns):
-                for place in range(group.count):
-                    weight = b.splat_at(mine, INT(number * group.count + place))
+                for output in range(group.count):
+                    weight = b.splat_at(start, INT(number * group.count + output))
                     for part in range(BLOCK):
-                        at = place * BLOCK + part
+                        at = output * BLOCK + part
                         found[at] = b.fma(weight, loaded[part + column], found[at])
             return found
 
         return list(b.loop(INT(loop.count), sums, body))
 
-    def _window(self, code: Code) -> None:
-        """Channel by channel of the whole row: what a block and its neighbours both need is then still in the cache."""
-        b, head = self._b, code.head
-        assert isinstance(head, Window)  # noqa: S101  (what it is called for)
-        taps = len(head.rows) * len(head.columns)
+    def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
+        """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""
+        b, buffers = self._b, self._buffers
+        taps = len(conv.rows) * len(conv.columns)
 
-        def channel_row(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
-            first = b.add(b.mul(channel, INT(taps + 1)), INT(head.weights))
+        def channel_row(channel: Any) -> None:
+            first = b.add(b.mul(channel, INT(taps + 1)), INT(conv.weights))
             bias, *weights = [self._weight(b.add(first, INT(place))) for place in range(taps + 1)]
-            b.loop(self._rows.blocks, [], partial(self._window_block, code, head, channel, bias, weights))
-            return []
 
-        b.loop(INT(self._shape.places[head.source].channels), [], channel_row)
+            def block(index: Any) -> None:
+                buffers.enter(index)
+                # Two sums for each vector: a single chain of all taps would wait for its own results.
+                sums = [[bias, b.constant(0)] for _ in range(BLOCK)]
+                following = enumerate(weights)
+                for row in conv.rows:
+                    loaded = buffers.load_taps(conv.source, buffers.channel(conv.source, row, channel), conv.columns)
+                    for column in conv.columns:
+                        tap, weight = next(following)
+                        for part in range(BLOCK):
+                            sums[part][tap % 2] = b.fma(weight, loaded[part + column], sums[part][tap % 2])
+                self._store(kernel, channel, [b.fadd(one, other) for one, other in sums])
 
-    def _window_block(
-        self, code: Code, head: Window, channel: Any, bias: Any, weights: Vectors, index: Any, _: Sequence[Any]
-    ) -> Sequence[Any]:
+            b.repeat(buffers.blocks, block)
+
+        b.repeat(INT(self._signature.operands[conv.source].channels), channel_row)
+
+    def _layer_norm(self, kernel: FusedKernel, norm: LayerNorm) -> None:
         b = self._b
-        self._rows.enter(index)
-        # Two sums for each vector: a chain of all taps would wait for itself.
-        sums = [[bias, b.constant(0)] for _ in range(BLOCK)]
-        following = enumerate(weights)
-        for row in head.rows:
-            loaded = self._rows.around(head.source, self._rows.channel(head.source, row, channel), head.columns)
-            for column in head.columns:
-                tap, weight = next(following)
-                for part in range(BLOCK):
-                    sums[part][tap % 2] = b.fma(weight, loaded[part + column], sums[part][tap % 2])
-        self._store(code, channel, [b.fadd(one, other) for one, other in sums])
-        return []
-
-    def _normed(self, code: Code, head: Normed) -> None:
-        b = self._b
-        channels = self._shape.places[head.source].channels
+        channels = self._signature.operands[norm.source].channels
 
         def values(channel: Any) -> Vectors:
-            return self._rows.get(head.source, channel)
+            return self._buffers.load(norm.source, channel)
 
         def add(channel: Any, sums: Vectors) -> Vectors:
             return [b.fadd(total, value) for total, value in zip(sums, values(channel), strict=True)]
 
         share = b.constant(1 / channels)
-        means = [b.fmul(total, share) for total in self._sums(channels, add)]
+        means = [b.fmul(total, share) for total in self._reduce(channels, add)]
 
         def add_squares(channel: Any, sums: Vectors) -> Vectors:
-            away = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
-            return [b.fma(it, it, total) for it, total in zip(away, sums, strict=True)]
+            centred = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
+            return [b.fma(it, it, total) for it, total in zip(centred, sums, strict=True)]
 
         factors = []
-        for total in self._sums(channels, add_squares):
-            deviation = b.intrinsic("sqrt", b.fma(total, share, b.constant(head.epsilon)))
+        for total in self._reduce(channels, add_squares):
+            deviation = b.intrinsic("sqrt", b.fma(total, share, b.constant(norm.epsilon)))
             factors.append(b.fdiv(b.constant(1), deviation))
 
-        def scaled(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
-            weights = b.add(b.mul(channel, INT(2)), INT(head.weights))
+        def normalise(channel: Any) -> None:
+            weights = b.add(b.mul(channel, INT(2)), INT(norm.weights))
             scale, shift = self._weight(weights), self._weight(b.add(weights, INT(1)))
             found = [
                 b.fma(b.fmul(b.fsub(value, mean), factor), scale, shift)
                 for value, mean, factor in zip(values(channel), means, factors, strict=True)
             ]
-            self._store(code, channel, found)
-            return []
+            self._store(kernel, channel, found)
 
-        b.loop(INT(channels), [], scaled)
+        b.repeat(INT(channels), normalise)
 
-    def _sums(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
-        """Over channels; ``add`` adds one to sums. Each vector has several in turn, since one would wait for itself."""
+    def _reduce(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
+        """Return the sums over all channels; ``add`` adds one channel to a sum of each vector."""
         b = self._b
-        rounds, rest = divmod(channels, SUMS)
-        sums = [b.constant(0)] * (SUMS * BLOCK)
+        rounds, rest = divmod(channels, _PARTIAL_SUMS)
+        sums = [b.constant(0)] * (_PARTIAL_SUMS * BLOCK)
 
-        def some(count: int, index: Any, carried: Sequence[Any]) -> Vectors:
-            found, first = list(carried), b.mul(index, INT(SUMS))
+        def add_channels(count: int, index: Any, carried: Sequence[Any]) -> Vectors:
+            found, first = list(carried), b.mul(index, INT(_PARTIAL_SUMS))
             for place in range(count):
-                found[place::SUMS] = add(b.add(first, INT(place)), found[place::SUMS])
+                found[place::_PARTIAL_SUMS] = add(b.add(first, INT(place)), found[place::_PARTIAL_SUMS])
             return found
 
         if rounds:
-            sums = list(b.loop(INT(rounds), sums, partial(some, SUMS)))
-        sums = some(rest, INT(rounds), sums)
-        return [reduce(b.fadd, sums[part * SUMS : (part + 1) * SUMS]) for part in range(BLOCK)]
+            sums = list(b.loop(INT(rounds), sums, partial(add_channels, _PARTIAL_SUMS)))
+        sums = add_channels(rest, INT(rounds), sums)
+        return [reduce(b.fadd, sums[part * _PARTIAL_SUMS : (part + 1) * _PARTIAL_SUMS]) for part in range(BLOCK)]
 
-    def _taken(self, code: Code, head: Taken) -> None:
-        def body(channel: Any, _: Sequence[Any]) -> Sequence[Any]:
-            self._store(code, channel, self._rows.get(head.source, channel))
-            return []
+    def _load(self, kernel: FusedKernel, load: Load) -> None:
+        def body(channel: Any) -> None:
+            self._store(kernel, channel, self._buffers.load(load.source, channel))
 
-        self._b.loop(INT(self._shape.places[head.source].channels), [], body)
+        self._b.repeat(INT(self._signature.operands[load.source].channels), body)
 
-    # What is done to it.
+    # Epilogues.
 
-    def _link(self, link: Link, channel: Any, values: Vectors) -> Vectors:
+    def _epilogue_op(self, op: EpilogueOp, channel: Any, values: Vectors) -> Vectors:
         b = self._b
-        zero = b.constant(0)
-        if link.kind == "copy":
-            return values
-        if link.kind == "square":
-            return [b.fmul(value, value) for value in values]
-        if link.kind == "sigmoid":
-            return [activations.sigmoid(b, value) for value in values]
-        if link.kind == "gelu":
-            return [activations.gelu(b, value) for value in values]
-        if link.kind == "relu":
-            return [b.select(b.fcmp_unordered("<", value, zero), zero, value) for value in values]
-        if link.kind == "leaky":
-            slope = b.constant(link.alpha)
-            return [b.select(b.fcmp_ordered("<", it, zero), b.fmul(it, slope), it) for it in values]
-        if link.source is not None:
-            others = self._rows.get(link.source, channel)
+        if op.kind in activations.UNARY:
+            return [activations.UNARY[op.kind](b, value) for value in values]
+        if op.kind == "leaky_relu":
+            return [activations.BINARY["prelu"](b, value, b.constant(op.alpha)) for value in values]
+        if op.source is not None:
+            others = self._buffers.load(op.source, channel)
         else:
-            others = [self._weight(b.add(channel, INT(link.weights or 0)))] * BLOCK
-        pairs = list(zip(values, others, strict=True))
-        if link.kind == "prelu":
-            return [b.select(b.fcmp_ordered("<", it, zero), b.fmul(it, slope), it) for it, slope in pairs]
-        if link.kind == "from":
-            return [b.fsub(other, value) for value, other in pairs]
-        return [getattr(b, {"add": "fadd", "sub": "fsub", "mul": "fmul"}[link.kind])(*pair) for pair in pairs]
+            others = [self._weight(b.add(channel, INT(op.weights or 0)))] * BLOCK
+        return [activations.BINARY[op.kind](b, *pair) for pair in zip(values, others, strict=True)]
 
 
-def _turns(head: Dense) -> int:
-    """Of its loops, in all."""
-    return sum(group.repeats * loop.count for group in head.groups for loop in group.loops)
+def _iterations(*groups: ChannelGroup) -> int:
+    """Return the iterations of all loops of some groups."""
+    return sum(group.repeats * loop.count for group in groups for loop in group.loops)

@@ -1,1 +1,1 @@
-"""ONNX to the IR: the graph is imported node by node, and what has no kernel is partitioned off."""
+"""The front end: an ONNX graph as a program, and the parts of it that are left to ONNX Runtime."""

@@ -1,105 +1,103 @@
-"""An artefact's ONNX graph as a program."""
+"""The import of an ONNX model as a program."""
 
 from typing import Any
 
-from lkdn_deploy.backends.native.frontend.ops import MEANS, READERS, read_mean
-from lkdn_deploy.backends.native.frontend.partition import MOST_SHARE, Elsewhere
-from lkdn_deploy.backends.native.frontend.tensors import Reading
-from lkdn_deploy.backends.native.ir import Depthwise, Kind, Operation, Pointwise, Program, UnsupportedError
+from lkdn_deploy.backends.native.frontend.ops import IMPORTERS, MEANS, import_mean
+from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, node_attributes
+from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder, require
+from lkdn_deploy.backends.native.ir import BoundaryKind, DepthwiseOp, Elementwise, Op, Program, UnsupportedError
+from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import needs
 
 
-def read_program(model: bytes) -> Program:
-    """Of an artefact in float32 with free or fixed sizes.
+def import_program(data: bytes) -> Program:
+    """Import a serialised float32 model with one input and one output image, of a fixed size or of any.
 
     Raises:
-        UnsupportedError: if it is mostly of operations that are not local or not known, naming the first.
-        MissingError: without the package onnx.
+        InputError: if this is not an ONNX model.
+        MissingError: if the package onnx is missing.
+        UnsupportedError: if more than ``MAX_SHARE`` of its work has no kernels; the first obstacle is named.
     """
     with needs("native"):
         import onnx
-    parsed = onnx.load_model_from_string(model)
-    graph = parsed.graph
-    if len(graph.input) != 1 or len(graph.output) != 1:
-        msg = "a graph of several inputs or outputs"
-        raise UnsupportedError(msg)
-    kinds = [item.type.tensor_type.elem_type for item in (graph.input[0], graph.output[0])]
-    if kinds != [onnx.TensorProto.FLOAT] * 2:
-        msg = "input or output in another type than float32"
-        raise UnsupportedError(msg)
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        msg = f"it is not an ONNX model: {error}"
+        raise InputError(msg, "give a file that lkdn-export wrote") from error
+    graph = model.graph
+    require(len(graph.input) == len(graph.output) == 1, "a graph with several inputs or outputs")
+    types = {item.type.tensor_type.elem_type for item in (graph.input[0], graph.output[0])}
+    require(types == {onnx.TensorProto.FLOAT}, "an input or output that is not float32")
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    reading = Reading(constants, Elsewhere(parsed))
-    reading.map(graph.input[0].name)
-    reasons = [reason for node in graph.node if (reason := _take(reading, node)) is not None]
-    if reasons and reading.elsewhere.share() > MOST_SHARE:
+    builder = ProgramBuilder(constants, Partition(model))
+    builder.map(graph.input[0].name)
+    reasons = [reason for node in graph.node if (reason := _import_node(builder, node)) is not None]
+    if reasons and builder.partition.share() > MAX_SHARE:
         raise reasons[0]
     try:
-        result = reading.map(graph.output[0].name)
+        result = builder.map(graph.output[0].name)
     except UnsupportedError as error:
         raise reasons[0] if reasons else error from None
-    if len(result.order) != 3:
-        msg = f"a result of {len(result.order)} channels"
-        raise UnsupportedError(msg)
-    value = reading.one(result)
-    operations = _needed(reading, value)
-    last = next((it for it in operations if it.output == value), None)
-    if last is None or isinstance(last, Depthwise) or (isinstance(last, Pointwise) and last.kind == "copy"):
-        msg = "a result that is no more than the input, or a depthwise convolution's"
-        raise UnsupportedError(msg)
-    sides = [int(it.dim_value) for it in graph.input[0].type.tensor_type.shape.dim[2:]]
-    size = (sides[0], sides[1]) if all(sides) else None
+    require(len(result.order) == 3, f"an output of {len(result.order)} channels")
+    value = builder.single_value(result)
+    ops = _needed(builder, value)
+    last = next((op for op in ops if op.output == value), None)
+    copied = isinstance(last, Elementwise) and last.kind == "copy"
+    is_kernel = not (last is None or copied or isinstance(last, DepthwiseOp))
+    require(is_kernel, "an output that is the input itself or comes from a depthwise convolution")
+    sides = [int(it.dim_value) for it in graph.input[0].type.tensor_type.shape.dim]
+    require(len(sides) == 4, "an input that is not NCHW")
     return Program(
-        tuple(reading.channels),
-        tuple(reading.depths),
-        operations,
-        value,
-        result.order,
-        size,
-        reading.outside,
-        reading.elsewhere.detours(),
+        channels=tuple(builder.channels),
+        depths=tuple(builder.depths),
+        ops=ops,
+        result=value,
+        pixel_order=result.order,
+        fixed_size=(sides[2], sides[3]) if all(sides[2:]) else None,
+        boundaries=builder.boundaries,
+        subgraphs=builder.partition.subgraphs(),
     )
 
 
-def _take(reading: Reading, node: Any) -> UnsupportedError | None:
-    """A node as operations, or else as one that is done elsewhere, and why.
+def _import_node(builder: ProgramBuilder, node: Any) -> UnsupportedError | None:
+    """Import a node as operations. Where that is not possible, leave it to ONNX Runtime, and return the reason.
 
     Raises:
-        UnsupportedError: if it cannot be done elsewhere either.
+        UnsupportedError: if ONNX Runtime cannot be given its inputs.
     """
-    import onnx
-
-    if node.input and all(name in reading.constants for name in node.input):
-        reading.constants |= reading.elsewhere.fold(node)
+    if node.input and all(name in builder.constants for name in node.input):
+        builder.constants |= builder.partition.fold(node)
         return None
-    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    attributes, inputs = node_attributes(node), list(node.input)
     try:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in (*READERS, *MEANS):
-            msg = f"the operation {node.op_type}"
-            raise UnsupportedError(msg)
+        known = node.domain in ("", "ai.onnx") and node.op_type in (*IMPORTERS, *MEANS)
+        require(known, f"the operator {node.op_type}")
         (name,) = node.output
         if node.op_type in MEANS:
-            read_mean(reading, list(node.input), MEANS[node.op_type] | attributes, name)
+            import_mean(builder, inputs, MEANS[node.op_type] | attributes, name)
         else:
-            reading.maps[name] = READERS[node.op_type](reading, list(node.input), attributes)
+            builder.maps[name] = IMPORTERS[node.op_type](builder, inputs, attributes)
     except UnsupportedError as reason:
-        for name in node.input:
-            if name in reading.maps and name not in reading.elsewhere.depths:
+        for name in inputs:
+            if name in builder.maps and name not in builder.partition.depths:
                 try:
-                    reading.give(Kind.PLANES, name, reading.maps[name])
+                    builder.export_value(BoundaryKind.NCHW, name, builder.maps[name])
                 except UnsupportedError:
                     raise reason from None
-        reading.elsewhere.take(node)
+        builder.partition.offload(node)
         return reason
     return None
 
 
-def _needed(reading: Reading, result: int) -> tuple[Operation, ...]:
-    """Those that the result hangs on, or what is outside, by depth."""
-    wanted = {result, *reading.outside}
-    found: list[Operation] = []
-    for operation in reversed(reading.operations):
-        if operation.output in wanted:
-            wanted |= set(operation.inputs)
-            found.append(operation)
+def _needed(builder: ProgramBuilder, result: int) -> tuple[Op, ...]:
+    """Return the operations that the result or an exported value depends on, by depth."""
+    wanted = {result, *builder.boundaries}
+    found: list[Op] = []
+    for op in reversed(builder.ops):
+        if op.output in wanted:
+            wanted |= set(op.inputs)
+            found.append(op)
     found.reverse()
-    return tuple(sorted(found, key=lambda operation: reading.depths[operation.output]))
+    return tuple(sorted(found, key=lambda op: builder.depths[op.output]))

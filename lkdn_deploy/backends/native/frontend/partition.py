@@ -1,7 +1,7 @@
-"""Which parts of a graph the native engine leaves to ONNX Runtime, because it has no kernels for them.
+"""Partitioning: the parts of a graph that are left to ONNX Runtime because there are no kernels for them.
 
-Attention that looks at the whole picture is mostly of large windows with strides, on small maps or on one number for
-each channel: little work, in operations of many kinds. What goes there and comes back is what costs.
+Attention over the whole image consists mostly of strided convolutions with large windows, on small maps or on one
+number for each channel. That is little work, in operators of many kinds; the cost is in exchanging the values.
 """
 
 import math
@@ -12,22 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Detour
+from lkdn_deploy.backends.native.ir import Subgraph
 
-MOST_SHARE = 0.1
-"""Of a network's work: with more of it elsewhere, the rest is not worth what goes to and fro."""
+MAX_SHARE = 0.1
+"""Share of a network's work beyond which the rest does not repay the exchange of values."""
 
-_SIZES = ((120, 104), (136, 152))
-"""Two that have nothing in common, to tell what is of the input's size."""
-
-_Shape = tuple[int, ...]
+_PROBE_SIZES = ((120, 104), (136, 152))
+"""Two input sizes without a common side, which tell tensors of the input's size from others."""
 
 
-class Elsewhere:
-    """The nodes of a graph that are done outside the engine, and the tensors that are known there.
+def node_attributes(node: Any) -> dict[str, Any]:
+    """Return the attributes of an ONNX node by name."""
+    import onnx
+
+    return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+
+
+class Partition:
+    """The nodes of a graph that are left to ONNX Runtime, and the tensors that are known there.
 
     Attributes:
-        depths: of these tensors, see ``Program``. Constants and the graph's input are known from the start.
+        depths: of these tensors, as in `Program`. Constants and the graph's input are known from the start.
     """
 
     def __init__(self, model: Any) -> None:
@@ -36,44 +41,41 @@ class Elsewhere:
         self._input = self._model.graph.input[0].name
         self.depths = dict.fromkeys((*self._constants, self._input, ""), 0)
         self._nodes: dict[int, list[Any]] = {}
-        self._taken_in: set[str] = set()
+        self._requested: set[str] = set()
 
     @cached_property
-    def _known(self) -> "_Known":
-        """Needed only if something is done elsewhere; telling it takes longer than all else of a graph's reading."""
-        return _inferred(self._model)
+    def _inferred(self) -> "_InferredShapes":
+        """Inferred on demand: this takes longer than the rest of the import."""
+        return _infer_shapes(self._model)
 
-    def planes(self, name: str) -> int | None:
-        """The channels of a tensor that is known outside and a map of the input's size; ``None``: it is none."""
+    def map_channels(self, name: str) -> int | None:
+        """Return the channels of a tensor that is known here and has the input's size; ``None`` for any other."""
         if name == self._input:
             return 3
-        return None if self._unknown(name) else self._channels(name, self._known.sizes)
+        return self._channels(name, self._inferred.sizes) if self._is_computed(name) else None
 
-    def take_in(self, name: str) -> None:
-        """It is needed in the engine."""
-        self._taken_in.add(name)
+    def vector_channels(self, name: str) -> int | None:
+        """Return the channels of a tensor (1, C, 1, 1) or (C, 1, 1) that is known here; ``None`` for any other."""
+        return self._channels(name, [(1, 1)] * len(self._inferred.sizes)) if self._is_computed(name) else None
 
-    def numbers(self, name: str) -> int | None:
-        """The channels of a tensor that is known outside and one number for each; ``None``: it is none.
+    def request(self, name: str) -> None:
+        """Make a tensor an output of its subgraph."""
+        self._requested.add(name)
 
-        A first axis for pictures may be missing.
-        """
-        return None if self._unknown(name) else self._channels(name, [(1, 1)] * len(self._known.sizes))
-
-    def _unknown(self, name: str) -> bool:
-        return name not in self.depths or name in self._constants
-
-    def lines(self, name: str) -> str | None:
-        """The tensor whose rows are enough to tell such a map's; ``None``: there is none."""
-        found = f"{name}/lines"
+    def interpolation_rows(self, name: str) -> str | None:
+        """Return the tensor of those rows from which a map is interpolated vertically; ``None`` if there is none."""
+        found = f"{name}/rows"
         return found if found in self.depths else None
+
+    def _is_computed(self, name: str) -> bool:
+        return name in self.depths and name not in self._constants
 
     def _channels(self, name: str, sizes: list[tuple[int, int]]) -> int | None:
         import onnx
 
-        if self._known.types.get(name) != onnx.TensorProto.FLOAT:
+        if self._inferred.types.get(name) != onnx.TensorProto.FLOAT:
             return None
-        found = [shapes.get(name, ()) for shapes in self._known.shapes]
+        found = [shapes.get(name, ()) for shapes in self._inferred.shapes]
         found = [(1, *shape) if len(shape) == 3 else shape for shape in found]
         if any(len(shape) != 4 or shape[0] != 1 for shape in found):
             return None
@@ -81,20 +83,18 @@ class Elsewhere:
             return None
         return found[0][1]
 
-    def take(self, node: Any) -> None:
-        """Do a node elsewhere, all whose inputs are known there."""
+    def offload(self, node: Any) -> None:
+        """Leave a node, all whose inputs are known here, to ONNX Runtime."""
         depth = max((self.depths[name] for name in node.input), default=0)
         self.depths.update(dict.fromkeys(node.output, depth))
-        nodes = [node, *(self._columns_stretched(node) if self._stretches(node) else ())]
+        nodes = [node, *(self._resized_columns(node) if self._is_linear_resize(node) else ())]
         self._nodes.setdefault(depth, []).extend(nodes)
         self.depths.update((name, depth) for it in nodes for name in it.output)
 
-    def _stretches(self, node: Any) -> bool:
-        """Whether it makes a map of a smaller one by going straight from pixel to pixel."""
-        import onnx
-
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        usual = {
+    def _is_linear_resize(self, node: Any) -> bool:
+        """Return whether a node stretches a small map to the input's size, with linear interpolation."""
+        attributes = node_attributes(node)
+        defaults = {
             "coordinate_transformation_mode": b"half_pixel",
             "keep_aspect_ratio_policy": b"stretch",
             "antialias": 0,
@@ -102,34 +102,34 @@ class Elsewhere:
         return (
             node.op_type == "Resize"
             and attributes.get("mode") == b"linear"
-            and all(attributes.get(name, value) == value for name, value in usual.items())
+            and all(attributes.get(name, value) == value for name, value in defaults.items())
             and "axes" not in attributes
             and len(node.input) == 4
-            and self.planes(node.output[0]) is not None
+            and self.map_channels(node.output[0]) is not None
         )
 
-    def _columns_stretched(self, node: Any) -> list[Any]:
-        """The same along rows only: what lies between them is quicker made where it is used, and more of it."""
+    def _resized_columns(self, node: Any) -> list[Any]:
+        """Return nodes that resize horizontally only: interpolating rows is faster in the stage that uses them."""
         import onnx
 
         source, sizes, name = node.input[0], node.input[3], node.output[0]
-        small, wide, both, last, lines = (f"{name}/{it}" for it in ("small", "wide", "both", "last", "lines"))
+        small, wide, both, last, rows = (f"{name}/{it}" for it in ("small", "wide", "both", "last", "rows"))
         self._constants[last] = onnx.numpy_helper.from_array(np.array([3]), last)
-        self._known.types[lines] = onnx.TensorProto.FLOAT
-        for shapes in self._known.shapes:
-            shapes[lines] = (*shapes[source][:3], shapes[name][3])
-        stretched = onnx.NodeProto()
-        stretched.CopyFrom(node)
-        stretched.input[3], stretched.output[0] = both, lines
+        self._inferred.types[rows] = onnx.TensorProto.FLOAT
+        for shapes in self._inferred.shapes:
+            shapes[rows] = (*shapes[source][:3], shapes[name][3])
+        resized = onnx.NodeProto()
+        resized.CopyFrom(node)
+        resized.input[3], resized.output[0] = both, rows
         return [
             onnx.helper.make_node("Shape", [source], [small], end=3),
             onnx.helper.make_node("Gather", [sizes, last], [wide]),
             onnx.helper.make_node("Concat", [small, wide], [both], axis=0),
-            stretched,
+            resized,
         ]
 
     def fold(self, node: Any) -> dict[str, NDArray[Any]]:
-        """What a node on constants only gives; from here on constants, too."""
+        """Evaluate a node on constants, and return its outputs, which become constants too."""
         import onnx
         from onnx.reference import ReferenceEvaluator
 
@@ -141,12 +141,15 @@ class Elsewhere:
         return found
 
     def share(self) -> float:
-        """Of the whole network's work: multiplications of windows and matrices, and values of all else."""
+        """Return the share of the network's work that is left to ONNX Runtime.
+
+        Work is counted as multiplications of convolutions and matrix products, and as outputs of everything else.
+        """
         whole = sum(self._work(node) for node in self._model.graph.node)
         return sum(self._work(node) for nodes in self._nodes.values() for node in nodes) / max(whole, 1)
 
     def _work(self, node: Any) -> int:
-        shapes = self._known.shapes[0]
+        shapes = self._inferred.shapes[0]
         each = 1
         if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in self._constants:
             each = math.prod(self._constants[node.input[1]].dims[1:])
@@ -154,16 +157,16 @@ class Elsewhere:
             each = shapes.get(node.input[0], (1,))[-1]
         return sum(math.prod(shapes.get(name, ())) for name in node.output) * each
 
-    def detours(self) -> tuple[Detour, ...]:
-        """A model for the nodes of each depth."""
+    def subgraphs(self) -> tuple[Subgraph, ...]:
+        """Return a model of the nodes of each depth, without those that nothing needs."""
         made_at = {name: depth for depth, nodes in self._nodes.items() for node in nodes for name in node.output}
-        wanted = set(self._taken_in)
+        wanted = set(self._requested)
         for depth, nodes in self._nodes.items():
             wanted |= {name for node in nodes for name in node.input if made_at.get(name, depth) != depth}
-        detours = (self._detour(depth, nodes, wanted) for depth, nodes in sorted(self._nodes.items()))
-        return tuple(detour for detour in detours if detour.outputs)
+        subgraphs = (self._subgraph(depth, nodes, wanted) for depth, nodes in sorted(self._nodes.items()))
+        return tuple(it for it in subgraphs if it.outputs)
 
-    def _detour(self, depth: int, nodes: list[Any], wanted: set[str]) -> Detour:
+    def _subgraph(self, depth: int, nodes: list[Any], wanted: set[str]) -> Subgraph:
         import onnx
 
         nodes = _needed(nodes, wanted)
@@ -179,18 +182,18 @@ class Elsewhere:
             [self._constants[name] for name in used if name in self._constants],
         )
         model = onnx.helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
-        return Detour(depth, tuple(inputs), tuple(outputs), model.SerializeToString())
+        return Subgraph(depth, tuple(inputs), tuple(outputs), model.SerializeToString())
 
     def _tensor(self, name: str) -> Any:
         import onnx
 
-        sides = zip(*(shapes.get(name, ()) for shapes in self._known.shapes), strict=True)
+        sides = zip(*(shapes.get(name, ()) for shapes in self._inferred.shapes), strict=True)
         shape = [side[0] if len(set(side)) == 1 else None for side in sides]
-        return onnx.helper.make_tensor_value_info(name, self._known.types.get(name, onnx.TensorProto.FLOAT), shape)
+        return onnx.helper.make_tensor_value_info(name, self._inferred.types.get(name, onnx.TensorProto.FLOAT), shape)
 
 
 def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:
-    """Those of the nodes that these tensors hang on."""
+    """Return the nodes that the wanted tensors depend on."""
     wanted, found = set(wanted), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -200,33 +203,35 @@ def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """Of a graph's tensors, with inputs of some sizes."""
+class _InferredShapes:
+    """Shapes and types of a graph's tensors, with inputs of some sizes."""
 
     sizes: list[tuple[int, int]]
-    shapes: list[dict[str, _Shape]]
-    """With each of the sizes."""
+    """(height, width) of the inputs."""
+    shapes: list[dict[str, tuple[int, ...]]]
+    """By tensor, for each of the sizes."""
     types: dict[str, int]
+    """Element types by tensor, as ONNX numbers them."""
 
 
-def _inferred(model: Any) -> _Known:
+def _infer_shapes(model: Any) -> _InferredShapes:
     import onnx
 
     dims = model.graph.input[0].type.tensor_type.shape.dim
     fixed = tuple(int(dim.dim_value) for dim in dims[2:])
-    sizes = [fixed] if len(fixed) == 2 and all(fixed) else list(_SIZES)
+    sizes = [fixed] if len(fixed) == 2 and all(fixed) else list(_PROBE_SIZES)
     shapes, types = [], {}
     for size in sizes:
         sized = onnx.ModelProto()
         sized.CopyFrom(model)
         for dim, length in zip(sized.graph.input[0].type.tensor_type.shape.dim, (1, 3, *size), strict=False):
             dim.dim_value = length
-        del sized.graph.value_info[:]  # written down for any size, and not to be contradicted
-        known = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+        del sized.graph.value_info[:]  # declared for any size, they would conflict
+        inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
         found = {}
-        for item in (*known.input, *known.value_info, *known.output):
+        for item in (*inferred.input, *inferred.value_info, *inferred.output):
             tensor = item.type.tensor_type
             found[item.name] = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
             types[item.name] = int(tensor.elem_type)
         shapes.append(found)
-    return _Known([(int(height), int(width)) for height, width in sizes], shapes, types)
+    return _InferredShapes([(int(height), int(width)) for height, width in sizes], shapes, types)

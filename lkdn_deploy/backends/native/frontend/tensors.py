@@ -1,4 +1,4 @@
-"""A graph's tensors as maps of a program's values: what is known while the graph is read."""
+"""Tensors of an ONNX graph as values of a program, and the program as it grows during the import."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,100 +6,148 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.frontend.partition import Elsewhere
-from lkdn_deploy.backends.native.ir import Kind, Operation, Outside, Pointwise, UnsupportedError
+from lkdn_deploy.backends.native.frontend.partition import Partition
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Elementwise, Floats, Op, UnsupportedError
+
+
+def require(condition: bool, otherwise: str) -> None:
+    """Check a condition for the import of a node.
+
+    Raises:
+        UnsupportedError: if it does not hold; ``otherwise`` is a noun phrase that names the obstacle.
+    """
+    if not condition:
+        raise UnsupportedError(otherwise)
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
-    """A tensor of the graph: channels of values, and which of them are whose pixels."""
+class FeatureMap:
+    """A tensor of the graph in terms of the program's values."""
 
     values: tuple[int, ...]
+    """Whose channels are concatenated."""
     order: NDArray[np.intp]
-    """(C, r, r): the channel, counted over ``values``, of each pixel of the r times larger picture."""
-    last: bool = False
-    """Whether channels are its last axis."""
+    """(C, r, r), for a tensor r times as high and wide as the input: the channel, counted over ``values``, that holds
+    channel C at each sub-pixel position."""
+    channels_last: bool = False
+    """Whether the tensor is NHWC."""
 
     @property
     def scale(self) -> int:
+        """Height and width relative to the input's."""
         return int(self.order.shape[1])
 
-    def alike(self, other: "Map") -> bool:
-        return self.last == other.last and np.array_equal(self.order, other.order)
+    def same_layout(self, other: "FeatureMap") -> bool:
+        """Return whether equal positions of both tensors are equal positions of their values."""
+        return self.channels_last == other.channels_last and np.array_equal(self.order, other.order)
 
 
 @dataclass(slots=True)
-class Reading:
-    """The state of going through a graph."""
+class ProgramBuilder:
+    """A program under construction."""
 
     constants: dict[str, NDArray[Any]]
-    elsewhere: Elsewhere
-    maps: dict[str, Map] = field(default_factory=dict)
+    """Tensors that are known, by name."""
+    partition: Partition
+    """The nodes that are left to another engine."""
+    maps: dict[str, FeatureMap] = field(default_factory=dict)
+    """Tensors that the program computes or imports, by name."""
     channels: list[int] = field(default_factory=list)
+    """By value, as in `Program`."""
     depths: list[int] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
-    outside: dict[int, Outside] = field(default_factory=dict)
+    """By value, as in `Program`."""
+    ops: list[Op] = field(default_factory=list)
+    """In order of execution."""
+    boundaries: dict[int, Boundary] = field(default_factory=dict)
+    """By value, as in `Program`."""
 
-    def new(self, channels: int, depth: int = 0) -> int:
+    def new_value(self, channels: int, depth: int = 0) -> int:
+        """Add a value, and return its number."""
         self.channels.append(channels)
         self.depths.append(depth)
         return len(self.channels) - 1
 
-    def plain(self, channels: int) -> Map:
-        """A map of a new value."""
-        return Map((self.new(channels),), np.arange(channels).reshape(channels, 1, 1))
+    def new_map(self, channels: int) -> FeatureMap:
+        """Return a map of a new value, at the input's size."""
+        return FeatureMap((self.new_value(channels),), np.arange(channels).reshape(channels, 1, 1))
 
-    def add(self, operation: Operation) -> None:
-        self.depths[operation.output] = max(self.depths[value] for value in operation.inputs)
-        self.operations.append(operation)
+    def add(self, op: Op) -> None:
+        """Append an operation, and derive the depth of its output."""
+        self.depths[op.output] = max(self.depths[value] for value in op.inputs)
+        self.ops.append(op)
 
-    def one(self, source: Map) -> int:
-        """The only value of a map."""
-        if len(source.values) != 1:
-            msg = "an operation on joined channels that is no convolution"
-            raise UnsupportedError(msg)
+    def single_value(self, source: FeatureMap) -> int:
+        """Return the value of a map that has only one.
+
+        Raises:
+            UnsupportedError: if channels of several are concatenated.
+        """
+        require(len(source.values) == 1, "an operation other than a convolution on concatenated channels")
         return source.values[0]
 
-    def map(self, name: str) -> Map:
-        """A tensor of the graph, taken in where it is computed elsewhere."""
+    def constant(self, name: str) -> Floats:
+        """Return a float32 constant.
+
+        Raises:
+            UnsupportedError: if the tensor is not one.
+        """
+        found = self.constants.get(name)
+        if found is None or found.dtype != np.float32:
+            msg = "weights that are computed, or not in float32"
+            raise UnsupportedError(msg)
+        return found
+
+    def map(self, name: str) -> FeatureMap:
+        """Return a tensor as a map, imported if another engine computes it.
+
+        Raises:
+            UnsupportedError: if it does not have the input's size.
+        """
         if name not in self.maps:
-            channels = self.elsewhere.planes(name)
+            channels = self.partition.map_channels(name)
             if channels is None:
-                msg = "an operation on what is no map of the input's size"
+                msg = "an operation on a tensor that does not have the input's size"
                 raise UnsupportedError(msg)
-            lines = self.elsewhere.lines(name)
-            kind, there = (Kind.PLANES, name) if lines is None else (Kind.LINES, lines)
-            self.elsewhere.take_in(there)
-            planes = self.new(channels, self.elsewhere.depths[name])
-            self.outside[planes] = Outside(kind, there)
-            self.maps[name] = found = self.plain(channels)
-            self.add(Pointwise("copy", (planes,), found.values[0]))
+            rows = self.partition.interpolation_rows(name)
+            boundary = Boundary(BoundaryKind.INTERP_ROWS, rows) if rows else Boundary(BoundaryKind.NCHW, name)
+            outside = self._import(boundary, channels)
+            self.maps[name] = found = self.new_map(channels)
+            self.add(Elementwise((outside,), found.values[0], "copy"))
         return self.maps[name]
 
     def is_map(self, name: str) -> bool:
-        """Whether ``map`` has one."""
-        return name in self.maps or self.elsewhere.planes(name) is not None
+        """Return whether ``map`` would succeed."""
+        return name in self.maps or self.partition.map_channels(name) is not None
 
-    def numbers(self, name: str) -> int | None:
-        """A tensor that is computed elsewhere and is one number for each channel."""
-        channels = self.elsewhere.numbers(name)
+    def per_channel(self, name: str) -> int | None:
+        """Return the value of a tensor that another engine computes, one number for each channel, or ``None``."""
+        channels = self.partition.vector_channels(name)
         if channels is None:
             return None
-        for value, there in self.outside.items():
-            if there == Outside(Kind.NUMBERS, name):
-                return value
-        self.elsewhere.take_in(name)
-        value = self.new(channels, self.elsewhere.depths[name])
-        self.outside[value] = Outside(Kind.NUMBERS, name)
+        boundary = Boundary(BoundaryKind.PER_CHANNEL, name)
+        known = (value for value, other in self.boundaries.items() if other == boundary)
+        return next(known, None) or self._import(boundary, channels)
+
+    def _import(self, boundary: Boundary, channels: int) -> int:
+        self.partition.request(boundary.name)
+        value = self.new_value(channels, self.partition.depths[boundary.name])
+        self.boundaries[value] = boundary
         return value
 
-    def give(self, kind: Kind, name: str, source: Map) -> None:
-        """To the outside, as the tensor of that name."""
-        value = self.one(source)
-        if source.last or source.scale > 1:
-            msg = "a map of another order of axes or another size, outside the engine"
-            raise UnsupportedError(msg)
-        given = self.new(self.channels[value])
-        self.outside[given] = Outside(kind, name)
-        self.add(Pointwise("copy", (value,), given))
-        self.elsewhere.depths[name] = self.depths[value] + 1
+    def export_value(self, kind: BoundaryKind, name: str, source: FeatureMap) -> None:
+        """Make a map known to the other engine.
+
+        Args:
+            kind: NCHW, or ROW_SUMS for its mean.
+            name: of the tensor there.
+            source: the map.
+
+        Raises:
+            UnsupportedError: if the map is not an NCHW tensor of the input's size.
+        """
+        value = self.single_value(source)
+        require(not source.channels_last and source.scale == 1, "an unsupported operator on an NHWC or large tensor")
+        exported = self.new_value(self.channels[value])
+        self.boundaries[exported] = Boundary(kind, name)
+        self.add(Elementwise((value,), exported, "copy"))
+        self.partition.depths[name] = self.depths[value] + 1

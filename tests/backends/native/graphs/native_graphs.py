@@ -1,4 +1,4 @@
-"""Graphs that the native engine is given, and runs of them on it and on ONNX Runtime."""
+"""ONNX graphs for the native engine, and their execution by it and by ONNX Runtime."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +11,23 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from lkdn_deploy.backends.native.compile import Engine
-from lkdn_deploy.backends.native.executor import Workspace
-from lkdn_deploy.backends.native.frontend.importer import read_program
+from lkdn_deploy.backends.native.compile import CompiledNetwork
+from lkdn_deploy.backends.native.executor import Executor
+from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.core.protocols import Part
 from lkdn_deploy.jit.compiler import Processor, processor
 
 Batch = NDArray[np.float32]
 HERE = processor()
-PROCESSORS = {"this": HERE, "of 8 lanes": replace(HERE, lanes=8, results=5), "of 4": replace(HERE, lanes=4, results=4)}
+PROCESSORS = {
+    "this": HERE,
+    "8 lanes": replace(HERE, lanes=8, max_outputs=5),
+    "4 lanes": replace(HERE, lanes=4, max_outputs=4),
+}
 
 
 class Graph:
-    """An ONNX graph that grows; names of values are what its methods give."""
+    """An ONNX graph under construction; methods that add a node or a constant return the name of the tensor."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
@@ -40,7 +44,7 @@ class Graph:
     def numbers(self, *shape: int, spread: float = 1) -> str:
         return self.constant((self.random.standard_normal(shape) * spread).astype(np.float32))
 
-    def put(self, kind: str, *inputs: str, channels: int | None = None, **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, channels: int | None = None, **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         self.channels[name] = self.channels[inputs[0]] if channels is None else channels
@@ -59,20 +63,20 @@ class Graph:
         weight = self.numbers(count, each, *size, spread=(each * size[0] * size[1]) ** -0.5)
         pads = [side // 2 * dilation for side in size] * 2
         inputs = [value, weight, *([self.numbers(count, spread=0.3)] if bias else [])]
-        return self.put("Conv", *inputs, channels=count, pads=pads, dilations=[dilation] * 2, group=groups)
+        return self.op("Conv", *inputs, channels=count, pads=pads, dilations=[dilation] * 2, group=groups)
 
     def depthwise(self, value: str, size: tuple[int, int] = (3, 3), dilation: int = 1) -> str:
         return self.convolution(value, self.channels[value], size, dilation, groups=self.channels[value])
 
     def norm(self, value: str) -> str:
         count = self.channels[value]
-        last = self.put("Transpose", value, perm=[0, 2, 3, 1])
+        last = self.op("Transpose", value, perm=[0, 2, 3, 1])
         weights = self.constant(1 + self.random.random(count).astype(np.float32)), self.numbers(count, spread=0.3)
-        normed = self.put("LayerNormalization", last, *weights, axis=-1, epsilon=1e-5)
-        return self.put("Transpose", normed, perm=[0, 3, 1, 2])
+        normed = self.op("LayerNormalization", last, *weights, axis=-1, epsilon=1e-5)
+        return self.op("Transpose", normed, perm=[0, 3, 1, 2])
 
     def larger(self, value: str, times: int, mode: str = "CRD") -> str:
-        return self.put("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
+        return self.op("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
 
     def model(self, output: str, sides: Sequence[Any] = ("h", "w")) -> bytes:
         nodes = [*self.nodes, helper.make_node("Identity", [output], ["sr"])]
@@ -89,7 +93,7 @@ def noise(height: int, width: int) -> Batch:
 
 
 def clouds(height: int, width: int) -> Batch:
-    """Smooth, as pictures are: networks that were trained on these give white noise no values in 0..1."""
+    """Return a smooth image: trained networks map white noise to values outside 0..1."""
     from PIL import Image
 
     small = np.random.default_rng(height).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), np.uint8)
@@ -97,95 +101,104 @@ def clouds(height: int, width: int) -> Batch:
     return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
 
 
-class Runs:
-    """A workspace with its threads."""
+class Run:
+    """An executor with its threads."""
 
-    def __init__(self, engine: Engine, height: int, width: int, threads: int = 1) -> None:
-        self._workspace = Workspace(engine, height, width, threads)
+    def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int = 1) -> None:
+        self._executor = Executor(network, height, width, threads)
         self._pool = ThreadPoolExecutor(max(threads - 1, 1))
-        self._sizes = height * engine.scale, width * engine.scale
+        self._shape = 3, height * network.scale, width * network.scale
 
-    def __enter__(self) -> "Runs":
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def __call__(self, planes: Batch) -> Batch:
-        result = np.full((3, *self._sizes), np.nan, np.float32)
-        self.give(planes, (slice(0, self._sizes[0]), slice(0, self._sizes[1])), result)
+    def __call__(self, image: Batch) -> Batch:
+        result = np.full(self._shape, np.nan, np.float32)
+        self.write(image, np.s_[:, :], result)
         return result
 
-    def forget(self) -> None:
-        """Put what is no number wherever a run puts its values."""
-        zeros = self._workspace._zeros
+    def write(self, image: Batch, part: Part, target: NDArray[Any]) -> None:
+        self._executor.run(image, part, target, self._pool)
+
+    def working_memory(self) -> Batch:
+        """Return the memory that runs write to."""
+        zeros = self._executor._zeros
         memory = zeros.base
         assert isinstance(memory, np.ndarray)
-        start = (zeros.ctypes.data - memory.ctypes.data) // memory.itemsize + zeros.size
-        memory[start:] = np.nan
-
-    def give(self, planes: Batch, kept: Part, place: NDArray[Any]) -> None:
-        self._workspace.run(planes, kept, place, self._pool)
+        return memory[(zeros.ctypes.data - memory.ctypes.data) // memory.itemsize + zeros.size :]
 
 
-def native(model: bytes, planes: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
-    with Runs(Engine(read_program(model), target), *planes.shape[1:], threads) as run:
-        return run(planes)
+def compiled(model: bytes, target: Processor = HERE) -> CompiledNetwork:
+    return CompiledNetwork(import_program(model), target)
 
 
-def reference(model: bytes, planes: Batch) -> Batch:
+def native(model: bytes, image: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
+    with Run(compiled(model, target), *image.shape[1:], threads) as run:
+        return run(image)
+
+
+def reference(model: bytes, image: Batch) -> Batch:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"lr": planes[None]})[0][0])
+    return np.asarray(session.run(None, {"lr": image[None]})[0][0])
+
+
+def check(
+    model: bytes, image: Batch, target: Processor = HERE, threads: int = 1, atol: float = 2e-5, rtol: float = 0
+) -> Batch:
+    """Compare the native engine's result with ONNX Runtime's, and return it."""
+    result, expected = native(model, image, target, threads), reference(model, image)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol, atol)
+    return result
 
 
 def everything(graph: Graph) -> str:
-    """A network with one of each thing that the engine knows."""
+    """A network with every operator that has a kernel."""
     head = graph.convolution("lr", 7, (3, 3))
-    distilled = graph.put("Gelu", graph.convolution(head, 5))
-    refined = graph.put("Gelu", graph.depthwise(graph.convolution(head, 6, bias=False)))
-    joined = graph.put("Concat", distilled, refined, channels=11, axis=1)
+    distilled = graph.op("Gelu", graph.convolution(head, 5))
+    refined = graph.op("Gelu", graph.depthwise(graph.convolution(head, 6, bias=False)))
+    joined = graph.op("Concat", distilled, refined, channels=11, axis=1)
     wide = graph.convolution(joined, 29)
     attention = graph.depthwise(graph.depthwise(graph.convolution(wide, 29), (5, 5)), (5, 5), 3)
-    normed = graph.norm(graph.convolution(graph.put("Mul", wide, attention), 7))
-    body = graph.put("Add", normed, head)
-    flat = graph.depthwise(graph.put("LeakyRelu", body, alpha=0.1), (1, 7))
-    tall = graph.put("Relu", graph.convolution(flat, 8, (3, 1), groups=1))
-    grouped = graph.put("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=4), graph.numbers(8, 1, 1))
-    scaled = graph.put(
-        "Sub", graph.put("Mul", grouped, graph.numbers(1, 8, 1, 1)), graph.constant(np.float32([[[0.1]]]))
-    )
+    normed = graph.norm(graph.convolution(graph.op("Mul", wide, attention), 7))
+    body = graph.op("Add", normed, head)
+    flat = graph.depthwise(graph.op("LeakyRelu", body, alpha=0.1), (1, 7))
+    tall = graph.op("Relu", graph.convolution(flat, 8, (3, 1), groups=1))
+    grouped = graph.op("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=4), graph.numbers(8, 1, 1))
+    scaled = graph.op("Sub", graph.op("Mul", grouped, graph.numbers(1, 8, 1, 1)), graph.constant(np.float32([[[0.1]]])))
     first = graph.larger(graph.convolution(scaled, 24, (3, 3)), 2)
-    second = graph.larger(graph.convolution(graph.put("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
-    return graph.put("Add", second, graph.numbers(3, 1, 1))
+    second = graph.larger(graph.convolution(graph.op("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
+    return graph.op("Add", second, graph.numbers(3, 1, 1))
 
 
 def attentive(graph: Graph) -> str:
-    """A network that weighs its channels and places by the whole picture, as ESA and CCA do."""
+    """A network with attention over the whole image, spatial as in ESA and by channel as in CCA."""
     head = graph.convolution("lr", 40, (3, 3))
-    wide = graph.put("Relu", graph.convolution(head, 40, (3, 3)))
+    wide = graph.op("Relu", graph.convolution(head, 40, (3, 3)))
     few = graph.convolution(wide, 5)
-    small = graph.put("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[2, 2])
-    pooled = graph.convolution(graph.put("MaxPool", small, kernel_shape=[5, 5], strides=[3, 3]), 5, (3, 3))
-    sizes = graph.put(
-        "Concat", graph.put("Shape", pooled, end=2), graph.put("Shape", "lr", start=2), channels=0, axis=0
-    )
-    places = graph.put("Resize", pooled, "", "", sizes, mode="linear")
-    weighed = graph.put("Sigmoid", graph.convolution(graph.put("Add", places, graph.convolution(few, 5)), 40))
-    product = graph.put("Mul", wide, weighed)
+    small = graph.op("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[2, 2])
+    pooled = graph.convolution(graph.op("MaxPool", small, kernel_shape=[5, 5], strides=[3, 3]), 5, (3, 3))
+    sizes = graph.op("Concat", graph.op("Shape", pooled, end=2), graph.op("Shape", "lr", start=2), channels=0, axis=0)
+    places = graph.op("Resize", pooled, "", "", sizes, mode="linear")
+    weighed = graph.op("Sigmoid", graph.convolution(graph.op("Add", places, graph.convolution(few, 5)), 40))
+    product = graph.op("Mul", wide, weighed)
     axes = graph.constant(np.array([2, 3]))
-    mean = graph.put("ReduceMean", product, axes)
-    away = graph.put("Pow", graph.put("Sub", product, mean), graph.constant(np.array(2, np.float32)))
-    contrast = graph.put("Add", graph.put("Sqrt", graph.put("ReduceMean", away, axes)), mean)
-    channels = graph.put("Sigmoid", graph.convolution(contrast, 40))
-    body = graph.put("Add", graph.put("Mul", channels, product), head)
-    pooled_channels = graph.put("Relu", graph.convolution(graph.put("GlobalAveragePool", body), 40))
-    shifted = graph.put("Add", body, pooled_channels)
+    mean = graph.op("ReduceMean", product, axes)
+    away = graph.op("Pow", graph.op("Sub", product, mean), graph.constant(np.array(2, np.float32)))
+    contrast = graph.op("Add", graph.op("Sqrt", graph.op("ReduceMean", away, axes)), mean)
+    channels = graph.op("Sigmoid", graph.convolution(contrast, 40))
+    body = graph.op("Add", graph.op("Mul", channels, product), head)
+    pooled_channels = graph.op("Relu", graph.convolution(graph.op("GlobalAveragePool", body), 40))
+    shifted = graph.op("Add", body, pooled_channels)
     flat = graph.constant((graph.random.standard_normal((12, 40)) / 6).astype(np.float32))
-    weight = graph.put("Unsqueeze", flat, graph.constant(np.array([2, 3])), channels=12)
-    last = graph.put("Div", graph.put("Conv", shifted, weight, channels=12), graph.constant(np.float32([[[1.7]]])))
+    weight = graph.op("Unsqueeze", flat, graph.constant(np.array([2, 3])), channels=12)
+    last = graph.op("Div", graph.op("Conv", shifted, weight, channels=12), graph.constant(np.float32([[[1.7]]])))
     return graph.larger(last, 2)
 
 
 GRAPH, ATTENTIVE = Graph(), Graph()
 MODEL = GRAPH.model(everything(GRAPH))
-WITH_DETOURS = ATTENTIVE.model(attentive(ATTENTIVE))
+WITH_SUBGRAPHS = ATTENTIVE.model(attentive(ATTENTIVE))
