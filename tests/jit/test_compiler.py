@@ -40,7 +40,8 @@ def test_code_is_compiled_again_only_when_it_is_damaged_or_something_it_depends_
     def doubled(**changed: Any) -> int:
         found = ctypes.c_int64()
         arguments = {"kind": "test", "emit": emit, "target": here, "sources": [str(source)], "facts": [1]}
-        library(**(arguments | changed)).function("double", "pi")(ctypes.addressof(found), 21)
+        loaded = library(**(arguments | changed))  # its functions live no longer than it does
+        loaded.function("double", "pi")(ctypes.addressof(found), 21)
         return found.value
 
     assert doubled() == doubled() == 42
