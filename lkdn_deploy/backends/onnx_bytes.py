@@ -12,6 +12,10 @@ from pathlib import Path
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.files import open_regular
+
+MAX_BYTES = 512 << 20
+"""Limit of an artefact's size. The networks of the zoo have 16 MiB at most."""
 
 # The fields of each message that lead to tensors.
 _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TRAINING, _FUNCTION, _TENSOR, _MODEL = range(8)
@@ -51,10 +55,14 @@ def read_artifact(path: Path) -> Artifact:
         InputError: if it cannot be read, is not an ONNX file, keeps weights in other files, or has no valid metadata.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise InputError(msg) from error
+    if len(data) > MAX_BYTES:
+        msg = f"{path} is larger than {MAX_BYTES >> 20} MiB, the most that an artefact may have"
+        raise InputError(msg)
     try:
         properties = read_properties(data)
     except ValueError as error:

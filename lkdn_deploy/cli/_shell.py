@@ -2,10 +2,13 @@
 
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -13,8 +16,41 @@ from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError
 from lkdn_deploy.core.files import printable
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived: whatever ends on Ctrl-C ends in the same way."""
+
+
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. Messages go to stderr; stdout is for results."""
+    with _terminated_as_interrupted() as received:
+        status = _run(command, args)
+    return 128 + received[0] if received and status == ExitCode.INTERRUPTED else status
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[list[int]]:
+    """Raise ``Terminated`` when SIGTERM or SIGHUP arrives, and give a list of the signals that did."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise Terminated
+
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}  # handlers belong to the main thread
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, interrupt)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(command: click.Command, args: Sequence[str] | None) -> int:
     try:
         # command.main() would end the process on some errors, with exit codes of its own.
         words = list(sys.argv[1:] if args is None else args)

@@ -1,7 +1,6 @@
 """``lkdn-export --fuse --onnx --trt``."""
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.cli._engine_options import engine_options, write_engine
 from lkdn_deploy.cli._shell import run, size_option
 from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.files import temporary_folder
 
 if TYPE_CHECKING:
     from lkdn_deploy.backends.trt.resolve import Request
@@ -100,8 +100,8 @@ def command(
         skip=skip,
     )
     checkpoint = open_checkpoint(weights, model, scale)
-    with tempfile.TemporaryDirectory() as elsewhere:
-        folder = output if onnx else Path(elsewhere)
+    with temporary_folder() as elsewhere:
+        folder = output if onnx else elsewhere
         report = export_onnx(checkpoint, folder / file_name(checkpoint, settings), settings)
         tell(report)
         if onnx:

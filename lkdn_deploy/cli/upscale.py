@@ -14,6 +14,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import BACKENDS
 from lkdn_deploy.cli._shell import complain, converting, progress_bar, run
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
+from lkdn_deploy.core.files import remove_stale_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,8 @@ def command(
     else:
         jobs = [Job(sources[0], target, quality, overwrite)]
         first = begin(jobs[0])  # before a checkpoint is converted for nothing
+    for folder in {job.target.parent for job in jobs}:
+        remove_stale_parts(folder)
     session = open_model(model, scale, weights, backend=backend, threads=threads, converting=converting)
     upscaler = Upscaler(session, tile=tile, threads=threads)
     if not gc.isenabled():  # disabled by ``main``

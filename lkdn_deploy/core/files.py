@@ -1,13 +1,23 @@
-"""Files that appear complete or not at all, and names that are safe to print."""
+"""Files that appear complete or not at all, files that are safe to open, and names that are safe to print."""
 
+import errno
 import os
+import re
 import shutil
+import stat
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from lkdn_deploy.core.errors import InputError
+
+_PART = re.compile(r"\.[0-9a-f]{12}\.part(\.\w+)?")
+_TEMPORARY = "lkdn-deploy-"
+_HOUR, _DAY = 3600.0, 86400.0  # seconds
 
 
 @contextmanager
@@ -37,6 +47,43 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove temporary files of ``publish`` that a killed process left in ``folder``: those unchanged for an hour."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name):
+                with suppress(OSError):
+                    if time.time() - path.lstat().st_mtime > _HOUR:
+                        path.unlink()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give an empty folder that is removed at the end, and remove those that a killed process left a day ago."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            found = path.lstat()
+            mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if mine and stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > _DAY:
+                shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as folder:
+        yield Path(folder)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading, unless it is a pipe, a device or the like, whose reading might never end.
+
+    Raises:
+        OSError: if it cannot be opened, or is not a regular file.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return file
 
 
 def printable(text: str | os.PathLike[str]) -> str:

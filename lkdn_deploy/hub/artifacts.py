@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.files import open_regular, temporary_folder
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
 
 STORE = Store("converted", ".onnx")
@@ -83,7 +83,7 @@ def _weights_of(model: str, scale: int) -> Path:
 def _converted(weights: Path, model: str | None, scale: int | None, precision: str, converting: Converting) -> Artifact:
     """Return the artefact of a checkpoint: fused, exported and verified the first time, then found in the cache."""
     try:
-        with weights.open("rb") as file:
+        with open_regular(weights) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         msg = f"{weights}: cannot be read: {error.strerror}"
@@ -96,6 +96,6 @@ def _converted(weights: Path, model: str | None, scale: int | None, precision: s
     from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 
     checkpoint = open_checkpoint(weights, model, scale)
-    with tempfile.TemporaryDirectory() as folder:
-        report = export_onnx(checkpoint, Path(folder) / "converted.onnx", ExportSettings(precision=precision))
+    with temporary_folder() as folder:
+        report = export_onnx(checkpoint, folder / "converted.onnx", ExportSettings(precision=precision))
         return read_artifact(STORE.write(name, report.path.read_bytes()))

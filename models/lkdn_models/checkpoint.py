@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
-from lkdn_deploy.core.files import printable, publish
+from lkdn_deploy.core.files import open_regular, printable, publish
 from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.recognise import recognise
@@ -124,11 +124,12 @@ def save_checkpoint(
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            msg = f"{size:,} bytes is more than a checkpoint may have ({MAX_BYTES:,})"
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            msg = f"it is larger than a checkpoint may be ({MAX_BYTES:,} bytes)"
             raise InputError(msg)
-        return path.read_bytes()
+        return data
     except OSError as error:
         msg = f"cannot be read: {error.strerror}"
         raise InputError(msg) from error

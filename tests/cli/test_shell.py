@@ -1,5 +1,8 @@
 """What every command does alike, in processes of their own with real pipes and descriptors."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +42,57 @@ def test_help_and_wrong_usage(args: str, code: int) -> None:
     done = shell(f"{UPSCALE} {args}")
     assert done.returncode == code
     assert (done.stdout == "") == (code != 0)
+
+
+SLEEPER = """
+import sys, time
+import click
+from lkdn_deploy.cli._shell import run
+
+@click.command()
+def command():
+    print("ready", flush=True)
+    time.sleep(20)
+
+sys.exit(run(command, []))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_end_a_command_without_a_traceback(name: str, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (code, "interrupted\n")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("in.png", "in.onnx", "in.pth"):
+        os.mkfifo(tmp_path / name)
+    for source, model in (
+        (tmp_path / "in.png", "lkdn-s"),
+        (SAMPLE, tmp_path / "in.onnx"),
+        (SAMPLE, tmp_path / "in.pth"),
+    ):
+        done = shell(f"timeout 20 {UPSCALE} {source} {tmp_path / 'out.png'} --model {model}")
+        assert done.returncode == 1
+        assert "cannot be read: it is not a regular file" in done.stderr
+
+
+def test_what_a_killed_run_left_is_not_taken_for_a_picture_and_removed_in_time(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "in" / "a.png")
+    shutil.copy(SAMPLE, tmp_path / "in" / ".0123456789ab.part.png")
+    old, new, other = (tmp_path / "out" / f".{name}.part.png" for name in ("0123456789ab", "0123456789ac", "mine"))
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    done = shell(f"{UPSCALE} {tmp_path / 'in'} {tmp_path / 'out'} --scale 2")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", new.name, other.name}

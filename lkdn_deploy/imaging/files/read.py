@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.files import open_regular
 from lkdn_deploy.imaging.files.formats import BY_SUFFIX, FORMATS, SIGNATURE_SIZE, format_of
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, OpenedImage, Picture, to_eight_bits
 
@@ -46,14 +47,16 @@ def read_picture(path: StrPath) -> Picture:
 
 
 def image_files(folder: StrPath) -> list[Path]:
-    """List the images of a folder, by name.
+    """List the images of a folder, by name, but for hidden ones.
 
     Raises:
         InputError: if the folder cannot be read or holds no image.
     """
     folder = Path(folder)
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in BY_SUFFIX)
+        # Hidden files are no input: among them are the temporary files of a program that was killed.
+        visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+        files = sorted(path for path in visible if path.suffix.lower() in BY_SUFFIX)
     except OSError as error:
         msg = f"{folder} cannot be read: {error.strerror}"
         raise InputError(msg, "give a folder of photographs") from error
@@ -94,7 +97,7 @@ def _opened(path: StrPath) -> Iterator[OpenedImage]:
         if path.is_dir():
             msg = f"{path} is a folder; expected an image file"
             raise InputError(msg)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(SIGNATURE_SIZE)
             if not start:
                 msg = f"{path} is empty"
