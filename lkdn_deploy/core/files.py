@@ -1,6 +1,7 @@
 """Files that appear complete or not at all, files that are safe to open, and names that are safe to print."""
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -11,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from lkdn_deploy.core.errors import InputError
 
@@ -72,14 +72,15 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading, unless it is a pipe, a device or the like, whose reading might never end.
 
     Raises:
         OSError: if it cannot be opened, or is not a regular file.
     """
     # Without O_NONBLOCK, opening a pipe waits for a writer.
-    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = io.BufferedReader(io.FileIO(os.open(path, flags)))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))

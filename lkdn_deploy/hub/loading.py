@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import Converting, find_artifact
 from lkdn_deploy.runtime.optimised import optimised_for
-from lkdn_deploy.runtime.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from lkdn_deploy.runtime.upscaler import Upscaler
 
 MAX_THREADS = 256
 """Engines start as many threads as they are asked for, and thousands bring a machine down."""
@@ -56,7 +59,7 @@ def load(
     tile: int | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
-) -> Upscaler:
+) -> "Upscaler":
     """Open a network for upscaling: a name, an ``.onnx`` file made by ``lkdn-export``, or a checkpoint.
 
     Args:
@@ -70,5 +73,7 @@ def load(
     Raises:
         LkdnError: as ``open_model`` and ``Upscaler`` do.
     """
+    from lkdn_deploy.runtime.upscaler import Upscaler  # imports NumPy, which --help of no command needs
+
     session = open_model(model, scale, backend=backend, threads=threads)
     return Upscaler(session, tile=tile, memory_budget=memory_budget, threads=threads)
