@@ -80,7 +80,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = io.BufferedReader(io.FileIO(os.open(path, flags)))
+    file: io.BufferedReader = io.BufferedReader(io.FileIO(os.open(path, flags)))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
