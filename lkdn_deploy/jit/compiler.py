@@ -23,9 +23,9 @@ class Processor:
     """A processor to compile for."""
 
     name: str
-    """As LLVM calls it."""
+    """Name that LLVM uses."""
     features: str
-    """As LLVM writes them."""
+    """Instruction sets in LLVM's notation."""
     lanes: int
     """Float32 values of a vector."""
     max_outputs: int

@@ -22,28 +22,20 @@ class CompiledNetwork:
     """A program as machine code, with its weights.
 
     Attributes:
-        program: what was compiled.
-        plan: its schedule.
-        lanes: float32 values of a vector.
-        scale: of the output image relative to the input.
+        plan: schedule of ``program``.
         segments: lowered stages of each segment.
         weights: of these stages, aligned to cache lines.
         stage_addresses: addresses of the stages' functions, by signature.
-        float_output: address of the function that writes rows of the output image as float32.
-        uint8_output: the same for 8 bits.
-        lead: runs a segment on the calling thread; see ``codegen.threads``.
-        follow: runs the bands of another thread.
-        fallback: runs the program's subgraphs.
+        float_output: address of the function that writes rows of the output image; ``uint8_output`` likewise.
+        lead: runs a segment, as ``codegen.threads`` describes; ``follow`` likewise.
     """
 
     def __init__(self, program: Program, target: Processor) -> None:
         self.program, self.lanes = program, target.lanes
         self.plan = schedule(program)
         self.scale = int(program.pixel_order.shape[1])
-        self.segments = [
-            [lower(it, program, self.plan, target.max_outputs) for it in segment.stages]
-            for segment in self.plan.segments
-        ]
+        stages_of = (segment.stages for segment in self.plan.segments)
+        self.segments = [[lower(it, program, self.plan, target.max_outputs) for it in stages] for stages in stages_of]
         signatures = dict.fromkeys(it.signature for stages in self.segments for it in stages)
         self._library = library("native", partial(_emit, tuple(signatures), target.lanes), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")

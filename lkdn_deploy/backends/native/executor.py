@@ -24,7 +24,7 @@ class _Band:
     stages: NDArray[np.int64]
     """The table that ``codegen.threads`` describes."""
     operands: list[NDArray[np.int64]]
-    """Of each stage, where its operands are; ``stages`` has their addresses."""
+    """Tables of each stage's operands, whose addresses are in ``stages``."""
     halo_rows: NDArray[np.int64]
     """Rows outside the band that each stage must compute, to each side."""
 
@@ -36,24 +36,14 @@ class _Band:
         return int((lows + delays).min()), int((highs + delays).max())
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """The stage of a band that writes rows of the output image."""
-
-    stage: NDArray[np.int64]
-    """Its row of ``_Band.stages``; the function depends on the output's type."""
-    facts: NDArray[np.int64]
-    """As ``codegen.output`` describes them."""
-
-
 class Executor:
     """Memory for images of one size, and the tables that tell the compiled code where everything is in it.
 
     Args:
         network: to execute.
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        threads: to use, the calling one included.
+        height: of the input in pixels.
+        width: of the input in pixels.
+        threads: number to use, the calling one included.
     """
 
     def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int) -> None:
@@ -82,13 +72,14 @@ class Executor:
         geometry = (height, width, self._rows.vectors, self._rows.blocks, self._zeros.ctypes.data)
         self._geometry = np.array(geometry, np.int64)
         self._damage = np.zeros(1, np.int64)
-        self._outputs: list[_Output] = []
+        self._outputs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        """Table entry and facts of each stage that writes the output image; see ``codegen.output``."""
         self._bands = [[self._band(number, memory) for number in range(len(plan.segments))] for memory in rest[:bands]]
-        """By thread, of each segment."""
+        """Bands of each thread, by segment."""
         self._tables = [
             np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
-        """By thread, the table of bands that ``codegen.threads`` describes."""
+        """Table of each thread's bands, which ``codegen.threads`` describes."""
         self._row_range: tuple[int, int] | None = None
         """Input rows for which the tables are set."""
         self._state = np.zeros(STATE, np.int64)
@@ -149,9 +140,9 @@ class Executor:
             msg = f"an array of shape {shape} with adjacent columns was expected, got {target.shape} with strides of "
             raise UsageError(msg + f"{target.strides} bytes")
         plane, row = (0, target.strides[0]) if is_uint8 else target.strides[:2]
-        for it in self._outputs:
-            it.stage[0] = network.uint8_output if is_uint8 else network.float_output
-            it.facts[TOP:] = top, bottom, left, right - left, target.ctypes.data, row, plane
+        for stage, facts in self._outputs:
+            stage[0] = network.uint8_output if is_uint8 else network.float_output
+            facts[TOP:] = top, bottom, left, right - left, target.ctypes.data, row, plane
         self._damage[0] = 0
         rows = top // network.scale, -(-bottom // network.scale)
         if rows != self._row_range:  # this takes a hundredth of a small image's time
@@ -205,5 +196,5 @@ class Executor:
                 halo_rows.append(0)
         table = np.array(stages, np.int64)
         if writer is not None:
-            self._outputs.append(_Output(table[writer], facts))
+            self._outputs.append((table[writer], facts))
         return _Band(table, operands_of, np.array(halo_rows, np.int64))

@@ -79,9 +79,8 @@ class BoundaryBuffers:
 
     def __init__(self, program: Program, fallback: Fallback, rows: RowLayout) -> None:
         self._program, self._fallback, self._rows = program, fallback, rows
+        self._imported = program.imported
         self._arrays: dict[int, Floats] = {}
-        self._exported: dict[int, list[tuple[Boundary, Floats]]] = {}
-        self._imported: dict[int, list[tuple[Boundary, Floats]]] = {}
         self._positions = {
             it.name: np.zeros((rows.height, 3), np.int64)
             for it in program.boundaries.values()
@@ -89,24 +88,23 @@ class BoundaryBuffers:
         }
         self._source_rows: dict[str, int] = {}
         """Number of rows for which ``_positions`` are set."""
+        self._starts: dict[int, int] = {}
         depths: dict[int, int] = {0: 0, 1: 0}
         for value in program.boundaries:
             depth = program.depths[value]
-            depths[depth] = depths.get(depth, 0) + self._floats(value)
+            self._starts[value] = depths.get(depth, 0)
+            depths[depth] = self._starts[value] + self._floats(value)
         self.sizes = [max(size for depth, size in depths.items() if depth % 2 == odd) for odd in range(2)]
 
     def place(self, even: Floats, odd: Floats) -> None:
         """Use this memory, of ``sizes``."""
-        starts: dict[int, int] = {}
-        imported = self._program.imported
-        for value, boundary in self._program.boundaries.items():
-            depth, shape = self._program.depths[value], self._shape(value)
-            start = starts.get(depth, 0)
-            array = (odd if depth % 2 else even)[start : start + math.prod(shape)].reshape(shape)
-            starts[depth] = start + self._floats(value)
-            self._arrays[value] = array
-            by_depth = self._imported if value in imported else self._exported
-            by_depth.setdefault(depth, []).append((boundary, array))
+        for value, start in self._starts.items():
+            memory, shape = odd if self._program.depths[value] % 2 else even, self._shape(value)
+            self._arrays[value] = memory[start : start + math.prod(shape)].reshape(shape)
+
+    def _at_depth(self, depth: int, *, imported: bool) -> list[tuple[Boundary, Floats]]:
+        values = (it for it in self._arrays if self._program.depths[it] == depth and (it in self._imported) == imported)
+        return [(self._program.boundaries[it], self._arrays[it]) for it in values]
 
     def __contains__(self, value: int) -> bool:
         return value in self._arrays
@@ -127,12 +125,12 @@ class BoundaryBuffers:
             InputError: if ONNX Runtime fails, or the image is too small for the network.
         """
         fallback = self._fallback
-        for boundary, array in self._exported.get(depth - 1, ()):
+        for boundary, array in self._at_depth(depth - 1, imported=False):
             if boundary.kind is BoundaryKind.ROW_SUMS:
                 tensors[boundary.name] = _mean(array, self._rows.height * self._rows.width)
             else:  # its memory is used again two depths later
                 tensors[boundary.name] = array[None].copy() if fallback.last_use(boundary.name) > depth else array[None]
-        imported = self._imported.get(depth, ())
+        imported = self._at_depth(depth, imported=True)
         fallback.run(depth, tensors, {it.name: array[None] for it, array in imported if it.kind is BoundaryKind.NCHW})
         for boundary, array in imported:
             tensor = tensors[boundary.name]

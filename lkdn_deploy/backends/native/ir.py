@@ -131,24 +131,23 @@ class Subgraph:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A network in the intermediate representation. Values are numbered; value 0 is the input."""
+    """A network: operations, in an order of execution, on numbered values, of which 0 is the input."""
 
     channels: tuple[int, ...]
-    """By value."""
+    """Number of channels of each value."""
     depths: tuple[int, ...]
-    """By value."""
+    """Depth of each value."""
     ops: tuple[Op, ...]
-    """In an order of execution."""
     result: int
     """Value that holds the output image."""
     pixel_order: NDArray[np.intp]
-    """(3, scale, scale), the channel of ``result`` that is the output's sub-pixel at that position."""
+    """Channels of ``result`` that are the output's sub-pixels at each position, (3, scale, scale)."""
     fixed_size: tuple[int, int] | None = None
     """Height and width, where the graph accepts no other."""
     boundaries: Mapping[int, Boundary] = field(default_factory=dict)
-    """By value, of those that enter or leave, the input included."""
+    """Values that enter or leave the compiled code, the input included."""
     subgraphs: tuple[Subgraph, ...] = ()
-    """In ascending depth."""
+    """Subgraphs in ascending depth."""
 
     @property
     def imported(self) -> frozenset[int]:

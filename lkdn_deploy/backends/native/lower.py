@@ -20,13 +20,13 @@ class TapLoop:
     source: int
     """Operand that is read."""
     row: int
-    """Relative to the output's."""
+    """Row of the taps, relative to the output's."""
     start: int
     """First input channel."""
     count: int
-    """Input channels."""
+    """Number of input channels."""
     columns: tuple[int, ...]
-    """Of the taps, relative to the output's."""
+    """Columns of the taps, relative to the output's."""
     weights: int
     """Offset of (channels, columns, outputs of the group) from the group's weights."""
 
@@ -36,17 +36,16 @@ class ChannelGroup:
     """Output channels of a convolution that are accumulated in registers together, and how often the code repeats."""
 
     first: int
-    """Output channel."""
+    """First output channel."""
     count: int
-    """Output channels."""
+    """Number of output channels."""
     repeats: int
     """Number of groups of ``count`` channels with the same code, this one included."""
     weights: int
     """Offset of the group's weights, the bias before all others."""
     length: int
-    """Of the weights of one group."""
+    """Number of weights of one group."""
     loops: tuple[TapLoop, ...]
-    """Whose products are accumulated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,11 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseConv:
-    """A depthwise convolution."""
+    """A depthwise convolution. Rows and columns of its window are relative to the output's."""
 
     source: int
-    """Operand that is read."""
     rows: tuple[int, ...]
-    """Of the window, relative to the output's."""
     columns: tuple[int, ...]
-    """Of the window, relative to the output's."""
     weights: int
     """Offset of (channels, 1 + rows * columns), the bias first."""
 
@@ -88,21 +84,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class EpilogueOp:
-    """An elementwise operation on what a kernel has computed."""
+    """An elementwise operation on what a kernel has computed; its kind may also be rsub, sub with operands swapped."""
 
     kind: str
-    """As in `Elementwise`, or rsub, the second operand minus the first."""
     source: int | None = None
     """Second operand."""
     weights: int | None = None
     """Offset of (channels,), the second operand where it is constant."""
     alpha: float = 0.0
-    """Slope of leaky_relu for negative numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusedKernel:
-    """What is computed, the elementwise operations on it, and the operand where it is stored."""
+    """A computation, the elementwise operations on its result, and the operand where that is stored."""
 
     producer: Conv | DepthwiseConv | LayerNorm | Load
     epilogue: tuple[EpilogueOp, ...]
@@ -114,13 +108,12 @@ class Operand:
     """A value as a stage's code sees it."""
 
     channels: int
-    """Number of them."""
     halo_columns: int | None
     """Columns stored beside each row; ``None`` if it exists within a block only."""
     channel_major: bool
     """Whether its rows are stored channel by channel, not block by block."""
     boundary: BoundaryKind | None
-    """How it enters or leaves the compiled code, if it does."""
+    """Format in which it enters or leaves the compiled code, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +121,20 @@ class StageSignature:
     """Everything that a stage's code depends on, apart from the processor."""
 
     operands: tuple[Operand, ...]
-    """By number."""
     kernels: tuple[FusedKernel, ...]
-    """In order of execution."""
     shuffled: int | None
     """Operand that is the output image before its pixels are put in order, if the stage computes it."""
     pixel_order: tuple[tuple[tuple[int, ...], ...], ...]
-    """As in `Program`; empty without ``shuffled``."""
+    """The program's ``pixel_order``; empty without ``shuffled``."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoweredStage:
-    """A stage, ready for code generation."""
+    """A stage, ready for code generation: the program's value of each operand, and the weights of all kernels."""
 
     signature: StageSignature
-    """Shared with all stages of the same code."""
     values: tuple[int, ...]
-    """The program's value of each operand."""
     weights: Floats
-    """Of all its kernels."""
 
 
 def lower(stage: Stage, program: Program, plan: Schedule, max_outputs: int) -> LoweredStage:

@@ -43,24 +43,22 @@ class FusedOp:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Operations that are computed for one row, one after the other for each of its blocks."""
+    """Operations that are computed for one row, in order of execution for each of its blocks."""
 
     row_delay: int
     """Rows behind the first stage of the segment."""
     ops: tuple[FusedOp, ...]
-    """In order of execution."""
     halo_rows: int
     """Rows outside a band, to each side, that must be computed for the rest of the segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Stages that pass over the image together."""
+    """Stages that pass over the image together, in order of execution for each row."""
 
     depth: int
-    """Barriers before everything that it computes."""
+    """Number of barriers before it."""
     stages: tuple[Stage, ...]
-    """In the order in which they are executed for each row."""
     buffer_rows: dict[int, int]
     """Rows of the line buffer of each value that only this segment uses."""
     output_halo: int | None
@@ -74,10 +72,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The segments of a program."""
+    """The segments of a program, in order of execution."""
 
     segments: tuple[Segment, ...]
-    """In order of execution."""
     halo_columns: dict[int, int]
     """Columns stored beside each row, by value, of each that is stored at all."""
     materialized: frozenset[int]

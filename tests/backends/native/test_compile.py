@@ -44,21 +44,21 @@ def test_every_operator_in_all_sizes_and_vector_widths(size: tuple[int, int], ta
 def test_any_part_is_written_as_float32_and_as_uint8_and_nothing_beside_it(size: tuple[int, int], target: str) -> None:
     height, width = (4 * side for side in size)
     image = 8 * noise(*size) - np.float32(4)  # so that some of the result is below black and above white
-    with Run(compiled(MODEL, PROCESSORS[target]), *size, threads=2) as run:
-        whole = run(image)
-        assert (whole < 0).any()
-        assert (whole > 1).any()
-        for part in (np.s_[:height, :width], np.s_[:1, :1], np.s_[1:height, 2 : width - 1], np.s_[2:3, 2:4]):
-            values = np.full((3, height + 2, width + 1), np.nan, np.float32)
-            pixels = np.full((height + 2, width + 1, 3), 77, np.uint8)
-            expected, expected_pixels = values.copy(), pixels.copy()
-            place = tuple(slice(1, 1 + it.stop - (it.start or 0)) for it in part)
-            expected[:, *place] = whole[:, *part]
-            store_batch(whole[None, :, *part], expected_pixels[place])
-            run.write(image, part, values[:, *place])
-            run.write(image, part, pixels[place])
-            assert np.array_equal(values, expected, equal_nan=True)
-            assert np.array_equal(pixels, expected_pixels)
+    run = Run(compiled(MODEL, PROCESSORS[target]), *size, threads=2)
+    whole = run(image)
+    assert (whole < 0).any()
+    assert (whole > 1).any()
+    for part in (np.s_[:height, :width], np.s_[:1, :1], np.s_[1:height, 2 : width - 1], np.s_[2:3, 2:4]):
+        values = np.full((3, height + 2, width + 1), np.nan, np.float32)
+        pixels = np.full((height + 2, width + 1, 3), 77, np.uint8)
+        expected, expected_pixels = values.copy(), pixels.copy()
+        place = tuple(slice(1, 1 + it.stop - (it.start or 0)) for it in part)
+        expected[:, *place] = whole[:, *part]
+        store_batch(whole[None, :, *part], expected_pixels[place])
+        run.write(image, part, values[:, *place])
+        run.write(image, part, pixels[place])
+        assert np.array_equal(values, expected, equal_nan=True)
+        assert np.array_equal(pixels, expected_pixels)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -67,16 +67,16 @@ def test_the_rows_that_a_part_depends_on_are_computed_and_few_others(model: byte
     """Reading a row that was not computed would make the result NaN."""
     height, width = 90, 33
     image = noise(height, width)
-    with Run(compiled(model), height, width, threads) as run:
-        whole, memory, written = run(image), run.working_memory(), {}
-        for top, bottom in ((0, 1), (0, 40), (1, 3), (40, 50), (41, 42), (60, 90), (89, 90), (0, 90)):
-            values = np.empty((3, scale * (bottom - top), scale * width), np.float32)
-            memory[:] = np.nan
-            run.write(image, np.s_[scale * top : scale * bottom, :], values)
-            assert np.array_equal(values, whole[:, scale * top : scale * bottom])
-            written[top, bottom] = np.isfinite(memory).sum()
-        if model is MODEL:  # attention needs the whole image
-            assert written[0, 1] < written[41, 42] < written[40, 50] < written[0, 90]
+    run = Run(compiled(model), height, width, threads)
+    whole, memory, written = run(image), run.working_memory(), {}
+    for top, bottom in ((0, 1), (0, 40), (1, 3), (40, 50), (41, 42), (60, 90), (89, 90), (0, 90)):
+        values = np.empty((3, scale * (bottom - top), scale * width), np.float32)
+        memory[:] = np.nan
+        run.write(image, np.s_[scale * top : scale * bottom, :], values)
+        assert np.array_equal(values, whole[:, scale * top : scale * bottom])
+        written[top, bottom] = np.isfinite(memory).sum()
+    if model is MODEL:  # attention needs the whole image
+        assert written[0, 1] < written[41, 42] < written[40, 50] < written[0, 90]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,8 @@ def test_the_rows_that_a_part_depends_on_are_computed_and_few_others(model: byte
     ],
 )
 def test_a_target_of_another_shape_is_refused(target: NDArray[Any]) -> None:
-    with Run(compiled(MODEL), 3, 4) as run, pytest.raises(UsageError, match="was expected, got"):
+    run = Run(compiled(MODEL), 3, 4)
+    with pytest.raises(UsageError, match="was expected, got"):
         run.write(noise(3, 4), np.s_[:, :], target)
 
 
@@ -105,12 +106,12 @@ def test_non_finite_values_are_an_error_only_where_they_are_written_as_uint8(
     image[1, *place] = value
     pixels = np.empty((13, 40, 3), np.uint8)
     y, x = place
-    with Run(compiled(model), 13, 40, 2) as run:
-        for part in (np.s_[:13, :40], np.s_[y : y + 1, x : x + 1]):
-            with pytest.raises(NonFiniteError):
-                run.write(image, part, pixels[part])
-        others = np.s_[y + 1 :, :] if y < 12 else np.s_[:y, :]
-        run.write(image, others, pixels[others])
+    run = Run(compiled(model), 13, 40, 2)
+    for part in (np.s_[:13, :40], np.s_[y : y + 1, x : x + 1]):
+        with pytest.raises(NonFiniteError):
+            run.write(image, part, pixels[part])
+    others = np.s_[y + 1 :, :] if y < 12 else np.s_[:y, :]
+    run.write(image, others, pixels[others])
 
 
 @pytest.mark.parametrize(
@@ -125,9 +126,9 @@ def test_the_result_does_not_depend_on_the_number_of_threads(model: bytes, size:
     expected = native(model, image)
     network = compiled(model)
     for threads in (2, 3, 5):
-        with Run(network, *size, threads) as run:
-            for _ in range(20):  # races show rarely
-                assert np.array_equal(run(image), expected)
+        run = Run(network, *size, threads)
+        for _ in range(20):  # races show rarely
+            assert np.array_equal(run(image), expected)
 
 
 def test_a_row_that_two_threads_compute_is_never_read_unfinished() -> None:
@@ -140,9 +141,9 @@ def test_a_row_that_two_threads_compute_is_never_read_unfinished() -> None:
     model = graph.model(graph.convolution(graph.op("Add", body, total), 3))
     image = noise(24, 48)
     expected = check(model, image, atol=3e-5)
-    with Run(compiled(model), 24, 48, 6) as run:
-        for _ in range(300):
-            assert np.array_equal(run(image), expected)
+    run = Run(compiled(model), 24, 48, 6)
+    for _ in range(300):
+        assert np.array_equal(run(image), expected)
 
 
 @pytest.mark.parametrize("target", PROCESSORS)
@@ -184,6 +185,20 @@ def test_depthwise_convolutions_between_others_of_the_same_stage(size: tuple[int
     check(model, noise(*size), threads=threads, rtol=1e-7)
 
 
+WINDOWS = ((3, 3), (5, 5), (1, 3), (5, 1), (1, 1))
+
+RANDOM_OPS: dict[str, Callable[[Graph, int, str, str], str]] = {
+    "pointwise": lambda g, number, x, _: g.convolution(x, 1 + number % 31),
+    "dense": lambda g, number, x, _: g.convolution(x, 1 + number % 15, (3, 3), 1 + number % 2),
+    "depthwise": lambda g, number, x, _: g.depthwise(x, WINDOWS[number % 5], 1 + number % 3),
+    "norm": lambda g, _, x, __: g.norm(x),
+    "concat": lambda g, _, x, y: g.convolution(g.op("Concat", x, y, channels=2 * g.channels[x], axis=1), 6),
+    "mul": lambda g, _, x, y: g.op("Mul", x, g.op("Gelu", y)),
+    **{kind: lambda g, _, x, y, kind=kind: g.op(kind, x, y) for kind in ("Add", "Sub")},  # type: ignore[misc]
+    **{kind: lambda g, _, x, __, kind=kind: g.op(kind, x) for kind in ("Gelu", "LeakyRelu")},  # type: ignore[misc]
+}
+
+
 def random_model(choices: Sequence[tuple[str, int]], seed: int) -> bytes:
     """Return a network of the chosen operators, with an output of twice the size."""
     graph = Graph(seed)
@@ -191,37 +206,14 @@ def random_model(choices: Sequence[tuple[str, int]], seed: int) -> bytes:
     for kind, number in choices:
         value = values[number % len(values)]
         alike = [it for it in values if graph.channels[it] == graph.channels[value]]
-        values.append(random_op(graph, kind, number, value, alike[number // 7 % len(alike)]))
+        values.append(RANDOM_OPS[kind](graph, number, value, alike[number // 7 % len(alike)]))
     joined = graph.op("Concat", *values[-3:], channels=sum(graph.channels[it] for it in values[-3:]), axis=1)
     return graph.model(graph.larger(graph.convolution(joined, 12, (3, 3)), 2))
 
 
-def random_op(graph: Graph, kind: str, number: int, value: str, other: str) -> str:
-    match kind:
-        case "pointwise":
-            return graph.convolution(value, 1 + number % 31)
-        case "dense":
-            return graph.convolution(value, 1 + number % 15, (3, 3), 1 + number % 2)
-        case "depthwise":
-            return graph.depthwise(value, ((3, 3), (5, 5), (1, 3), (5, 1), (1, 1))[number % 5], 1 + number % 3)
-        case "norm":
-            return graph.norm(value)
-        case "Concat":
-            return graph.convolution(graph.op(kind, value, other, channels=2 * graph.channels[value], axis=1), 6)
-        case "Mul":
-            return graph.op(kind, value, graph.op("Gelu", other))
-        case "Add" | "Sub":
-            return graph.op(kind, value, other)
-        case _:
-            return graph.op(kind, value)
-
-
-KINDS = ["pointwise", "dense", "depthwise", "norm", "Gelu", "LeakyRelu", "Add", "Mul", "Sub", "Concat"]
-
-
 @settings(max_examples=25)
 @given(
-    st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 1000)), min_size=1, max_size=14),
+    st.lists(st.tuples(st.sampled_from(list(RANDOM_OPS)), st.integers(0, 1000)), min_size=1, max_size=14),
     st.integers(1, 40),
     st.integers(1, 80),
     st.sampled_from(list(PROCESSORS)),

@@ -19,9 +19,9 @@ from lkdn_deploy.core.errors import InputError, MissingError
 def test_attention_in_all_sizes_and_vector_widths(size: tuple[int, int], target: str) -> None:
     image = noise(*size)
     expected = check(WITH_SUBGRAPHS, image, PROCESSORS[target], threads=2)
-    with Run(compiled(WITH_SUBGRAPHS, PROCESSORS[target]), *size, 2) as run:
-        for other in (image, 1 - image, image):  # nothing is left from the image before
-            last = run(other)
+    run = Run(compiled(WITH_SUBGRAPHS, PROCESSORS[target]), *size, 2)
+    for other in (image, 1 - image, image):  # nothing is left from the image before
+        last = run(other)
     assert np.array_equal(last, expected)
 
 
@@ -40,10 +40,11 @@ def test_a_subgraph_for_each_barrier_has_only_what_has_no_kernel() -> None:
 def test_a_failure_of_onnx_runtime_ends_the_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
     network = compiled(WITH_SUBGRAPHS)
     for size in ((4, 30), (30, 4), (1, 1)):  # smaller than the windows; the other threads must return
-        with Run(network, *size, threads=3) as run, pytest.raises(InputError, match="ONNX Runtime failed on a part"):
+        run = Run(network, *size, threads=3)
+        with pytest.raises(InputError, match="ONNX Runtime failed on a part"):
             run(noise(*size))
-    with Run(network, 20, 30, threads=3) as run:
-        assert np.isfinite(run(noise(20, 30))).all()
+    run = Run(network, 20, 30, threads=3)
+    assert np.isfinite(run(noise(20, 30))).all()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingError) as caught:
         compiled(WITH_SUBGRAPHS)

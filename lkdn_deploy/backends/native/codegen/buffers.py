@@ -43,27 +43,14 @@ class Buffers:
         self.blocks = self._fact(BLOCKS)
         self._zeros = b.inttoptr(self._fact(ZEROS), POINTER)
         self._discarded = b.scratch(1)
-        self._locations = {
-            number: self._location(number)
-            for number, operand in numbered
-            if operand.halo_columns is not None or operand.boundary or number == signature.shuffled
-        }
-        self._scratch = {
-            number: b.scratch(operand.channels * BLOCK)
-            for number, operand in numbered
-            if operand.halo_columns is None and not operand.boundary
-        }
+        stored = {it for it, operand in numbered if operand.halo_columns is not None or operand.boundary}
+        self._locations = {it: self._location(it) for it, _ in numbered if it in stored or it == signature.shuffled}
+        self._scratch = {it: b.scratch(operand.channels * BLOCK) for it, operand in numbered if it not in stored}
         """Memory for a block of each value that exists within a block only."""
-        self._row_sums = {
-            number: b.scratch(operand.channels)
-            for number, operand in numbered
-            if operand.boundary is BoundaryKind.ROW_SUMS
-        }
-        self._positions = {
-            number: self._interpolation(number)
-            for number, operand in numbered
-            if operand.boundary is BoundaryKind.INTERP_ROWS
-        }
+        row_sums = (it for it in numbered if it[1].boundary is BoundaryKind.ROW_SUMS)
+        self._row_sums = {it: b.scratch(operand.channels) for it, operand in row_sums}
+        interpolated = (it for it, operand in numbered if operand.boundary is BoundaryKind.INTERP_ROWS)
+        self._positions = {it: self._interpolation(it) for it in interpolated}
         self._channel_steps = {number: self._channel_step(number) for number, _ in numbered}
         lanes = ir.Constant(b.shorts, list(range(b.lanes)))
         self._lane_columns = b.mul(lanes, b.splat(b.trunc(self._row_vectors, SHORT), b.shorts))
@@ -77,9 +64,12 @@ class Buffers:
     def begin(self) -> None:
         """Emit what precedes the first block."""
         b = self._b
+
+        def clear(sums: Any, channel: Any) -> None:
+            b.store_vector(b.constant(0), b.at(sums, b.mul(channel, INT(b.lanes))))
+
         for number, sums in self._row_sums.items():
-            clear = partial(lambda sums, it: b.store_vector(b.constant(0), b.at(sums, b.mul(it, INT(b.lanes)))), sums)
-            b.repeat(INT(self._signature.operands[number].channels), clear)
+            b.repeat(INT(self._signature.operands[number].channels), partial(clear, sums))
 
     def enter(self, index: Any) -> None:
         """Make a block the current one: where each value's is, and which of its lanes are inside the image."""

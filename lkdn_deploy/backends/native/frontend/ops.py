@@ -40,13 +40,7 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
 
 
 def _check_window(weight: Floats, dilation: tuple[int, ...], attributes: Attributes) -> None:
-    """Require that a convolution keeps the size.
-
-    Args:
-        weight: (out, in / groups, rows, columns).
-        dilation: step between taps, vertically and horizontally.
-        attributes: of the node.
-    """
+    """Require that a convolution with these weights, (out, in / groups, rows, columns), keeps the size."""
     implicit = attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
     require(weight.ndim == 4 and not implicit, "a convolution with automatic padding, or not of two dimensions")
     radius = [size // 2 * step for size, step in zip(weight.shape[2:], dilation, strict=True)]
@@ -74,13 +68,7 @@ def _on_the_input_grid(
     The pixel (r y + e, r x + f) of the large tensor reads those at r y + e + d. They lie floor((e + d) / r) rows from
     y, in the map of the remainder; columns alike.
 
-    Args:
-        weight: (out, in, rows, columns), dense.
-        order: of the source, as in `FeatureMap`.
-        dilation: step between taps, vertically and horizontally.
-
-    Returns:
-        The weights over the source's channels, and the output's order.
+    Returns the weights over the source's channels, (out, in, rows, columns), and the output's order.
     """
     count, _, rows, columns = weight.shape
     scale = order.shape[1]
@@ -110,18 +98,11 @@ def _depth_to_space(builder: ProgramBuilder, inputs: list[str], attributes: Attr
     return FeatureMap(source.values, np.ascontiguousarray(order), source.channels_last)
 
 
-def _elementwise(
-    builder: ProgramBuilder,
-    source: FeatureMap,
-    kind: str,
-    other: tuple[int, ...] = (),
-    constant: Floats | None = None,
-    alpha: float = 0.0,
-) -> FeatureMap:
-    """Append an elementwise operation on ``source``; the other arguments are those of `Elementwise`."""
+def _elementwise(builder: ProgramBuilder, source: FeatureMap, kind: str, *others: int, **fields: Any) -> FeatureMap:
+    """Append an `Elementwise` of ``source`` and other values."""
     value = builder.single_value(source)
     output = builder.new_value(builder.channels[value])
-    builder.add(Elementwise((value, *other), output, kind, constant, alpha))
+    builder.add(Elementwise((value, *others), output, kind, **fields))
     return FeatureMap((output,), source.order, source.channels_last)
 
 
@@ -135,8 +116,7 @@ def _unary(kind: str) -> Importer:
 
 
 def _binary(kind: str) -> Importer:
-    def binary(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-        del attributes
+    def binary(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
         if kind == "mul" and inputs[0] == inputs[1]:
             return _elementwise(builder, builder.map(inputs[0]), "square")
         first, second = inputs if builder.is_map(inputs[0]) else inputs[::-1]
@@ -146,25 +126,23 @@ def _binary(kind: str) -> Importer:
         if builder.is_map(second):
             operand = builder.map(second)
             require(source.same_layout(operand), "an operation on tensors of different sizes")
-            return _elementwise(builder, source, kind, (builder.single_value(operand),))
+            return _elementwise(builder, source, kind, builder.single_value(operand))
         if (vector := builder.per_channel(second)) is not None:
             fits = not source.channels_last and source.scale == 1 and builder.channels[vector] == len(source.order)
             require(fits, "an operation on tensors of different channels")
-            return _elementwise(builder, source, kind, (vector,))
+            return _elementwise(builder, source, kind, vector)
         return _elementwise(builder, source, kind, constant=_by_channel(builder.constant(second), source))
 
     return binary
 
 
-def _div(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-    del attributes
+def _div(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     source = builder.map(inputs[0])
     reciprocal = np.reciprocal(_by_channel(builder.constant(inputs[1]), source))
     return _elementwise(builder, source, "mul", constant=reciprocal)
 
 
-def _pow(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-    del attributes
+def _pow(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     exponent = builder.constants.get(inputs[1])
     require(exponent is not None and exponent.size == 1 and exponent.item() == 2, "a power other than the square")
     return _elementwise(builder, builder.map(inputs[0]), "square")
@@ -231,8 +209,7 @@ def _layer_norm(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     return FeatureMap((output,), source.order, channels_last=True)
 
 
-def _identity(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-    del attributes
+def _identity(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     return builder.map(inputs[0])
 
 

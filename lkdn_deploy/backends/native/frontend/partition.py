@@ -209,7 +209,7 @@ class _InferredShapes:
     sizes: list[tuple[int, int]]
     """(height, width) of the inputs."""
     shapes: list[dict[str, tuple[int, ...]]]
-    """By tensor, for each of the sizes."""
+    """Shapes by tensor, for each of the sizes."""
     types: dict[str, int]
     """Element types by tensor, as ONNX numbers them."""
 

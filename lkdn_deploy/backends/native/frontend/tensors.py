@@ -25,7 +25,7 @@ class FeatureMap:
     """A tensor of the graph in terms of the program's values."""
 
     values: tuple[int, ...]
-    """Whose channels are concatenated."""
+    """Values whose channels are concatenated."""
     order: NDArray[np.intp]
     """(C, r, r), for a tensor r times as high and wide as the input: the channel, counted over ``values``, that holds
     channel C at each sub-pixel position."""
@@ -44,22 +44,18 @@ class FeatureMap:
 
 @dataclass(slots=True)
 class ProgramBuilder:
-    """A program under construction."""
+    """A program under construction; the fields without a description are those of `Program`."""
 
     constants: dict[str, NDArray[Any]]
     """Tensors that are known, by name."""
     partition: Partition
-    """The nodes that are left to another engine."""
+    """Nodes that are left to another engine."""
     maps: dict[str, FeatureMap] = field(default_factory=dict)
     """Tensors that the program computes or imports, by name."""
     channels: list[int] = field(default_factory=list)
-    """By value, as in `Program`."""
     depths: list[int] = field(default_factory=list)
-    """By value, as in `Program`."""
     ops: list[Op] = field(default_factory=list)
-    """In order of execution."""
     boundaries: dict[int, Boundary] = field(default_factory=dict)
-    """By value, as in `Program`."""
 
     def new_value(self, channels: int, depth: int = 0) -> int:
         """Add a value, and return its number."""

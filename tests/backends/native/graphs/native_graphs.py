@@ -19,6 +19,7 @@ from lkdn_deploy.jit.compiler import Processor, processor
 
 Batch = NDArray[np.float32]
 HERE = processor()
+POOL = ThreadPoolExecutor(8)
 PROCESSORS = {
     "this": HERE,
     "8 lanes": replace(HERE, lanes=8, max_outputs=5),
@@ -102,18 +103,11 @@ def clouds(height: int, width: int) -> Batch:
 
 
 class Run:
-    """An executor with its threads."""
+    """An executor, called with an image."""
 
     def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int = 1) -> None:
         self._executor = Executor(network, height, width, threads)
-        self._pool = ThreadPoolExecutor(max(threads - 1, 1))
         self._shape = 3, height * network.scale, width * network.scale
-
-    def __enter__(self) -> "Run":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
 
     def __call__(self, image: Batch) -> Batch:
         result = np.full(self._shape, np.nan, np.float32)
@@ -121,7 +115,7 @@ class Run:
         return result
 
     def write(self, image: Batch, part: Part, target: NDArray[Any]) -> None:
-        self._executor.run(image, part, target, self._pool)
+        self._executor.run(image, part, target, POOL)
 
     def working_memory(self) -> Batch:
         """Return the memory that runs write to."""
@@ -136,8 +130,7 @@ def compiled(model: bytes, target: Processor = HERE) -> CompiledNetwork:
 
 
 def native(model: bytes, image: Batch, target: Processor = HERE, threads: int = 1) -> Batch:
-    with Run(compiled(model, target), *image.shape[1:], threads) as run:
-        return run(image)
+    return Run(compiled(model, target), *image.shape[1:], threads)(image)
 
 
 def reference(model: bytes, image: Batch) -> Batch:
