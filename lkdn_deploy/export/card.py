@@ -134,7 +134,11 @@ def _training(facts: CardFacts) -> Iterator[str]:
         {
             "loss": _known(settings.get("loss")).upper() if "loss" in settings else UNKNOWN,
             "optimiser": _known(settings.get("optimiser")).capitalize() if "optimiser" in settings else UNKNOWN,
-            "learning rate": _rate(settings),
+            "learning rate": _rate(settings)
+            + "".join(
+                f"; until step {_known(step)} the run was planned for {_known(before)} steps, which moved the fall"
+                for step, before in facts.history.replanned
+            ),
             "batch": f"{_known(crops.get('batch'))} crops; their side in LR pixels: {_known(crops.get('patch'))}",
             "steps": f"{_known(facts.step)} of {_known(facts.history.planned)}",
             "average of the weights (EMA), which these are": f"keeps {_known(settings.get('ema'))} in a step",

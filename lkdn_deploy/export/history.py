@@ -32,7 +32,9 @@ class History:
 
     Attributes:
         recipe: its keys and tables, as it was started with.
-        planned: its number of iterations, as it was last told.
+        planned: number of iterations that it was last given.
+        replanned: step and number of iterations before, for each time that another number moved the learning rate's
+            schedule.
         tools: versions of what it ran with.
         init: path of the weights that it started from; empty: random ones.
         folders: of photographs, as they were named to it.
@@ -44,6 +46,7 @@ class History:
 
     recipe: Mapping[str, Any] | None = None
     planned: int | None = None
+    replanned: tuple[tuple[int, int], ...] = ()
     tools: Mapping[str, str] | None = None
     init: str | None = None
     folders: tuple[str, ...] | None = None
@@ -74,6 +77,9 @@ def read_history(log: Sequence[Mapping[str, Any]]) -> History:
     return History(
         recipe=recipe,
         planned=_if(int, told[-1]) if told else None,
+        replanned=tuple(
+            (e["step"], e["iterations_before"]) for e in log if isinstance(e.get("iterations_before"), int)
+        ),
         tools=_if(Mapping, start.get("tools")),
         init=_if(str, start.get("init")),
         folders=tuple(map(str, folders)) if isinstance(folders, list) else None,

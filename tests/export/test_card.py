@@ -42,7 +42,7 @@ LOG: list[dict[str, Any]] = [
         "bicubic": {"Set5": {"psnr_y": 28.4287, "ssim_y": 0.81099}, "Set14": {"psnr_y": 26.1, "ssim_y": 0.7}},
         "tools": {"torch": "9.7"},
     },
-    {"step": 60, "iterations": 20000},
+    {"step": 60, "iterations": 20000, "iterations_before": 16000},
     {"step": 100, "loss": 0.05, "lr": 0.005},
     *(
         {
@@ -86,7 +86,19 @@ def test_the_card_tells_what_is_known() -> None:
     ):
         assert told in text
     training = section(text, "Training")
-    for told in ("L1", "Adan", "0.005", "first 100 steps", "0.5", "8,000, 12,000", "40 %", "64 crops", "48", "seed: 7"):
+    for told in (
+        "L1",
+        "Adan",
+        "0.005",
+        "first 100 steps",
+        "0.5",
+        "8,000, 12,000",
+        "40 %",
+        "until step 60 the run was planned for 16,000",
+        "64 crops",
+        "48",
+        "seed: 7",
+    ):
         assert told in training, told
     assert "steps: 1,000 of 20,000" in training
     assert "3,450" in section(text, "Data")
