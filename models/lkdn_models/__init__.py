@@ -1,1 +1,1 @@
-"""PyTorch reference networks and their training loop. Torch is imported by the modules that need it, not here."""
+"""PyTorch reference networks and their training. Only the modules that need torch import it."""

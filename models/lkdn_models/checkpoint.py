@@ -1,4 +1,4 @@
-"""Read and write network weights, as data only."""
+"""Reading and writing of network weights, as data only: no code of a file is run."""
 
 import hashlib
 import io
@@ -32,30 +32,30 @@ class Checkpoint:
 
     path: Path
     network: LkdnSpec | ZooEntry
-    """An LKDN of whatever widths and form, or another network of the zoo."""
+    """An LKDN of any widths and form, or another network of the zoo."""
     state: dict[str, Tensor]
     sha256: str
     step: int | None = None
-    """Of the training run that wrote it, if the file says so."""
+    """Step of the training run that wrote it, if the file has it."""
 
     @property
     def name(self) -> str:
-        """In the zoo, or of an LKDN of other widths one made of these."""
+        """Name in the zoo; for an LKDN of other widths, one made of these."""
         return name_of(self.network) if isinstance(self.network, LkdnSpec) else self.network.name
 
     @property
     def scale(self) -> int:
-        """How many times larger it makes a picture."""
+        """Enlargement factor."""
         return self.network.scale
 
     @property
     def input(self) -> Input:
-        """What the network takes."""
+        """Input of the network."""
         return Input.RGB if isinstance(self.network, LkdnSpec) else self.network.input
 
     @property
     def spec(self) -> LkdnSpec:
-        """Of an LKDN.
+        """Specification of an LKDN.
 
         Raises:
             InputError: if it is another network.
@@ -66,21 +66,24 @@ class Checkpoint:
         raise InputError(msg, "only LKDN can be trained and fused here; other networks are exported as they are")
 
     def build(self) -> nn.Module:
-        """The network with these weights, in evaluation mode; for what it takes, see ``input``."""
+        """Return the network with these weights, in evaluation mode; it takes ``input``."""
         network = LKDN(self.network) if isinstance(self.network, LkdnSpec) else self.network.build()
         network.load_state_dict(self.state)
         return network.eval()
 
 
 def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> Checkpoint:
-    """Read weights and tell their network from the state dict: an LKDN of whatever widths, or another of the zoo.
+    """Read weights and recognise their network: an LKDN of any widths, or another network of the zoo.
 
-    ``.safetensors`` and PyTorch's ``.pth`` are read; of a file with EMA weights (``params_ema``) these are taken.
-    No code from the file is run. ``scale`` is for weights that fit a network at several scales.
+    If the file has EMA weights (``params_ema``), these are taken.
+
+    Args:
+        path: a ``.safetensors`` file, or PyTorch's ``.pth``.
+        scale: scale of weights that fit a network at several scales.
 
     Raises:
-        InputError: if the file is not there or damaged, holds more than tensors, or no known network, or does not tell
-            its scale.
+        InputError: if the file is missing or damaged, holds more than tensors or no known network, or its scale is
+            unknown.
         MissingError: if the installed torch cannot read a ``.pth`` safely.
     """
     path = Path(path)
@@ -88,7 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> C
         data, kind = _read(path), path.suffix.lower()
         notes = _Notes()
         if kind in CONVERTERS:
-            msg = f"{kind} files are not read as they are"
+            msg = f"{kind} files cannot be read directly"
             raise InputError(msg, f"convert it: python {CONVERTERS[kind]} {path} OUT.safetensors")
         if kind == ".safetensors":
             raw, notes = _parse_safetensors(data)
@@ -101,7 +104,7 @@ def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> C
     except LkdnError as error:
         msg = f"{path}: {error.message}"
         raise type(error)(msg, error.hint) from error
-    # A BSRB's shortcut has no weights: only our own header can tell it from a BSB.
+    # A BSRB's shortcut has no weights: only our own header distinguishes it from a BSB.
     if isinstance(network, LkdnSpec) and network.block is Block.BSB and notes.block is Block.BSRB:
         network = replace(network, block=Block.BSRB)
     return Checkpoint(path, network, state, digest, notes.step)
@@ -110,9 +113,16 @@ def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> C
 def save_checkpoint(
     path: str | os.PathLike[str], spec: LkdnSpec, state: Mapping[str, Tensor], step: int | None = None
 ) -> None:
-    """Write weights as safetensors; the header has the specification, and the training run's step if there is one.
+    """Write weights as safetensors with their specification in the header. The file appears whole or not at all.
 
-    The file appears whole or not at all.
+    Args:
+        path: file to write.
+        spec: specification of the network.
+        state: tensors by name.
+        step: step of the training run.
+
+    Raises:
+        InputError: if it cannot be written.
     """
     from safetensors.torch import save
 
@@ -137,7 +147,7 @@ def _read(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What a safetensors header says that the weights do not tell."""
+    """Facts in a safetensors header that the weights do not show."""
 
     block: Block | None = None
     scale: int | None = None
@@ -155,7 +165,7 @@ def _parse_safetensors(data: bytes) -> tuple[Any, _Notes]:
         spec = _spec_from_json(notes["spec"]) if "spec" in notes else None
         numbers = {name: int(notes[name]) for name in ("scale", "step") if name in notes}
         if not 1 <= numbers.get("scale", 1) <= MAX_SCALE:
-            msg = f"its header says scale {notes['scale']!r}"
+            msg = f"its header has scale {notes['scale']!r}"
             raise InputError(msg)
         return tensors, _Notes(spec.block if spec else None, **numbers)
     except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -170,26 +180,26 @@ def _spec_from_json(text: str) -> LkdnSpec:
 
 def _parse_pickle(data: bytes) -> Any:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
-        msg = f"torch {torch.__version__} can be made to run code by a .pth file (CVE-2026-24747)"
+        msg = f"a .pth file can make torch {torch.__version__} run code (CVE-2026-24747)"
         raise MissingError(msg, "install torch 2.10 or newer, or convert the weights to .safetensors")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # Its reasons do not tell a forbidden object from noise; how the file begins does: as a zip or a pickle.
+        # Its reasons do not distinguish a forbidden object from noise; the file's beginning does: a zip or a pickle.
         if data.startswith((b"PK", b"\x80")):
             msg = "refused: it holds Python objects, not only tensors, and reading them could run code"
             raise InputError(msg, "save the state dict alone: torch.save(model.state_dict(), path)") from error
         msg = "not a PyTorch checkpoint"
         raise InputError(msg) from error
-    except Exception as error:  # damaged input: the unpickler raises whatever it trips over
+    except Exception as error:  # whatever damaged input makes the unpickler trip over
         msg = "not a PyTorch checkpoint, or a damaged one"
-        raise InputError(msg, "it should be what torch.save or safetensors wrote") from error
+        raise InputError(msg, "give a file that torch.save or safetensors wrote") from error
 
 
 def _unwrap(raw: Any) -> dict[str, Tensor]:
-    """The state dict inside the known wrappers, without DataParallel's ``module.`` prefix."""
+    """Return the state dict inside the known wrappers, without DataParallel's ``module.`` prefix."""
     for _ in range(3):
         key = next((key for key in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(key), dict)), None)
         if key is None:
@@ -200,7 +210,7 @@ def _unwrap(raw: Any) -> dict[str, Tensor]:
         msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
         raise InputError(msg, f"it holds: {printable(held) or 'nothing'}")
     state = {str(name).removeprefix("module."): value for name, value in raw.items()}
-    # An expanded tensor can claim any size, and so can one that lies elsewhere or is sparse.
+    # An expanded tensor can claim any size, and so can a sparse one or one on another device.
     odd = [name for name, value in state.items() if not _is_whole(value)]
     if odd:
         msg = "weights must be dense tensors of floating-point numbers, all of them in the file"
@@ -215,7 +225,7 @@ def _is_whole(value: Tensor) -> bool:
 
 
 def _finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same in float32."""
+    """Return the weights in float32."""
     state = {name: value.float() for name, value in state.items()}
     if bad := [name for name, value in state.items() if not value.isfinite().all()]:
         msg = "weights must be finite numbers in float32"

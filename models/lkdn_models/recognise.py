@@ -1,4 +1,4 @@
-"""Tell a network from the names and shapes of its weights."""
+"""Recognise a network by the names and shapes of its weights."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,23 +17,25 @@ State = Mapping[str, Tensor]
 Layout = dict[str, tuple[int, ...]]
 
 ALIKE = 0.5
-"""Share of common names above which weights are taken for a network's that they do not quite fit."""
+"""Share of common names above which weights are reported as similar to those of a network."""
 
 
 def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
-    """The network that these weights fit, an LKDN of whatever widths or another of the zoo.
+    """Return the network that these weights fit: an LKDN of any widths, or another network of the zoo.
 
-    Some weights fit a network at several scales. One set for all of them is then taken for ``scale``, or for the
-    largest. Where each scale has weights of its own and shapes do not tell which, ``scale`` must.
+    Args:
+        state: tensors by name.
+        scale: scale of weights that fit a network at several scales. Without it, weights that serve every scale are
+            taken for the largest.
 
     Raises:
-        InputError: if they fit no network, saying which comes nearest and what is wrong; or if their scale is unknown.
+        InputError: if they fit no network, with the differences to the most similar one; or if their scale is unknown.
     """
     if all(name in state and state[name].ndim == 4 for name in _telling(state)):
         return _recognise_lkdn(state)
     found = _layout(state)
     for name in names():
-        # No two networks have weights alike.
+        # No two networks have the same layout.
         if fitting := [entry for entry in entries(name) if entry.spec is None and _layout_of(entry) == found]:
             break
     else:
@@ -44,15 +46,15 @@ def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
     scales = ", ".join(f"x{entry.scale}" for entry in fitting)
     if scale is not None:
         msg = f"these weights of {fitting[0].name} may be for {scales}, but not for x{scale}"
-        raise InputError(msg, "say another with --scale, or convert the file again if it is its header that says so")
-    msg = f"these weights of {fitting[0].name} may be for {scales}: their shapes do not tell"
-    raise InputError(msg, "say which with --scale")
+        raise InputError(msg, "give another --scale, or convert the file again if its header has this scale")
+    msg = f"these weights of {fitting[0].name} may be for {scales}: their shapes are the same"
+    raise InputError(msg, "give the scale with --scale")
 
 
 def _recognise_lkdn(state: State) -> LkdnSpec:
-    """The widths of an LKDN.
+    """Return the specification of an LKDN.
 
-    BSB and BSRB have the same weights: what has no branch is taken for BSB, as every published checkpoint is.
+    BSB and BSRB have the same weights; without branches, BSB is assumed, as every published checkpoint has it.
     """
     first, block, up = (state[name] for name in _telling(state))
     channels, copied = first.shape[:2]
@@ -76,7 +78,7 @@ def _recognise_lkdn(state: State) -> LkdnSpec:
 
 
 def _telling(state: State) -> tuple[str, str, str]:
-    """The convolutions that tell an LKDN's widths."""
+    """Return the names of the convolutions that have an LKDN's widths."""
     rep = "upsampler.conv3.weight" in state
     return "fea_conv.pw.weight", "B1.c5.weight", "upsampler.conv3.weight" if rep else "upsampler.0.weight"
 
@@ -84,13 +86,13 @@ def _telling(state: State) -> tuple[str, str, str]:
 def _no_network(found: Layout) -> InputError:
     nearest = max(all_entries(), key=lambda entry: _alike(found, _layout_of(entry)))
     if _alike(found, _layout_of(nearest))[0] < ALIKE:
-        return InputError("no network of lkdn-zoo has weights of these names", f"its keys: {_some(list(found))}")
+        return InputError("no network of lkdn-zoo has weights with these names", f"its keys: {_some(list(found))}")
     msg = f"looks like {nearest.name} x{nearest.scale}, but does not fit it"
     return InputError(msg, _some(_misfits(found, _layout_of(nearest))))
 
 
 def _alike(one: Layout, other: Layout) -> tuple[float, float]:
-    """The share of names in common, then that of those whose shapes agree."""
+    """Return the share of common names, and the share of names whose shapes agree too."""
     either = len(one.keys() | other.keys())
     return len(one.keys() & other.keys()) / either, len(one.items() & other.items()) / either
 
@@ -105,13 +107,13 @@ def _layout_of(entry: ZooEntry) -> Layout:
 
 
 def _built(make: Callable[[], nn.Module]) -> Layout:
-    """Of a network that is made without memory for its weights."""
+    """Return the layout of a network, which is built without memory for its weights."""
     with torch.device("meta"):
         return _layout(make().state_dict())
 
 
 def _misfits(found: Layout, expected: Layout) -> list[str]:
-    """What is wrong, name by name."""
+    """Return the differences, one for each name."""
     return sorted(
         [f"{name} is missing" for name in expected.keys() - found.keys()]
         + [f"{name} is unknown" for name in found.keys() - expected.keys()]
@@ -124,6 +126,6 @@ def _misfits(found: Layout, expected: Layout) -> list[str]:
 
 
 def _some(lines: Sequence[str], limit: int = 8) -> str:
-    """The first few, and how many more there are."""
+    """Return the first few lines, and the number of the others."""
     rest = len(lines) - limit
     return printable(", ".join(lines[:limit])) + (f" and {rest} more" if rest > 0 else "")

@@ -1,7 +1,7 @@
-"""Any network as one that takes and gives RGB in 0..1: what is deployed.
+"""Networks of other colours or value ranges, wrapped to take and return RGB in 0..1.
 
-What a network needs done to its input and output becomes part of it, so that an artefact has it in its graph and no
-runtime has to know.
+The conversion of the input and output becomes part of the network, and so of the artefact's graph: the runtime feeds
+every network alike.
 """
 
 import numpy as np
@@ -12,17 +12,22 @@ from torch import Tensor, nn
 from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.zoo import Input
 
-# BT.601, studio range over 255: rows Y, Cb, Cr of R, G, B.
+# BT.601, studio range over 255: rows Y, Cb, Cr; columns R, G, B.
 _TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 
 
 def as_rgb(network: nn.Module, takes: Input, scale: int) -> nn.Module:
-    """``network`` itself, if it takes RGB in 0..1, or the same in a wrapper.
+    """Return ``network`` itself if it takes RGB in 0..1, else a wrapper of it.
 
-    (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped. What comes back has ``scale``, ``smallest`` (the least
-    height and width that it takes) and ``receptive_radius`` (in LR pixels; ``None``: a pixel depends on the whole
-    picture), as every network here has.
+    The result maps (N, 3, H, W) to (N, 3, scale * H, scale * W), not clipped. As every network here, it has ``scale``,
+    ``smallest`` (the least height and width) and ``receptive_radius`` (in LR pixels; ``None``: a pixel depends on the
+    whole picture).
+
+    Args:
+        network: the network.
+        takes: its input.
+        scale: enlargement factor.
     """
     match takes:
         case Input.RGB:
@@ -34,7 +39,7 @@ def as_rgb(network: nn.Module, takes: Input, scale: int) -> nn.Module:
 
 
 class InRange(nn.Module):
-    """A network of another value range."""
+    """A network of RGB in 0..peak, wrapped."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -49,12 +54,12 @@ class InRange(nn.Module):
 
 
 class OnLuma(nn.Module):
-    """A network of luma, with the colours enlarged by MATLAB's bicubic, as its paper does.
+    """A network of luma, wrapped; MATLAB's bicubic enlarges the colours, as in the networks' papers.
 
     Args:
-        network: (N, 1, H, W) -> (N, 1, H', W'), luma in BT.601's studio range over 255.
-        scale: times larger.
-        enlarge: whether the network wants luma enlarged beforehand, by the same bicubic.
+        network: network of luma in BT.601's studio range over 255, (N, 1, H, W) -> (N, 1, H', W').
+        scale: enlargement factor.
+        enlarge: whether the network takes luma that the same bicubic has enlarged.
     """
 
     def __init__(self, network: nn.Module, scale: int, *, enlarge: bool) -> None:
@@ -65,8 +70,8 @@ class OnLuma(nn.Module):
         self.scale = scale
         self.smallest = max(Bicubic.SMALLEST, int(network.smallest))  # type: ignore[arg-type]
         radius: int = network.receptive_radius  # type: ignore[assignment]
-        # Seen from a cell's last enlarged pixel, the furthest that counts lies so many cells away, at a place in its
-        # cell from where bicubic sees one cell further, or two if that is in its second half.
+        # The furthest enlarged pixel that a cell's last one depends on is so many cells away. From its place in that
+        # cell, bicubic reaches one cell further, or two from the second half.
         cells, place = divmod(scale - 1 + radius, scale)
         around = cells + (Bicubic.REACH if 2 * place + 1 > scale else Bicubic.REACH - 1)
         self.receptive_radius = around if enlarge else max(radius, Bicubic.REACH)
@@ -85,7 +90,7 @@ class OnLuma(nn.Module):
         return self._mix(torch.cat([light, colours], dim=1), "to_rgb")
 
     def _add(self, name: str, matrix: np.ndarray, offset: np.ndarray) -> None:
-        """Fixed, so no part of a checkpoint."""
+        """Register a fixed 1x1 convolution, which is not part of a checkpoint."""
         self.register_buffer(f"{name}_weight", torch.from_numpy(matrix).float()[:, :, None, None], persistent=False)
         self.register_buffer(f"{name}_bias", torch.from_numpy(offset).float(), persistent=False)
 

@@ -143,7 +143,7 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path: Path, name: str, con
 
 def test_a_file_of_another_program_is_not_called_dangerous(tmp_path: Path) -> None:
     (tmp_path / "w.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200))
-    with pytest.raises(InputError, match=r"\.mat files are not read") as refused:
+    with pytest.raises(InputError, match=r"\.mat files cannot be read") as refused:
         load_checkpoint(tmp_path / "w.mat")
     assert "tools/convert_vdsr.py" in refused.value.hint
 

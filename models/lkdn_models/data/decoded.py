@@ -205,7 +205,7 @@ def _decode(source: Source, photos: Sequence[Photo]) -> InputError | None:
     expected = photos[0].full_size, photos[0].size
     for path, pixels, size in zip(source.files, (image, *partner), expected, strict=False):
         if (pixels.shape[1], pixels.shape[0]) != size:
-            msg = f"{path} is {pixels.shape[1]}x{pixels.shape[0]}, but its header says {size[0]}x{size[1]}"
+            msg = f"{path} is {pixels.shape[1]}x{pixels.shape[0]}, but its header has {size[0]}x{size[1]}"
             return InputError(msg)
     for photo in photos:
         high = _shrunk(image, photo.factor)

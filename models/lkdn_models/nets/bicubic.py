@@ -1,4 +1,4 @@
-"""MATLAB's bicubic enlargement as a layer, for the networks that add their result to it."""
+"""MATLAB's bicubic enlargement as a layer, for networks that add their result to it."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from lkdn_deploy.imaging.resample import imresize
 
 
 class Bicubic(nn.Module):
-    """Enlarge by an integer as ``imaging.resample.imresize`` does floats: Keys' cubic, edges mirrored, not clipped.
+    """Enlargement by an integer, equal to ``imaging.resample.imresize`` on floats: Keys' cubic, edges mirrored.
 
-    PyTorch's own bicubic is another one: a = -0.75, edges repeated. An output pixel depends on input pixels at most
-    2 away. Height and width must be at least 2.
+    The result is not clipped. PyTorch's own bicubic differs: a = -0.75, edges repeated. An output pixel depends on
+    input pixels at most 2 away. Height and width must be at least 2.
     """
 
     REACH = 2
@@ -23,13 +23,13 @@ class Bicubic(nn.Module):
         super().__init__()
         self.channels = channels
         self.shuffle = nn.PixelShuffle(scale)
-        # The enlarged picture of a single point holds every weight there is: that of output (y, x) of a pixel for
-        # its neighbour at (2 - i, 2 - j) stands at (y, x) of the i-th, j-th pixel around the point.
+        # The enlarged picture of a single point holds all weights: that of output (y, x) of a pixel for its neighbour
+        # at (2 - i, 2 - j) is at (y, x) of the i-th, j-th pixel around the point.
         point = np.zeros((9, 9))
         point[4, 4] = 1
         blob = imresize(point, scale).reshape(9, scale, 9, scale)[2:7, :, 2:7][::-1, :, ::-1]
         taps = torch.from_numpy(np.ascontiguousarray(blob.transpose(1, 3, 0, 2))).reshape(scale**2, 1, 5, 5)
-        # Fixed, so no part of a checkpoint.
+        # Fixed, so not part of a checkpoint.
         self.register_buffer("taps", taps.float().repeat(channels, 1, 1, 1), persistent=False)
         self.taps: Tensor
 

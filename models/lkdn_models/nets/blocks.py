@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks. All tensors are (N, C, H, W); every convolution keeps height and width.
+"""Building blocks of several networks. All tensors are (N, C, H, W); every convolution keeps height and width.
 
 Parameter names are those of the published checkpoints.
 """
@@ -15,17 +15,17 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A plain 1x1 convolution with bias."""
+    """Return a plain 1x1 convolution with bias."""
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A plain, zero-padded 3x3 convolution with bias."""
+    """Return a plain, zero-padded 3x3 convolution with bias."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
 def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU with slope 0.05: that of IDN, IMDN, RFDN and RLFN."""
+    """Return a LeakyReLU with slope 0.05, as IDN, IMDN, RFDN and RLFN have it."""
     return F.leaky_relu(x, 0.05)
 
 
@@ -57,7 +57,7 @@ class RBSB(BSConv):
     """Re-parameterised blueprint separable block (LKDN paper, eqs. 8 and 9).
 
     ``y = pw(x) + x``, then ``dw(y) + y + rep1x1(y)``. The paper prints the second step on x; the published
-    weights are for y.
+    weights need y.
     """
 
     def __init__(self, channels: int) -> None:
@@ -73,7 +73,8 @@ class RBSB(BSConv):
 class LargeKernelAttention(nn.Module):
     """Large kernel attention (Guo et al., 2022) in the small form of VAPSR and LKDN.
 
-    1x1, depthwise 5x5, depthwise 5x5 with dilation 3, times the input: a 17x17 field for 50 weights a channel.
+    A 1x1, a depthwise 5x5 and a depthwise 5x5 convolution with dilation 3, times the input: a 17x17 field for 50
+    weights per channel.
     """
 
     def __init__(self, channels: int) -> None:
@@ -98,9 +99,8 @@ class PixelNorm(nn.LayerNorm):
 class RepUpsampler(nn.Module):
     """Training form of LKDN-S's up-sampler: three parallel maps to ``3 * scale**2`` channels, then pixel shuffle.
 
-    The third is a 1x1 to twice the width followed by an unpadded 3x3. Its inner map is bordered with the 1x1's
-    own bias, which is what that 1x1 makes of a zero: so the three merge into one zero-padded 3x3 exactly, at the
-    border too.
+    The third is a 1x1 to twice the width, followed by an unpadded 3x3. The map between them is bordered with the 1x1's
+    bias, which is its result for a zero, so the three merge exactly into one zero-padded 3x3, at the border too.
     """
 
     def __init__(self, channels: int, scale: int) -> None:
@@ -114,18 +114,18 @@ class RepUpsampler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 3, scale * H, scale * W)."""
-        # A 1x1 of a zero-padded map is its bias on the border.
+        # On the border of a zero-padded map, a 1x1 gives its bias.
         inner = self.conv1x1(F.pad(x, (1, 1, 1, 1)))
         return self.shuffle(self.conv1(x) + self.conv3(x) + self.conv3x3(inner))  # type: ignore[no-any-return]
 
 
 def replicate(x: Tensor, copies: int) -> Tensor:
-    """(N, C, H, W) -> (N, copies * C, H, W): the input repeated along the channels."""
+    """Repeat the input along the channels, (N, C, H, W) -> (N, copies * C, H, W)."""
     return torch.cat([x] * copies, dim=1) if copies > 1 else x
 
 
 def joined(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Blocks run one after the other: (N, C, H, W) -> (N, blocks * C, H, W), the outputs of all of them."""
+    """Run blocks one after the other and join their outputs, (N, C, H, W) -> (N, blocks * C, H, W)."""
     outputs = []
     for block in blocks:
         x = block(x)
@@ -134,7 +134,7 @@ def joined(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def shuffled(channels: int, scale: int) -> nn.Sequential:
-    """The plain up-sampler, (N, C, H, W) -> (N, 3, scale * H, scale * W): a 3x3 convolution and pixel shuffle."""
+    """Return the plain up-sampler, (N, C, H, W) -> (N, 3, scale * H, scale * W): 3x3 convolution and pixel shuffle."""
     return nn.Sequential(conv3x3(channels, 3 * scale**2), nn.PixelShuffle(scale))
 
 
@@ -150,10 +150,10 @@ class SRB(nn.Conv2d):
 
 
 class FeatureDistillation(nn.Module):
-    """What RFDN's block and BSRN's are before attention (RFDN, Liu et al., ECCV-W 2020).
+    """The part of RFDN's and BSRN's blocks before the attention (RFDN, Liu et al., ECCV-W 2020).
 
-    Three steps: a 1x1 keeps half as many channels, a residual convolution refines all of them for the next step. The
-    last refined ones are halved by a 3x3, and a 1x1 makes C channels of the four halves.
+    In each of three steps, a 1x1 keeps half as many channels and a residual convolution refines all of them for the
+    next step. A 3x3 halves the last refined ones, and a 1x1 makes C channels of the four halves.
     """
 
     def __init__(
@@ -190,8 +190,8 @@ class FeatureDistillation(nn.Module):
 class CCA(nn.Module):
     """Contrast-aware channel attention (IMDN, Hui et al., ACM MM 2019).
 
-    Each channel is weighed by the sum of its mean and its (population) standard deviation over the whole picture: so
-    every pixel depends on every other.
+    The weight of a channel comes from the sum of its mean and (population) standard deviation over the whole picture,
+    so every pixel depends on every other.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -209,19 +209,19 @@ class CCA(nn.Module):
 class ESA(nn.Module):
     """Enhanced spatial attention (RFANet, Liu et al., CVPR 2020), in the form of RFDN.
 
-    A map of few channels is shrunk by a strided convolution and a max-pool, seen by 3x3 convolutions, and stretched
-    bilinearly back over the picture. The unpadded shrinking loses the right and lower rim, so that how far a cell is
-    stretched hangs on the picture's size: a part of a picture does not get what it gets within the whole, however wide
-    its surroundings. Height and width must be at least ``SMALLEST``.
+    A strided convolution and a max-pool shrink a map of few channels; after 3x3 convolutions it is stretched
+    bilinearly over the picture. The unpadded shrinking loses the right and lower rim, so the stretching depends on the
+    picture's size: a part of a picture gets another result than it has within the whole, however much surrounds it.
+    Height and width must be at least ``SMALLEST``.
 
     Args:
-        channels: C.
-        width: channels of the map.
-        act: between the 3x3 convolutions on the shrunk map.
-        conv: makes these.
-        pointwise: makes the 1x1 convolutions.
-        shrink: makes the unpadded 3x3 convolution with stride 2.
-        steps: the names of the convolutions on the shrunk map, in order.
+        channels: number of channels C.
+        width: number of channels of the map.
+        act: activation between the 3x3 convolutions on the shrunk map.
+        conv: constructor of these.
+        pointwise: constructor of the 1x1 convolutions.
+        shrink: constructor of the unpadded 3x3 convolution with stride 2.
+        steps: names of the convolutions on the shrunk map, in order.
     """
 
     SMALLEST = 15

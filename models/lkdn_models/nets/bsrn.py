@@ -87,7 +87,7 @@ class BiasedBSConv(nn.Module):
 
 
 class BiasedBSRB(BiasedBSConv):
-    """The same with a shortcut around both convolutions."""
+    """BSRN-S's blueprint separable convolution with a shortcut around both convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels)
@@ -98,7 +98,7 @@ class BiasedBSRB(BiasedBSConv):
 
 
 class SmallESDB(FeatureDistillation):
-    """The block of BSRN-S: a learned weight for each channel in place of channel attention, and one more 1x1."""
+    """The block of BSRN-S, with a learned weight per channel instead of channel attention, and one more 1x1."""
 
     reach: ClassVar[int | None] = None
     smallest: ClassVar[int] = ESA.SMALLEST
@@ -117,8 +117,8 @@ class SmallESDB(FeatureDistillation):
 class BSRN(nn.Module):
     """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
 
-    The first convolution gets the input four times over. ``receptive_radius`` is the distance in LR pixels beyond which
-    an input pixel cannot change an output pixel; None: with attention each depends on the whole picture.
+    The first convolution gets four copies of the input. ``receptive_radius`` is the distance in LR pixels beyond which
+    an input pixel cannot change an output pixel; None with attention, where each depends on the whole picture.
     """
 
     peak = 1.0
@@ -149,12 +149,12 @@ class BSRN(nn.Module):
 
     @classmethod
     def small(cls, scale: int = 4) -> Self:
-        """BSRN-S, the entry to NTIRE 2022's efficiency challenge. Published at x4 only."""
+        """Return BSRN-S, the entry to NTIRE 2022's efficiency challenge, published at x4 only."""
         return cls(scale, channels=48, blocks=5, block=SmallESDB, conv=BiasedBSConv, pointwise=Pointwise)
 
     @classmethod
     def without_attention(cls, scale: int = 4) -> Self:
-        """The ablation without ESA and CCA, which the LKDN paper compares attentions with. No weights published."""
+        """Return the ablation without ESA and CCA, with which the LKDN paper compares attentions; it is unpublished."""
         return cls(scale, block=PlainESDB)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,14 +21,17 @@ _UNITS = 3
 
 
 class CARN(nn.Module):
-    """Three blocks of three residual units, each fused by a 1x1 with all before it.
+    """CARN: three blocks of three residual units, each fused by a 1x1 with all earlier ones.
 
     RGB in 0..1, at low resolution; DIV2K's mean is subtracted and added inside; not clipped.
     (N, 3, H, W) -> (N, 3, scale * H, scale * W). Zeros are padded in every layer, after the mean is subtracted.
 
-    The published network holds an up-sampler for each of ``scales``, of which ``scale`` names the one that is run. With
-    ``groups`` above 1 the units are the paper's efficient ones, with ``shared`` the units of a block have the same
-    weights.
+    Args:
+        scale: enlargement factor.
+        scales: factors that have an up-sampler; the published network has all of them.
+        channels: number of channels.
+        groups: groups of the convolutions in a unit; above 1 it is the paper's efficient unit.
+        shared: whether the units of a block have the same weights.
 
     Raises:
         UsageError: if there is no up-sampler for the scale.
@@ -55,14 +58,14 @@ class CARN(nn.Module):
         self.add_mean = _MeanShift(1)
         self.entry = conv3x3(3, channels)
         for i in range(1, _UNITS + 1):
-            self.add_module(f"b{i}", _Block(channels, groups, shared))
+            self.add_module(f"b{i}", _CascadingBlock(channels, groups, shared))
             self.add_module(f"c{i}", _Fusion(i + 1, channels))
         self.upsample = nn.ModuleDict({f"up{s}": _Upsampler(s, channels, groups) for s in scales})
         self.exit = conv3x3(channels, 3)
 
     @classmethod
     def mobile(cls, scale: int, *, scales: Sequence[int] = (2, 3, 4)) -> Self:
-        """CARN-M: efficient units in four groups, shared within a block."""
+        """Return CARN-M, with efficient units of four groups, shared within a block."""
         return cls(scale, scales=scales, groups=4, shared=True)
 
     @property
@@ -89,14 +92,14 @@ def _cascade(module: nn.Module, x: Tensor, units: Sequence[str]) -> Tensor:
     return x
 
 
-class _Block(nn.Module):
+class _CascadingBlock(nn.Module):
     """A cascade of residual units."""
 
     def __init__(self, channels: int, groups: int, shared: bool) -> None:
         super().__init__()
         self._units = ["b1"] * _UNITS if shared else [f"b{i + 1}" for i in range(_UNITS)]
         for name in dict.fromkeys(self._units):
-            self.add_module(name, _Unit(channels, groups))
+            self.add_module(name, _ResidualUnit(channels, groups))
         for i in range(1, _UNITS + 1):
             self.add_module(f"c{i}", _Fusion(i + 1, channels))
 
@@ -105,8 +108,8 @@ class _Block(nn.Module):
         return _cascade(self, x, self._units)
 
 
-class _Unit(nn.Module):
-    """Two 3x3 and a shortcut; where they are in groups, a 1x1 mixes these again."""
+class _ResidualUnit(nn.Module):
+    """Two 3x3 convolutions and a shortcut; a 1x1 mixes their groups, if there are several."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -125,7 +128,7 @@ class _Unit(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """A 1x1 and a ReLU."""
+    """A 1x1 convolution and a ReLU."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -153,7 +156,7 @@ class _Upsampler(nn.Module):
 
 
 class _MeanShift(nn.Module):
-    """Adds ``sign`` times the mean: a frozen 1x1, as the published files have it."""
+    """A frozen 1x1 convolution that adds ``sign`` times the mean, as the published files have it."""
 
     def __init__(self, sign: int) -> None:
         super().__init__()

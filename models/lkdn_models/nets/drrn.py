@@ -6,14 +6,14 @@ from lkdn_models.nets.blocks import conv3x3
 
 
 class DRRN(nn.Module):
-    """B1U25: one recursive block of 25 residual units that share two convolutions.
+    """DRRN-B1U25: one recursive block of 25 residual units that share two convolutions.
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), enlarged beforehand to the output's size by
     MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). One network for every scale. Zeros are padded in every
     layer; every convolution comes after its activation, the first too.
 
-    Its authors put a batch normalisation before every activation, each with weights of its own. The counts in the
-    papers leave them out, and so do we unless ``batch_norm``.
+    Its authors put a batch normalisation with weights of its own before every activation. The counts in the papers
+    leave them out, and so does this class without ``batch_norm``.
     """
 
     scale = 1
@@ -47,5 +47,5 @@ class DRRN(nn.Module):
 
 
 def pre_activation(channels: int, batch_norm: bool) -> nn.Module:
-    """What comes before a convolution."""
+    """Return the layers before a convolution: a ReLU, after a batch normalisation if there is one."""
     return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if batch_norm else nn.ReLU()

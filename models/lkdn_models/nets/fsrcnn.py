@@ -8,7 +8,7 @@ _KERNEL = 9
 
 
 class FSRCNN(nn.Module):
-    """FSRCNN(d, s, m): features, shrink, ``m`` mappings, expand, deconvolution.
+    """FSRCNN(d, s, m): features, shrinking, ``m`` mappings, expanding, deconvolution.
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), at low resolution; not clipped.
     (N, 1, H, W) -> (N, 1, scale * H, scale * W). The image's edge is repeated in every layer, as in the authors' demo;
@@ -50,7 +50,7 @@ class FSRCNN(nn.Module):
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """A convolution and a PReLU with one slope a channel."""
+    """Return a convolution and a PReLU with one slope per channel."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, padding_mode="replicate"),
         nn.PReLU(out_channels),

@@ -32,13 +32,13 @@ KERNEL = 17
 class IDN(nn.Module):
     """Luma in 0..1 (16/255..235/255), (N, 1, H, W) -> (N, 1, scale * H, scale * W), not clipped.
 
-    The input is not enlarged before; MATLAB's bicubic enlargement of it is in the network, as in the graph that the
-    published weights were trained in. There the transposed convolution leaves out the ``scale - 1`` first rows and
-    columns of the picture; here it goes on to cover them too. ``receptive_radius`` is the distance in LR pixels beyond
+    The input is not enlarged beforehand: MATLAB's bicubic enlargement is part of the network, as in the graph in which
+    the published weights were trained. There the transposed convolution leaves out the ``scale - 1`` first rows and
+    columns of the picture; here it covers them too. ``receptive_radius`` is the distance in LR pixels beyond
     which an input pixel cannot change an output pixel.
 
-    With ``colours`` it is the network that the Multi-Adds in later papers belong to: RGB in 0..1, and a 3x3 convolution
-    with pixel shuffle for the transposed one. Reconstructed from those figures, never published.
+    With ``colours`` it is the network whose Multi-Adds later papers print: RGB in 0..1, and a 3x3 convolution with
+    pixel shuffle instead of the transposed one. It is reconstructed from those figures and was never published.
     """
 
     peak = 1.0
@@ -56,7 +56,7 @@ class IDN(nn.Module):
             for layer, (wide, narrow, groups) in enumerate(UNIT, 1):
                 self.add_module(f"conv{stage}_{layer}", nn.Conv2d(wide, narrow, 3, padding=1, groups=groups))
             self.add_module(f"down{block}", conv1x1(CHANNELS + KEPT, CHANNELS))
-        # Caffe pads by 8, so that the first sample lies on the first input pixel: scale - 1 pixels into the picture.
+        # Caffe pads by 8, so that the first sample is at the first input pixel: scale - 1 pixels into the picture.
         padding = KERNEL // 2 - (scale - 1)
         self.upsample: nn.Module = (
             shuffled(CHANNELS, scale)
@@ -64,13 +64,13 @@ class IDN(nn.Module):
             else nn.ConvTranspose2d(CHANNELS, 1, KERNEL, stride=scale, padding=padding)
         )
         self.bicubic = Bicubic(inputs, scale)
-        # Upwards and to the left a sample's kernel reaches further by the pixels that it is shifted.
+        # Upwards and to the left, a sample's kernel reaches further by the pixels of its shift.
         tail = 1 if colours else (KERNEL // 2 + scale - 1) // scale
         self.receptive_radius = 2 + len(UNIT) * len(STAGES) + tail
 
     @classmethod
     def rgb(cls, scale: int) -> Self:
-        """The reconstructed network for RGB."""
+        """Return the reconstructed network for RGB."""
         return cls(scale, colours=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class IDN(nn.Module):
         return self.bicubic(x) + self.upsample(out)[:, :, :height, :width]  # type: ignore[no-any-return]
 
     def _enhance(self, x: Tensor, stage: int) -> Tensor:
-        """A unit's short path, joined to its input, plus its long path: (N, 64, H, W) -> (N, 80, H, W)."""
+        """Add a unit's short path, joined to its input, and its long path, (N, 64, H, W) -> (N, 80, H, W)."""
         short = self._convolve(x, stage, (1, 2, 3))
         long = self._convolve(short[:, KEPT:], stage, (4, 5, 6))
         return torch.cat([x, short[:, :KEPT]], dim=1) + long

@@ -10,7 +10,7 @@ from lkdn_models.nets.blocks import CCA, conv1x1, conv3x3, joined, leaky, shuffl
 
 
 class IMDB(nn.Module):
-    """Information multi-distillation block: in each step a quarter of the channels is kept, the rest goes on."""
+    """Information multi-distillation block: each step keeps a quarter of the channels and refines the rest."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -20,17 +20,16 @@ _UNITS = 4
 
 
 class LAPAR(nn.Module):
-    """LAPAR-A: bicubic interpolation, then at every pixel a filter of its own.
+    """LAPAR-A: bicubic interpolation, then a filter for every pixel.
 
-    The filter is a mixture of the ``dictionary``'s, with weights that a small network predicts from the image; one
-    filter serves the three colours. RGB in 0..1, at low resolution; DIV2K's mean is subtracted inside, for that network
-    only; not clipped. (N, 3, H, W) -> (N, 3, scale * H, scale * W). The interpolation is PyTorch's bicubic (a = -0.75),
-    not MATLAB's; the enlarged image is mirrored beyond its edge, the network pads zeros.
+    The filter is a mixture of those of ``dictionary``, with weights that a small network predicts from the image; it
+    is the same for the three colours. RGB in 0..1, at low resolution; DIV2K's mean is subtracted inside, for the small
+    network only; not clipped. (N, 3, H, W) -> (N, 3, scale * H, scale * W). The interpolation is PyTorch's bicubic
+    (a = -0.75), not MATLAB's; the enlarged image is mirrored beyond its edge, the network pads zeros.
 
-    ``dictionary`` is (F, k, k), by default ``gaussian_dictionary()``. It is a buffer, ``decom_conv.weight``: loading a
-    checkpoint puts that file's dictionary in its place.
-
-    Convolutions are weight-normalised, as in training. ``fold()`` before export.
+    ``dictionary`` is (F, k, k), by default ``gaussian_dictionary()``. It is the buffer ``decom_conv.weight``, so
+    loading a checkpoint replaces it by that file's dictionary. Convolutions are weight-normalised, as in training,
+    until ``fold()``.
     """
 
     peak = 1.0
@@ -47,7 +46,7 @@ class LAPAR(nn.Module):
     def receptive_radius(self) -> int:
         """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
 
-        A block adds 9, the first and the up-sampling convolution 1 each; of the enlarged pixels 4 are seen.
+        A block adds 9, the first and the up-sampling convolution 1 each, and the rest 4 enlarged pixels.
         """
         return 9 * len(self.w_conv.body) + 2 + math.ceil(4 / self.scale)
 
@@ -58,7 +57,7 @@ class LAPAR(nn.Module):
 
     def fold(self) -> Self:
         """Replace every normalised weight by its value: the same function with fewer parameters."""
-        with torch.enable_grad():  # without it the values would be no parameters any more
+        with torch.enable_grad():  # otherwise the values would no longer be parameters
             for module in self.modules():
                 if is_parametrized(module, "weight"):
                     remove_parametrizations(module, "weight")
@@ -66,7 +65,7 @@ class LAPAR(nn.Module):
 
 
 class _Dictionary(nn.Module):
-    """Filters, mixed at every pixel."""
+    """A mixture of filters at every pixel."""
 
     weight: Tensor
     neighbours: Tensor
@@ -80,9 +79,9 @@ class _Dictionary(nn.Module):
         self.register_buffer("neighbours", ones.repeat(3, 1, 1, 1), persistent=False)
 
     def forward(self, weights: Tensor, image: Tensor) -> Tensor:
-        """Weights (N, F, H, W) and image (N, 3, H, W) -> (N, 3, H, W).
+        """Filter an image (N, 3, H, W) by the mixtures with weights (N, F, H, W), -> (N, 3, H, W).
 
-        Filters are mixed, not filtered images: so no map has more channels than the weights or three times k * k.
+        Filters are mixed instead of filtered images, so no map has more channels than F or three times k * k.
         """
         side = self.weight.shape[-1]
         kernels = F.conv2d(weights, self.weight.flatten(1).t()[:, :, None, None])  # (N, k * k, H, W)
@@ -92,7 +91,7 @@ class _Dictionary(nn.Module):
 
 
 class _WeightNet(nn.Module):
-    """LaparNet: the weights of the filters at every output pixel."""
+    """LaparNet, which predicts the weights of the filters at every output pixel."""
 
     rgb_mean: Tensor
 
@@ -100,7 +99,7 @@ class _WeightNet(nn.Module):
         super().__init__()
         self.register_buffer("rgb_mean", torch.tensor(_MEAN)[None, :, None, None])
         self.head = nn.Sequential(_conv(3, channels, 3), nn.ReLU())
-        self.body = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
+        self.body = nn.Sequential(*(_LaparBlock(channels) for _ in range(blocks)))
         self.up = nn.Sequential(_conv(channels, channels * scale**2, 3), nn.ReLU(), nn.PixelShuffle(scale))
         self.tail = _Tail(channels, filters)
 
@@ -109,13 +108,13 @@ class _WeightNet(nn.Module):
         return self.tail(self.up(self.body(self.head(x - self.rgb_mean))))  # type: ignore[no-any-return]
 
 
-class _Block(nn.Module):
-    """Residual units in a chain, their outputs fused, and a shortcut."""
+class _LaparBlock(nn.Module):
+    """A chain of residual units whose outputs are fused, and a shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         for i in range(_UNITS):
-            self.add_module(f"b{i}", _Unit(channels))
+            self.add_module(f"b{i}", _LaparUnit(channels))
         self.reduction = _conv(_UNITS * channels, channels, 3)
         self.res_scale = _Scale(1.0)
         self.x_scale = _Scale(1.0)
@@ -129,7 +128,7 @@ class _Block(nn.Module):
         return self.res_scale(self.reduction(torch.cat(outputs, dim=1))) + self.x_scale(x)  # type: ignore[no-any-return]
 
 
-class _Unit(nn.Module):
+class _LaparUnit(nn.Module):
     """Two convolutions and a shortcut, both with a learned factor."""
 
     def __init__(self, channels: int) -> None:
@@ -144,7 +143,7 @@ class _Unit(nn.Module):
 
 
 class _Tail(nn.Module):
-    """A 3x3 beside a 5x5, then two convolutions to the weights."""
+    """A 3x3 and a 5x5 convolution in parallel, then two convolutions to the weights."""
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
@@ -162,14 +161,14 @@ class _Tail(nn.Module):
 
 
 class _Scale(nn.Module):
-    """A learned factor."""
+    """Multiplication by a learned factor."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor([value]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Scale a tensor of any shape."""
         return x * self.scale
 
 
@@ -178,10 +177,10 @@ def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Module:
 
 
 def gaussian_dictionary() -> Tensor:
-    """The 72 filters of LAPAR-A, (72, 5, 5): Gaussians and differences of Gaussians, in float64.
+    """Return the 72 filters of LAPAR-A, (72, 5, 5) in float64: Gaussians and differences of Gaussians.
 
-    The paper gives the family. Which of it are taken (widths, ratios of the axes, angles, sums) was fitted to the table
-    that the authors published; these agree with it to 2e-16.
+    The paper gives the family. Widths, ratios of the axes, angles and sums were fitted to the table that the authors
+    published; the result agrees with it to 2e-16.
     """
     narrow, middle, wide = 0.4, 1.2, 2.0
     ratios, angles = (0.8, 0.6, 0.4), range(0, -180, -30)
@@ -202,7 +201,7 @@ def gaussian_dictionary() -> Tensor:
 
 
 def _gaussian(sigma: float, ratio: float = 1.0, degrees: float = 0.0) -> Tensor:
-    """(5, 5) of sum 1, with deviations ``sigma`` along an axis at this angle and ``ratio * sigma`` across."""
+    """Return a Gaussian (5, 5) of sum 1, with deviation ``sigma`` along an axis and ``ratio * sigma`` across it."""
     axis = torch.arange(-2.0, 3.0, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -212,7 +211,7 @@ def _gaussian(sigma: float, ratio: float = 1.0, degrees: float = 0.0) -> Tensor:
 
 
 def _surround(outer: Tensor, inner: Tensor) -> Tensor:
-    """The difference of two filters, its positive part of sum 1.4 and its negative of -0.4: 1 together."""
+    """Return the difference of two filters, with a positive part of sum 1.4 and a negative part of sum -0.4."""
     difference = outer - inner
     positive, negative = difference.clamp(min=0), difference.clamp(max=0)
     return 1.4 * positive / positive.sum() + 0.4 * negative / negative.sum().abs()

@@ -15,7 +15,7 @@ _SLOPE = 0.2
 
 
 class LapSRN(nn.Module):
-    """A pyramid whose levels double the image and add predicted detail. Scale 2 or 4.
+    """LapSRN: a pyramid whose levels double the image and add predicted detail. Scale 2 or 4.
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), at low resolution; not clipped.
     (N, 1, H, W) -> (N, 1, scale * H, scale * W). Zeros are padded in every layer.
@@ -23,7 +23,7 @@ class LapSRN(nn.Module):
     A level has 10 convolutions and a 3x3 up-convolution, as in the published weights; the paper's text has a 4x4.
 
     Raises:
-        UsageError: if the scale is another.
+        UsageError: if the scale is neither 2 nor 4.
     """
 
     peak = 1.0
@@ -37,7 +37,7 @@ class LapSRN(nn.Module):
         self.scale = scale
         self.depth = depth
         self.input_conv = conv3x3(1, channels)
-        # The published names count down: the level of the full size is level1.
+        # The published names count down: level1 has the full size.
         self._level_names = [f"level{i}" for i in range(scale.bit_length() - 1, 0, -1)]
         for name in self._level_names:
             self.add_module(name, _Level(depth, channels, up_kernel))
@@ -59,7 +59,7 @@ class LapSRN(nn.Module):
         return self.pyramid(x)[-1]
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """(N, 1, H, W) -> the images of all levels, (N, 1, 2H, 2W) first: the paper's loss is on each."""
+        """Return the images of all levels, (N, 1, 2H, 2W) first; the paper's loss is on each."""
         features, images = F.leaky_relu(self.input_conv(x), _SLOPE), []
         for name in self._level_names:
             features, x = self.get_submodule(name)(features, x)
@@ -68,7 +68,7 @@ class LapSRN(nn.Module):
 
 
 class _Level(nn.Module):
-    """Features and image, doubled."""
+    """A level that doubles features and image."""
 
     def __init__(self, depth: int, channels: int, up_kernel: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Level(nn.Module):
         for name in self._conv_names:
             self.add_module(name, conv3x3(channels, channels))
         self.upconv = nn.ConvTranspose2d(channels, channels, up_kernel, stride=2, padding=(up_kernel - 2) // 2)
-        # An odd kernel gives one row and column too many: the last are left out.
+        # An odd kernel gives a row and a column too many; the last are left out.
         self._odd = up_kernel % 2 == 1
         self.residual_conv = conv3x3(channels, 1)
         self.img_up = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1, bias=False)

@@ -51,7 +51,7 @@ def _refinement(block: Block, channels: int) -> BSConv:
 
 
 class LKDN(nn.Module):
-    """The network of ``spec``. RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped."""
+    """LKDN as ``spec`` describes it. RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped."""
 
     peak = 1.0
     """The top of the range of values."""

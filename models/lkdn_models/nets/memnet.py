@@ -8,14 +8,14 @@ from lkdn_models.nets.drrn import pre_activation
 
 
 class MemNet(nn.Module):
-    """M6R6: six memory blocks of six recursions, with an output after each block (paper, figures 2 and 3).
+    """MemNet-M6R6: six memory blocks of six recursions, with an output after each block (paper, figures 2 and 3).
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), enlarged beforehand to the output's size by
     MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). One network for every scale. Zeros are padded in every
     layer; every convolution comes after its activation, the first too.
 
-    Its authors put a batch normalisation before every activation, each with weights of its own. The counts in the
-    papers leave them out, and so do we unless ``batch_norm``. The papers' counts also leave out ``mix``.
+    Its authors put a batch normalisation with weights of its own before every activation. The counts in the papers
+    leave them out, and so does this class without ``batch_norm``. The papers' counts also leave out ``mix``.
     """
 
     scale = 1
@@ -39,9 +39,9 @@ class MemNet(nn.Module):
         return self._radius
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W) -> (N, 1, H, W): the sum of ``outputs`` weighted by ``mix``.
+        """Return the sum of ``outputs`` weighted by ``mix``, (N, 1, H, W) -> (N, 1, H, W).
 
-        All outputs share one convolution, so it is applied once, to the weighted sum of what it would be applied to.
+        All outputs share one convolution, so it is applied once, to the weighted sum of its inputs.
         """
         first, *others = (weight * features for weight, features in zip(self.mix, self._activated(x), strict=True))
         mixed, total = sum(others, start=first), self.mix.sum()
@@ -50,11 +50,11 @@ class MemNet(nn.Module):
         return self.reconstruct(mixed) + bias + total * x  # type: ignore[no-any-return]
 
     def outputs(self, x: Tensor) -> list[Tensor]:
-        """(N, 1, H, W) -> the image (N, 1, H, W) after each block: the paper's loss is on each, and on their mix."""
+        """Return the image (N, 1, H, W) after each block; the paper's loss is on each, and on their mix."""
         return [x + self.reconstruct(features) for features in self._activated(x)]
 
     def _activated(self, x: Tensor) -> list[Tensor]:
-        """The blocks' outputs, (N, C, H, W) each, ready for the reconstruction."""
+        """Return the blocks' outputs, (N, C, H, W) each, before the reconstruction."""
         memories = [self.extract(self.extract_act(x))]
         for block in self.blocks:
             memories.append(block(memories))
@@ -62,7 +62,7 @@ class MemNet(nn.Module):
 
 
 class _MemoryBlock(nn.Module):
-    """Recursions that share two convolutions, and a gate: a 1x1 over all their states and all earlier memories."""
+    """Recursions that share two convolutions, and a gate: a 1x1 on all their states and all earlier memories."""
 
     def __init__(self, memories: int, units: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _MemoryBlock(nn.Module):
         self.gate_act = pre_activation((units + memories) * channels, batch_norm)
 
     def forward(self, memories: list[Tensor]) -> Tensor:
-        """The features and the outputs of all blocks before, (N, C, H, W) each -> (N, C, H, W)."""
+        """Map the features and the outputs of all earlier blocks, (N, C, H, W) each, to (N, C, H, W)."""
         state, states = memories[-1], []
         for act1, act2 in zip(self.acts1, self.acts2, strict=True):
             state = state + self.conv2(act2(self.conv1(act1(state))))

@@ -19,7 +19,7 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 class PixelAttention(nn.Module):
-    """A weight for each value of each channel, made by a 1x1 convolution."""
+    """Pixel attention: a weight for each value of each channel, from a 1x1 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class PAN(nn.Module):
     Enlargement is by nearest neighbour, and the network's result is added to the input enlarged bilinearly.
 
     Raises:
-        UsageError: if the scale is none of ``STAGES``.
+        UsageError: if the scale is not in ``STAGES``.
     """
 
     peak = 1.0

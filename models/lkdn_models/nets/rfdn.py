@@ -14,7 +14,7 @@ from lkdn_models.nets.blocks import CCA, ESA, SRB, FeatureDistillation, conv1x1,
 class RFDB(FeatureDistillation):
     """Residual feature distillation block of the paper's tables, with the attention of IMDN.
 
-    Its reduction is 4, not IMDN's 16: only so has the network the parameters that the paper prints.
+    Its reduction is 4, not IMDN's 16: only then does the network have the parameters that the paper prints.
     """
 
     smallest = 1
@@ -29,7 +29,7 @@ class RFDB(FeatureDistillation):
 
 
 class ChallengeRFDB(FeatureDistillation):
-    """The block of the AIM 2020 entry, E-RFDN: enhanced spatial attention, and no shortcut around the block."""
+    """The block of E-RFDN, the AIM 2020 entry, with enhanced spatial attention and no shortcut around the block."""
 
     smallest = ESA.SMALLEST
 
@@ -45,8 +45,8 @@ class ChallengeRFDB(FeatureDistillation):
 class RFDN(nn.Module):
     """RGB in 0..255, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
 
-    The defaults are the network of the paper's tables. Its weights were never published: that its values span 0..255
-    is known of the challenge entry only.
+    The defaults are the network of the paper's tables. Its weights were never published, so the value range 0..255 is
+    that of the challenge entry.
     """
 
     peak = 255.0
@@ -75,12 +75,12 @@ class RFDN(nn.Module):
 
     @classmethod
     def large(cls, scale: int) -> Self:
-        """RFDN-L of the paper."""
+        """Return RFDN-L of the paper."""
         return cls(scale, channels=52)
 
     @classmethod
     def challenge(cls, scale: int = 4) -> Self:
-        """The AIM 2020 entry, later the baseline of NTIRE's efficiency challenges. Published at x4 only."""
+        """Return the AIM 2020 entry, later the baseline of NTIRE's efficiency challenges, published at x4 only."""
         return cls(scale, channels=50, blocks=4, block=ChallengeRFDB)
 
     def forward(self, x: Tensor) -> Tensor:

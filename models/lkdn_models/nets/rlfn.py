@@ -15,7 +15,7 @@ ESA_WIDTH = 16
 class RLFB(nn.Module):
     """Residual local feature block: three convolutions, a shortcut around them, a 1x1, attention.
 
-    The attention has one convolution on its shrunk map, and so no activation there.
+    The attention has one convolution on its shrunk map, and no activation there.
     """
 
     def __init__(self, channels: int, inner: int) -> None:
@@ -37,7 +37,7 @@ class RLFB(nn.Module):
 class RLFN(nn.Module):
     """RGB in 0..255, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
 
-    ``inner`` is the width between a block's convolutions, if another than ``channels``.
+    ``inner`` is the width between a block's convolutions; None: ``channels``.
     """
 
     peak = 255.0
@@ -59,12 +59,12 @@ class RLFN(nn.Module):
 
     @classmethod
     def small(cls, scale: int) -> Self:
-        """RLFN-S of the paper."""
+        """Return RLFN-S of the paper."""
         return cls(scale, channels=48)
 
     @classmethod
     def challenge(cls, scale: int = 4) -> Self:
-        """The winner of NTIRE 2022's efficiency challenge in runtime. Published at x4 only."""
+        """Return the winner of NTIRE 2022's efficiency challenge in runtime, published at x4 only."""
         return cls(scale, channels=46, inner=48, blocks=4)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SRCNN(nn.Module):
-    """Three convolutions on an image that bicubic interpolation has enlarged already. One network for every scale.
+    """SRCNN: three convolutions on an image that bicubic interpolation has enlarged. One network for every scale.
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), enlarged beforehand to the output's size by
     MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). The image's edge is repeated in every layer, as in the
@@ -30,7 +30,7 @@ class SRCNN(nn.Module):
 
     @classmethod
     def narrow(cls) -> Self:
-        """9-1-5, whose parameters later papers print beside the figures of 9-5-5."""
+        """Return 9-1-5, whose parameters later papers print beside the figures of 9-5-5."""
         return cls(kernels=(9, 1, 5))
 
     @property

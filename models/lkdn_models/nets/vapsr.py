@@ -14,7 +14,7 @@ ATTENTION_CHANNELS = 64
 
 
 class VAB(nn.Module):
-    """Vast-receptive-field attention block: wider, attention, narrower, shortcut, and only then pixel norm."""
+    """Vast-receptive-field attention block: widening, attention, narrowing, shortcut, and only then pixel norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class VAB(nn.Module):
 class VAPSR(nn.Module):
     """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
 
-    ``blocks`` is the paper's number for the scale unless given: 21 at x4, else 20. ``groups`` are those of the
-    convolution behind the blocks.
+    ``blocks`` defaults to the paper's number for the scale: 21 at x4, else 20. ``groups`` is that of the convolution
+    after the blocks.
     """
 
     peak = 1.0
@@ -50,7 +50,7 @@ class VAPSR(nn.Module):
 
     @classmethod
     def small(cls, scale: int = 4) -> Self:
-        """VAPSR-S of the paper. Published at x4 only."""
+        """Return VAPSR-S of the paper, published at x4 only."""
         return cls(scale, channels=32, blocks=11, groups=2)
 
     @property

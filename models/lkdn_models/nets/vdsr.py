@@ -1,6 +1,6 @@
 """VDSR: "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", Kim et al., CVPR 2016.
 
-``tools/convert_vdsr.py`` turns the authors' published weights into those of this module.
+``tools/convert_vdsr.py`` converts the authors' published weights.
 """
 
 from itertools import pairwise
@@ -12,7 +12,7 @@ from lkdn_models.nets.blocks import conv3x3
 
 
 class VDSR(nn.Module):
-    """Twenty 3x3 convolutions that predict what bicubic interpolation lacks. One network for every scale.
+    """VDSR: twenty 3x3 convolutions that predict the detail bicubic interpolation lacks. One network for every scale.
 
     Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), enlarged beforehand to the output's size by
     MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). Zeros are padded in every layer.

@@ -1,6 +1,6 @@
 """Train a re-parameterised network at the cost of its fused form.
 
-The branches of an RBSB (LKDN paper, section 3.3) and of the re-parameterised up-sampler are linear, so their sum is
+The branches of an RBSB (LKDN paper, eqs. 8 and 9) and of the re-parameterised up-sampler are linear, so their sum is
 one convolution whose weights are differentiable functions of the branches' weights ("Online Convolutional
 Re-parameterization", Hu et al., CVPR 2022). Merging weights inside the graph, once a step, gives the outputs and the
 gradients of the branch form; the branches' feature maps are never computed.
