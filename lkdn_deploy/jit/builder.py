@@ -33,7 +33,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         """Emit a loop.
 
         Args:
-            count: of iterations; a constant must be at least 1.
+            count: number of iterations; a constant must be at least 1.
             carried: values before the first iteration.
             body: emits an iteration from its index and the carried values, and returns their new values.
 

@@ -59,11 +59,11 @@ def library(
     """Return the functions that ``emit`` adds to a module, compiled now or found in the user's cache.
 
     Args:
-        kind: of code, as in ``core.cache.Store``.
+        kind: name of the folder in the cache, as in ``core.cache.Store``.
         emit: must depend on nothing but ``target``, ``sources`` and ``facts``.
         target: the processor.
         sources: paths of the modules whose code ``emit`` runs.
-        facts: what else determines the functions; different facts must have a different ``repr``.
+        facts: everything else that determines the functions, told apart by ``repr``.
     """
     texts = b"".join(Path(it).read_bytes() for it in sources)
     store = Store(kind)
@@ -104,7 +104,7 @@ class Library:
         """Return a function without a result, during which other Python threads run.
 
         Args:
-            name: of the function.
+            name: name of the function.
             arguments: a letter for each, p for an address and i for an integer of 64 bits.
         """
         types = [_ADDRESS if it == "p" else _INTEGER for it in arguments]

@@ -24,7 +24,7 @@ class CompiledNetwork:
     Attributes:
         plan: schedule of ``program``.
         segments: lowered stages of each segment.
-        weights: of these stages, aligned to cache lines.
+        weights: weights of each of these stages, aligned to cache lines.
         stage_addresses: addresses of the stages' functions, by signature.
         float_output: address of the function that writes rows of the output image; ``uint8_output`` likewise.
         lead: runs a segment, as ``codegen.threads`` describes; ``follow`` likewise.

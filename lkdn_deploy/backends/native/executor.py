@@ -29,7 +29,7 @@ class _Band:
     """Rows outside the band that each stage must compute, to each side."""
 
     def set_row_range(self, low: int, high: int, height: int) -> tuple[int, int]:
-        """Have rows ``low`` to ``high`` (exclusive) of ``height`` computed, and return the first and last step."""
+        """Set the rows to compute: ``low`` to ``high`` (exclusive) of ``height``. Return the first and last step."""
         delays, lows, highs = self.stages[:, 3], self.stages[:, 4], self.stages[:, 5]
         np.maximum(low - self.halo_rows, 0, out=lows)
         np.minimum(high + self.halo_rows, height, out=highs)
@@ -40,10 +40,10 @@ class Executor:
     """Memory for images of one size, and the tables that tell the compiled code where everything is in it.
 
     Args:
-        network: to execute.
-        height: of the input in pixels.
-        width: of the input in pixels.
-        threads: number to use, the calling one included.
+        network: the network to execute.
+        height: height of the input in pixels.
+        width: width of the input in pixels.
+        threads: number of threads to use, the calling one included.
     """
 
     def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int) -> None:
@@ -93,7 +93,7 @@ class Executor:
             part: rows and columns of the output image.
             target: float32 (3, h, w) for unclipped values, or uint8 (h, w, 3). Columns must be adjacent; rows and
                 planes may be any distance apart.
-            pool: with a thread for each of ``threads`` but the calling one.
+            pool: at least ``threads`` - 1 idle threads.
 
         Raises:
             InputError: if a subgraph fails, or the image is too small for the network.
@@ -127,7 +127,7 @@ class Executor:
         self._network.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
 
     def _set_output(self, part: Part, target: Floats | Bytes) -> None:
-        """Have ``part`` of the output image written to ``target``, and the rows computed that this needs."""
+        """Set where ``part`` of the output image is written, and the rows that must be computed for it."""
         network = self._network
         (top, bottom, _), (left, right, _) = (
             it.indices(network.scale * side) for it, side in zip(part, self.size, strict=True)
@@ -150,7 +150,7 @@ class Executor:
             self._row_range = rows
 
     def _set_row_range(self, top: int, bottom: int) -> None:
-        """Have each segment compute the rows that rows ``top`` to ``bottom`` (exclusive) of the result depend on."""
+        """Set each segment's rows to those that rows ``top`` to ``bottom`` (exclusive) of the result depend on."""
         height, bands = self.size[0], len(self._bands)
         for number, segment in enumerate(self._network.plan.segments):
             low, high = 0, height
@@ -166,7 +166,7 @@ class Executor:
         return [rows * self._row_floats[value] for value, rows in buffers.items()]
 
     def _band(self, number: int, memory: Floats) -> _Band:
-        """Make the tables of a thread for a segment, whose line buffers lie in ``memory``, before the output's rows."""
+        """Build a thread's tables for a segment; ``memory`` holds its line buffers, then lines of the output image."""
         network, segment = self._network, self._network.plan.segments[number]
         starts = dict(zip(segment.buffer_rows, accumulate(self._buffer_sizes(number), initial=0), strict=False))
         output = memory.ctypes.data + 4 * self._line_buffers, network.scale * self._line, self._line

@@ -39,8 +39,8 @@ class Fallback:
 
         Args:
             depth: number of barriers before it.
-            tensors: all that are known, by name; its outputs are added.
-            targets: memory for some of its outputs.
+            tensors: known tensors by name, to which its outputs are added.
+            targets: memory for some of its outputs, by name.
 
         Raises:
             InputError: if ONNX Runtime fails.
@@ -97,7 +97,7 @@ class BoundaryBuffers:
         self.sizes = [max(size for depth, size in depths.items() if depth % 2 == odd) for odd in range(2)]
 
     def place(self, even: Floats, odd: Floats) -> None:
-        """Use this memory, of ``sizes``."""
+        """Place the values in memory of ``sizes``."""
         for value, start in self._starts.items():
             memory, shape = odd if self._program.depths[value] % 2 else even, self._shape(value)
             self._arrays[value] = memory[start : start + math.prod(shape)].reshape(shape)
@@ -110,7 +110,7 @@ class BoundaryBuffers:
         return value in self._arrays
 
     def addresses(self, value: int) -> tuple[int, int, int]:
-        """Return what a stage's table of rows holds for a boundary value; see ``codegen.stage``."""
+        """Return the entry of a boundary value in a stage's table of operands; see ``codegen.stage``."""
         positions = self._positions.get(self._program.boundaries[value].name)
         return self._arrays[value].ctypes.data, 0, 0 if positions is None else positions.ctypes.data
 
@@ -118,8 +118,8 @@ class BoundaryBuffers:
         """Export what the depth before computed, execute the subgraph of this depth, and import what its segments read.
 
         Args:
-            depth: that begins.
-            tensors: those that are known outside the compiled code, by name; kept up to date.
+            depth: the depth that begins.
+            tensors: tensors known outside the compiled code, by name; kept up to date.
 
         Raises:
             InputError: if ONNX Runtime fails, or the image is too small for the network.

@@ -81,7 +81,7 @@ class Elementwise(_Op):
     """A function of one or two values at the same pixel and channel."""
 
     kind: str
-    """One of ``codegen.activations.UNARY`` or ``BINARY``, or leaky_relu."""
+    """Key of ``codegen.activations.UNARY`` or ``BINARY``, or leaky_relu."""
     constant: Floats | None = None
     """(channels,), the second operand where it is not a value."""
     alpha: float = 0.0

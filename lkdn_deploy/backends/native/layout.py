@@ -1,4 +1,4 @@
-"""The memory layout of feature maps. The lanes of a vector hold columns far apart, so that neighbours need no shuffles.
+"""The memory layout of feature maps: vectors whose lanes hold columns far apart, so that neighbours need no shuffles.
 
 A row of W columns is cut into as many stretches as a vector has lanes, each ``vectors`` columns long. Vector v of a
 channel holds the v-th column of each stretch:
@@ -58,9 +58,9 @@ class RowLayout:
         """Return the size of one row of a value.
 
         Args:
-            channels: of the value.
-            halo: columns on each side of the row.
-            channel_major: whether it is stored channel by channel.
+            channels: number of channels.
+            halo: columns stored on each side of the row.
+            channel_major: whether the row is stored channel by channel.
         """
         if channel_major:
             return channels * (self.vectors + 2 * halo_blocks(halo) * BLOCK | 1) * self.lanes

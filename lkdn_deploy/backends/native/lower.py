@@ -141,10 +141,10 @@ def lower(stage: Stage, program: Program, plan: Schedule, max_outputs: int) -> L
     """Lower a stage.
 
     Args:
-        stage: to lower.
-        program: that it is part of.
-        plan: the program's schedule.
-        max_outputs: output channels that a convolution may accumulate in registers at once.
+        stage: a stage of ``plan``.
+        program: the program.
+        plan: its schedule.
+        max_outputs: number of output channels that a convolution may accumulate in registers at once.
     """
     return _Lowering(program, plan, max_outputs).stage(stage)
 

@@ -31,7 +31,7 @@ class NativeSession(SequentialSession):
 
     Args:
         artifact: the file's content.
-        threads: to use; by default one for each physical core that the process may use.
+        threads: number of threads to use; by default one for each physical core that the process may use.
 
     Raises:
         InputError: if the file is not an ONNX file, or the network has operations without kernels.

@@ -72,7 +72,7 @@ class Buffers:
             b.repeat(INT(self._signature.operands[number].channels), partial(clear, sums))
 
     def enter(self, index: Any) -> None:
-        """Make a block the current one: where each value's is, and which of its lanes are inside the image."""
+        """Select the current block: compute its address in each value, and which lanes are inside the image."""
         b = self._b
         self._current = {
             (number, row): b.at(start, b.mul(index, INT(self._block_step(number))))
@@ -93,9 +93,9 @@ class Buffers:
         """Store a channel of the current block; columns outside the image as zeros where convolutions may read them.
 
         Args:
-            number: of the operand.
-            channel: index.
-            values: vectors.
+            number: number of the operand.
+            channel: index of the channel.
+            values: a vector for each of the block's.
         """
         b, operand = self._b, self._signature.operands[number]
         if operand.boundary is BoundaryKind.ROW_SUMS:
@@ -126,9 +126,9 @@ class Buffers:
         """Return the address of a channel of the current block.
 
         Args:
-            number: of the operand.
+            number: number of the operand.
             row: relative to this one.
-            channel: index.
+            channel: index of the channel.
         """
         b = self._b
         block = self._current[number, row] if (number, row) in self._current else self._scratch[number]
@@ -142,9 +142,9 @@ class Buffers:
         """Return the vectors that a convolution of the current block reads.
 
         Args:
-            number: of the operand.
+            number: number of the operand.
             channel: address of the channel of the current block.
-            columns: of the taps, relative to the output's.
+            columns: columns of the taps, relative to the output's.
 
         Returns:
             The vectors by their distance from the block's first.

@@ -1,4 +1,4 @@
-"""The functions that write rows of the output image, as float32 or in 8 bits.
+"""Functions that write rows of the output image, as float32 or in 8 bits.
 
     void float_output(facts, damage, geometry, y)
     void uint8_output(facts, damage, geometry, y)

@@ -50,10 +50,10 @@ def emit_stage(module: ir.Module, name: str, signature: StageSignature, lanes: i
     """Add the function of a stage to a module.
 
     Args:
-        module: to add to.
-        name: of the function.
-        signature: of the stage.
-        lanes: float32 values of a vector.
+        module: the module to add it to.
+        name: name of the function.
+        signature: signature of the stage.
+        lanes: number of float32 values of a vector.
     """
     function = ir.Function(module, STAGE, name)
     operands, weights, geometry, y = function.args

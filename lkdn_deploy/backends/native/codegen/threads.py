@@ -1,4 +1,4 @@
-"""The loops over rows, and the synchronisation of threads, each of which computes a band of rows.
+"""Loops over the rows of a band, and the synchronisation of the threads that compute one band each.
 
     void lead(state, segment, others, stages, count, geometry, first, last)
     void follow(state, bands, segments, geometry)

@@ -1,4 +1,4 @@
-"""The import of an ONNX model as a program."""
+"""Import of an ONNX model as a program."""
 
 from typing import Any
 

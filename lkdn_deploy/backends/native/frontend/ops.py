@@ -152,10 +152,10 @@ def import_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     """Import a mean over height and width: its row sums are exported.
 
     Args:
-        builder: of the program.
+        builder: the program under construction.
         inputs: names of the node's inputs.
-        attributes: of the node.
-        name: of the node's output.
+        attributes: attributes of the node.
+        name: name of the node's output.
 
     Raises:
         UnsupportedError: if it is a mean over other axes.

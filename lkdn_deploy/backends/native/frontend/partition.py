@@ -32,7 +32,7 @@ class Partition:
     """The nodes of a graph that are left to ONNX Runtime, and the tensors that are known there.
 
     Attributes:
-        depths: of these tensors, as in `Program`. Constants and the graph's input are known from the start.
+        depths: depth of each of these tensors. Constants and the graph's input are known from the start.
     """
 
     def __init__(self, model: Any) -> None:
@@ -45,7 +45,7 @@ class Partition:
 
     @cached_property
     def _inferred(self) -> "_InferredShapes":
-        """Inferred on demand: this takes longer than the rest of the import."""
+        """Shapes of all tensors, inferred on demand because that takes longer than the rest of the import."""
         return _infer_shapes(self._model)
 
     def map_channels(self, name: str) -> int | None:

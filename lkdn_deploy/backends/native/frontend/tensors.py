@@ -131,12 +131,12 @@ class ProgramBuilder:
         return value
 
     def export_value(self, kind: BoundaryKind, name: str, source: FeatureMap) -> None:
-        """Make a map known to the other engine.
+        """Export a map to the other engine.
 
         Args:
             kind: NCHW, or ROW_SUMS for its mean.
-            name: of the tensor there.
-            source: the map.
+            name: name of the tensor there.
+            source: the map to export.
 
         Raises:
             UnsupportedError: if the map is not an NCHW tensor of the input's size.
