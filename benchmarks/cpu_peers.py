@@ -43,7 +43,7 @@ from lkdn_deploy.bench.measure.harness import Prepare, Run, WarmUpLimits, measur
 from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse
 from lkdn_deploy.runtime.optimised import optimised_for
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint

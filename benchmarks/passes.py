@@ -23,7 +23,7 @@ from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
 from lkdn_deploy.bench.measure.timed_runs import Batch
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_models.checkpoint import load_checkpoint

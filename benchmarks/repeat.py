@@ -32,7 +32,7 @@ from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
 from lkdn_deploy.bench.measure.timed_runs import runs_of
 from lkdn_deploy.bench.results import Ratio, Report, read_report
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.runtime.bundled import bundled
 
 BENCH = [sys.executable, "-c", "from lkdn_deploy.cli.bench import main; main()"]

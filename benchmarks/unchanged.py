@@ -22,7 +22,7 @@ from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_deploy.imaging.testsets import TestSet, find_all

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from lkdn_deploy import __version__
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 
 PACKAGES = (
     "llvmlite",

@@ -134,7 +134,7 @@ def _settings(
     models: "list[Model]", protocol: str, size: tuple[int, int] | None, rounds: int, threads: int | None
 ) -> "Settings":
     from lkdn_deploy.bench.results import Protocol, Settings
-    from lkdn_deploy.core.threads import cores
+    from lkdn_deploy.core.limits import cores
     from lkdn_models.zoo.facts import LR
 
     if protocol == Protocol.NTIRE_2023:

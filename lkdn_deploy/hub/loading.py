@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import Converting, find_artifact
 from lkdn_deploy.runtime.optimised import optimised_for
@@ -47,6 +48,8 @@ def open_model(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         msg = f"threads must be between 1 and {MAX_THREADS}, got {threads}"
         raise UsageError(msg, "more threads than the machine has cores make it slower")
+    if threads is None and cores() < (os.cpu_count() or 1):
+        threads = cores()  # engines see the machine's cores, not the quota of a container
     artifact = find_artifact(model, scale, weights, precision=precision, converting=converting)
     return open_session(artifact, backend, threads=threads, optimise=optimised_for)
 

@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
-
 from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.files.formats import format_for
 from lkdn_deploy.imaging.files.picture import Header, Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
@@ -269,7 +268,7 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: BegunJob | None = None
     width, height = scale * header.width, scale * header.height
     check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
     size = _memory(header, upscaler, 1 if format_for(job.target).in_stripes else 2)
-    free = psutil.virtual_memory().available - held
+    free = available_memory() - held
     if size > free:
         asked = f"{job.source}: x{scale} of {header.width}x{header.height}"
         msg = f"{asked} needs {size >> 20} MiB, {free >> 20} MiB are free"

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError, NonFiniteError, OutOfDeviceMemory, UsageError
+from lkdn_deploy.core.limits import available_memory, cores
 from lkdn_deploy.core.protocols import PixelSession, Session
-from lkdn_deploy.core.threads import cores
 from lkdn_deploy.imaging.alpha import fill_transparent
 from lkdn_deploy.imaging.pixels import Pixels, check_pixels, store_batch, to_batch
 from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window, tile_halo
@@ -291,7 +290,7 @@ class Upscaler:
             raise UsageError(msg, "export it without --static")
         need = height * width * self.session.bytes_per_pixel()
         # Some engines took half as much again as was estimated.
-        free = self._memory_budget or psutil.virtual_memory().available * 2 // 3
+        free = self._memory_budget or available_memory() * 2 // 3
         if need > free:
             msg = f"{model} must process the whole image of {width}x{height} at once"
             msg += f", which needs {need >> 20} MiB of {free >> 20} MiB"
@@ -306,7 +305,7 @@ class Upscaler:
         """
         if self._tile is not None:
             return self._asked_for(self._tile, self.session.largest or (height, width))
-        budget = self._memory_budget or min(MEMORY_BUDGET, psutil.virtual_memory().available // 2)
+        budget = self._memory_budget or min(MEMORY_BUDGET, available_memory() // 2)
         pixels = budget // self.session.bytes_per_pixel()
         if self._fitting is not None:
             pixels = min(pixels, self._fitting)

@@ -9,7 +9,7 @@ import pytest
 
 from lkdn_deploy.bench import machine
 from lkdn_deploy.bench.machine import gpus, machine_facts
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 
 Install = Callable[[str], None]
 H100 = "NVIDIA H100 80GB HBM3, 550.54.15, 81559 MiB, 1980 MHz, 1980 MHz, [N/A], 2619 MHz, 700.00 W, 31"

@@ -1,12 +1,11 @@
 """Work by several threads: results in order, and not too many of them."""
 
-import os
 import threading
 import time
 
 import pytest
 
-from lkdn_deploy.core.threads import cores, in_order
+from lkdn_deploy.core.threads import in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -58,14 +57,3 @@ def test_an_error_comes_in_the_place_of_its_result(threads: int) -> None:
     assert [next(results), next(results)] == [3, 2]
     with pytest.raises(ZeroDivisionError):
         next(results)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
-def test_cores_are_those_that_the_process_may_use() -> None:
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert cores() == len(allowed)

@@ -14,9 +14,9 @@ from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.protocols import Part, SequentialSession
-from lkdn_deploy.core.threads import cores
 
 if TYPE_CHECKING:
     from lkdn_deploy.backends.native.executor import Executor

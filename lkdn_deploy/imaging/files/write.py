@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.core.threads import cores
+from lkdn_deploy.core.limits import cores
 from lkdn_deploy.imaging.files.compression import DeflateError
 from lkdn_deploy.imaging.files.formats import ImageFormat, format_for
 from lkdn_deploy.imaging.files.picture import Picture, profile_fits, to_eight_bits
