@@ -71,6 +71,14 @@ def command() -> None:
     metavar="N",
     help="Number of batches, instead of the recipe's. The learning rate's final fall moves with it.",
 )
+@click.option(
+    "--graphics",
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="Folder of drawings, for a recipe that takes a share of each batch from them. May be repeated.",
+)
+@click.option("--teacher", type=PATH, metavar="FILE", help="Weights to learn from, for a recipe with [distillation].")
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16 where PyTorch's autocast does.")
 @click.option("--compile", "compiled", is_flag=True, help="Run the network through torch.compile.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: one per core]")
@@ -90,6 +98,8 @@ def train_command(
     output: Path | None,
     resume: bool,
     init: Path | None,
+    graphics: tuple[Path, ...],
+    teacher: Path | None,
     iterations: int | None,
     bf16: bool,
     compiled: bool,
@@ -120,7 +130,7 @@ def train_command(
     changed = {name: value for name, value in changes.items() if value is not None}
     settings = replace(settings, optimisation=replace(settings.optimisation, **changed))
     folder = output or Path("runs") / path.stem
-    places = Places(data=data, out=folder, val=val, init=init, cache=cache)
+    places = Places(data, folder, val, graphics, init, teacher, cache)
     weights = train(settings, places, resume, workers, bar=sys.stderr.isatty())
     if weights is None:
         if prints:

@@ -28,6 +28,7 @@ class CropSettings:
             photographs are soft or noisy at full size, and a crop of one shows next to nothing. Empty: full size.
         candidates: number of positions drawn for each crop, of which the one with most detail is taken.
         held_out: number of photographs that are not trained on, at any size, but validated on.
+        graphics: share of each batch that is cut from drawings instead of photographs.
 
     Raises:
         UsageError: if a value is out of range.
@@ -38,6 +39,7 @@ class CropSettings:
     max_sides: tuple[int, ...] = ()
     candidates: int = 1
     held_out: int = 0
+    graphics: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = {
@@ -52,6 +54,9 @@ class CropSettings:
                 if not low <= value <= high:
                     msg = f"{name} must be between {low} and {high}, got {value}"
                     raise UsageError(msg)
+        if not 0 <= self.graphics < 1:
+            msg = f"graphics must be a share from 0 to below 1, got {self.graphics}"
+            raise UsageError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,38 @@ class _Place:
     left: int
 
 
+class _Positions:
+    """All crop positions in all photographs, each of them equally likely."""
+
+    def __init__(self, photos: Sequence[Photo], patch: int) -> None:
+        self._photos, self._patch = photos, patch
+        self._ends = np.cumsum([(p.size[0] - patch + 1) * (p.size[1] - patch + 1) for p in photos], dtype=np.int64)
+
+    @property
+    def count(self) -> int:
+        return int(self._ends[-1])
+
+    def place(self, at: int) -> _Place:
+        """Return position number ``at``."""
+        which = int(np.searchsorted(self._ends, at, side="right"))
+        photo = self._photos[which]
+        if which:
+            at -= int(self._ends[which - 1])
+        top, left = divmod(at, photo.size[0] - self._patch + 1)
+        return _Place(photo, top, left)
+
+
 class CropSource:
     """Batches drawn from the photographs of a training run."""
 
-    def __init__(self, photos: Sequence[Photo], scale: int, settings: CropSettings, seed: int) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        scale: int,
+        settings: CropSettings,
+        seed: int,
+        drawings: Sequence[Photo] = (),
+    ) -> None:
         """Prepare to draw.
 
         Args:
@@ -74,14 +107,13 @@ class CropSource:
             scale: HR pixels for each LR pixel.
             settings: the choice of crops.
             seed: seed of the draws.
+            drawings: pictures that ``settings.graphics`` of each batch is cut from, with sides as the photographs'.
         """
-        self._photos = photos
         self._scale = scale
         self._settings = settings
         self._seed = seed
-        # Every crop position of every photograph is equally likely.
-        patch = settings.patch
-        self._ends = np.cumsum([(p.size[0] - patch + 1) * (p.size[1] - patch + 1) for p in photos], dtype=np.int64)
+        self._photos = _Positions(photos, settings.patch)
+        self._drawings = _Positions(drawings, settings.patch)
 
     def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Return batch number ``index``: RGB in 0..1, float32, (N, 3, patch, patch) and (N, 3, scale * patch, ...).
@@ -109,8 +141,12 @@ class CropSource:
         """Return the place of crop ``number`` of batch ``index``, whether it is mirrored, and its quarter turns."""
         # A stream for each crop, so that a part is drawn without the others.
         rng = np.random.default_rng([self._seed, index, number])
-        drawn = rng.integers(self._ends[-1], size=self._settings.candidates)
-        places = [self._place(int(at)) for at in drawn]
+        # The first crops are of drawings: of a batch of 8 shared by 2 processes, a quarter is one crop for each.
+        graphic = number < round(self._settings.graphics * self._settings.batch)
+        positions = self._drawings if graphic else self._photos
+        # Of drawings, empty places are wanted too: they show what becomes of flat colours at borders.
+        drawn = rng.integers(positions.count, size=1 if graphic else self._settings.candidates)
+        places = [positions.place(int(at)) for at in drawn]
         place = max(places, key=self._detail) if len(places) > 1 else places[0]
         return place, bool(rng.integers(2)), int(rng.integers(4))
 
@@ -121,15 +157,6 @@ class CropSource:
             np.rot90(crop[:, ::-1] if mirror else crop, turns) for crop in (self._low(place), self._high(place))
         )
         return low, high
-
-    def _place(self, at: int) -> _Place:
-        """Return crop position number ``at`` of all positions in all photographs."""
-        which = int(np.searchsorted(self._ends, at, side="right"))
-        photo = self._photos[which]
-        if which:
-            at -= int(self._ends[which - 1])
-        top, left = divmod(at, photo.size[0] - self._settings.patch + 1)
-        return _Place(photo, top, left)
 
     def _detail(self, place: _Place) -> int:
         """Return the sum of absolute differences of neighbouring pixels of the HR crop, in green: most of luma."""

@@ -3,6 +3,8 @@
 Written from the paper, with the parameter names of the published checkpoints.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,12 +80,28 @@ class LKDN(nn.Module):
                 nn.Conv2d(channels, 3 * spec.scale**2, 3, padding=1), nn.PixelShuffle(spec.scale)
             )
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in order."""
+        return [self.get_submodule(name) for name in self._block_names]
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
-        shallow = self.fea_conv(replicate(x, self.spec.input_copies))
-        features, deep = shallow, []
-        for name in self._block_names:
-            features = self.get_submodule(name)(features)
-            deep.append(features)
+        return self.reconstruct(self.features(x))
+
+    def shallow(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, C, H, W): the features that the first block gets."""
+        return self.fea_conv(replicate(x, self.spec.input_copies))  # type: ignore[no-any-return]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> the shallow features and the output of each block, (N, C, H, W)."""
+        found = [self.shallow(x)]
+        for block in self.blocks:
+            found.append(block(found[-1]))
+        return found
+
+    def reconstruct(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the output, (N, 3, scale * H, scale * W), made of all that ``features`` gives."""
+        shallow, *deep = features
         trunk = F.gelu(self.c1(torch.cat(deep, dim=1)))
         return self.upsampler(self.c2(trunk) + shallow)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.training.distillation import Teacher
 from lkdn_models.training.online import OnlineLKDN, merge
 from lkdn_models.training.optim import Adan, Ema
 from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
@@ -22,13 +23,16 @@ LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
 class Learner:
     """A network in training. Its weights follow from the recipe, the first weights and the batches."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, init: Checkpoint | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, device: torch.device, init: Checkpoint | None = None, teacher: Teacher | None = None
+    ) -> None:
         """Draw the first weights, or take them from a checkpoint.
 
         Args:
             recipe: network, optimiser and loss.
             device: device to compute on.
             init: weights to start from; of another scale, all but the up-sampler's are taken.
+            teacher: network to learn from, if the recipe asks for one.
 
         Raises:
             InputError: if ``init`` does not fit the recipe's network.
@@ -44,6 +48,7 @@ class Learner:
         self._device = device
         self._loss = LOSSES[recipe.optimisation.loss]
         self._network = OnlineLKDN(recipe.network)
+        self._teacher = teacher
         self._run = torch.compile(self._measure) if recipe.optimisation.compile else self._measure
 
     def differentiate(self, low: Tensor, high: Tensor) -> float:
@@ -118,7 +123,11 @@ class Learner:
 
     def _measure(self, low: Tensor, high: Tensor) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.optimisation.bf16):
+            if self._teacher and self._recipe.distillation.blocks:
+                return self._teacher.block_loss(self.weights, low)
             output = self._network(self.weights, low)
+        if self._teacher:
+            return self._teacher.loss(output.float(), low, high, self._loss)
         return self._loss(output.float(), high)
 
 

@@ -116,6 +116,35 @@ class Optimisation:
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """The part of the loss that comes from a teacher.
+
+    Attributes:
+        output: share of the loss that compares with the teacher's output; the rest compares with the original.
+        blocks: whether each part of the network learns the teacher's part instead, given the teacher's features.
+
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    output: float = 0.0
+    blocks: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.output <= 1:
+            msg = f"output must be a share from 0 to 1, got {self.output}"
+            raise UsageError(msg)
+        if self.output and self.blocks:
+            msg = "blocks and output exclude each other: with blocks, the output is learned from the teacher alone"
+            raise UsageError(msg)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a teacher at all."""
+        return self.blocks or self.output > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that decides a training run but for the photographs.
 
@@ -123,6 +152,7 @@ class Recipe:
         network: network in training form.
         data: choice of crops.
         optimisation: length, learning rate and optimiser.
+        distillation: what is learned from a teacher; by default nothing.
         seed: seed of the first weights, the crops and the held-out photographs.
         log_every: iterations between two lines of the log.
         save_every: iterations between two saved states.
@@ -136,6 +166,7 @@ class Recipe:
     network: LkdnSpec
     data: CropSettings
     optimisation: Optimisation
+    distillation: Distillation = Distillation()
     seed: int = 0
     log_every: int = 50
     save_every: int = 500

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,8 @@ from tqdm import tqdm
 from lkdn_deploy.core.errors import LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
-from lkdn_models.data import CropSource, Photos, batches, open_photos
+from lkdn_models.data import CropSettings, CropSource, Photo, Photos, batches, open_photos
+from lkdn_models.training.distillation import Teacher
 from lkdn_models.training.learner import Learner
 from lkdn_models.training.parallel import Team, start_team
 from lkdn_models.training.recipe import Optimisation, Recipe, as_table
@@ -43,14 +44,18 @@ class Places:
         data: folders of photographs, or trees of pairs laid out as DIV2K and Flickr2K.
         out: run folder.
         val: folders of pictures to validate on; empty: the photographs that the recipe holds out.
+        graphics: folders of drawings, from which the recipe takes a share of each batch.
         init: weights to start from; None: random ones.
+        teacher: weights of the network to learn from, if the recipe asks for one.
         cache: folder for the decoded photographs; None: the user's cache.
     """
 
     data: Sequence[Path]
     out: Path
     val: Sequence[Path] = ()
+    graphics: Sequence[Path] = ()
     init: Path | None = None
+    teacher: Path | None = None
     cache: Path | None = None
 
 
@@ -87,13 +92,27 @@ def _train(
     if resume and places.init:
         msg = "a resumed run starts from its own weights"
         raise UsageError(msg, "leave out --init, or start another run with it")
+    for name, wanted, given in (
+        ("teacher", recipe.distillation.active, places.teacher),
+        ("graphics", recipe.data.graphics > 0, places.graphics),
+    ):
+        if wanted != bool(given):
+            msg = f"the recipe {'asks for' if wanted else 'has no use for'} {name}"
+            raise UsageError(msg, f"{'give' if wanted else 'leave out'} --{name}, or change the recipe")
     state = _state_to_resume(run, recipe) if resume else None
-    learner = Learner(recipe, team.device, load_checkpoint(places.init) if places.init else None)
+    teacher = None
+    if places.teacher:
+        teacher = Teacher(load_checkpoint(places.teacher), recipe.network, recipe.distillation, team.device)
+    learner = Learner(recipe, team.device, load_checkpoint(places.init) if places.init else None, teacher)
     # Mistakes here are found before the photographs are decoded, which takes a while.
     validation = Validation(run, recipe.network.scale, places.val) if team.leads else None
     if not resume and team.leads:
         run.start()
-    photos = _photos(recipe, places, team, bar)
+    photos = _photos(places.data, recipe, recipe.data, places.cache, team, bar)
+    drawings: Sequence[Photo] = ()
+    if places.graphics:  # neither shrunk nor held out
+        of_drawings = replace(recipe.data, max_sides=(), held_out=0)
+        drawings = _photos(places.graphics, recipe, of_drawings, places.cache, team, bar).training
     start = 0
     if state:
         if state["data"] != photos.digest:
@@ -118,7 +137,7 @@ def _train(
             run.log(0, **_facts(recipe, places, photos), bicubic=validation.bicubic())
         if not state or start == settings.iterations:  # a run may have ended after its state and before its weights
             save(start)
-    source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed)
+    source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed, drawings)
     losses: list[float] = []
     with (
         _stop_requests() as stopped,
@@ -158,8 +177,10 @@ def _train(
     return run.weights
 
 
-def _photos(recipe: Recipe, places: Places, team: Team, bar: bool) -> Photos:
-    """Open the photographs; the leading process decodes those that are not in the cache, the others wait for it."""
+def _photos(
+    folders: Sequence[Path], recipe: Recipe, settings: CropSettings, cache: Path | None, team: Team, bar: bool
+) -> Photos:
+    """Open photographs; the leading process decodes those that are not in the cache, the others wait for it."""
     if not team.leads:
         team.wait()
     reported = time.monotonic()
@@ -173,8 +194,7 @@ def _photos(recipe: Recipe, places: Places, team: Team, bar: bool) -> Photos:
                 tqdm.write(f"decoded {done} of {total} photographs", file=sys.stderr)
                 reported = time.monotonic()
 
-        scale, settings = recipe.network.scale, recipe.data
-        photos = open_photos(places.data, scale, settings, recipe.seed, places.cache, progress=progress)
+        photos = open_photos(folders, recipe.network.scale, settings, recipe.seed, cache, progress=progress)
     if team.leads:
         team.wait()
     return photos
@@ -188,8 +208,9 @@ def _facts(recipe: Recipe, places: Places, photos: Photos) -> dict[str, Any]:
     return {
         "recipe": as_table(recipe),
         "init": printable(places.init or ""),
+        "teacher": printable(places.teacher or ""),
         "data": {
-            "folders": [printable(folder) for folder in places.data],
+            "folders": [printable(folder) for folder in (*places.data, *places.graphics)],
             "images": len(pixels),
             "megapixels": _short(sum(pixels.values()) / 1e6),
         },
