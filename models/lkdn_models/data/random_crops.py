@@ -77,6 +77,7 @@ class _Positions:
 
     @property
     def count(self) -> int:
+        """The number of positions."""
         return int(self._ends[-1])
 
     def place(self, at: int) -> _Place:

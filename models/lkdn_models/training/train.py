@@ -109,13 +109,15 @@ def _train(
     if not resume and team.leads:
         run.start()
     photos = _photos(places.data, recipe, recipe.data, places.cache, team, bar)
+    digest = photos.digest
     drawings: Sequence[Photo] = ()
     if places.graphics:  # neither shrunk nor held out
         of_drawings = replace(recipe.data, max_sides=(), held_out=0)
-        drawings = _photos(places.graphics, recipe, of_drawings, places.cache, team, bar).training
+        drawn = _photos(places.graphics, recipe, of_drawings, places.cache, team, bar)
+        digest, drawings = digest + drawn.digest, drawn.training
     start = 0
     if state:
-        if state["data"] != photos.digest:
+        if state["data"] != digest:
             msg = f"{run.path} was trained on other photographs than {', '.join(map(printable, places.data))} holds"
             raise UsageError(msg, "give the same --data as before, or start another run with --output and --init")
         learner.restore(state)
@@ -123,7 +125,7 @@ def _train(
 
     def save(step: int) -> None:
         if validation:
-            facts = {"recipe": as_table(recipe), "step": step, "data": photos.digest, "best": validation.best}
+            facts = {"recipe": as_table(recipe), "step": step, "data": digest, "best": validation.best}
             run.save(step, {**facts, **learner.state()}, recipe.keep)
             save_checkpoint(run.weights, recipe.network, learner.ema.average, step)
 

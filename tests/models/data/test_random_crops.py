@@ -184,3 +184,15 @@ def test_a_photograph_too_small_once_shrunk_says_so(tmp_path, write, photos_of):
 def test_settings_out_of_range_are_named(setting):
     with pytest.raises(UsageError, match=next(iter(setting))):
         CropSettings(**{"patch": 8, "batch": 1, **setting})
+
+
+def test_a_share_of_each_batch_is_of_drawings(tmp_path, write, photos_of):
+    for name in ("photos", "drawings"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.png", 40, 40)
+    photos, drawings = (photos_of(tmp_path / name).training for name in ("photos", "drawings"))
+    source = CropSource(photos, 2, CropSettings(patch=8, batch=8, graphics=0.25), 1, drawings)
+    for index in range(5):
+        names = source.names(index)
+        assert sum(str(tmp_path / "drawings") in name for name in names) == 2
+        assert sum(str(tmp_path / "drawings") in name for name in source.names(index, 1, 2)) == 1

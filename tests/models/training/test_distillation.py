@@ -1,0 +1,129 @@
+"""Distillation: what a teacher adds to the loss, and which teachers are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
+from lkdn_models.data import CropSettings
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.training.distillation import Teacher
+from lkdn_models.training.learner import Learner
+from lkdn_models.training.online import merge
+from lkdn_models.training.recipe import Distillation, Optimisation, Recipe
+from lkdn_models.training.train import Places, train
+
+SMALL = replace(LkdnSpec.lkdn_s(2), blocks=2, channels=8, attention_channels=8)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def teacher_file(tmp_path: Path) -> Path:
+    """A small network in training form, with weights of its own."""
+    torch.manual_seed(3)
+    weights = dict(LKDN(SMALL).named_parameters())
+    save_checkpoint(
+        tmp_path / "teacher.safetensors", SMALL, {name: value.detach() for name, value in weights.items()}, 1
+    )
+    return tmp_path / "teacher.safetensors"
+
+
+def recipe(distillation: Distillation, iterations: int = 1, graphics: float = 0.0) -> Recipe:
+    data = CropSettings(patch=12, batch=4, graphics=graphics)
+    return Recipe(SMALL, data, Optimisation(iterations, learning_rate=5e-3), distillation, seed=5)
+
+
+def learner(distillation: Distillation, file: Path, init: Path | None = None) -> Learner:
+    teacher = Teacher(load_checkpoint(file), SMALL, distillation, CPU)
+    return Learner(recipe(distillation), CPU, load_checkpoint(init) if init else None, teacher)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 3, 12, 12, generator=generator), torch.rand(2, 3, 24, 24, generator=generator)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_output_of_the_teacher_counts_by_its_share(teacher_file: Path, share: float) -> None:
+    low, high = batch()
+    found = learner(Distillation(output=share), teacher_file)
+    student = LKDN(SMALL.deployed)
+    student.load_state_dict(merge(found.weights))
+    output, taught = student(low), load_checkpoint(teacher_file).build()(low)
+    expected = share * nn.functional.l1_loss(output, taught) + (1 - share) * nn.functional.l1_loss(output, high)
+    assert found.differentiate(low, high) == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("distillation", [Distillation(output=1.0), Distillation(blocks=True)])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher_file: Path, distillation: Distillation) -> None:
+    assert learner(distillation, teacher_file, teacher_file).differentiate(*batch()) < 1e-5
+
+
+def test_blocks_that_learn_side_by_side_make_the_network_like_its_teacher(teacher_file: Path) -> None:
+    found = learner(Distillation(blocks=True), teacher_file)
+    teacher = load_checkpoint(teacher_file).build()
+    low = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+
+    def distance() -> float:
+        student = LKDN(SMALL.deployed)
+        student.load_state_dict(merge({name: value.detach() for name, value in found.weights.items()}))
+        return nn.functional.l1_loss(student(low), teacher(low)).item()
+
+    before = distance()
+    generator = torch.Generator().manual_seed(4)
+    for step in range(300):
+        found.differentiate(torch.rand(2, 3, 12, 12, generator=generator), torch.zeros(2, 3, 24, 24))
+        found.update(step, 5e-3)
+    assert distance() < before / 4
+
+
+def test_a_teacher_that_does_not_fit_is_refused(teacher_file: Path) -> None:
+    checkpoint = load_checkpoint(teacher_file)
+    with pytest.raises(UsageError, match="enlarges by 3"):
+        Teacher(checkpoint, replace(SMALL, scale=3), Distillation(output=0.5), CPU)
+    with pytest.raises(UsageError, match="other widths"):
+        Teacher(checkpoint, replace(SMALL, channels=12), Distillation(blocks=True), CPU)
+    Teacher(checkpoint, replace(SMALL, channels=12), Distillation(output=0.5), CPU)
+
+
+@pytest.mark.parametrize("settings", [{"output": 1.5}, {"output": -0.1}, {"output": 0.5, "blocks": True}])
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="output"):
+        Distillation(**settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for folder, seed in (("photos", 0), ("drawings", 1)):
+        (tmp_path / folder).mkdir()
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    return tmp_path
+
+
+def test_a_run_learns_from_a_teacher_and_drawings(pictures: Path, teacher_file: Path) -> None:
+    places = Places(
+        [pictures / "photos"], pictures / "run", (), [pictures / "drawings"], None, teacher_file, pictures / "cache"
+    )
+    wanted = recipe(Distillation(output=0.5), iterations=2, graphics=0.5)
+    assert train(wanted, places)
+    assert train(wanted, places, resume=True)
+
+
+@pytest.mark.parametrize("name", ["teacher", "graphics"])
+def test_what_the_recipe_asks_for_must_be_given_and_nothing_else(pictures: Path, teacher_file: Path, name: str) -> None:
+    given = Places([pictures / "photos"], pictures / "run", cache=pictures / "cache")
+    plain = recipe(Distillation())
+    asking = recipe(Distillation(output=0.5)) if name == "teacher" else recipe(Distillation(), graphics=0.5)
+    with pytest.raises(UsageError, match=f"asks for {name}"):
+        train(asking, given)
+    extra = {"teacher": teacher_file} if name == "teacher" else {"graphics": [pictures / "drawings"]}
+    with pytest.raises(UsageError, match=f"no use for {name}"):
+        train(plain, replace(given, **extra))
