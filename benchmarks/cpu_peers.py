@@ -36,8 +36,8 @@ from torch import nn
 
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.complexity.devices import measure_cpu
-from lkdn_deploy.bench.complexity.operations import trace
 from lkdn_deploy.bench.complexity.roofline import bounds
+from lkdn_deploy.bench.complexity.trace import trace
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import Prepare, Run, WarmUpLimits, measure_rounds
 from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
@@ -46,7 +46,7 @@ from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse
 from lkdn_deploy.runtime.optimised import optimised_for
-from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.rgb import as_rgb
 
 FILES = ("LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x4.pth", "BSRN/net_g_BSRN_x4.pth", "VapSR/VapSR_X4.pth")
@@ -84,7 +84,7 @@ def main() -> None:
     files = [options.weights / name for name in FILES] if options.weights else []
     models = {}
     for model in find_models([] if files else [*MODELS], 4, files):
-        checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+        checkpoint = model.load()
         models[checkpoint.name] = model, checkpoint
     device = measure_cpu(THREADS)
     results: dict[str, Any] = {"machine": machine_facts(THREADS), "rounds": options.rounds, "runs": []}
@@ -99,7 +99,7 @@ def main() -> None:
                     "model": model_name,
                     "weights": model.origin,
                     "size": "{1}x{0}".format(*shape),
-                    "bounds ms": {kind: round(getattr(least, kind) * 1e3, 2) for kind in ("pointwise", "network")},
+                    "bounds ms": {kind: round(getattr(least, kind), 2) for kind in ("pointwise", "network")},
                     **measure(subject, options.rounds),
                 }
                 results["runs"].append(run)

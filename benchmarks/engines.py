@@ -19,7 +19,6 @@ from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_models.checkpoint import load_checkpoint
 
 FILES = (
     *("LKDN/LKDN_x4.pth", "LKDN/LKDN-S_x4.pth", "BSRN/net_g_BSRN_x4.pth", "VapSR/VapSR_X4.pth"),
@@ -40,7 +39,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         for model in models:
-            checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+            checkpoint = model.load()
             for precision in ("fp32", "fp16"):
                 path = Path(name) / f"{model.name}_{precision}.onnx"
                 artefact = export_onnx(checkpoint, path, ExportSettings(precision=precision)).path

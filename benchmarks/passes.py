@@ -26,7 +26,6 @@ from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.pipeline import TARGETS, rewrite
-from lkdn_models.checkpoint import load_checkpoint
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+        checkpoint = model.load()
         plain = onnx.load(export_onnx(checkpoint, folder / "a.onnx", ExportSettings(static=(height, width))).path)
         candidates: dict[tuple[str, str, str], Prepare] = {}
         for engine in ("ort-cpu", "openvino"):

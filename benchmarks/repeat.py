@@ -29,7 +29,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
-from lkdn_deploy.bench.measure.timed_runs import runs_of
+from lkdn_deploy.bench.measure.timed_runs import timed_runs
 from lkdn_deploy.bench.results import Ratio, Report, read_report
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
@@ -72,7 +72,7 @@ def planted(rounds: int) -> dict[str, Any]:
 
     def opened(_: int = 0) -> Run:
         session = open_session(bundled()["lkdn-s", 4], "ort-cpu", threads=cores())
-        return runs_of(session, [batch])[0][0]
+        return timed_runs(session, [batch])[0][0]
 
     run = opened()
     times = [timed(run)[0] for _ in range(11)]

@@ -1,4 +1,4 @@
-"""Two reports of the same rows, before a change and after it: what became slower, and what only seems so."""
+"""Comparison of two reports of the same rows, before and after a change: real differences told from noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,55 +9,55 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, RESAMPLES
 from lkdn_deploy.bench.report.facts import NONE, facts
-from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size
-from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size, statistic
+from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Column, Table, aligned, wrapped
 from lkdn_deploy.bench.results import Cost, Memory, Protocol, Report, Row
 from lkdn_deploy.core.errors import UsageError
 
 DRIFT = 0.03
-"""Fraction within which a change of latency counts as none.
+"""Fraction up to which a change of latency counts as noise.
 
-From one run to the next a latency shifts by more than its rounds show: memory lies elsewhere, the machine is in another
-state. An interval knows the rounds of one run only, so it must lie beyond this as a whole before anything is said.
+From run to run a latency shifts by more than its rounds show: memory lies elsewhere, the machine is in another state.
+An interval covers the rounds of one run only, so all of it must lie beyond this fraction to count as a change.
 """
 PSNR_STEP = 0.005
-"""dB below which two PSNR are the same: half of the last digit that papers print."""
+"""Difference in dB below which two PSNR count as equal: half of the last digit in papers."""
 MEMORY_SHARE = 0.05
-"""Of peak memory, below which two are the same."""
+"""Relative difference below which two peak memories count as equal."""
 MOMENTARY = ("load", "free", "clock MHz", "now", "temperature")
-"""In the names of a machine's facts that are other ones every minute."""
+"""Parts of the names of machine facts that vary from minute to minute."""
 SEED = 0
-"""Of the draws."""
+"""Seed of the bootstrap."""
 
 _Samples = Sequence[Sequence[float]]
-"""Of one row, or of it and of another of the same rounds."""
+"""Samples of one row, or of it and of another row in the same rounds."""
 
 
 class Verdict(StrEnum):
-    """What is said of a row's latency."""
+    """The verdict on a row's latency."""
 
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "no difference beyond noise"
     REFERENCE = "the others' reference"
-    """The first row of both: whether it changed or the machine did cannot be told."""
+    """The first row of both reports: its changes cannot be told from changes of the machine."""
     UNKNOWN = "too little was measured"
 
 
 class Basis(StrEnum):
-    """What a verdict rests on."""
+    """The basis of a verdict."""
 
     RATIO = "ratio"
-    """To the first row: a machine that is slower as a whole does not change it."""
+    """The ratio to the first row, which a slower machine does not change."""
     LATENCY = "latency"
-    """Alone: a slower machine looks like a slower row."""
+    """The latency itself: a slower machine looks like a slower row."""
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """After over before, with its bootstrap interval."""
+    """The ratio of after to before, with its bootstrap interval."""
 
     value: float
     low: float
@@ -65,7 +65,7 @@ class Change:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the whole interval lies beyond ``DRIFT``."""
+        """Slower or faster if the whole interval lies beyond ``DRIFT``."""
         if self.low > 1 + DRIFT:
             return Verdict.SLOWER
         return Verdict.FASTER if self.high < 1 / (1 + DRIFT) else Verdict.SAME
@@ -73,31 +73,31 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """A row that both reports have."""
+    """The comparison of a row that both reports have."""
 
     title: str
     verdict: Verdict
     basis: Basis
     latency: Change | None
-    """``None``: one of the two has too little."""
+    """``None``: a report has too few samples."""
     ratio: Change | None
-    """Of the latency over the first row's. ``None`` too where the reports do not begin with the same row."""
+    """Change of the ratio to the first row; ``None`` also if the reports begin with different rows."""
     others: tuple[str, ...]
-    """What else changed, a sentence each."""
+    """Other changes, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportComparison:
-    """What became of each row."""
+    """The comparison of two reports."""
 
     protocol: Protocol
     reference: str | None
-    """Title of the row with which both begin, if its latency is known in both."""
+    """Title of the row that both reports begin with, if both have its latency."""
     rows: tuple[RowChange, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     differing: tuple[str, ...]
-    """Circumstances that are not the same, a line each: what differs may come of them."""
+    """Differing circumstances, one line each, which may cause differences."""
 
     @property
     def slower(self) -> tuple[str, ...]:
@@ -106,16 +106,16 @@ class ReportComparison:
 
 
 def compare(before: Report, after: Report) -> ReportComparison:
-    """Rows of the same title, each with the other.
+    """Compare the rows of two reports that have the same titles.
 
     Raises:
-        UsageError: if the two were measured under different protocols.
+        UsageError: if the protocols differ.
     """
     protocol = before.settings.protocol
     if after.settings.protocol is not protocol:
-        msg = f"one report is of protocol {protocol}, the other of {after.settings.protocol}: these are never mixed"
+        msg = f"protocols are never mixed, but the reports have {protocol} and {after.settings.protocol}"
         raise UsageError(msg, f"measure again with --protocol {protocol}")
-    before, after = printable(before), printable(after)
+    before, after = with_plain_texts(before), with_plain_texts(after)
     old, new = by_name(before.rows), by_name(after.rows)
     reference = _reference(old, new)
     shared = [name for name in old if name in new]
@@ -130,11 +130,9 @@ def compare(before: Report, after: Report) -> ReportComparison:
 
 
 def text(comparison: ReportComparison) -> str:
-    """Lines of 80 columns at most, the last one ended too."""
-    statistic = "mean" if comparison.protocol is Protocol.NTIRE_2023 else "median"
-    lines = wrapped(
-        f"protocol {comparison.protocol}: change of the {statistic} latency, with {INTERVAL} bootstrap intervals"
-    )
+    """Write a comparison in lines of at most 80 columns, each with its line end."""
+    what = f"change of the {statistic(comparison.protocol)} latency"
+    lines = wrapped(f"protocol {comparison.protocol}: {what}, with {INTERVAL} bootstrap intervals")
     if comparison.rows:
         lines += ["", *aligned(_table(comparison.rows))]
     notes = [f"{row.title}: {each}" for row in comparison.rows for each in row.others] + _notes(comparison)
@@ -175,13 +173,13 @@ def _enough(row: Row) -> bool:
 
 
 def _change(before: _Samples, after: _Samples, protocol: Protocol) -> Change | None:
-    """Of a row's latency, or of its ratio to another's where there are two, with a percentile bootstrap interval.
+    """Compute the change of a row's latency, or of its ratio to a second row, with a percentile bootstrap interval.
 
-    Rounds are drawn anew in each report, a round with both rows' samples: what slows a round slows both. Under
-    ``ntire2023`` what is drawn are images, the same in both reports: how their sizes differ is no noise.
+    Rounds are resampled in each report, with the samples of both rows, since what slows a round slows both. Under
+    ``ntire2023`` the same images are drawn in both reports, since their different sizes are not noise.
 
     Returns:
-        ``None`` of fewer than ``LEAST_ROUNDS`` rounds.
+        ``None`` for fewer than ``LEAST_ROUNDS`` rounds.
     """
     old, new = (np.array([each[: min(map(len, rows))] for each in rows]) for rows in (before, after))
     rounds, images = (old.shape[1], new.shape[1]), protocol is Protocol.NTIRE_2023
@@ -197,18 +195,18 @@ def _change(before: _Samples, after: _Samples, protocol: Protocol) -> Change | N
 
 
 def _level(rows: NDArray[np.float64], protocol: Protocol) -> NDArray[np.float64]:
-    """As ``statistics.bootstrap_ratio`` has it: over the last axis, of the first row by the second if there is one."""
+    """Reduce the last axis as ``statistics.bootstrap_ratio`` does, after dividing by the second row if present."""
     if protocol is Protocol.NTIRE_2023:
         return np.asarray(np.divide.reduce(rows.mean(axis=-1)))
     return np.asarray(np.median(np.divide.reduce(rows), axis=-1))
 
 
 def _others(old: Row, new: Row, protocol: Protocol) -> Iterator[str]:
-    """What is not the same of a row besides its latency, and what makes its latency another thing."""
+    """Yield differences of a row besides its latency, and reasons why its latencies are not comparable."""
     if old.weights != new.weights:
         yield f"weights {old.weights} before, {new.weights} after"
     if old.latency and new.latency and old.latency.copies is not new.latency.copies:
-        yield f"host copies {old.latency.copies} before, {new.latency.copies} after: the latencies are of other things"
+        yield f"host copies {old.latency.copies} before, {new.latency.copies} after: latencies of different work"
     yield from (f"{when}: {row.problem}" for when, row in (("before", old), ("after", new)) if row.problem)
     yield from _quality(old, new)
     yield from _memory(old.memory, new.memory)
@@ -221,7 +219,7 @@ def _quality(old: Row, new: Row) -> Iterator[str]:
         return
     sets = [{(each.name, each.images) for each in row.quality} for row in (old, new)]
     if sets[0] != sets[1]:
-        yield "PSNR of other test sets or images, not compared"
+        yield "PSNR not compared: the test sets or images differ"
     elif abs(new.psnr - old.psnr) >= PSNR_STEP:
         yield f"PSNR {new.psnr - old.psnr:+.3f} dB, {old.psnr:.3f} before, {new.psnr:.3f} after"
 
@@ -230,7 +228,7 @@ def _memory(old: Memory | None, new: Memory | None) -> Iterator[str]:
     if old is None or new is None or old.peak_mib <= 0:
         return
     if old.device != new.device:
-        yield f"peak memory of {old.device} before, of {new.device} after, not compared"
+        yield f"peak memory not compared: on {old.device} before, on {new.device} after"
     elif abs(new.peak_mib / old.peak_mib - 1) > MEMORY_SHARE:
         share = _percent(new.peak_mib / old.peak_mib)
         yield f"peak memory {share} %, {old.peak_mib:,.0f} MiB before, {new.peak_mib:,.0f} after"
@@ -242,12 +240,12 @@ def _cost(old: Cost, new: Cost, protocol: Protocol) -> Iterator[str]:
         figures[operations(protocol)] = (old.operations, new.operations)
         figures["activations"] = (old.activations, new.activations)
     else:
-        yield f"counted at {size(old.input_size)} before, at {size(new.input_size)} after: operations not compared"
+        yield f"counted at {size(old.input_size)} before, at {size(new.input_size)} after: operations are not compared"
     yield from (f"{name} {one:,} before, {other:,} after" for name, (one, other) in figures.items() if one != other)
 
 
 def _differing(before: Report, after: Report) -> Iterator[str]:
-    """What was asked for and what the machine is, where it is not the same."""
+    """Yield settings and machine facts that differ."""
     old, new = _circumstances(before), _circumstances(after)
     for name in dict.fromkeys([*old, *new]):
         one, other = old.get(name, NONE), new.get(name, NONE)
@@ -297,22 +295,20 @@ def _percent(quotient: float) -> str:
 
 
 def _notes(comparison: ReportComparison) -> list[str]:
-    """How to read the verdicts, and what stands against them."""
+    """Return notes on how to read the verdicts, and on their limits."""
     found = [
-        f"A change counts where its whole interval lies beyond {100 * DRIFT:g} %: from run to run a latency shifts by "
+        f"A change counts if its whole interval lies beyond {100 * DRIFT:g} %: from run to run, latencies shift "
         "more than the rounds of one run show."
     ]
     if any(row.basis is Basis.RATIO for row in comparison.rows):
-        found.append(f"ratio: the latency over that of {comparison.reference}, which a slower machine leaves as it is.")
+        found.append(f"ratio: the latency over that of {comparison.reference}, which a slower machine does not change.")
     for row in comparison.rows:
         if row.verdict is Verdict.REFERENCE and row.latency and row.latency.verdict is not Verdict.SAME:
-            change = f"{_percent(row.latency.value)} %"
-            found.append(
-                f"{row.title} itself changed by {change}: the machine did, or it did. Nothing here tells which."
-            )
-    found += [f"Not the same, and latencies may differ for it: {each}" for each in comparison.differing]
+            change = f"{row.title} itself changed by {_percent(row.latency.value)} %"
+            found.append(f"{change}: either it or the machine changed, which cannot be told apart here.")
+    found += [f"Differs, and may change latencies: {each}" for each in comparison.differing]
     if not comparison.rows:
-        found.append("No row is in both reports.")
+        found.append("The reports have no row in common.")
     for when, names in (("before", comparison.only_before), ("after", comparison.only_after)):
         found += [f"Only {when}: {', '.join(names)}"] if names else []
     return found

@@ -1,10 +1,11 @@
-"""What a measurement was made on."""
+"""Facts about the machine that a measurement was made on."""
 
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.core.limits import cores
 
 PACKAGES = (
-    "llvmlite",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx",
+    *("llvmlite", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pillow", "tensorrt", "tensorrt-rtx"),
     "torch",
 )
 
@@ -37,46 +31,55 @@ _GPU = {
     "power limit": "power.limit",
     "temperature": "temperature.gpu",
 }
-"""What is asked of nvidia-smi. It does not tell whether clocks are locked; one for applications below the most is."""
+"""Fields of nvidia-smi. None tells whether clocks are locked, but a clock for applications below the most is a sign."""
 
-_SURE = ("name", "driver", "memory")
-"""What every version of it knows."""
-
+_IN_ALL_VERSIONS = ("name", "driver", "memory")
+"""Fields that every version of nvidia-smi knows."""
 
 TIMEOUT = 20.0
-"""Seconds that nvidia-smi is waited for."""
+"""Most seconds to wait for nvidia-smi."""
 
 
-def machine_facts(threads: int | None = None) -> dict[str, Any]:
-    """CPU, cores, load, memory, GPUs, clocks and versions, in values that JSON can hold. Nothing is changed.
+def machine_facts(threads: int | None = None, root: Path = Path("/")) -> dict[str, Any]:
+    """Return CPU, cores, load, memory, GPUs, clocks and versions, in values that JSON can hold. Nothing is changed.
 
     Args:
-        threads: that the measurement uses, to be written down beside the cores.
+        threads: number of threads of the measurement, to be stored beside the cores.
+        root: folder that holds ``proc`` and ``sys``.
     """
     memory = psutil.virtual_memory()
     facts: dict[str, Any] = {
-        "cpu": _cpu(),
+        "cpu": _cpu(root),
         "cores": cores(),
         "physical cores of the machine": psutil.cpu_count(logical=False),
         "load before": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "memory GiB": round(memory.total / 2**30, 1),
         "free memory GiB": round(memory.available / 2**30, 1),
         "cpu clock MHz": _clock(),
-        "cpu governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cpu governor": _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {"lkdn-deploy": __version__} | dict(_versions(PACKAGES)),
+        "versions": versions(),
         "gpus": gpus(),
     }
     return facts | ({} if threads is None else {"threads": threads})
 
 
+def versions() -> dict[str, str]:
+    """Return the version of this package, and of those of ``PACKAGES`` that are installed."""
+    found = {"lkdn-deploy": __version__}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def gpus() -> list[dict[str, str]]:
-    """What nvidia-smi says of each GPU; none where there is no driver."""
+    """Return nvidia-smi's facts about each GPU; an empty list where there is no driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    return _query(program, _GPU) or _query(program, {key: _GPU[key] for key in _SURE})
+    return _query(program, _GPU) or _query(program, {key: _GPU[key] for key in _IN_ALL_VERSIONS})
 
 
 def _query(program: str, fields: Mapping[str, str]) -> list[dict[str, str]]:
@@ -88,20 +91,12 @@ def _query(program: str, fields: Mapping[str, str]) -> list[dict[str, str]]:
     except (OSError, subprocess.SubprocessError):
         return []
     rows = [[value.strip() for value in line.split(",")] for line in done.stdout.splitlines()]
-    # Some versions say there, and end well, that they found no device.
+    # Some versions print here that they found no device, and exit with success.
     return [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
 
 
-def _versions(names: Iterable[str]) -> Iterable[tuple[str, str]]:
-    for name in names:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue
-
-
-def _cpu() -> str:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+def _cpu(root: Path) -> str:
+    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -115,8 +110,8 @@ def _clock() -> float | None:
     return round(found.current) if found else None
 
 
-def _read(path: str) -> str | None:
+def _read(path: Path) -> str | None:
     try:
-        return Path(path).read_text(errors="replace").strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""The models of a benchmark: named or given, with the weights that there are."""
+"""The models of a benchmark: each network with the best weights available, or a file."""
 
 import hashlib
 import json
@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lkdn_deploy import __version__
-from lkdn_deploy.backends.onnx_bytes import read_artifact
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.bench.opening import ModelChoice, choose_models
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec
+from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE, bundled
 
 with needs("train"):
@@ -21,7 +21,8 @@ with needs("train"):
     from safetensors.torch import save
     from torch import nn
 
-    from lkdn_models.checkpoint import load_checkpoint
+    from lkdn_deploy.export.job import open_checkpoint
+    from lkdn_models.checkpoint import Checkpoint
     from lkdn_models.download import usable
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
@@ -29,7 +30,7 @@ with needs("train"):
     from lkdn_models.zoo.facts import LR
 
 DEFAULT_MODELS = ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
-"""The paper's, its two rivals, and the one that the NTIRE challenge of 2023 compares with, which is for x4 only."""
+"""The paper's networks, its two rivals, and the baseline of the NTIRE challenge of 2023, which is for x4 only."""
 
 RANDOM = "random"
 RANDOM_SEED = 0
@@ -38,143 +39,136 @@ STORE = Store("random", ".safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is measured on each engine."""
+    """A model to measure on each engine."""
 
     network: LkdnSpec | ZooEntry
-    weights: Path | None
-    """A checkpoint; ``None``: those that are bundled with the package, of ``artefact``, or random."""
     origin: str
     """``bundled``, ``published``, ``random``, or a file's name."""
-    artefact: Path | None = None
-    """An ``.onnx`` file, where one was given instead of a network."""
+    file: Path | None = None
+    """The checkpoint or ``.onnx`` file; ``None``: bundled or random weights."""
     fused: bool = True
-    """Whether it runs without the branches that it may have had in training."""
+    """Whether training-time branches are merged when it runs."""
 
     @property
     def name(self) -> str:
-        """In the zoo, or made of its widths."""
+        """Name in the zoo, or one made of the network's widths."""
         return name_of(self.network) if isinstance(self.network, LkdnSpec) else self.network.name
 
     @property
     def scale(self) -> int:
-        """Times larger."""
+        """Upscaling factor."""
         return self.network.scale
 
     @property
     def has_quality(self) -> bool:
-        """Whether pictures say anything of it."""
+        """Whether its weights are trained, so that its pictures can be rated."""
         return self.origin != RANDOM
 
-    @property
-    def named(self) -> str:
-        """What ``open_engine`` takes for its model."""
-        return str(self.artefact or self.name)
-
-    def checkpoint(self) -> Path | None:
-        """``weights``, or a file of random ones, made in the user's cache if it is not there.
+    def choice(self) -> ModelChoice:
+        """Return what opens it; random weights are written to the user's cache first.
 
         Raises:
             InputError: if the cache cannot be written.
         """
-        return _random(self.network) if isinstance(self.network, ZooEntry) and self.origin == RANDOM else self.weights
+        if self.file is None and not self.has_quality and isinstance(self.network, ZooEntry):
+            return ModelChoice(None, self.scale, _random(self.network))
+        return ModelChoice(self.name if self.file is None else None, self.scale, self.file)
+
+    def load(self) -> Checkpoint:
+        """Load its weights from a checkpoint.
+
+        Raises:
+            InputError: if the file is not a checkpoint.
+        """
+        choice = self.choice()
+        return open_checkpoint(choice.weights, choice.model, choice.scale)
 
     def build(self) -> nn.Module:
-        """The network as one of RGB, without values."""
+        """Build the network for RGB, without values."""
         network, _ = self.build_core()
         if isinstance(self.network, LkdnSpec):
             return network
         return as_rgb(network, self.network.input, self.scale)
 
     def build_core(self) -> tuple[nn.Module, int]:
-        """The network that its paper counts, without values, and how many channels it takes."""
+        """Build the network as its paper counts it, without values, and return it with its number of channels."""
         with torch.device("meta"):
             if isinstance(self.network, LkdnSpec):
                 return LKDN(self.network.deployed if self.fused else self.network), 3
             return self.network.build(deployed=self.fused), 1 if self.network.input.luma_only else 3
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse an input that the network does not take.
+        """Check that the network takes an input of this size.
 
         Raises:
-            UsageError: saying the least that it takes.
+            UsageError: if it is smaller than the network's least.
         """
         smallest = int(self.build().smallest)  # type: ignore[arg-type]
         if min(height, width) < smallest:
-            msg = f"{self.name} x{self.scale} takes {smallest} pixels a side or more, got {height}x{width}"
+            msg = (
+                f"{self.name} x{self.scale} takes inputs of at least {smallest}x{smallest} pixels, got {width}x{height}"
+            )
             raise UsageError(msg, "give a larger --size, or leave the network out")
 
     @property
     def paper_size(self) -> tuple[int, int]:
-        """Height and width of the input that papers count Multi-Adds at."""
+        """Height and width of the input for which papers count Multi-Adds."""
         return LR[self.scale] if isinstance(self.network, LkdnSpec) else self.network.input_size
 
     def core_size(self, height: int, width: int) -> tuple[int, int]:
-        """What an image of LR pixels is to the network itself: enlarged, of those that want it so."""
+        """Return height and width of the core network's input, which some networks enlarge first, for an LR image."""
         times = 1 if isinstance(self.network, LkdnSpec) or self.network.input is not Input.ENLARGED_LUMA else self.scale
         return height * times, width * times
 
 
 def find_models(names: Sequence[str], scale: int | None, weights: Sequence[Path]) -> list[Model]:
-    """The models of these names and of these files; without any, ``DEFAULT_MODELS``.
+    """Return the models that the options ``--model``, ``--scale`` and ``--weights`` choose.
 
-    A network gets its bundled weights, or published ones that are downloaded, or else random ones: what it costs does
-    not hang on them.
+    A network without ``weights`` gets its bundled ones, or published ones that are downloaded, or else random ones:
+    its cost does not depend on them.
 
     Args:
-        names: networks of the zoo, or paths of ``.onnx`` files.
-        scale: of the networks; default 4.
-        weights: checkpoints, which tell network and scale.
+        names: names of networks, or paths of files; default ``DEFAULT_MODELS``, those that have the scale.
+        scale: upscaling factor; default 4, or that of the file.
+        weights: paths of checkpoints or ``.onnx`` files, as ``choose_models`` combines them with the names.
 
     Raises:
-        UsageError: if there is no network of a name, or none of that scale.
+        UsageError: if no network has a name, it lacks the scale, or a file holds another network or scale.
         InputError: if a file cannot be read, or holds no known network.
     """
-    found = [_given(path) for path in weights]
     if not names and not weights:
-        names = [
-            name for name in DEFAULT_MODELS if any(entry.scale == (scale or DEFAULT_SCALE) for entry in entries(name))
-        ]
-    for name in names:
-        path = Path(name)
-        is_file = path.suffix.lower() == ".onnx"
-        found.append(_of_artefact(path) if is_file else _named(find(name, scale or DEFAULT_SCALE)))
-    return found
+        chosen = scale or DEFAULT_SCALE
+        names = [name for name in DEFAULT_MODELS if any(entry.scale == chosen for entry in entries(name))]
+    return [_model(choice) for choice in choose_models(names, [] if scale is None else [scale], weights)]
 
 
-def _given(path: Path) -> Model:
-    if path.suffix.lower() == ".onnx":
-        return _of_artefact(path)
-    checkpoint = load_checkpoint(path)
-    return Model(checkpoint.network, path, printable(path.name))
+def _model(choice: ModelChoice) -> Model:
+    file = choice.file
+    if file is None:
+        return _of_entry(find(choice.model or "", choice.scale or DEFAULT_SCALE))
+    name = choice.model if choice.weights else None
+    if file.suffix.lower() != ".onnx":
+        return Model(open_checkpoint(file, name, choice.scale).network, printable(file.name), file)
+    found = find_artifact(name, choice.scale, file).metadata
+    try:
+        entry = find(found.model, found.scale)
+    except UsageError as error:
+        msg = f"{file} is {found.model} x{found.scale}, which is not a network of the zoo"
+        raise InputError(msg, "its cost is counted on the network: give its checkpoint with --weights") from error
+    return Model(entry, printable(file.name), file, fused=found.fused)
 
 
-def _named(entry: ZooEntry) -> Model:
+def _of_entry(entry: ZooEntry) -> Model:
     if (entry.name, entry.scale) in bundled():
-        return Model(entry, None, "bundled")
+        return Model(entry, "bundled")
     try:
-        return Model(entry, usable(entry), "published")
+        return Model(entry, "published", usable(entry))
     except MissingError:
-        return Model(entry, None, RANDOM)
-
-
-def _of_artefact(path: Path) -> Model:
-    metadata = read_artifact(path).metadata
-    network = _network_of(metadata)
-    if network is None:
-        msg = f"{path} is {metadata.model} x{metadata.scale}, which is no network of the zoo"
-        raise InputError(msg, "what it costs is counted on the network: give its checkpoint with --weights")
-    return Model(network, None, printable(path.name), path, fused=metadata.fused)
-
-
-def _network_of(metadata: ArtifactMetadata) -> ZooEntry | None:
-    try:
-        return next((entry for entry in entries(metadata.model) if entry.scale == metadata.scale), None)
-    except UsageError:
-        return None
+        return Model(entry, RANDOM)
 
 
 def _random(entry: ZooEntry) -> Path:
-    """A checkpoint of weights as PyTorch draws them, the same every time."""
+    """Return a checkpoint of weights as PyTorch initialises them, always with the same seed."""
     key = hashlib.sha256(f"{__version__} {torch.__version__} {RANDOM_SEED}".encode()).hexdigest()[:12]
     name = f"{entry.name}_x{entry.scale}-{key}"
     if path := STORE.find(name):

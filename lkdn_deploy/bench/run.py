@@ -1,57 +1,31 @@
-"""One run of ``lkdn-bench``: models on engines at precisions, opened, counted, timed and rated, as a ``Report``."""
+"""One run of ``lkdn-bench``: models are opened on engines, counted, timed and rated, which gives a ``Report``."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from lkdn_deploy.backends.onnx_bytes import Artifact
-from lkdn_deploy.backends.ort import CPU, CUDA
-from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.backends.trt.session import TrtSession
-from lkdn_deploy.bench.complexity.count import count
-from lkdn_deploy.bench.complexity.devices import DevicePeaks, measure_cpu, recognise
-from lkdn_deploy.bench.complexity.operations import Operation, trace
-from lkdn_deploy.bench.complexity.roofline import bounds
-from lkdn_deploy.bench.engines import open_engine
-from lkdn_deploy.bench.machine import gpus, machine_facts
-from lkdn_deploy.bench.measure import profile
-from lkdn_deploy.bench.measure.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
-from lkdn_deploy.bench.measure.peak_memory import Task, peak_memory
-from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap_ratio
-from lkdn_deploy.bench.measure.timed_runs import Batch, runs_of
-from lkdn_deploy.bench.measure.torch_session import TorchSession
+from lkdn_deploy.bench.complexity.cost import Costs
+from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.bench.measure.harness import Prepare, Progress
+from lkdn_deploy.bench.measure.latency import first_run, time_rows
+from lkdn_deploy.bench.measure.peak_memory import peak_memory
+from lkdn_deploy.bench.measure.profile import profile
+from lkdn_deploy.bench.measure.timed_runs import Batch
 from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
-from lkdn_deploy.bench.results import (
-    Copies,
-    Cost,
-    Latency,
-    LeftOut,
-    Protocol,
-    Report,
-    Row,
-    SetQuality,
-    Settings,
-)
-from lkdn_deploy.core.counting import Rule
+from lkdn_deploy.bench.results import LeftOut, Protocol, Report, SetQuality, Settings
+from lkdn_deploy.bench.rows import OpenRow, open_row
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.core.protocols import Session
-from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
-from lkdn_deploy.runtime.optimised import optimised_for
-
-NTIRE_SIZE = (256, 256)
-TRT = "trt"
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
-"""Opens a stage of the run by its name; what is given is told how far it is."""
+"""Opens a stage of the run, given its name, and yields what to call with its progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +33,32 @@ class BenchRequest:
     """What to measure.
 
     Raises:
-        UsageError: if the models differ in scale or do not take the size, or the protocol lacks what it needs.
-        MissingError: if quality is asked of a model that has random weights.
+        UsageError: if the models differ in scale or do not take the size, or the protocol needs test sets.
+        MissingError: if quality is asked of a model without trained weights.
     """
 
     models: Sequence[Model]
     engines: Sequence[str]
-    """Names of ``open_engine``'s."""
+    """Names of ``opening.ENGINES``."""
     precisions: Sequence[str]
     settings: Settings
     sets: Sequence[TestSet] = ()
-    """To rate on; the protocol ``ntire2023`` also times on their images."""
+    """Test sets to rate the models on; the protocol ``ntire2023`` also times their images."""
     required: bool = False
-    """Whether an engine that does not work here is an error, since it was asked for by name."""
+    """Whether an engine that does not work here is an error, as for engines asked for by name."""
 
     def __post_init__(self) -> None:
         scales = {model.scale for model in self.models}
         if len(scales) > 1:
-            msg = f"one scale a run, got {', '.join(f'x{scale}' for scale in sorted(scales))}"
-            raise UsageError(msg, "latencies at different scales are of different work: measure each by itself")
+            msg = f"expected models of one scale, got {', '.join(f'x{scale}' for scale in sorted(scales))}"
+            raise UsageError(msg, "latencies at different scales cannot be compared: measure each scale separately")
         if self.settings.input_size:
             for model in self.models:
                 model.check_size(*self.settings.input_size)
         ntire = self.settings.protocol is Protocol.NTIRE_2023
         if ntire and not self.sets:
             msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
-            hint = "give the set that the challenge uses, DIV2K's validation images, or another: --data DIR"
+            hint = "give the set of the challenge, DIV2K's validation images, or another one: --data DIR"
             raise UsageError(msg, hint)
         if self.sets and not ntire:
             for model in self.models:
@@ -95,55 +69,34 @@ class BenchRequest:
 
     @property
     def scale(self) -> int:
-        """Of all models."""
+        """The scale of all models."""
         return self.models[0].scale
 
 
 @dataclass(slots=True)
-class _Subject:
-    """A row in the making."""
-
-    model: Model
-    engine: str
-    precision: str
-    open: Callable[[], Session]
-    """Once more."""
-    session: Session
-    artefact: Artifact | None
-    """``None``: it runs the checkpoint."""
-    opening: float
-    """Milliseconds."""
-    row: Row
-    first: float = 0.0
-    """Milliseconds."""
-    copies: Copies = Copies.NONE
-
-
-@dataclass(slots=True)
 class _State:
-    subjects: list[_Subject] = field(default_factory=list)
+    rows: list[OpenRow] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """Images, and why."""
+    """Images that failed, with the reasons."""
     batches: list[Batch] = field(default_factory=list)
     interrupted: bool = False
 
     @property
-    def sound(self) -> list[_Subject]:
-        """Those that have not failed yet."""
-        return [subject for subject in self.subjects if not subject.row.problem]
+    def sound(self) -> list[OpenRow]:
+        """Rows that have not failed."""
+        return [row for row in self.rows if not row.row.problem]
 
 
 def bench(request: BenchRequest, stage: Stage) -> Report:
-    """Measure. Ctrl-C ends it early with what there is by then; a row that fails does not spoil the others.
+    """Measure. Ctrl-C ends the run early with the results so far; a row that fails does not affect the others.
 
     Args:
-        request: what.
-        stage: is told of each stage: ``opening``, ``timing``, and so on.
+        request: what to measure.
+        stage: opens each stage: ``opening``, ``timing``, and so on.
 
     Raises:
-        LkdnError: if nothing can be measured: no engine works, or one that was asked for by name does not, or there is
-            no image to time.
+        LkdnError: if nothing can be measured: no engine works, a required one does not, or no image can be timed.
     """
     state = _State()
     facts = machine_facts(request.settings.threads)
@@ -154,13 +107,13 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
         _time_all(request, state, stage)
         if not state.interrupted:
             _rate_all(request, state, stage)
-            _weigh_all(request, state, stage)
+            _measure_memory(request, state, stage)
             _profile_all(request, state, stage)
     except KeyboardInterrupt:
         state.interrupted = True
     return Report(
         settings=request.settings,
-        rows=tuple(subject.row for subject in state.subjects),
+        rows=tuple(row.row for row in state.rows),
         machine=facts,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         left_out=tuple(state.left_out),
@@ -170,7 +123,7 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
 
 
 def _read_batches(request: BenchRequest, state: _State) -> None:
-    """The inputs to time: one of noise, or every image that can be read."""
+    """Make the inputs to time: one batch of noise, or every image that can be read."""
     size = request.settings.input_size
     if size:
         state.batches = [np.random.default_rng(request.settings.seed).random((1, 3, *size), np.float32)]
@@ -200,7 +153,7 @@ def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
         for index, (model, engine, precision) in enumerate(wanted):
             if engine not in missing:
                 try:
-                    state.subjects.append(_open(model, engine, precision, request.settings.threads))
+                    state.rows.append(open_row(model, engine, precision, request.settings.threads))
                 except MissingError as error:
                     if request.required:
                         raise
@@ -211,187 +164,74 @@ def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
             if progress:
                 progress(index + 1, len(wanted))
     state.left_out += [LeftOut(engine, error.message) for engine, error in missing.items()]
-    if state.subjects:
+    if state.rows:
         return
     if not missing and len(refused) == 1:
         raise refused[0]
     reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
-    msg = f"nothing of what was asked for works here: {reasons}"
+    msg = f"nothing that was asked for works here: {reasons}"
     if missing:
         raise MissingError(msg, "install an engine: pip install 'lkdn-deploy[cpu]'")
     raise type(refused[0])(msg, refused[0].hint)
 
 
-def _open(model: Model, engine: str, precision: str, threads: int) -> _Subject:
-    weights = model.checkpoint()
-    name, scale = None if weights else model.named, None if model.artefact else model.scale
-    artefact = None
-    if engine == "torch":
-
-        def opened() -> Session:
-            return open_engine(name, scale, weights, engine, precision, threads)
-    else:
-        # A checkpoint is converted once and kept, and so are forms and engines: that is no part of opening.
-        artefact = found = optimised_for(find_artifact(name, scale, weights, precision=precision), engine)
-        if engine == TRT:
-            open_session(found, engine, threads=threads)
-
-        def opened() -> Session:
-            return open_session(found, engine, threads=threads)
-
-    start = time.perf_counter()
-    session = opened()
-    opening = (time.perf_counter() - start) * 1e3
-    row = Row(model.name, model.scale, session.backend, precision, model.origin)
-    return _Subject(model, engine, precision, opened, session, artefact, opening, row)
-
-
-def _for_each(subjects: Sequence[_Subject], name: str, stage: Stage, work: Callable[[_Subject], None]) -> None:
-    """A stage that takes one row after the other; one that fails says so in its row."""
+def _for_each(rows: Sequence[OpenRow], name: str, stage: Stage, work: Callable[[OpenRow], None]) -> None:
+    """Run a stage on one row after the other; a failure is recorded in its row."""
     with stage(name) as progress:
-        for index, subject in enumerate(subjects):
+        for index, row in enumerate(rows):
             try:
-                work(subject)
+                work(row)
             except LkdnError as error:
-                subject.row = replace(subject.row, problem=printable(f"{name}: {error}"))
+                row.row = replace(row.row, problem=printable(f"{name}: {error}"))
             if progress:
-                progress(index + 1, len(subjects))
+                progress(index + 1, len(rows))
 
 
 def _count_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    settings = request.settings
-    costs: dict[Model, Cost] = {}
-    traces: dict[Model, tuple[Operation, ...]] = {}
-    on_cpu = any(subject.session.backend.endswith("cpu") for subject in state.subjects)
-    cpu = measure_cpu(settings.threads) if on_cpu and settings.input_size else None
-    gpu = _gpu_device() if settings.input_size else None
+    costs = Costs(request.settings, cpu=any(row.session.on_cpu for row in state.rows))
 
-    def work(subject: _Subject) -> None:
-        model = subject.model
-        if model not in costs:
-            costs[model] = cost(model, settings.protocol)
-        device = cpu if subject.session.backend.endswith("cpu") else gpu
-        least = None
-        if device and settings.input_size:
-            if model not in traces:
-                traces[model] = trace(model.build(), (1, 3, *settings.input_size))
-            with suppress(UsageError):  # the device has no peak for this precision
-                least = bounds(traces[model], device, subject.precision)
-        subject.row = replace(subject.row, cost=costs[model], bounds=least)
+    def work(row: OpenRow) -> None:
+        bounds = costs.bounds(row.model, row.row.precision, on_cpu=row.session.on_cpu)
+        row.row = replace(row.row, cost=costs.cost(row.model), bounds=bounds)
 
-    _for_each(state.subjects, "counting", stage, work)
-
-
-def cost(model: Model, protocol: Protocol) -> Cost:
-    """What is counted of a model under a protocol."""
-    network, channels = model.build_core()
-    if protocol is Protocol.NTIRE_2023:
-        counted = count(network, (1, channels, *model.core_size(*NTIRE_SIZE)))
-        return Cost(
-            counted.parameters, counted.ntire_flops, counted.activations, counted.convolutions, input_size=NTIRE_SIZE
-        )
-    counted = count(network, (1, channels, *model.paper_size))
-    return Cost(
-        counted.parameters,
-        counted.multi_adds(Rule.C),
-        counted.activations,
-        counted.convolutions,
-        input_size=model.paper_size,
-    )
-
-
-def _gpu_device() -> DevicePeaks | None:
-    """The first GPU of this machine, if the table has it."""
-    found = gpus()
-    return recognise(found[0]["name"]) if found else None
+    _for_each(state.rows, "counting", stage, work)
 
 
 def _time_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    settings = request.settings
-    steady = settings.protocol is Protocol.STEADY
     candidates: dict[int, Prepare] = {}
 
-    def first(subject: _Subject) -> None:
-        """By itself, as a user meets it."""
-        runs, subject.copies = runs_of(subject.session, state.batches)
-        if steady:
-            subject.first = timed(runs[0])[0]
-        candidates[id(subject)] = _opened_anew(subject, state.batches[0]) if steady else runs.__getitem__
+    def first(row: OpenRow) -> None:
+        candidates[id(row)] = first_run(row, state.batches, request.settings.protocol)
 
-    _for_each(state.subjects, "first run", stage, first)
-    subjects = state.sound
-    if not subjects:
+    _for_each(state.rows, "first run", stage, first)
+    rows = state.sound
+    if not rows:
         return
     with stage("timing") as progress:
-        timings = measure_rounds(
-            [candidates[id(subject)] for subject in subjects],
-            settings.rounds if steady else len(state.batches),
-            warm_up=WarmUpLimits() if steady else None,
-            seed=settings.seed,
+        state.interrupted = time_rows(
+            rows,
+            [candidates[id(row)] for row in rows],
+            request.settings,
+            len(state.batches),
+            with_ratios=rows[0] is state.rows[0],  # ratios are to the first row of the report
             progress=progress,
         )
-    state.interrupted = timings.interrupted
-    measured = [
-        # The challenge reads a GPU's own events.
-        timing.samples if steady else timing.device_samples or timing.samples
-        for timing in timings.each
-    ]
-    compare = bootstrap_ratio if steady else bootstrap_mean_ratio
-    for subject, timing, samples in zip(subjects, timings.each, measured, strict=True):
-        if not samples:
-            continue
-        p5, median, p95 = (float(value) for value in np.percentile(samples, [5, 50, 95]))
-        latency = Latency(
-            samples=tuple(samples),
-            median=median,
-            p5=p5,
-            p95=p95,
-            mean=float(np.mean(samples)),
-            copies=subject.copies,
-            first=subject.first if steady else samples[0],
-            opening=subject.opening,
-            warm_up=timing.warm_up,
-            # Over the first row of the report, if that could be timed.
-            ratio=compare(samples, measured[0])
-            if subjects[0] is state.subjects[0] and samples is not measured[0]
-            else None,
-            device_samples=tuple(timing.device_samples),
-            building=_building(subject.session),
-        )
-        subject.row = replace(subject.row, latency=latency)
-
-
-def _opened_anew(subject: _Subject, batch: Batch) -> Prepare:
-    """A session of its own for each round; the first round takes the one that was open."""
-
-    def prepare(index: int) -> Run:
-        if index:
-            subject.session = subject.open()
-        (run,), _ = runs_of(subject.session, [batch])
-        return run
-
-    return prepare
-
-
-def _building(session: Session) -> float | None:
-    """Milliseconds."""
-    return session.sidecar.build_seconds * 1e3 if isinstance(session, TrtSession) else None
 
 
 def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    """By the convention of the protocol."""
+    """Measure PSNR and SSIM by the convention of the protocol."""
     ntire = request.settings.protocol is Protocol.NTIRE_2023
     borders = Borders.of(request.scale)
-    rated = [subject for subject in state.sound if subject.model.has_quality and request.sets]
+    rated = [row for row in state.sound if row.model.has_quality and request.sets]
     total, done = len(rated) * sum(len(each.pictures) for each in request.sets), 0
     if not rated:
         return
     with stage("rating") as progress:
-        for subject in rated:
-            named = of_session(subject.model.name, subject.session)
+        for row in rated:
+            subject = of_session(row.model.name, row.session)
             for each in request.sets:
                 records = []
-                for record in evaluate(named, each, borders):
+                for record in evaluate(subject, each, borders):
                     records.append(record)
                     done += 1
                     if progress:
@@ -399,29 +239,19 @@ def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
                     if record.error:
                         state.failed[f"{each.name}/{record.image}"] = record.error
                 mean = average(each.name, records)
-                if mean.quality:
-                    figures = mean.quality
-                    psnr, ssim = (figures.psnr_rgb, figures.ssim_rgb) if ntire else (figures.psnr_y, figures.ssim_y)
+                if mean.scores:
+                    scores = mean.scores
+                    psnr, ssim = (scores.psnr_rgb, scores.ssim_rgb) if ntire else (scores.psnr_y, scores.ssim_y)
                     found = SetQuality(each.name, mean.images, psnr if math.isfinite(psnr) else None, ssim)
-                    subject.row = replace(subject.row, quality=(*subject.row.quality, found))
+                    row.row = replace(row.row, quality=(*row.row.quality, found))
 
 
-def _weigh_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    height, width = max((batch.shape[2:] for batch in state.batches), key=math.prod)
+def _measure_memory(request: BenchRequest, state: _State, stage: Stage) -> None:
+    size = max(((batch.shape[2], batch.shape[3]) for batch in state.batches), key=math.prod)
 
-    def work(subject: _Subject) -> None:
-        model = subject.model
-        weights = model.checkpoint()
-        task = Task(
-            model=None if weights else model.named,
-            scale=None if model.artefact else model.scale,
-            weights=str(weights) if weights else None,
-            engine=subject.engine,
-            precision=subject.precision,
-            threads=request.settings.threads,
-            size=(height, width),
-        )
-        subject.row = replace(subject.row, memory=peak_memory(task))
+    def work(row: OpenRow) -> None:
+        memory = peak_memory(row.choice, row.engine, row.row.precision, request.settings.threads, size)
+        row.row = replace(row.row, memory=memory)
 
     _for_each(state.sound, "memory", stage, work)
 
@@ -430,25 +260,8 @@ def _profile_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     if request.settings.protocol is not Protocol.STEADY:
         return
 
-    def work(subject: _Subject) -> None:
-        try:
-            found = _profile(subject, state.batches[0], request.settings.threads)
-        except RuntimeError as error:  # an engine's own, of its profiler
-            msg = f"no profile: {str(error).splitlines()[0]}"
-            raise LkdnError(msg) from error
-        subject.row = replace(subject.row, kinds=found)
+    def work(row: OpenRow) -> None:
+        kinds = profile(row.session, row.artifact, state.batches[0], request.settings.threads)
+        row.row = replace(row.row, kinds=kinds)
 
     _for_each(state.sound, "profiling", stage, work)
-
-
-def _profile(subject: _Subject, batch: Batch, threads: int) -> profile.Times:
-    """Nothing, of engines that tell nothing."""
-    session = subject.session
-    if isinstance(session, TorchSession):
-        return profile.of_torch(session, batch)
-    if subject.artefact is None:
-        return {}
-    if session.backend == "openvino-cpu":
-        return profile.of_openvino(subject.artefact.path, batch, threads)
-    provider = {"ort-cpu": CPU, "ort-cuda": CUDA}.get(session.backend)
-    return profile.of_ort(subject.artefact.path, batch, threads, provider, session.metadata.io) if provider else {}

@@ -22,30 +22,37 @@ if TYPE_CHECKING:
 
 ROUNDS = 30
 ENGINES = ("torch", "ort", "openvino", "native", "trt")
-"""Of which those that work here are measured, where none is asked for."""
+"""Engines that are tried by default; those that do not work here are left out."""
+FILES = ("bench.json", "bench.md", "bench.html")
 
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
-@click.option("--torch", is_flag=True, help="PyTorch, eager: what deployment is measured against.")
-@click.option("--ort", is_flag=True, help="ONNX Runtime, through CUDA where there is a GPU.")
-@click.option("--openvino", is_flag=True, help="OpenVINO, on the CPU.")
-@click.option("--native", is_flag=True, help="The native engine, on the CPU.")
-@click.option("--trt", is_flag=True, help="TensorRT.  [default: all engines that work here]")
+@click.option("--torch", is_flag=True, help="Measure eager PyTorch, the baseline of a deployment.")
+@click.option("--ort", is_flag=True, help="Measure ONNX Runtime, on CUDA if there is a GPU.")
+@click.option("--openvino", is_flag=True, help="Measure OpenVINO on the CPU.")
+@click.option("--native", is_flag=True, help="Measure the native engine on the CPU.")
+@click.option("--trt", is_flag=True, help="Measure TensorRT.  [default: all engines that work here]")
 @click.option(
     "--model",
     "names",
     multiple=True,
     metavar="NAME",
-    help="A network of `lkdn-zoo list` or an .onnx file.  [default: lkdn, lkdn-s, bsrn, vapsr, rfdn-aim]",
+    help="Network of `lkdn-zoo list`, or an .onnx file; repeatable.  [default: lkdn, lkdn-s, bsrn, vapsr, rfdn-aim]",
 )
-@click.option("--scale", type=click.IntRange(2, 4), help="Of the networks.  [default: 4]")
-@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="A checkpoint; may be repeated.")
+@click.option("--scale", type=click.IntRange(2, 4), help="Scale of the models.  [default: 4, or that of the file]")
+@click.option(
+    "--weights",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights of the --model (.pth, .safetensors, .onnx), which default to the network in the file; repeatable.",
+)
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     type=click.Choice(["fp32", "fp16"]),
-    help="Of weights and activations; may be repeated.  [default: fp32, with --trt both]",
+    help="Precision of weights and activations; repeatable.  [default: fp32, with --trt both]",
 )
 @click.option(
     "--protocol",
@@ -54,13 +61,27 @@ ENGINES = ("torch", "ort", "openvino", "native", "trt")
     show_default=True,
     help="steady: one input size, warmed up, medians. ntire2023: as that challenge, on the images of --data.",
 )
-@click.option("--size", callback=size_option, metavar="WxH", help="Of the input.  [default: for 1280x720 out]")
-@click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Test sets to rate on, as in lkdn-eval.")
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=ROUNDS, show_default=True, help="Of timing.")
+@click.option("--size", callback=size_option, metavar="WxH", help="Input size.  [default: for an output of 1280x720]")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Test set, folder of test sets, or folder of pictures, to measure PSNR on; repeatable.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 10_000), default=ROUNDS, show_default=True, metavar="N", help="Rounds of timing."
+)
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for bench.json, bench.md and bench.html.")
-@click.option("--overwrite", is_flag=True, help="Replace these if they exist.")
-@click.option("--predict", metavar="GPU", help="Time nothing: the least time by the roofline, such as on rtx3080.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder for bench.json, .md and .html."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--predict",
+    metavar="GPU",
+    help="Measure nothing; print the least times that the roofline allows on a GPU such as rtx3080.",
+)
 @click.version_option(__version__, prog_name="lkdn-bench")
 @click.pass_context
 def command(
@@ -83,18 +104,18 @@ def command(
     overwrite: bool,
     predict: str | None,
 ) -> None:
-    """Time models on engines, side by side, and say what they cost.
+    """Time models on engines side by side, and report their costs.
 
-    Every round opens and times every row once, so that what slows the machine slows all alike, and the luck of an
-    opening shows; ratios are to the first row, with a 99 % interval. Networks without weights at hand get random ones:
-    speed does not hang on them. Ctrl-C keeps what was measured.
+    Every round reopens and times each row once, so that drift of the machine affects all rows alike. Ratios are to the
+    first row, with a 99 % interval. A network whose weights you have not downloaded gets random ones, which do not
+    change its speed. Ctrl-C ends the run and keeps what was measured.
     """
     given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if context.invoked_subcommand:
         _refuse(given, f"{context.invoked_subcommand} takes two reports and no option")
         return
     if trt:
-        # Before anything else is imported: it takes no time to say what is missing.
+        # Before other imports, so that a missing GPU is reported at once.
         from lkdn_deploy.backends.trt.device import open_device
 
         open_device()
@@ -112,7 +133,7 @@ def command(
     flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
     wanted = [name for name, flag in flags.items() if flag]
     report = _measured(models, wanted, precisions, _settings(models, protocol, size, rounds, threads), data)
-    _tell(report, output)
+    _write(report, output)
     if report.interrupted:
         context.exit(ExitCode.INTERRUPTED)
     if report.failed or any(row.problem for row in report.rows):
@@ -123,7 +144,7 @@ def command(
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
 def compare(before: Path, after: Path) -> None:
-    """Say what changed between the reports BEFORE and AFTER (bench.json), and whether it is more than noise."""
+    """Compare the reports BEFORE and AFTER (bench.json) and tell changes from noise."""
     from lkdn_deploy.bench.compare import compare, text
     from lkdn_deploy.bench.results import read_report
 
@@ -139,7 +160,7 @@ def _settings(
 
     if protocol == Protocol.NTIRE_2023:
         if size:
-            msg = "--size is for the protocol steady; ntire2023 takes the images as they are"
+            msg = "--size is for the protocol steady; ntire2023 takes the images at their own sizes"
             raise UsageError(msg, "leave one of them out")
         return Settings(Protocol.NTIRE_2023, None, threads or cores(), 1, 0)
     return Settings(Protocol.STEADY, size or LR[models[0].scale], threads or cores(), rounds, 0)
@@ -161,7 +182,7 @@ def _measured(
 
 
 def _ort_engine() -> str:
-    """Through CUDA where there is a GPU and an onnxruntime that has it."""
+    """Return ``ort-cuda`` if there are a GPU and an onnxruntime for CUDA, else ``ort-cpu``."""
     from lkdn_deploy.bench.machine import gpus
     from lkdn_deploy.core.optional import needs
 
@@ -180,11 +201,8 @@ def _stage(name: str) -> "Iterator[Progress | None]":
         yield progress
 
 
-FILES = ("bench.json", "bench.md", "bench.html")
-
-
 def _check_output(folder: Path | None, overwrite: bool) -> None:
-    """Make the folder, and find out now, not after minutes, that a report could not be written."""
+    """Create the folder, and check now, not after minutes, that a report can be written."""
     from lkdn_deploy.core.optional import needs
 
     with needs("bench"):
@@ -201,12 +219,12 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
         msg = f"{folder} cannot be written to: {error.strerror}"
         raise InputError(msg, "give another folder with --output") from error
     if there := [name for name in FILES if (folder / name).exists() and not overwrite]:
-        msg = f"{folder} holds {', '.join(there)} already"
-        raise UsageError(msg, "give another folder, or allow overwriting with --overwrite")
+        msg = f"{folder} already holds {', '.join(there)}"
+        raise UsageError(msg, "give another folder, or replace the files with --overwrite")
 
 
-def _tell(report: "Report", folder: Path | None) -> None:
-    """The files in their folder, then the table on stdout."""
+def _write(report: "Report", folder: Path | None) -> None:
+    """Write the files into their folder, then print the tables."""
     from lkdn_deploy.bench.report.html import html
     from lkdn_deploy.bench.report.text import markdown, text
     from lkdn_deploy.bench.results import write_report

@@ -189,7 +189,7 @@ QUALITY = (SetQuality("Set5", 5, 32.0, 0.9),)
         (
             {"quality": QUALITY},
             {"quality": (SetQuality("Set14", 14, 30.0, 0.9),)},
-            ["PSNR of other test sets or images, not compared"],
+            ["PSNR not compared: the test sets or images differ"],
         ),
         ({"quality": QUALITY}, {"quality": ()}, []),
         ({"memory": Memory(100.0, "host")}, {"memory": Memory(104.9, "host")}, []),
@@ -201,7 +201,7 @@ QUALITY = (SetQuality("Set5", 5, 32.0, 0.9),)
         (
             {"memory": Memory(100.0, "host")},
             {"memory": Memory(900.0, "GPU")},
-            ["peak memory of host before, of GPU after, not compared"],
+            ["peak memory not compared: on host before, on GPU after"],
         ),
         ({"cost": COST}, {"cost": COST}, []),
         ({"cost": COST}, {"cost": None}, []),
@@ -213,7 +213,7 @@ QUALITY = (SetQuality("Set5", 5, 32.0, 0.9),)
         (
             {"cost": COST},
             {"cost": Cost(1000, 20_000_000, 280_000, 12, (360, 640))},
-            ["counted at 320x180 before, at 640x360 after: operations not compared"],
+            ["counted at 320x180 before, at 640x360 after: operations are not compared"],
         ),
     ],
 )
@@ -233,7 +233,7 @@ def test_times_with_copies_and_without_are_other_things() -> None:
     assert times is not None
     compared = compare(before, with_row(after, latency=replace(times, copies=Copies.TIMED)))
     assert compared.rows[1].others == (
-        f"host copies {Copies.NONE} before, {Copies.TIMED} after: the latencies are of other things",
+        f"host copies {Copies.NONE} before, {Copies.TIMED} after: latencies of different work",
     )
 
 
@@ -265,7 +265,7 @@ def test_the_text_is_no_wider_than_a_terminal_and_says_what_counts_as_none() -> 
 def test_reports_without_a_common_row_are_compared_to_no_effect() -> None:
     compared = compare(measured(0, 1, names="a"), measured(0, 1, names="b"))
     assert compared.rows == ()
-    assert "No row is in both reports." in text(compared)
+    assert "The reports have no row in common." in text(compared)
 
 
 def test_the_same_reports_give_the_same_comparison() -> None:

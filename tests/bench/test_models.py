@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.bench.engines import open_engine
 from lkdn_deploy.bench.models import DEFAULT_MODELS, Model, find_models
+from lkdn_deploy.bench.opening import ModelChoice, open_engine
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.runtime.bundled import bundled
-from lkdn_models.checkpoint import load_checkpoint
 from lkdn_models.download import local
 from lkdn_models.zoo import find as find_entry
 
@@ -40,10 +39,8 @@ def test_without_names_it_is_those_that_the_paper_compares() -> None:
         "rfdn-aim": "random",
     }
     for model in models:
-        assert model.named == model.name
-        assert model.artefact is None
         assert model.has_quality == (model.origin == "bundled")
-        assert model.weights is None
+        assert model.file is None
 
 
 @pytest.mark.parametrize("scale", [2, 3])
@@ -65,18 +62,30 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     assert "lkdn-s" in str(error.value.hint)
 
 
-def test_what_is_named_comes_in_that_order_after_what_is_given(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
-    weights = random_checkpoint(LkdnSpec(2, 1, 4, 4))
-    models = find_models(["fsrcnn", "lkdn-s"], 3, [weights])
-    assert [(model.name, model.scale) for model in models] == [("lkdn-b1-c4-a4", 2), ("fsrcnn", 3), ("lkdn-s", 3)]
-    assert [model.origin for model in models] == [weights.name, "random", "bundled"]
+def test_models_come_in_the_order_in_which_they_are_named_in_any_case() -> None:
+    models = find_models(["FSRCNN", "lkdn-s"], 3, [])
+    assert [(model.name, model.scale, model.origin) for model in models] == [
+        ("fsrcnn", 3, "random"),
+        ("lkdn-s", 3, "bundled"),
+    ]
+
+
+def test_weights_are_those_of_the_named_network() -> None:
+    weights = find_entry("lkdn-s", 3).bundled
+    assert weights is not None
+    (model,) = find_models(["lkdn-s"], None, [weights])
+    assert (model.name, model.scale, model.origin, model.file) == ("lkdn-s", 3, weights.name, weights)
+    for name, scale in (("lkdn", None), ("lkdn-s", 4)):
+        with pytest.raises(UsageError, match=f"{name} x. was asked for, but .* is lkdn-s x3"):
+            find_models([name], scale, [weights])
 
 
 def test_a_checkpoint_tells_its_network(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
     spec = LkdnSpec(3, 2, 8, 4)
     weights = random_checkpoint(spec)
     (model,) = find_models([], None, [weights])
-    assert (model.name, model.scale, model.weights, model.artefact) == ("lkdn-b2-c8-a4", 3, weights, None)
+    assert (model.name, model.scale, model.file) == ("lkdn-b2-c8-a4", 3, weights)
+    assert model.choice() == ModelChoice(None, 3, weights)
     assert model.has_quality
     assert model.paper_size == (240, 426)
     assert model.core_size(7, 9) == (7, 9)
@@ -88,11 +97,9 @@ def test_a_checkpoint_tells_its_network(random_checkpoint: Callable[[LkdnSpec], 
 def test_an_artefact_of_the_zoo_stands_for_its_network(tmp_path: Path, way: str) -> None:
     path = tmp_path / "mine.ONNX"
     shutil.copy(bundled()["lkdn-s", 3], path)
-    (model,) = find_models([str(path)], 4, []) if way == "name" else find_models([], None, [path])
-    assert model == Model(find_entry("lkdn-s", 3), None, "mine.ONNX", path)
-    assert model.named == str(path)
-    session = open_engine(model.named, model.scale, model.weights, "ort-cpu", "fp32", 1, lambda _: None)
-    assert session.metadata.scale == 3
+    (model,) = find_models([str(path)], 3, []) if way == "name" else find_models([], None, [path])
+    assert model == Model(find_entry("lkdn-s", 3), "mine.ONNX", path)
+    assert open_engine(model.choice(), "ort-cpu", "fp32", 1).metadata.scale == 3
 
 
 @pytest.mark.parametrize(("name", "scale"), [("mine", 4), ("rfdn-aim", 2)])
@@ -101,7 +108,7 @@ def test_an_artefact_of_no_network_of_the_zoo_is_refused(tmp_path: Path, name: s
     metadata = open_session(bundled()["lkdn-s", 4]).metadata
     onnx.helper.set_model_props(model, replace(metadata, model=name, scale=scale).to_props())
     onnx.save(model, tmp_path / "a.onnx")
-    with pytest.raises(InputError, match=rf"a\.onnx is {name} x{scale}, which is no network of the zoo") as error:
+    with pytest.raises(InputError, match=rf"a\.onnx is {name} x{scale}, which is not a network of the zoo") as error:
         find_models([str(tmp_path / "a.onnx")], None, [])
     assert "--weights" in str(error.value.hint)
 
@@ -122,7 +129,7 @@ def test_downloaded_weights_are_taken(data: Path) -> None:
     place.parent.mkdir(parents=True)
     shutil.copy(data / "weights" / "BSRN" / weights.file_name, place)
     (model,) = find_models(["bsrn-s"], None, [])
-    assert (model.origin, model.weights, model.has_quality) == ("published", place, True)
+    assert (model.origin, model.file, model.has_quality) == ("published", place, True)
 
 
 def test_random_weights_are_the_same_every_time(cache: Path) -> None:
@@ -130,22 +137,22 @@ def test_random_weights_are_the_same_every_time(cache: Path) -> None:
     state = torch.get_rng_state()
     (model,) = find_models(["fsrcnn"], None, [])
     assert torch.equal(torch.get_rng_state(), state)  # what else is drawn stays as it was
-    assert model.weights is None
-    weights = model.checkpoint()
+    assert model.file is None
+    weights = model.choice().weights
     assert torch.equal(torch.get_rng_state(), state)
     assert weights is not None
     assert weights.is_relative_to(cache)
-    content, time = weights.read_bytes(), weights.stat().st_mtime_ns
+    content, file = weights.read_bytes(), weights.stat().st_ino
     (again,) = find_models(["fsrcnn"], 4, [])
     assert again == model
-    assert again.checkpoint() == weights
-    assert weights.stat().st_mtime_ns == time
+    assert again.choice().weights == weights
+    assert weights.stat().st_ino == file
     weights.unlink()
     torch.manual_seed(2)
-    assert model.checkpoint() == weights
+    assert model.choice().weights == weights
     assert weights.read_bytes() == content
     (other,) = find_models(["fsrcnn"], 3, [])
-    different = other.checkpoint()
+    different = other.choice().weights
     assert different is not None
     assert different.read_bytes() != content
 
@@ -153,23 +160,20 @@ def test_random_weights_are_the_same_every_time(cache: Path) -> None:
 @pytest.mark.parametrize(("name", "scale"), [("lkdn", 3), ("fsrcnn", 3), ("pan", 2), ("idn", 4)])
 def test_random_weights_are_recognised_as_what_they_are(name: str, scale: int) -> None:
     (model,) = find_models([name], scale, [])
-    weights = model.checkpoint()
-    assert weights is not None
-    checkpoint = load_checkpoint(weights)
+    checkpoint = model.load()
     assert (checkpoint.name, checkpoint.scale) == (name, scale)
 
 
 def test_a_random_network_runs_on_every_engine() -> None:
     (model,) = find_models(["fsrcnn"], None, [])
-    weights = model.checkpoint()
     converted: list[Path] = []
     batch = np.random.default_rng(0).random((1, 3, 19, 14), np.float32)
     results = {}
     for engine in ("ort-cpu", "openvino", "torch"):
-        session = open_engine(None, None, weights, engine, "fp32", 1, converted.append)
+        session = open_engine(model.choice(), engine, "fp32", 1, converted.append)
         assert (session.metadata.model, session.metadata.scale) == ("fsrcnn", 4)
         results[engine] = session.run(batch)
-    assert converted == [weights]
+    assert converted == [model.choice().weights]
     for result in results.values():
         assert result.shape == (1, 3, 76, 56)
         assert np.abs(result - results["torch"]).max() <= 1e-4
@@ -179,8 +183,8 @@ def test_a_cache_that_cannot_be_made_is_said_with_the_cure(tmp_path: Path, monke
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (model,) = find_models(["fsrcnn"], None, [])
-    with pytest.raises(InputError, match=r"the cache folder .* cannot be made") as error:
-        model.checkpoint()
+    with pytest.raises(InputError, match=r"the cache folder .* cannot be created") as error:
+        model.choice()
     assert "XDG_CACHE_HOME" in str(error.value.hint)
 
 
@@ -192,7 +196,7 @@ def test_a_network_is_built_as_one_of_rgb_and_as_its_paper_counts_it(
     name: str, scale: int, channels: int, times: int
 ) -> None:
     entry = find_entry(name, scale)
-    model = Model(entry, None, "random")
+    model = Model(entry, "random")
     assert model.paper_size == entry.input_size
     assert model.core_size(10, 20) == (10 * times, 20 * times)
     assert model.build()(torch.empty(1, 3, 16, 18, device="meta")).shape == (1, 3, 16 * scale, 18 * scale)

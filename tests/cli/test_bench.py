@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lkdn_deploy.bench import run as bench_run
-from lkdn_deploy.bench.measure import timed_runs as bench_runs
+from lkdn_deploy.backends.ort import OrtSession
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
@@ -197,8 +196,13 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
     ("args", "code", "said"),
     [
         (["--protocol", "ntire2023", "--ort"], 2, "times the images of a test set"),
-        (["--protocol", "ntire2023", "--size", "32x24"], 2, "takes the images as they are"),
+        (["--protocol", "ntire2023", "--size", "32x24"], 2, "takes the images at their own sizes"),
         (["--model", "lkdn-sss"], 2, "no network is called lkdn-sss"),
+        (
+            ["--model", "lkdn", "--model", "bsrn", "--weights", "a"],
+            2,
+            "1 --weights do not match the networks",
+        ),
         (["--model", "rfdn-aim", "--scale", "2"], 2, "rfdn-aim has no x2"),
         (["--size", "big"], 2, "expected WIDTHxHEIGHT"),
         (["--model", "nothing.onnx"], 1, "nothing.onnx cannot be read"),
@@ -207,9 +211,13 @@ def test_ntire2023_rates_on_rgb(ntire: Callable[..., Any], pictures: Path) -> No
         (["--predict", "gtx970"], 2, "no device is called gtx970"),
         (["--predict", "rtx3080", "--ort"], 2, "--predict measures nothing: --ort"),
         (["--predict", "rtx3080", "--rounds", "9"], 2, "--predict measures nothing: --rounds"),
-        (["--predict", "rtx3080", "--size", "4x4", "--model", "bsrn"], 2, "bsrn x4 takes 15 pixels a side or more"),
+        (
+            ["--predict", "rtx3080", "--size", "4x4", "--model", "bsrn"],
+            2,
+            "bsrn x4 takes inputs of at least 15x15 pixels",
+        ),
         (["--size", "0x9"], 2, "expected WIDTHxHEIGHT"),
-        (["--ort", "--model", "bsrn", "--size", "4x4"], 2, "bsrn x4 takes 15 pixels a side or more"),
+        (["--ort", "--model", "bsrn", "--size", "4x4"], 2, "bsrn x4 takes inputs of at least 15x15 pixels"),
         (["--torch", "--model", str(bundled()["lkdn-s", 4])], 2, "PyTorch runs checkpoints"),
         (["--ort", "compare", "a.json", "b.json"], 2, "compare takes two reports and no option: --ort"),
         (["--output", "/proc/nowhere"], 1, "cannot be"),
@@ -236,7 +244,7 @@ def test_precisions_are_rows(tmp_path: Path) -> None:
 def test_a_file_has_its_own_precision(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(bundled()["lkdn-s", 4])
     assert run(command, ["--ort", "--model", path, "--precision", "fp16", *SMALL]) == 2
-    assert "fp16 was asked for, but the artefact that ort-cpu runs is fp32" in capsys.readouterr().err
+    assert f"fp16 was asked for, but {path} is fp32" in capsys.readouterr().err
 
 
 def test_quality_of_a_network_without_weights_is_missing_them(
@@ -253,9 +261,9 @@ def test_models_of_different_scales_are_not_compared(
 ) -> None:
     from lkdn_deploy.core.spec import LkdnSpec
 
-    weights = random_checkpoint(LkdnSpec(2, 1, 8, 8))
-    assert run(command, ["--ort", "--weights", str(weights), "--model", "lkdn-s", *SMALL]) == 2
-    assert "one scale a run, got x2, x4" in capsys.readouterr().err
+    files = [random_checkpoint(LkdnSpec(scale, 1, 8, 8)) for scale in (2, 4)]
+    assert run(command, ["--ort", *(f"--weights={path}" for path in files), *SMALL]) == 2
+    assert "expected models of one scale, got x2, x4" in capsys.readouterr().err
 
 
 def test_an_engine_that_is_missing_is_an_error_if_asked_for_and_else_left_out(
@@ -299,11 +307,11 @@ def test_an_unreadable_image_is_listed_and_spoils_no_other(
 def test_a_row_that_fails_spoils_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(task: Any) -> Any:
+    def fail(*args: Any) -> Any:
         msg = "no memory to measure memory"
         raise LkdnError(msg)
 
-    monkeypatch.setattr(bench_run, "peak_memory", fail)
+    monkeypatch.setattr("lkdn_deploy.bench.run.peak_memory", fail)
     args = ["--ort", "--openvino", "--model", "lkdn-s", *SMALL, "-o", str(tmp_path)]
     assert run(command, args) == 1
     rows = read_report(tmp_path / "bench.json").rows
@@ -323,22 +331,17 @@ def test_reports_are_replaced_only_when_that_is_allowed(
 def test_ctrl_c_keeps_the_whole_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    through = bench_runs._through
+    inference_seconds = OrtSession.inference_seconds
     count = 0
 
-    def interrupted_later(*args: Any) -> Any:
-        inner = through(*args)
+    def interrupted_later(session: OrtSession, batch: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > 800:  # runs that are not timed among them: the faster, the more
+            raise KeyboardInterrupt
+        return inference_seconds(session, batch)
 
-        def run_once() -> None:
-            nonlocal count
-            count += 1
-            if count > 800:  # runs that are not timed among them: the faster, the more
-                raise KeyboardInterrupt
-            inner()
-
-        return run_once
-
-    monkeypatch.setattr(bench_runs, "_through", interrupted_later)
+    monkeypatch.setattr(OrtSession, "inference_seconds", interrupted_later)
     args = ["--ort", "--model", "lkdn-s", "--size", "32x24", "--rounds", "500", "--threads", "1", "-o", str(tmp_path)]
     assert run(command, args) == 130
     report = read_report(tmp_path / "bench.json")
@@ -356,7 +359,7 @@ def test_the_bounds_of_a_gpu_that_is_not_here_are_shown_beside_the_papers_latenc
     assert run(command, args) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    rows = {tuple(line.split()[:3]): line.split()[3:] for line in lines if re.search(r" x4 fp", line)}
+    rows = {tuple(line.split()[:3]): line.split()[3:] for line in lines if re.search(r" x4 +fp", line)}
     assert {name for name, _, _ in rows} == {"lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim"}
     assert [rows[name, "x4", "fp32"][-1] for name in ("bsrn", "vapsr", "lkdn")] == ["83.75", "105.82", "85.65"]
     for figures in rows.values():

@@ -19,10 +19,13 @@ from lkdn_deploy.cli._shell import run
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y
 from lkdn_deploy.imaging.resample import downsample
+from lkdn_deploy.imaging.testsets import read_pair
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.training.evaluate import bicubic, mean, measure, open_set
+from lkdn_models.zoo import find as find_entry
 
+BUNDLED = find_entry("lkdn-s", 4).bundled or Path()
 HIGH = sample_pixels()[60:108, 90:150]
 NAMES = ("a", "b", "c", "d")
 
@@ -166,18 +169,16 @@ def test_an_interrupt_keeps_what_was_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from lkdn_deploy.bench.quality import evaluation as quality
-
-    reading, read = quality.read_pair, []
+    read: list[Any] = []
 
     def interrupted(*args: Any) -> Any:
         read.append(args)
         if len(read) == 3:
             raise KeyboardInterrupt
-        return reading(*args)
+        return read_pair(*args)
 
-    monkeypatch.setattr(quality, "read_pair", interrupted)
-    crop = ["--crop", "a:0,0,16,16", "--save", tmp_path / "out"]
+    monkeypatch.setattr("lkdn_deploy.bench.quality.evaluation.read_pair", interrupted)
+    crop = ["--crop", "a:0,0,16,16", "--output", tmp_path / "out"]
     report = results(
         "--data", pictures, "--model", "bicubic", "--model", "lkdn-s", "--csv", tmp_path / "r.csv", *crop, code=130
     )
@@ -227,6 +228,14 @@ def test_weights_and_artefacts_tell_their_scale_and_are_called_by_their_file(
     assert found == mean(measure(load("lkdn-s", 2), open_set(pictures, 2))).psnr_y
 
 
+def test_weights_are_those_of_the_model(pictures: Path, results: Callable[..., Any]) -> None:
+    report = results("--data", pictures, "--model", "LKDN-S", "--weights", BUNDLED)
+    ((key, found),) = averages(report).items()
+    assert key == (BUNDLED.stem.removesuffix("_x4"), 4, "mine")
+    assert report["models"][0]["artefact"]["model"] == "lkdn-s"
+    assert found["psnr_y"] == pytest.approx(mean(measure(load(), open_set(pictures, 4))).psnr_y, abs=1e-3)
+
+
 def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, results: Callable[..., Any]) -> None:
     options = ("--data", pictures, "--tile", "40", "--threads", "1", "--backend", "ort-cpu")
     plain, gained = results(*options), results(*options, "--ensemble")
@@ -248,7 +257,7 @@ def test_pictures_are_saved_and_details_drawn(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    args = ["--data", str(pictures), "--model", "lkdn-s", "--model", "bicubic", "--save", str(out)]
+    args = ["--data", str(pictures), "--model", "lkdn-s", "--model", "bicubic", "-o", str(out)]
     args += ["--crop", "a:10,12,24,20", "--crop", "mine/b:0,0,8,8"]
     assert run(cli.command, args) == 0
     assert f"drawn: {out}/a_10_12_24_20.png" in capsys.readouterr().err
@@ -281,25 +290,26 @@ def test_without_a_folder_details_are_drawn_here(
         ([], 2, "Missing option '--data'"),
         (["--data", "gone"], 1, "gone cannot be read: No such file"),
         (["--data", "empty"], 1, "empty holds no test set for x4"),
-        (["--data", "mine", "--model", "nonesuch"], 3, "nonesuch x4 does not come with the package"),
+        (["--data", "mine", "--model", "nonesuch"], 2, "no network is called nonesuch"),
         (["--data", "mine", "--model", "lkdn"], 3, "lkdn"),
         (["--data", "mine", "--model", "gone.onnx"], 1, "gone.onnx cannot be read"),
         (["--data", "mine", "--weights", "gone.pth"], 1, "gone.pth"),
-        (["--data", "mine", "--weights", "gone.pth", "--scale", "2"], 2, "--scale is for --model"),
+        (["--data", "mine", "--weights", "gone.pth", "--scale", "2"], 1, "gone.pth"),
+        (["--data", "mine", "--model", "lkdn", "--weights", str(BUNDLED)], 2, "lkdn x4 was asked for"),
         (["--data", "mine", "--backend", "ort-cuda"], 3, "CUDAExecutionProvider"),
         (["--data", "mine", "--backend", "tpu"], 2, "--backend"),
         (["--data", "mine", "--precision", "fp16", "--model", str(bundled()["lkdn-s", 4])], 2, "fp16 was asked for"),
         (["--data", "mine", "--scale", "9"], 2, "--scale"),
         (["--data", "mine", "--tile", "0"], 2, "--tile"),
         (["--data", "mine", "--data", "other/mine"], 2, "2 test sets are called mine"),
-        (["--data", "mine", "--crop", "a"], 2, "a crop is written IMG:X,Y,W,H"),
-        (["--data", "mine", "--crop", "z:0,0,9,9"], 2, "no picture is called z"),
-        (["--data", "mine", "--crop", "a:50,0,11,9"], 2, "reaches to 61, 9, the picture to 60, 48"),
-        (["--data", "mine", "--save", "mine/a.png"], 2, "a.png is a file"),
+        (["--data", "mine", "--crop", "a"], 2, "expected a crop as IMG:X,Y,W,H"),
+        (["--data", "mine", "--crop", "z:0,0,9,9"], 2, "--crop names z, but no picture is called so"),
+        (["--data", "mine", "--crop", "a:50,0,11,9"], 2, "reaches to 61, 9, but the picture ends at 60, 48"),
+        (["--data", "mine", "--output", "mine/a.png"], 2, "a.png is a file"),
         (["--data", "mine", "--json", "mine/a.png"], 2, "a.png exists"),
         (["--data", "mine", "--csv", "mine"], 2, "mine is a folder"),
         (["--data", "mine", "--csv", "no/where.csv"], 2, "there is no folder no"),
-        (["--data", "mine", "--csv", "r", "--json", "r"], 2, "r was given for JSON and for CSV"),
+        (["--data", "mine", "--csv", "r", "--json", "r"], 2, "r was given for both --json and --csv"),
         (["--data", "mine", "--json", "/proc/r.json"], 1, "/proc/r.json cannot be written"),
     ],
 )
@@ -355,7 +365,7 @@ def test_of_networks_of_luma_it_is_said_that_papers_measure_otherwise(
     assert run(cli.command, args) == 0
     assert "luma only" not in capsys.readouterr().err
     assert run(cli.command, [*args, "--model", str(tmp_path / "small.onnx")]) == 0
-    assert "note: small knows luma only: its papers measure on luma that is rounded" in capsys.readouterr().err
+    assert "note: small processes luma only; its papers measure on rounded luma" in capsys.readouterr().err
 
 
 def test_an_artefact_is_measured_without_torch(pictures: Path) -> None:

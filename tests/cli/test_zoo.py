@@ -189,19 +189,19 @@ def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
         (replace(SRCNN, receptive_radius=None), "srcnn-915 x3 has receptive radius 4, not None"),
         (
             replace(FSRCNN, printed=replace(FSRCNN.printed, parameters="12")),
-            "fsrcnn x4: the paper prints 12 K parameters, counted are 12.809",
+            "fsrcnn x4: the paper prints 12 K parameters, counted: 12.809",
         ),
         (
             replace(LAPSRN, printed=replace(LAPSRN.printed, remark="")),
-            "lapsrn x4: the paper prints 813 K parameters, counted are 814.242",
+            "lapsrn x4: the paper prints 813 K parameters, counted: 814.242",
         ),
         (
             replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.64", remark="as it should be")),
-            "fsrcnn x4: a remark explains a difference that is not there",
+            "fsrcnn x4: a remark explains a difference that does not exist",
         ),
         (
             replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.7")),
-            "fsrcnn x4: the paper prints 4.7 G Multi-Adds, counted are 4.637",
+            "fsrcnn x4: the paper prints 4.7 G Multi-Adds, counted: 4.637",
         ),
     ],
 )

@@ -32,7 +32,7 @@ from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
-from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.bsrn import BSRN
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
@@ -266,7 +266,7 @@ def test_each_network_that_is_benched_builds_without_a_gpu(
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     (model,) = find_models([name], 4, [])
-    checkpoint = load_checkpoint(model.checkpoint() or model.network.bundled)
+    checkpoint = model.load()
     artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision=precision)).path
     for profile in (Profile.fixed((180, 320)), DEFAULT_PROFILE):
         for targets in (("sm86",), ("sm86", "sm89")):

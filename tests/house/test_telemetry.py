@@ -14,9 +14,9 @@ COMMANDS = {
     "openvino": "from lkdn_deploy import load; load(backend='openvino')(picture)",
     "native": "from lkdn_deploy import load; load(backend='native')(picture)",
     "profile": (
-        "from lkdn_deploy.bench.measure import profile; from lkdn_deploy.runtime.bundled import bundled\n"
-        "batch = np.zeros((1, 3, 16, 16), np.float32); path = bundled()['lkdn-s', 4]\n"
-        "profile.of_ort(path, batch, 1, 'CPUExecutionProvider'); profile.of_openvino(path, batch, 1)"
+        "from lkdn_deploy.bench.measure import profile; from lkdn_deploy.hub.artifacts import find_artifact\n"
+        "batch = np.zeros((1, 3, 16, 16), np.float32); artifact = find_artifact()\n"
+        "profile.profile_ort(artifact, batch, 1, 'CPUExecutionProvider'); profile.profile_openvino(artifact, batch, 1)"
     ),
 }
 

@@ -1,16 +1,16 @@
-"""A network's operations, counted from those that one run executes.
+"""Complexity figures of a network: parameters, Multi-Adds, activations and memory of one run.
 
-No value is computed and no memory taken, so any network and any size are counted at once. An operation counts by its
+The network runs on PyTorch's meta device: any network and any size are counted at once. An operation counts by its
 kind, whether a module or a function calls it.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import nn
 
-from lkdn_deploy.bench.complexity.operations import trace
+from lkdn_deploy.bench.complexity.trace import trace
 from lkdn_deploy.core.counting import Rule
 from lkdn_models.liveness import peak_floats
 
@@ -21,51 +21,51 @@ class Uncounted:
 
     calls: int
     elements: int
-    """Of the largest tensor that it reads or makes, over all calls."""
+    """Elements of the largest tensor that a call reads or writes, summed over the calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """What one run of a network takes. All figures are of the whole batch."""
+    """Figures of one run of a network, for the whole batch."""
 
     parameters: int
-    """Values of all parameters, frozen ones too; shared ones once."""
+    """Values of all parameters, including frozen ones; shared ones count once."""
     macs: int
-    """Multiply-accumulates of all convolutions and linear layers, transposed convolutions' at every input position.
+    """Multiply-accumulates of all convolutions and linear layers, transposed convolutions at every input position.
 
-    A border that is put on a transposed convolution's input, or cut off its output, does not count.
+    Padding around a transposed convolution's input and cropped parts of its output do not count.
     """
     macs_at_outputs: int
     """The same with transposed convolutions counted at every output position, stride**2 times too many."""
     bias_additions: int
-    """One for each output element of a convolution or linear layer that has a bias."""
+    """One per output element of each convolution or linear layer with a bias."""
     pool_additions: int
-    """One for each element that a global average pool reads: a mean over the whole map.
+    """One per element that a global average pool reads: a mean over the whole map.
 
-    The mean of squares is none: BSRN's figures leave out the deviation, which its attention adds to the mean.
+    A mean of squares does not count: BSRN's figures leave out the deviation, which its attention adds to the mean.
     """
     norm_elements: int
-    """What layer normalisations read."""
+    """Elements that layer normalisations read."""
     relu_elements: int
-    """What ReLU, LeakyReLU, PReLU, ELU and ReLU6 make."""
+    """Elements that ReLU, LeakyReLU, PReLU, ELU and ReLU6 write."""
     batch_norm_operations: int
-    """Two for each element that a batch normalisation makes, one if it has no weights."""
+    """Two per element that a batch normalisation writes, one if it has no weights."""
     activations: int
     """Elements of the outputs of all convolutions."""
     convolutions: int
-    """How many times one is called."""
+    """Number of calls of convolutions."""
     peak_floats: int
-    """See ``lkdn_models.liveness.peak_floats``."""
+    """Values alive at the same time at most, see ``lkdn_models.liveness.peak_floats``."""
     left_out: Mapping[str, Uncounted]
-    """Operations on the image that none of the figures above counts, by PyTorch's name for them.
+    """Operations on the image that none of the figures above counts, by PyTorch's name.
 
-    ``fixed convolution``, ``fixed mm`` and the like have weights that hang on no parameter: they interpolate or
-    rearrange, which papers do not count. Views are not listed, nor is what is made of parameters alone, as by weight
+    ``fixed convolution``, ``fixed mm`` and the like have weights that do not depend on parameters: they interpolate or
+    rearrange, which papers do not count. Views are not listed, nor is work on parameters alone, as in weight
     normalisation.
     """
 
     def multi_adds(self, rule: Rule) -> int:
-        """Multi-Adds as a paper of this rule has them."""
+        """Return the Multi-Adds by a counting rule."""
         match rule:
             case Rule.C:
                 return self.macs
@@ -80,26 +80,26 @@ class Complexity:
 
     @property
     def ntire_flops(self) -> int:
-        """FLOPs as NTIRE 2023's challenge on efficient super-resolution counts them, at 1x3x256x256.
+        """FLOPs as counted by the NTIRE 2023 challenge on efficient super-resolution, at 1x3x256x256.
 
-        These are MACs, of transposed convolutions at every output position, without biases, and the operations of
-        ReLU kinds and batch normalisations. The challenge's script (github.com/ofsoundof/NTIRE2023_ESR,
-        ``utils/model_summary.py``) hooks modules: it misses what is called as a function, and 1x1 convolutions that
-        are written as linear layers, as in BSRN-S, are no convolutions to it. Here the kind of operation decides.
+        They are MACs without biases, of transposed convolutions at every output position, plus the operations of ReLU
+        kinds and batch normalisations. The challenge's script (github.com/ofsoundof/NTIRE2023_ESR,
+        ``utils/model_summary.py``) hooks modules: it misses functions, and 1x1 convolutions that are written as
+        linear layers, as in BSRN-S, are no convolutions to it. Here the kind of operation decides.
         """
         return self.macs_at_outputs + self.relu_elements + self.batch_norm_operations
 
 
 def count(network: nn.Module, shape: tuple[int, ...]) -> Complexity:
-    """Count one run for inference.
+    """Count one inference run.
 
     Args:
-        network: on whatever device and in whatever mode; it is left as it is. ``forward`` may make tensors on its
-            input's device only.
-        shape: of the input, (N, C, H, W).
+        network: network on any device and in any mode; it is not changed. Its ``forward`` may create tensors only on
+            its input's device.
+        shape: shape of the input, (N, C, H, W).
 
     Raises:
-        RuntimeError: PyTorch's, if the network does not take such an input.
+        RuntimeError: from PyTorch, if the network does not accept such an input.
     """
     figures: Counter[str] = Counter()
     left_out: dict[str, Uncounted] = {}
@@ -108,17 +108,9 @@ def count(network: nn.Module, shape: tuple[int, ...]) -> Complexity:
         if not operation.figures:
             before = left_out.get(operation.name, Uncounted(0, 0))
             left_out[operation.name] = Uncounted(before.calls + 1, before.elements + operation.largest)
-    return Complexity(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        macs=figures["macs"],
-        macs_at_outputs=figures["macs_at_outputs"],
-        bias_additions=figures["bias_additions"],
-        pool_additions=figures["pool_additions"],
-        norm_elements=figures["norm_elements"],
-        relu_elements=figures["relu_elements"],
-        batch_norm_operations=figures["batch_norm_operations"],
-        activations=figures["activations"],
-        convolutions=figures["convolutions"],
-        peak_floats=peak_floats(network, shape),
-        left_out=dict(sorted(left_out.items())),
-    )
+    others = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "peak_floats": peak_floats(network, shape),
+    }
+    names = [each.name for each in fields(Complexity) if each.name != "left_out"]
+    return Complexity(**{name: figures[name] for name in names} | others, left_out=dict(sorted(left_out.items())))

@@ -1,14 +1,14 @@
-"""The least time that a network can take on a device, from its operations, for three degrees of fusion.
+"""The least time that a network can take on a device, by its operations, for three degrees of fusion.
 
 After Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures",
-Communications of the ACM 52 (4), 2009: a kernel takes as long as its operations at the device's peak, or as its
-traffic at the bandwidth of its memory, whichever is longer. Kernels run one after the other.
+Communications of the ACM 52 (4), 2009: a kernel takes as long as its operations at the device's peak rate or its
+traffic at the memory's bandwidth, whichever is longer. Kernels run one after the other.
 
-An engine takes longer, for what is not in the model: the launch of a kernel, cores that stand idle, what neighbouring
-tiles of a fused kernel compute twice, and that depthwise convolutions and arithmetic do not reach the peak of tensor
-cores. What can make it faster than a bound: caches, which spare the traffic of maps that fit into them (so of the
-three only that of the whole network holds for every engine), algorithms that save multiplications (Winograd's,
-or one that skips the zeros of a border), and another number format than the device's peak is for (TF32).
+Real engines take longer, because the model has no kernel launches, idle cores or values that neighbouring tiles of a
+fused kernel compute twice, and because depthwise convolutions and arithmetic do not reach the peak of tensor cores.
+An engine can beat a bound by caches, which spare the traffic of maps that fit into them (so of the three only the bound
+of the whole network holds for every engine), by algorithms that save multiplications (Winograd's, or one that skips the
+zeros of a border), or by another number format than the peak is for (TF32).
 """
 
 from collections import defaultdict
@@ -17,55 +17,50 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lkdn_deploy.bench.complexity.devices import DevicePeaks
-from lkdn_deploy.bench.complexity.operations import Operation, Part
+from lkdn_deploy.bench.complexity.trace import Operation, Part
 from lkdn_deploy.bench.results import Bounds
 from lkdn_deploy.core.errors import UsageError
 
 BYTES = {"fp32": 4, "fp16": 2}
-"""Of a value, for each precision. Weights have the same as activations."""
+"""Bytes of a weight or activation, by precision."""
 
 
 class Fusion(StrEnum):
-    """Which operations share a kernel."""
+    """The rule by which operations share a kernel."""
 
     LAYERS = "layer by layer"
-    """None do."""
+    """Each operation is a kernel."""
     POINTWISE = "pointwise and elementwise operations fused"
-    """A pointwise operation joins the latest of the kernels that made its inputs; any other starts a kernel, as does
-    one whose inputs no kernel made.
+    """A pointwise operation joins the latest kernel that wrote one of its inputs. Other operations, and those whose
+    inputs no kernel wrote, start a kernel.
 
-    This is generous to attention: what scales a map by one value a channel joins the kernel that made the values,
-    though that must have read the map once over by then.
+    This favours attention: scaling a map by one value per channel joins the kernel that made the values, although that
+    kernel must have read the whole map before.
     """
     NETWORK = "whole network"
-    """All do."""
+    """All operations are one kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class RooflineKernel:
-    """Operations that run as one. What passes between them alone is not in memory."""
+    """Operations that run as one; values used only between them do not go through memory."""
 
     operations: tuple[Operation, ...]
     flops: int
     read: int
-    """Values that are made outside and read, each once."""
+    """Values that it reads and does not write, each counted once."""
     written: int
-    """Values of tensors that are read outside later, or returned by the network."""
+    """Values of tensors that other kernels read, or that the network returns."""
     weights: int
-    """Values of weights, each once."""
+    """Values of weights, each counted once."""
 
     def traffic(self, precision: str) -> int:
-        """Bytes to and from memory, at a precision of ``BYTES``."""
+        """Return the bytes read and written, at a precision of ``BYTES``."""
         return BYTES[precision] * (self.read + self.written + self.weights)
 
 
 def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[RooflineKernel, ...]:
-    """The kernels of a run, in the order in which they can run.
-
-    Args:
-        operations: in the order of execution, as ``operations.trace`` gives them.
-        fusion: which of them share a kernel.
-    """
+    """Group the operations of a run into kernels, in an order in which they can run."""
     match fusion:
         case Fusion.LAYERS:
             groups = [[operation] for operation in operations]
@@ -82,20 +77,20 @@ def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[RooflineKe
 
 
 def least_time(kernels: Iterable[RooflineKernel], device: DevicePeaks, precision: str) -> float:
-    """In seconds, one kernel after the other.
+    """Compute the least time in seconds of kernels that run one after the other.
 
     Raises:
         UsageError: if the device has no peak for the precision.
     """
     if precision not in BYTES or precision not in device.flops:
         msg = f"{device.title} has no peak for {precision}"
-        raise UsageError(msg, f"it has one for {', '.join(name for name in BYTES if name in device.flops)}")
+        raise UsageError(msg, f"it has peaks for {', '.join(name for name in BYTES if name in device.flops)}")
     peak = device.flops[precision]
     return sum(max(kernel.flops / peak, kernel.traffic(precision) / device.bandwidth) for kernel in kernels)
 
 
 def bounds(operations: Sequence[Operation], device: DevicePeaks, precision: str) -> Bounds:
-    """Compute the least times of a run in milliseconds for all degrees of fusion: the more is fused, the less.
+    """Compute the least times of a run for all degrees of fusion; more fusion never takes longer.
 
     Raises:
         UsageError: if the device has no peak for the precision.
@@ -109,10 +104,10 @@ def bounds(operations: Sequence[Operation], device: DevicePeaks, precision: str)
 
 def _with_pointwise(operations: Sequence[Operation]) -> list[list[Operation]]:
     groups: list[list[Operation]] = []
-    makers: dict[int, int] = {}  # by tensor: its kernel
+    makers: dict[int, int] = {}  # kernel by tensor
     for operation in operations:
         before = [makers[part.value] for part in operation.reads if part.value in makers]
-        # The latest kernel, not that of the latest operation: so none needs what a later one makes.
+        # The latest kernel, not the kernel of the latest operation: so that none needs results of a later one.
         place = max(before) if operation.pointwise and before else len(groups)
         if place == len(groups):
             groups.append([])
@@ -122,7 +117,7 @@ def _with_pointwise(operations: Sequence[Operation]) -> list[list[Operation]]:
 
 
 def _kernel(operations: Sequence[Operation], needed: set[int]) -> RooflineKernel:
-    """One that makes tensors of which others read those that are needed."""
+    """Make the kernel of a group, given the tensors that other groups read."""
     return RooflineKernel(
         operations=tuple(operations),
         flops=sum(operation.flops for operation in operations),
@@ -138,13 +133,13 @@ def _kernel(operations: Sequence[Operation], needed: set[int]) -> RooflineKernel
 
 
 def _read(operations: Sequence[Operation]) -> list[Part]:
-    """What they read that none of them made."""
+    """List the parts that the group reads and does not write."""
     made = {part.value for operation in operations for part in operation.writes}
     return [part for operation in operations for part in operation.reads if part.value not in made]
 
 
 def _values(parts: Iterable[Part]) -> int:
-    """How many different values there are: of parts of one tensor that begin at one place, one holds the others."""
+    """Count distinct values: of parts of one tensor with the same start, the largest contains the others."""
     largest: defaultdict[int, dict[int, int]] = defaultdict(dict)
     whole: dict[int, int] = {}
     for part in parts:

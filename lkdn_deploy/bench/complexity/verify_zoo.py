@@ -1,4 +1,4 @@
-"""Whether what the zoo says of its networks is so."""
+"""Check the zoo's facts about its networks by counting."""
 
 from dataclasses import dataclass
 
@@ -12,23 +12,23 @@ with needs("train"):
     from lkdn_models.zoo import ZooEntry
 
 DIGITS = 4
-"""Of Multi-Adds in G that the zoo's table has."""
+"""Decimals of the Multi-Adds, in G, in the zoo's table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An entry of the zoo and what was counted of its network."""
+    """An entry of the zoo with the figures counted from its network."""
 
     entry: ZooEntry
     parameters: int
     multi_adds: float
-    """In G, under the entry's rule."""
+    """Multi-Adds in G by the entry's rule."""
     problems: tuple[str, ...]
-    """A line for each figure that is not as written down."""
+    """One line for each figure that differs from the entry."""
 
 
 def recount(entry: ZooEntry) -> Checked:
-    """Build the network as it is deployed and count, at the entry's input size. Nothing is computed."""
+    """Build the network in its deployed form, without values, and count it at the entry's input size."""
     with torch.device("meta"):
         network = entry.build(deployed=True)
     channels = 1 if entry.input.luma_only else 3
@@ -47,11 +47,11 @@ def recount(entry: ZooEntry) -> Checked:
 
 
 def _unexplained(entry: ZooEntry, parameters: int, multi_adds: float) -> list[str]:
-    """Where the paper prints something else and no remark says why; or a remark has nothing to explain."""
+    """List figures that differ from the paper's without a remark, or report a remark with nothing to explain."""
     if entry.printed is None:
         return []
     differing = [
-        f"the paper prints {paper} {unit}, counted are {here}"
+        f"the paper prints {paper} {unit}, counted: {here}"
         for paper, here, unit in (
             (entry.printed.parameters, parameters / 1e3, "K parameters"),
             (entry.printed.multi_adds, multi_adds, "G Multi-Adds"),
@@ -59,10 +59,10 @@ def _unexplained(entry: ZooEntry, parameters: int, multi_adds: float) -> list[st
         if _as_printed(here, paper) != paper
     ]
     if entry.printed.remark:
-        return [] if differing else ["a remark explains a difference that is not there"]
+        return [] if differing else ["a remark explains a difference that does not exist"]
     return differing
 
 
 def _as_printed(value: float, like: str) -> str:
-    """With as many decimals."""
+    """Format with as many decimals as ``like`` has."""
     return f"{value:.{len(like.partition('.')[2])}f}"

@@ -1,13 +1,12 @@
-"""Time several things so that they can be compared: in turn, in rounds, and warm.
+"""Time several candidates so that they can be compared: in turn, in rounds, and warm.
 
-A machine drifts: clocks, other work, heat. So every round times each candidate once, in an order that is drawn anew,
-and what is compared are samples of the same rounds. Before each timed run come some that are not: they put the
-candidate's data back into the caches, and let the threads of the one before come to rest, which some engines let spin
-for a while.
+A machine drifts with its clocks, other work and heat. So every round times each candidate once, in random order, and
+samples are compared within rounds. Each timed run follows untimed ones, which refill the caches with the candidate's
+data while the threads of the previous engine, which may spin for a while, come to rest.
 
-A session keeps the luck that it had when it was opened, such as where its weights came to lie in memory: as much as a
-tenth of its time (benchmarks/repeat.py). Rounds of one opening all share it, and would say the same wrong thing with
-great confidence. So a candidate is made ready for each round anew.
+The speed of a session also depends on chance when it is opened, such as where its weights lie in memory: by up to a
+tenth (benchmarks/repeat.py). Rounds with one opening would share that chance and agree on a wrong value. So each
+candidate is prepared again for each round.
 """
 
 import gc
@@ -21,36 +20,36 @@ from lkdn_deploy.bench.measure.statistics import settled
 from lkdn_deploy.bench.results import WarmUp
 
 Run = Callable[[], float | None]
-"""Does the work once and returns when it is done; what it gives is the device's own time in ms, if it has any."""
+"""Does the work once and returns when it is done, with the device's own time in ms if the device measures one."""
 
 Prepare = Callable[[int], Run]
-"""Makes ready for a round, by its number, and gives what is timed in it: a session opened anew, or the next image."""
+"""Prepares a round, given its number, and returns what to time: a reopened session, or the next image."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of timed runs done and of all; warm-up does not count."""
+"""Called with the number of timed runs done and their total; warm-up does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUpLimits:
-    """When a candidate counts as warm."""
+    """Limits of the warm-up. A candidate is warm once its times have settled, or at a limit."""
 
     window: int = 4
-    """Runs whose median is compared with that of as many before."""
+    """Number of runs whose median is compared with that of as many before."""
     tolerance: float = 0.02
-    """Fraction by which the two may differ, see ``settled``."""
+    """Fraction by which the two medians may differ, see ``settled``."""
     most_runs: int = 40
-    """Of each candidate: a bound for machines that never settle."""
+    """Most runs of each candidate, for machines that never settle."""
     most_seconds: float = 20.0
-    """Of each candidate."""
+    """Most seconds of each candidate."""
     runs_before: int = 2
-    """Untimed, before each timed run: the first run of a session takes its memory, the next may still place it."""
+    """Untimed runs before each timed run: a session's first run allocates its memory, the second may still move it."""
     seconds_before: float = 0.1
-    """At least so much of them: the clocks of a GPU fall while nothing runs."""
+    """Least duration of these untimed runs: a GPU's clocks fall while it is idle."""
 
 
 @dataclass(slots=True)
 class Timing:
-    """Of one candidate, in milliseconds."""
+    """Times of one candidate in milliseconds."""
 
     samples: list[float] = field(default_factory=list)
     device_samples: list[float] = field(default_factory=list)
@@ -59,11 +58,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Of all candidates, in their order. All have the samples of the same rounds."""
+    """Times of all candidates, in their order, from the same rounds."""
 
     each: list[Timing]
     interrupted: bool
-    """Whether Ctrl-C came before the last round. Of the round in which it came nothing is kept."""
+    """Whether Ctrl-C came before the last round ended. The interrupted round is dropped."""
 
 
 def measure_rounds(
@@ -74,14 +73,14 @@ def measure_rounds(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Timings:
-    """Time candidates in so many rounds.
+    """Time candidates in rounds.
 
     Args:
-        candidates: asked for their run in each round, just before it. The warm-up is with that of round 0.
-        rounds: how many.
-        warm_up: ``None``: none, and no untimed runs before each timed one either: protocols that want it so.
-        seed: of the order within the rounds.
-        progress: is told after every timed run.
+        candidates: prepared just before each of their timed runs. The warm-up runs what they prepare for round 0.
+        rounds: number of rounds.
+        warm_up: limits of the warm-up; ``None`` for no untimed runs at all.
+        seed: seed of the order within the rounds.
+        progress: called after every timed run.
     """
     timings = [Timing() for _ in candidates]
     order = random.Random(seed)  # noqa: S311
@@ -110,14 +109,14 @@ def measure_rounds(
 
 
 def _drop_torn(timings: Sequence[Timing]) -> None:
-    """Ctrl-C may have come while a round was written down."""
+    """Drop samples of a round that Ctrl-C interrupted while it was being recorded."""
     whole = min((len(timing.samples) for timing in timings), default=0)
     for timing in timings:
         del timing.samples[whole:], timing.device_samples[whole:]
 
 
 def timed(run: Run) -> tuple[float, float | None]:
-    """Milliseconds of one run on the wall's clock, and of the device."""
+    """Return the milliseconds of one run by the wall clock and by the device."""
     with _no_collection():
         start = time.perf_counter_ns()
         device = run()
@@ -132,7 +131,7 @@ def _run_before(run: Run, limits: WarmUpLimits) -> None:
 
 
 def _warm_up(runs: Sequence[Run], timings: Sequence[Timing], limits: WarmUpLimits, order: random.Random) -> None:
-    """In rounds as the measurement is, until each has settled or is at its bound."""
+    """Run the candidates in rounds like the measurement's, until each has settled or reached a limit."""
     seen: list[list[float]] = [[] for _ in runs]
     waiting = set(range(len(runs)))
     while waiting:

@@ -1,4 +1,4 @@
-"""What samples of a latency tell, and how surely."""
+"""Bootstrap intervals for ratios of latencies, and when a series of latencies has settled."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,44 +9,46 @@ from lkdn_deploy.bench.results import Ratio
 
 RESAMPLES = 4000
 CONFIDENCE = 0.99
-"""Of the intervals. A report has many rows, and each is one more chance of a false alarm."""
+"""Confidence of the intervals. A report has many rows, and each is another chance of a false alarm."""
 LEAST_ROUNDS = 8
-"""Below this no interval of such confidence can be had: of 7 rounds, all lie on one side of the median with 1.6 %."""
+"""Fewer rounds allow no such confidence: 7 rounds all lie on one side of the median with a probability of 1.6 %."""
 
-_BLOCK = 1 << 20  # samples drawn at once, so that many rounds do not take much memory
+_BLOCK = 1 << 20  # samples drawn at once, which bounds the memory for many rounds
 
 
 def bootstrap_ratio(samples: Sequence[float], reference: Sequence[float], seed: int = 0) -> Ratio | None:
-    """A latency over another's: the median of the rounds' own ratios, with a percentile bootstrap interval.
+    """Compute the median of the rounds' ratios of two latencies, with a percentile bootstrap interval.
 
     What slows a whole round slows both and cancels: on a shared machine that halves the noise of a ratio of medians.
-    (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.) Of few rounds that interval is too
-    narrow: it is widened to the one between order statistics, which holds whatever the noise is like.
+    (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.) For few rounds that interval is too
+    narrow: it is widened to the interval between order statistics, which holds for any distribution of the noise.
 
     Args:
-        samples, reference: as many, in order of the rounds.
-        seed: of the draws.
+        samples: latencies in order of the rounds.
+        reference: latencies of the other candidate in the same rounds.
+        seed: seed of the draws.
 
     Returns:
-        ``None`` of fewer than ``LEAST_ROUNDS`` rounds.
+        ``None`` for fewer than ``LEAST_ROUNDS`` rounds.
 
     Raises:
-        ValueError: if there are not as many of both.
+        ValueError: if the numbers of samples differ.
     """
     one, other = _paired(samples, reference)
     ratios = np.sort(one / other)
     if len(ratios) < LEAST_ROUNDS:
         return None
-    low, high = _between(np.concatenate([np.median(ratios[draw], axis=1) for draw in _draws(len(ratios), seed)]))
+    low, high = _interval(np.concatenate([np.median(ratios[draw], axis=1) for draw in _draws(len(ratios), seed)]))
     place = _order(len(ratios))
     return Ratio(float(np.median(ratios)), min(low, float(ratios[place])), max(high, float(ratios[-1 - place])))
 
 
 def bootstrap_mean_ratio(samples: Sequence[float], reference: Sequence[float], seed: int = 0) -> Ratio | None:
-    """The same for the ratio of the means, as of images of different sizes: those that take long weigh more.
+    """Compute the ratio of two mean latencies, as of images of different sizes, where slow images weigh more.
 
-    The interval is the bootstrap-t one (Efron and Tibshirani, chapter 12.5), made for means of few samples; of a dozen
-    it still misses about twice as often as it says.
+    The interval is the bootstrap-t interval (Efron and Tibshirani, chapter 12.5), made for means of few samples; for a
+    dozen it still misses about twice as often as its confidence says. Arguments, result and errors are those of
+    ``bootstrap_ratio``.
     """
     one, other = _paired(samples, reference)
     if len(one) < LEAST_ROUNDS:
@@ -59,19 +61,19 @@ def bootstrap_mean_ratio(samples: Sequence[float], reference: Sequence[float], s
         values, errors = _mean_ratio(one[draw], other[draw])
         with np.errstate(divide="ignore", invalid="ignore"):
             scores.append((values - value) / errors)
-    low, high = _between(np.nan_to_num(np.concatenate(scores)))
+    low, high = _interval(np.nan_to_num(np.concatenate(scores)))
     return Ratio(float(value), float(value - high * error), float(value - low * error))
 
 
 def _paired(samples: Sequence[float], reference: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if len(samples) != len(reference):
-        msg = f"rounds have a sample of each, got {len(samples)} and {len(reference)}"
+        msg = f"expected as many samples of both candidates, got {len(samples)} and {len(reference)}"
         raise ValueError(msg)
     return np.array(samples, np.float64), np.array(reference, np.float64)
 
 
 def _draws(rounds: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Rounds drawn anew, ``RESAMPLES`` times."""
+    """Yield ``RESAMPLES`` resamples of the rounds' indices, in blocks."""
     random = np.random.default_rng(seed)
     left = RESAMPLES
     while left:
@@ -80,8 +82,8 @@ def _draws(rounds: int, seed: int) -> Iterator[NDArray[np.intp]]:
         left -= count
 
 
-def _between(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle part of so much confidence."""
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the central part of a distribution that holds ``CONFIDENCE`` of it."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
@@ -89,7 +91,7 @@ def _between(values: NDArray[np.float64]) -> tuple[float, float]:
 def _mean_ratio(
     samples: NDArray[np.float64], reference: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ratio of the means along the last axis, and its standard error to first order."""
+    """Compute the ratio of the means along the last axis, and its standard error to first order."""
     below = reference.mean(axis=-1)
     value = samples.mean(axis=-1) / below
     rest = samples - value[..., None] * reference
@@ -97,9 +99,9 @@ def _mean_ratio(
 
 
 def _order(rounds: int) -> int:
-    """How many of the sorted rounds may be cut off at each end so that the median is still inside so surely.
+    """Return how many sorted rounds can be cut off at each end while the median stays inside with ``CONFIDENCE``.
 
-    Whether a round lies below the median is the toss of a coin.
+    Each round lies below the median with probability 1/2.
     """
     tail, place = 0.5**rounds, 0
     term = tail
@@ -111,10 +113,10 @@ def _order(rounds: int) -> int:
 
 
 def settled(samples: Sequence[float], window: int, tolerance: float) -> bool:
-    """Whether the median of the last ``window`` samples is that of as many before.
+    """Return whether the median of the last ``window`` samples equals that of as many before.
 
-    It is, if they differ by no more than a fraction of it, or by no more than the samples scatter around their own
-    median: on a noisy machine nothing settles nearer.
+    They may differ by the fraction ``tolerance``, or by the samples' median absolute deviation: on a noisy machine
+    nothing settles closer.
     """
     if len(samples) < 2 * window:
         return False

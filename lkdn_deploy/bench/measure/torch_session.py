@@ -1,4 +1,6 @@
-"""A checkpoint in PyTorch, eager, as a session beside those of the backends: what deployment is measured against."""
+"""A checkpoint in eager PyTorch as a session beside those of the backends: the baseline of a deployment."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +21,17 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class TorchSession(SequentialSession):
-    """A network as it is deployed, fused, on the CPU or the first CUDA device.
+    """A network in its deployed, fused form on the CPU or the first CUDA device.
 
     Args:
-        checkpoint: its weights.
-        precision: of weights and activations; ``fp16`` halves them all, and layer normalisation still adds up in
-            float32, as PyTorch does.
-        device: ``cpu`` or ``cuda``; default: CUDA where there is one.
-        threads: PyTorch's, which are one setting for the whole process.
+        checkpoint: network and weights.
+        precision: precision of weights and activations. With ``fp16`` all are halved; layer normalisation still
+            accumulates in float32, as PyTorch does.
+        device: ``cpu`` or ``cuda``; default is CUDA where a device is available.
+        threads: PyTorch's threads, which are one setting for the whole process.
 
     Raises:
-        UsageError: if there is no such precision.
+        UsageError: if the precision is not known.
         MissingError: if there is no CUDA device.
     """
 
@@ -45,7 +47,7 @@ class TorchSession(SequentialSession):
     ) -> None:
         if precision not in PRECISIONS:
             msg = f"no such precision: {precision}"
-            raise UsageError(msg, f"known are {', '.join(PRECISIONS)}")
+            raise UsageError(msg, f"known precisions are {', '.join(PRECISIONS)}")
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
@@ -57,7 +59,7 @@ class TorchSession(SequentialSession):
         network = as_rgb(fused.network, checkpoint.input, checkpoint.scale).eval()
         self.metadata = describe(checkpoint, network, whole=fused.whole, precision=precision)
         if device == "cuda":
-            # Or convolutions would round float32 to the 10 bits of TF32.
+            # Otherwise convolutions would round float32 to the 10 bits of TF32.
             torch.backends.cudnn.allow_tf32 = False
         self.backend = f"torch-{device}"
         self.on_cpu = device == "cpu"
@@ -66,22 +68,61 @@ class TorchSession(SequentialSession):
         self.network = network.to(self.device, self._type)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
+        """Upscale (N, 3, H, W) RGB in 0..1 to (N, 3, scale * H, scale * W), not clipped.
+
+        Raises:
+            InputError: if PyTorch fails.
+        """
         try:
             return self.forward(self.upload(batch)).float().cpu().numpy()
         except RuntimeError as error:
-            msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
-            raise InputError(msg, f"if memory ran out, use smaller tiles; it said: {str(error)[:200]}") from error
+            msg = "{} failed on a window of {}x{} pixels".format(self.backend, *batch.shape[:1:-1])
+            raise InputError(msg, f"if memory ran out, use smaller tiles; PyTorch says: {str(error)[:200]}") from error
 
     def upload(self, batch: NDArray[np.float32]) -> Tensor:
-        """The batch on the device, in the network's precision."""
+        """Return the batch on the device, in the network's precision."""
         return torch.tensor(batch, dtype=self._type, device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Device to device; on CUDA it returns before the work is done."""
+        """Run the network on the device; on CUDA it returns before the work is done."""
         with torch.inference_mode():
             return self.network(x)  # type: ignore[no-any-return]
 
+    def prepared(self, batch: NDArray[np.float32]) -> Callable[[], float | None]:
+        """Upload a batch, and return a function that runs the network on it.
+
+        The function returns when the work is done, on CUDA with its milliseconds by the device's events.
+        """
+        x = self.upload(batch)
+        if self.on_cpu:
+
+            def on_cpu() -> None:
+                self.forward(x)
+
+            return on_cpu
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
+        def run() -> float:
+            start.record()
+            self.forward(x)
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end))
+
+        return run
+
+    def device_memory(self, batch: NDArray[np.float32]) -> tuple[int, str] | None:
+        """Run a batch and return the peak of the CUDA allocator in bytes, weights included, with the GPU's name.
+
+        Returns:
+            ``None``, after the run, on the CPU.
+        """
+        if self.on_cpu:
+            return super().device_memory(batch)
+        torch.cuda.reset_peak_memory_stats()
+        self.run(batch)
+        return torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
+
     def bytes_per_pixel(self) -> int:
-        """Memory that a run takes, in bytes a LR pixel; what PyTorch's kernels take for themselves not counted."""
+        """Return the bytes that a run takes per LR pixel, without what PyTorch's kernels allocate for themselves."""
         return self._type.itemsize * self.metadata.live_channels

@@ -1,4 +1,4 @@
-"""One detail of a picture as every model makes it, side by side, like the figures of the papers."""
+"""Figures of one detail of a picture as upscaled by every model, side by side, as in the papers."""
 
 import math
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW, psnr_y, ssim_y
 
 Panel = tuple[str, NDArray[np.uint8]]
-"""What made it, and the (h, w, 3) RGB detail."""
+"""Name of the model, and its (h, w, 3) RGB detail."""
 
-_PANEL, _PANEL_OF_FEW = 220, 320  # the detail's longer side, about
-_FEW = 3  # that stand in one row
+_PANEL, _PANEL_OF_FEW = 220, 320  # approximate longer side of the detail
+_FEW = 3  # panels that stand in one row
 _FONT = 17
-_LINE = 23  # from one line of text to the next
+_LINE = 23  # distance of text lines
 _GAP, _MARGIN = 14, 20
 _INK, _PAPER, _MARK = (20, 20, 20), (255, 255, 255), (230, 30, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A rectangle of a picture, in pixels of its original: its left upper corner and its size."""
+    """A rectangle of a picture in pixels of its original: left upper corner and size."""
 
     image: str
-    """The picture's name, or its set's and its own: ``Set5/img_001``."""
+    """Name of the picture, optionally after its set: ``Set5/img_001``."""
     x: int
     y: int
     width: int
@@ -38,42 +38,42 @@ class Crop:
         """Read ``IMG:X,Y,W,H``.
 
         Raises:
-            UsageError: if it is not written so, or of no size.
+            UsageError: if the text has another form, or the size is zero.
         """
         image, _, place = text.rpartition(":")
         numbers = [part.strip() for part in place.split(",")]
         if not image or len(numbers) != 4 or not all(part.isdecimal() and len(part) < 10 for part in numbers):
-            msg = f"a crop is written IMG:X,Y,W,H in pixels, got {text!r}"
-            raise UsageError(msg, "for example img_001:120,80,64,48")
+            msg = f"expected a crop as IMG:X,Y,W,H in pixels, got {text!r}"
+            raise UsageError(msg, "for example --crop img_001:120,80,64,48")
         crop = cls(image, *map(int, numbers))
         if not (crop.width and crop.height):
-            msg = f"the crop {text!r} is {crop.width}x{crop.height}: it has no pixel"
+            msg = f"the crop {text!r} is {crop.width}x{crop.height} and has no pixels"
             raise UsageError(msg, "give a width and a height of 1 or more")
         return crop
 
     @property
     def place(self) -> str:
-        """Its numbers, fit for the name of a file."""
+        """Its numbers, fit for a file name."""
         return f"{self.x}_{self.y}_{self.width}_{self.height}"
 
     def check(self, size: tuple[int, int]) -> None:
-        """Refuse a rectangle that is not inside a picture of this width and height.
+        """Check that the rectangle lies inside a picture of this width and height.
 
         Raises:
-            UsageError: saying both.
+            UsageError: if it reaches beyond the picture.
         """
         if self.x + self.width > size[0] or self.y + self.height > size[1]:
             right, bottom = self.x + self.width, self.y + self.height
-            msg = f"the crop of {self.image} reaches to {right}, {bottom}, the picture to {size[0]}, {size[1]}"
+            msg = f"the crop of {self.image} reaches to {right}, {bottom}, but the picture ends at {size[0]}, {size[1]}"
             raise UsageError(msg, "X and Y count from the left upper corner of the high-resolution picture")
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The part of a picture as large as the original, (height, width, 3); a copy."""
+        """Return a copy of the rectangle of a picture as large as the original: (height, width, 3)."""
         return image[self.y : self.y + self.height, self.x : self.x + self.width].copy()
 
 
 def caption(detail: NDArray[np.uint8], original: NDArray[np.uint8]) -> str:
-    """PSNR in dB and SSIM on luma of the detail alone, without a border; no SSIM of less than its window."""
+    """Write PSNR in dB and SSIM of the detail's luma, without a border; no SSIM for details smaller than its window."""
     text = f"{psnr_y(detail, original, 0):.2f}"
     if min(original.shape[:2]) < SSIM_WINDOW:
         return f"{text} dB"
@@ -81,15 +81,15 @@ def caption(detail: NDArray[np.uint8], original: NDArray[np.uint8]) -> str:
 
 
 def draw(title: str, high: NDArray[np.uint8], crop: Crop, panels: Sequence[Panel]) -> NDArray[np.uint8]:
-    """The figure, (H, W, 3) RGB.
+    """Draw a figure, (H, W, 3) RGB.
 
     At the left is the original with the rectangle, at the right the details, enlarged by a whole number without
-    smoothing: the original's, then ``panels``, each with its name and figures.
+    smoothing: that of the original, then ``panels``, each with its name and scores.
 
     Args:
-        title: under the original.
+        title: text under the original.
         high: the original, (h, w, 3) RGB.
-        crop: inside it.
+        crop: rectangle inside it.
         panels: details of the crop's size.
     """
     original = crop.cut(high)
@@ -127,19 +127,19 @@ def draw(title: str, high: NDArray[np.uint8], crop: Crop, panels: Sequence[Panel
 
 
 def _rows(panels: int, width: int, height: int) -> int:
-    """One row of few panels, else as many as make the grid about one and a half times as wide as high."""
+    """Return one row for few panels, else as many as make the grid about 1.5 times as wide as high."""
     return 1 if panels <= _FEW else max(1, min(panels, round(math.sqrt(panels * width / (1.5 * height)))))
 
 
 def _whole(high: NDArray[np.uint8], crop: Crop, height: int) -> Image.Image:
-    """The original, so high or less, with the rectangle on it."""
+    """Draw the original at most ``height`` high, with the rectangle on it."""
     tall, wide = high.shape[:2]
-    zoom = min(height / tall, 2 * height / wide)  # a panorama would push the rest off the screen
+    zoom = min(height / tall, 2 * height / wide)  # keeps a panorama from pushing the panels off the screen
     size = max(1, round(wide * zoom)), max(1, round(tall * zoom))
     image = Image.fromarray(high).resize(size, Image.Resampling.LANCZOS)
     corners = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
     left, top, right, bottom = (round(corner * zoom) for corner in corners)
-    # Around the crop, not on it; on the picture where the crop touches its edge.
+    # Around the crop, not on it, except where the crop touches the edge of the picture.
     box = (max(left - 3, 0), max(top - 3, 0), min(right + 2, size[0] - 1), min(bottom + 2, size[1] - 1))
     ImageDraw.Draw(image).rectangle(box, outline=_MARK, width=3)
     return image
@@ -155,7 +155,7 @@ def _write(
     place: tuple[int, int, int],
     lines: Sequence[str],
 ) -> None:
-    """Two centred lines under ``place``: left, top and width."""
+    """Write centred lines below ``place``: left, top and width."""
     left, top, width = place
     for index, line in enumerate(lines):
         at = left + (width - _width(line, font)) // 2, top + 4 + index * (_LINE - 2)

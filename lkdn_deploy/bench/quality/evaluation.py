@@ -1,8 +1,8 @@
-"""PSNR and SSIM of whatever upscales, picture by picture, on test sets; and the results as JSON and CSV.
+"""PSNR and SSIM of anything that upscales, picture by picture, on test sets; and the results as JSON and CSV.
 
-Two conventions, never mixed: on luma with a border as wide as the scale, as the papers' tables have it, and on the
-three channels with a border of 4, as the NTIRE challenges have it. Averages are means over the pictures of a set, PSNR
-too. An infinite PSNR, of pictures that are equal, is the text ``inf`` in JSON, which has no such number, and in CSV.
+There are two conventions: on luma with a border as wide as the scale, as in the papers' tables, and on RGB with a
+border of 4, as in the NTIRE challenges. Averages are means over the pictures of a set, also of PSNR. The infinite PSNR
+of equal pictures is the text ``inf`` in JSON, which has no such number, and in CSV.
 """
 
 import csv
@@ -10,14 +10,14 @@ import io
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
-from importlib import metadata as distributions
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy import __version__
+from lkdn_deploy.bench.machine import versions
+from lkdn_deploy.bench.opening import BICUBIC
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.core.files import printable
@@ -25,37 +25,35 @@ from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.imaging.testsets import ImagePair, TestSet, read_pair
-from lkdn_deploy.runtime.upscaler import Upscaler
+from lkdn_deploy.runtime.upscaler import TiledResult, Upscaler
 
-BICUBIC = "bicubic"
-"""The name of the baseline: enlargement by MATLAB's bicubic."""
 NTIRE_BORDER = 4
 
-Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(h, w, 3) RGB -> (scale * h, scale * w, 3) RGB."""
-UpscaleFloats = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The same on values in 0..1, clipped to these."""
-Seen = Callable[[ImagePair, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Told of every picture that was upscaled: it, its low-resolution version, the original, and what was made."""
+Levels = NDArray[np.uint8]
+"""A picture, (h, w, 3) RGB."""
+Floats = NDArray[np.float32]
+"""A picture, (h, w, 3) RGB in 0..1."""
+Seen = Callable[[ImagePair, Levels, Levels, Levels], None]
+"""Called with every picture that was upscaled: its files, its low-resolution version, the original, and the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Pixels that are left out at each side."""
+    """Pixels that are cropped from each side before comparing."""
 
     y: int
-    """Of luma."""
+    """Border for luma."""
     rgb: int
 
     @classmethod
     def of(cls, scale: int, border: int | None = None) -> "Borders":
-        """By the two conventions, or ``border`` for both."""
+        """Return the borders of the two conventions, or ``border`` for both."""
         return cls(scale, NTIRE_BORDER) if border is None else cls(border, border)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How near a picture is to the original: PSNR in dB, and SSIM, of which 1 is equal."""
+    """The similarity of a picture to the original: PSNR in dB, and SSIM, which is 1 for equal pictures."""
 
     psnr_y: float
     ssim_y: float
@@ -65,112 +63,125 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model at a scale, opened: what is measured."""
+    """An opened model at a scale, to be evaluated."""
 
     name: str
     scale: int
-    upscale: Upscale
+    upscale: Callable[[Levels], TiledResult]
     backend: str
-    """The engine and device really used."""
+    """Engine and device in use."""
     precision: str
     metadata: ArtifactMetadata | None = None
-    """None: it is no network."""
-    upscaler: Upscaler | None = None
-    """What knows of tiles; None: there are none."""
+    """``None`` for what is not a network."""
 
     @property
     def title(self) -> str:
-        """What tells it from the others; fit for the name of a folder."""
+        """Name and scale, fit for the name of a folder."""
         return f"{self.name}_x{self.scale}"
 
-    def tiles(self, low: NDArray[np.uint8]) -> int:
-        """How many a picture is cut into."""
-        return 1 if self.upscaler is None else len(self.upscaler.plan(*low.shape[:2]))
-
-    def exact(self, tiles: int) -> bool:
-        """Whether the result of so many tiles is that of the whole picture."""
-        return tiles == 1 or self.upscaler is None or self.upscaler.exact
+    def pixels(self, low: Levels) -> Levels:
+        """Upscale a picture, and return the pixels alone."""
+        return self.upscale(low).pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A picture as one subject upscaled it."""
+    """The result of one subject on one picture."""
 
     test_set: str
     image: str
     lr_made: bool
-    """Whether its low-resolution version was made from the original, not read."""
-    quality: Scores | None = None
-    """None: it could not be measured."""
+    """Whether the low-resolution picture was made from the original, not read."""
+    scores: Scores | None = None
+    """``None``: the picture could not be measured."""
     size: tuple[int, int] | None = None
     """Width and height of the original, cropped to a multiple of the scale."""
     tiles: int | None = None
     exact: bool | None = None
-    """Whether the result is that of the whole picture in one."""
+    """Whether the result equals that of the whole picture."""
     error: str = ""
-    """Why it could not be measured."""
+    """Why the picture could not be measured."""
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """A test set as one subject upscaled it."""
+    """The mean result of one subject on one test set."""
 
     test_set: str
     images: int
-    """Those that were measured."""
+    """Number of pictures measured."""
     failed: int
-    quality: Scores | None
-    """None: there was nothing to average."""
+    scores: Scores | None
+    """``None``: no picture was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that was measured of one subject."""
+    """All results of one subject."""
 
     subject: Subject
     borders: Borders
-    records: tuple[Record, ...]
-    graphics: Mapping[str, float] = field(default_factory=dict)
-    """Errors in levels on the pictures that come with the program, by name; empty where they were not asked for."""
+    records: list[Record]
+    graphics: dict[str, float] = field(default_factory=dict)
+    """Errors in levels on the built-in pictures of ``graphics.py`` by name; empty if they were not measured."""
 
     @property
     def averages(self) -> list[Average]:
-        """One a set, in the order measured."""
+        """One average for each set, in the order measured."""
         names = dict.fromkeys(record.test_set for record in self.records)
         return [average(name, [record for record in self.records if record.test_set == name]) for name in names]
 
 
 def of_session(name: str, session: Session, *, tile: int | None = None, self_ensemble: bool = False) -> Subject:
-    """A network on an engine.
+    """Make a subject of a network on an engine.
+
+    Args:
+        name: name of the subject.
+        session: the opened network.
+        tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
+        self_ensemble: whether to apply ``ensemble``.
 
     Raises:
-        UsageError: as ``Upscaler`` does of ``tile``.
+        UsageError: as ``Upscaler`` does.
     """
     upscaler = Upscaler(session, tile=tile)
-    upscale: Upscale = ensemble(upscaler) if self_ensemble else upscaler
+
+    def with_ensemble(low: Levels) -> TiledResult:
+        results: list[TiledResult] = []
+
+        def upscale(pixels: Floats) -> Floats:
+            results.append(upscaler.upscale(pixels))
+            return results[-1].pixels
+
+        levels = ensemble(upscale)(low)
+        return TiledResult(levels, results[0].tiles, all(result.exact for result in results))
+
     found = session.metadata
-    return Subject(name, found.scale, upscale, session.backend, found.precision, found, upscaler)
+    upscale = with_ensemble if self_ensemble else upscaler.upscale
+    return Subject(name, found.scale, upscale, session.backend, found.precision, found)
 
 
 def bicubic(scale: int) -> Subject:
-    """Enlargement by MATLAB's bicubic, rounded to 8 bits: what every network must beat."""
+    """Make a subject of MATLAB's bicubic enlargement, rounded to 8 bits: the baseline for every network."""
 
-    def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return imresize(low, scale)  # type: ignore[return-value]
+    def upscale(low: Levels) -> TiledResult:
+        return TiledResult(imresize(low, scale), 1, exact=True)
 
     return Subject(BICUBIC, scale, upscale, "numpy", "fp64")
 
 
-def ensemble(upscale: UpscaleFloats) -> Upscale:
-    """The mean, before it is rounded, of what is made of the eight flipped and transposed versions of a picture, turned
-    back: the geometric self-ensemble of Lim et al., "Enhanced Deep Residual Networks" (EDSR, CVPR-W 2017).
+def ensemble(upscale: Callable[[Floats], Floats]) -> Callable[[Levels], Levels]:
+    """Return the geometric self-ensemble of an upscaler.
+
+    That is the mean, before rounding, of the results for the eight flips and transposes of a picture, each turned back
+    (Lim et al., "Enhanced Deep Residual Networks", EDSR, CVPR-W 2017).
     """
 
-    def upscale_all(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def upscale_all(low: Levels) -> Levels:
         pixels = low.astype(np.float32) / np.float32(255)
         turns = (np.ascontiguousarray(_turned(pixels, turn)) for turn in range(8))
-        # In float64, where eight float32 are added without loss: the order then does not matter.
+        # The sum of eight float32 is exact in float64, so it does not depend on their order.
         total = sum(_turned_back(upscale(turned), turn).astype(np.float64) for turn, turned in enumerate(turns))
         return np.rint(total / 8 * 255).astype(np.uint8)
 
@@ -178,57 +189,65 @@ def ensemble(upscale: UpscaleFloats) -> Upscale:
 
 
 def _turned(image: NDArray[Any], turn: int) -> NDArray[Any]:
-    """One of the eight symmetries of the square, of (H, W, C): bits for transposed, upside down, mirrored."""
-    if turn & 4:
-        image = image.swapaxes(0, 1)
-    return image[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
+    """Apply one of the eight symmetries of the square to (H, W, C); bits mean transposed, upside down, mirrored."""
+    return _flipped(image.swapaxes(0, 1) if turn & 4 else image, turn)
 
 
 def _turned_back(image: NDArray[Any], turn: int) -> NDArray[Any]:
-    image = image[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
+    image = _flipped(image, turn)
     return image.swapaxes(0, 1) if turn & 4 else image
 
 
-def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: Seen | None = None) -> Iterator[Record]:
-    """Measure a subject on a set, one record a picture, each when it is asked for.
+def _flipped(image: NDArray[Any], turn: int) -> NDArray[Any]:
+    return image[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
 
-    A picture that cannot be read, or that the subject cannot upscale, becomes a record that says why.
+
+def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: Seen | None = None) -> Iterator[Record]:
+    """Measure a subject on a set, and yield one record for each picture.
+
+    A picture that cannot be read or upscaled gives a record with the reason.
+
+    Args:
+        subject: the subject.
+        pictures: the test set.
+        borders: pixels to crop.
+        seen: called with every picture that was upscaled.
     """
     for picture in pictures.pictures:
         made = picture.low is None
         try:
             low, high = read_pair(picture, subject.scale, max(borders.y, borders.rgb))
-            image, tiles = subject.upscale(low), subject.tiles(low)
+            result = subject.upscale(low)
         except LkdnError as error:
             why, hint = printable(error.message), printable(error.hint or "")
             yield Record(pictures.name, picture.name, made, error=why, hint=hint)
             continue
         if seen is not None:
-            seen(picture, low, high, image)
-        quality = measure(image, high, borders)
+            seen(picture, low, high, result.pixels)
+        scores = measure(result.pixels, high, borders)
         size = high.shape[1], high.shape[0]
-        yield Record(pictures.name, picture.name, made, quality, size, tiles, subject.exact(tiles))
+        yield Record(pictures.name, picture.name, made, scores, size, result.tiles, result.exact)
 
 
-def measure(image: NDArray[np.uint8], original: NDArray[np.uint8], borders: Borders) -> Scores:
-    """The quality of one (H, W, 3) RGB picture.
+def measure(image: Levels, original: Levels, borders: Borders) -> Scores:
+    """Compare one picture with its original.
 
     Raises:
-        ValueError: if the sizes differ, or less than SSIM's window is inside a border.
+        ValueError: if the sizes differ, or the area inside a border is smaller than SSIM's window.
     """
     luma = psnr_y(image, original, borders.y), ssim_y(image, original, borders.y)
     return Scores(*luma, psnr_rgb(image, original, borders.rgb), ssim_rgb(image, original, borders.rgb))
 
 
 def average(name: str, records: Sequence[Record]) -> Average:
-    """The mean of each figure over the records that have them."""
-    measured = [astuple(record.quality) for record in records if record.quality]
-    quality = Scores(*(float(value) for value in np.mean(measured, axis=0))) if measured else None
-    return Average(name, len(measured), len(records) - len(measured), quality)
+    """Compute the mean of each score over the records that have scores."""
+    measured = [astuple(record.scores) for record in records if record.scores]
+    scores = Scores(*(float(value) for value in np.mean(measured, axis=0))) if measured else None
+    return Average(name, len(measured), len(records) - len(measured), scores)
 
 
 def conventions(border: int | None) -> dict[str, str]:
-    """What the figures are, in words."""
+    """Explain the scores in words."""
     y = "as wide as the scale, as in the papers" if border is None else f"{border} pixels, as asked for"
     rgb = f"{NTIRE_BORDER} pixels, as at NTIRE" if border is None else f"{border} pixels, as asked for"
     return {
@@ -240,35 +259,32 @@ def conventions(border: int | None) -> dict[str, str]:
 
 
 def to_json(results: Sequence[Results], settings: Mapping[str, Any], *, interrupted: bool = False) -> dict[str, Any]:
-    """All of it in values that JSON has.
+    """Convert results to values that JSON can hold.
 
     Args:
-        results: of each subject.
-        settings: what was asked for; ``border`` among it is ``None`` or what both borders are.
-        interrupted: whether there would have been more.
+        results: results of each subject.
+        settings: the user's settings; ``border`` among them is ``None`` or the value of both borders.
+        interrupted: whether the evaluation ended early.
     """
     return {
         "format": 1,
         "interrupted": interrupted,
         "settings": dict(settings),
         "conventions": conventions(settings.get("border")),
-        "versions": versions(),
+        "versions": {"python": platform.python_version()} | versions(),
         "models": [_model(result) for result in results],
     }
 
 
 def _model(results: Results) -> dict[str, Any]:
     subject = results.subject
-    found = subject.metadata
-    artefact = found and {item.name: getattr(found, item.name) for item in fields(found)}
-    if artefact:
-        artefact["tools"] = dict(artefact["tools"])
+    artefact = subject.metadata and asdict(subject.metadata)
     return {
         "model": subject.name,
         "scale": subject.scale,
         "backend": subject.backend,
         "precision": subject.precision,
-        "weights_sha256": found and found.weights_sha256,
+        "weights_sha256": artefact and artefact["weights_sha256"],
         "artefact": artefact,
         "borders": asdict(results.borders),
         "sets": [
@@ -276,60 +292,42 @@ def _model(results: Results) -> dict[str, Any]:
                 "set": one.test_set,
                 "images": one.images,
                 "failed": one.failed,
-                "average": _figures(one.quality),
+                "average": _scores(one.scores),
                 "records": [_record(record) for record in results.records if record.test_set == one.test_set],
             }
             for one in results.averages
         ],
-        **({"graphics": dict(results.graphics)} if results.graphics else {}),
+        **({"graphics": results.graphics} if results.graphics else {}),
     }
 
 
 def _record(record: Record) -> dict[str, Any]:
     facts: dict[str, Any] = {"image": record.image, "lr": _lr(record)}
-    if record.quality is None:
+    if record.scores is None:
         return facts | {"error": record.error, "hint": record.hint}
-    return (
-        facts | {"size": record.size, "tiles": record.tiles, "exact": record.exact} | (_figures(record.quality) or {})
-    )
+    facts |= {"size": record.size, "tiles": record.tiles, "exact": record.exact}
+    return facts | (_scores(record.scores) or {})
 
 
 def _lr(record: Record) -> str:
     return "made" if record.lr_made else "given"
 
 
-def _figures(quality: Scores | None) -> dict[str, float | str] | None:
-    if quality is None:
+def _scores(scores: Scores | None) -> dict[str, float | str] | None:
+    if scores is None:
         return None
-    return {key: value if math.isfinite(value) else "inf" for key, value in asdict(quality).items()}
+    return {key: value if math.isfinite(value) else "inf" for key, value in asdict(scores).items()}
 
 
 COLUMNS = (
-    "kind",
-    "model",
-    "scale",
-    "set",
-    "image",
-    "images",
-    "failed",
-    "psnr_y",
-    "ssim_y",
-    "psnr_rgb",
-    "ssim_rgb",
-    "border_y",
-    "border_rgb",
-    "lr",
-    "tiles",
-    "exact",
-    "backend",
-    "precision",
-    "error",
+    *("kind", "model", "scale", "set", "image", "images", "failed", "psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"),
+    *("border_y", "border_rgb", "lr", "tiles", "exact", "backend", "precision", "error"),
 )
-"""Of the CSV. ``kind`` is ``image`` or ``average``; ``images`` and ``failed`` count what an average is of."""
+"""Columns of the CSV. ``kind`` is ``image`` or ``average``; ``images`` and ``failed`` are counts of an average."""
 
 
 def to_csv(results: Sequence[Results]) -> str:
-    """A line a picture, and after those of a set one of their average. What is not known is empty."""
+    """Write one line for each picture, and after those of a set one with their average. Unknown values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -344,27 +342,12 @@ def to_csv(results: Sequence[Results]) -> str:
             "precision": subject.precision,
         }
         for one in result.averages:
+            common["set"] = one.test_set
             for record in result.records:
                 if record.test_set == one.test_set:
-                    facts: dict[str, Any] = {
-                        "kind": "image",
-                        "set": one.test_set,
-                        "image": record.image,
-                        "lr": _lr(record),
-                    }
+                    facts: dict[str, Any] = {"kind": "image", "image": record.image, "lr": _lr(record)}
                     facts |= {"tiles": record.tiles, "exact": record.exact, "error": record.error}
-                    writer.writerow(common | facts | (_figures(record.quality) or {}))
-            facts = {"kind": "average", "set": one.test_set, "images": one.images, "failed": one.failed}
-            writer.writerow(common | facts | (_figures(one.quality) or {}))
+                    writer.writerow(common | facts | (_scores(record.scores) or {}))
+            facts = {"kind": "average", "images": one.images, "failed": one.failed}
+            writer.writerow(common | facts | (_scores(one.scores) or {}))
     return text.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Of this package, of Python, and of those engines and libraries that are installed."""
-    found = {"lkdn-deploy": __version__, "python": platform.python_version()}
-    for name in ("llvmlite", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
-        try:
-            found[name] = distributions.version(name)
-        except distributions.PackageNotFoundError:
-            continue
-    return found

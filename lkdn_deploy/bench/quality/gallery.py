@@ -1,14 +1,14 @@
-"""Where the pictures of an evaluation go: those that were made, maps of their difference, and figures of details."""
+"""The picture files of an evaluation: upscaled pictures, difference maps, and figures of details."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lkdn_deploy.bench.opening import BICUBIC
 from lkdn_deploy.bench.quality.crops import Crop, Panel, draw
-from lkdn_deploy.bench.quality.evaluation import BICUBIC, Seen, Subject, bicubic
+from lkdn_deploy.bench.quality.evaluation import Levels, Seen, Subject, bicubic
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_size
@@ -17,43 +17,44 @@ from lkdn_deploy.imaging.metrics import luma
 from lkdn_deploy.imaging.testsets import ImagePair, TestSet
 
 DIFFERENCE_GAIN = 4
-"""What the maps multiply the difference of luma by."""
+"""Factor of the luma difference in the maps."""
 
 
 @dataclass(slots=True)
 class Figure:
-    """A crop at a scale, and what has been seen of it so far."""
+    """A figure of a crop at a scale, with the details collected so far."""
 
     crop: Crop
     scale: int
     test_set: str
     picture: ImagePair
     path: Path
-    """Where it will be."""
-    high: NDArray[np.uint8] | None = None
+    """File to write."""
+    high: Levels | None = None
     panels: list[Panel] = field(default_factory=list)
 
-    def add(self, subject: Subject, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-        """Keep the detail as ``subject`` made it, and at first as bicubic interpolation does."""
+    def add(self, subject: Subject, low: Levels, high: Levels, image: Levels) -> None:
+        """Add the detail of a subject's result, preceded by that of bicubic enlargement the first time."""
         if self.high is None:
             self.high = high
-            self.panels.append((BICUBIC, self.crop.cut(bicubic(self.scale).upscale(low))))
+            self.panels.append((BICUBIC, self.crop.cut(bicubic(self.scale).pixels(low))))
         if subject.name != BICUBIC:
             self.panels.append((subject.name, self.crop.cut(image)))
 
 
 class Gallery:
-    """The files that an evaluation writes, known before it begins.
+    """The picture files of an evaluation, which are all checked before it begins.
 
     Args:
-        sets: the test sets of each scale.
-        subjects: what will be measured.
+        sets: test sets by scale.
+        subjects: subjects that will be evaluated.
         crops: details to draw.
-        save: the folder for all pictures; None: details only, into the working folder.
-        overwrite: whether files may be replaced.
+        save: folder for all pictures; ``None``: draw details only, into the current folder.
+        overwrite: whether existing files may be replaced.
 
     Raises:
-        UsageError: if a file exists, two would have one name, or a crop is of no picture, of several, or not inside it.
+        UsageError: if a file exists, two files would have the same name, or a crop does not name one picture, or
+            reaches beyond it.
         InputError: if the picture of a crop cannot be read.
     """
 
@@ -67,8 +68,8 @@ class Gallery:
         overwrite: bool = False,
     ) -> None:
         if save is not None and save.exists() and not save.is_dir():
-            msg = f"{save} is a file; expected a folder to save pictures in"
-            raise UsageError(msg, "choose another name")
+            msg = f"{save} is a file, but pictures are saved in a folder"
+            raise UsageError(msg, "give the name of a folder with --output")
         self._save = save
         self._figures = _plan(sets, crops, Path() if save is None else save)
         files = [figure.path for figure in self._figures]
@@ -78,8 +79,8 @@ class Gallery:
                     files += self._files(subject, test_set, picture)
         twice = len(files) - len(set(files))
         if twice:
-            msg = f"{twice} of the {len(files)} pictures to save would have the name of another"
-            raise UsageError(msg, "rename the pictures that end in _diff, or measure the sets one by one")
+            msg = f"{twice} of the {len(files)} pictures to save would have the same name as another"
+            raise UsageError(msg, "rename the pictures that end in _diff, or evaluate the sets one by one")
         existing = [] if overwrite else [path for path in files if path.exists() or path.is_symlink()]
         if existing:
             more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
@@ -87,14 +88,14 @@ class Gallery:
             raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
 
     def watch(self, subject: Subject, test_set: TestSet) -> Seen:
-        """What to tell of every picture of a set that a subject upscaled.
+        """Return the function to call with every picture of a set that a subject upscaled.
 
         Raises:
-            InputError: if a picture cannot be written.
+            InputError: from that function, if a picture cannot be written.
         """
         figures = [one for one in self._figures if (one.scale, one.test_set) == (subject.scale, test_set.name)]
 
-        def seen(picture: ImagePair, low: NDArray[np.uint8], high: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+        def seen(picture: ImagePair, low: Levels, high: Levels, image: Levels) -> None:
             for figure in figures:
                 if figure.picture == picture:
                     figure.add(subject, low, high, image)
@@ -107,10 +108,10 @@ class Gallery:
         return seen
 
     def draw(self) -> list[Path]:
-        """Write the figures of those details that were seen, and tell their paths.
+        """Write the figures of the details that were seen, and return their paths.
 
         Raises:
-            InputError: if one cannot be written.
+            InputError: if a figure cannot be written.
         """
         paths = []
         for figure in self._figures:
@@ -126,10 +127,10 @@ class Gallery:
         return folder / f"{picture.name}.png", folder / f"{picture.name}_diff.png"
 
 
-def difference(image: NDArray[np.uint8], original: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The absolute difference of luma of two (H, W, 3) RGB pictures, ``DIFFERENCE_GAIN`` times: (H, W, 1) grey."""
+def difference(image: Levels, original: Levels) -> Levels:
+    """Return ``DIFFERENCE_GAIN`` times the absolute luma difference of two (H, W, 3) RGB pictures as (H, W, 1) grey."""
     differing = DIFFERENCE_GAIN * np.abs(luma(image) - luma(original))
-    grey: NDArray[np.uint8] = np.rint(differing).clip(0, 255).astype(np.uint8)
+    grey: Levels = np.rint(differing).clip(0, 255).astype(np.uint8)
     return grey[..., None]
 
 
@@ -150,10 +151,10 @@ def _plan(sets: Mapping[int, Sequence[TestSet]], crops: Sequence[Crop], folder: 
 
 
 def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, ImagePair]:
-    """The picture that a crop is of, by its name, its file's, or either after ``SET/``.
+    """Find the picture of a crop by its name or its file's name, each optionally after ``SET/``.
 
     Raises:
-        UsageError: if there is none, or more than one.
+        UsageError: if no picture or more than one has the name.
     """
     found = [
         (one, picture)
@@ -166,7 +167,7 @@ def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, ImagePair]:
         return found[0]
     if found:
         msg = f"{len(found)} pictures are called {crop.image}"
-        raise UsageError(msg, f"name one: {', '.join(f'{one.name}/{picture.name}' for one, picture in found)}")
+        raise UsageError(msg, f"name one of {', '.join(f'{one.name}/{picture.name}' for one, picture in found)}")
     some = [f"{one.name}/{picture.name}" for one in sets for picture in one.pictures]
-    msg = f"no picture is called {crop.image}, which --crop names"
-    raise UsageError(msg, f"there are {', '.join(some[:8])}{', ...' if len(some) > 8 else ''}")
+    msg = f"--crop names {crop.image}, but no picture is called so"
+    raise UsageError(msg, f"the pictures are {', '.join(some[:8])}{', ...' if len(some) > 8 else ''}")

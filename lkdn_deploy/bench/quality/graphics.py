@@ -1,7 +1,7 @@
-"""Whether an upscaler keeps what photographs do not show: letters, single pixels, stripes and flat colours.
+"""Errors of an upscaler on drawings: letters, single pixels, stripes and flat colours.
 
-Nothing larger is known of such a picture, so the result is averaged down again and compared with the input: whatever a
-sharper picture may look like, the mean of each block of pixels should be the pixel that it came from. All values are in
+Such a picture has no larger original, so the result is averaged down again and compared with the input: whatever a
+sharper picture looks like, the mean of each block of pixels should be the pixel that it came from. All errors are in
 levels of 0..255; smaller is better, and repeating each pixel gives 0.
 """
 
@@ -36,7 +36,7 @@ def measure_graphics(upscale: Callable[[Pixels], Pixels]) -> dict[str, float]:
 
 
 def test_pictures() -> dict[str, Pixels]:
-    """Return the pictures whose mean error is measured, by what they show. They are the same on every machine."""
+    """Return the pictures whose mean error is measured, by name. They are the same on every machine."""
     art = np.random.default_rng(0).integers(len(PALETTE), size=(32, 32))
     return {
         "1-bit text and a thin line": text(LINES, size=10, smooth=False, line=True),
@@ -47,7 +47,7 @@ def test_pictures() -> dict[str, Pixels]:
     }
 
 
-test_pictures.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
+test_pictures.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
 def text(
@@ -63,12 +63,13 @@ def text(
     """Draw lines of writing.
 
     Args:
-        lines: What is written.
-        size: Of the font in pixels.
-        smooth: Whether letters have soft edges; otherwise each pixel is ink or paper.
-        line: Whether a line one pixel wide crosses the picture below the writing.
-        ink, paper: Colours of the letters and of what is behind them.
-        font: A font of that size; default: the one that Pillow brings along.
+        lines: text of each line.
+        size: font size in pixels.
+        smooth: whether letters are antialiased; otherwise each pixel is ink or paper.
+        line: whether a line one pixel wide crosses the picture below the writing.
+        ink: colour of the letters.
+        paper: colour of the background.
+        font: font of that size; default: the font that comes with Pillow.
     """
     step = 2 * size
     image = Image.new("RGB", (size * max(map(len, lines)), step * (len(lines) + line) + size // 2), paper)
@@ -82,18 +83,18 @@ def text(
 
 
 def checkerboard(side: int, first: Colour, second: Colour, cell: int = 1) -> Pixels:
-    """A checkerboard of ``side`` x ``side`` pixels, its squares ``cell`` pixels wide."""
+    """Draw a checkerboard of ``side`` x ``side`` pixels, with squares ``cell`` pixels wide."""
     at = np.arange(side) // cell
     return np.array([first, second], np.uint8)[(at[:, None] + at) % 2]  # type: ignore[no-any-return]
 
 
 def stripes(side: int, first: Colour, second: Colour, width: int = 1) -> Pixels:
-    """Rows in turn of one colour and the other, ``side`` x ``side`` pixels, each stripe ``width`` rows high."""
+    """Draw alternating stripes of two colours, ``width`` rows high, on ``side`` x ``side`` pixels."""
     return np.array([first, second], np.uint8)[np.arange(side) // width % 2][:, None].repeat(side, 1)
 
 
 def flat(side: int, colour: Colour = FLAT) -> Pixels:
-    """A picture of one colour, ``side`` x ``side`` pixels."""
+    """Draw ``side`` x ``side`` pixels of one colour."""
     return np.full((side, side, 3), colour, np.uint8)
 
 
@@ -101,7 +102,7 @@ def mean_error(low: Pixels, high: Pixels) -> float:
     """Return the mean absolute difference of ``low`` and the block means of ``high``.
 
     Raises:
-        ValueError: If ``high`` is not a whole number of times larger.
+        ValueError: if ``high`` is not a whole number of times larger.
     """
     height, width, channels = low.shape
     blocks = high.reshape(height, high.shape[0] // height, width, -1, channels)

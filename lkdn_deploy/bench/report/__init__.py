@@ -1,1 +1,1 @@
-"""A report as people read it: in a terminal, in Markdown, in plots, as a page. All of it functions of the report."""
+"""A report in forms for people: text for a terminal, Markdown, plots and a web page, each a function of the report."""

@@ -1,14 +1,14 @@
-"""What a report says of the machine, as words. What it may say is in ``lkdn_deploy.bench.machine``."""
+"""The facts about the machine in a report, as words."""
 
 from collections.abc import Mapping
 from typing import Any
 
 NONE = "-"
-"""Of what is not known."""
+"""Text for what is not known."""
 
 
 def facts(machine: Mapping[str, Any]) -> dict[str, str]:
-    """Every fact by its name, those in mappings by both names: ``versions numpy``."""
+    """Return every fact of ``machine.machine_facts`` by name; nested ones have both names: ``versions numpy``."""
     found: dict[str, str] = {}
     for name, value in machine.items():
         if isinstance(value, Mapping):
@@ -23,7 +23,7 @@ def facts(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def brief(machine: Mapping[str, Any]) -> list[str]:
-    """What must stand beside every latency: the processor, the GPUs if there are any, the load of the last minute."""
+    """Return the facts that belong beside every latency: processor, GPUs if present, and load of the last minute."""
     known = facts(machine)
     gpus = [words for name, words in known.items() if name.startswith("gpus ") and name.endswith(" name")]
     found = {"CPU": known.get("cpu", ""), "GPU": ", ".join(gpus), "load": known.get("load before", "").split(",")[0]}

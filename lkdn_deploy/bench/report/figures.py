@@ -1,4 +1,4 @@
-"""What is derived of a report's rows, the same in every form of it."""
+"""Figures derived from a report's rows, the same in every form of the report."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,37 +7,42 @@ from lkdn_deploy.bench.measure.statistics import CONFIDENCE
 from lkdn_deploy.bench.results import Latency, Protocol, Report, Row
 
 INTERVAL = f"{100 * CONFIDENCE:g} %"
-"""How sure the intervals of ratios are."""
+"""Confidence of the intervals of ratios."""
+
+
+def statistic(protocol: Protocol) -> str:
+    """Return the name of the statistic that stands for a latency: median or mean."""
+    return "mean" if protocol is Protocol.NTIRE_2023 else "median"
 
 
 def typical(latency: Latency, protocol: Protocol) -> float:
-    """The one figure that stands for a latency, in ms: the median, or the mean where the protocol says so."""
+    """Return the statistic that stands for a latency, in ms."""
     return latency.mean if protocol is Protocol.NTIRE_2023 else latency.median
 
 
 def roofline_share(row: Row, protocol: Protocol) -> float | None:
-    """The least time that the device allows with pointwise operations fused, over the measured one."""
+    """Return the least time that the device allows with pointwise operations fused, over the measured time."""
     measured = typical(row.latency, protocol) if row.latency else 0.0
     return row.bounds.pointwise / measured if row.bounds and measured else None
 
 
 def size(height_width: tuple[int, int]) -> str:
-    """As people write it: width first."""
+    """Format a size as WxH."""
     return "{1}x{0}".format(*height_width)
 
 
 def model(row: Row) -> str:
-    """The network and its scale."""
+    """Return the network's name with its scale."""
     return f"{row.model} x{row.scale}"
 
 
 def operations(protocol: Protocol) -> str:
-    """What the protocol calls the operations that it counts."""
+    """Return the protocol's name for the operations that it counts."""
     return "FLOPs" if protocol is Protocol.NTIRE_2023 else "Multi-Adds"
 
 
 def by_name(rows: Iterable[Row]) -> dict[str, Row]:
-    """Rows by their titles; with their weights, and then a number, where the title alone is another's too."""
+    """Return rows by title; rows with the same title also get their weights, and then a number, in their names."""
     rows = tuple(rows)
     titles = Counter(row.title for row in rows)
     result: dict[str, Row] = {}
@@ -49,7 +54,7 @@ def by_name(rows: Iterable[Row]) -> dict[str, Row]:
 
 
 def not_told_apart(report: Report) -> list[str]:
-    """Names of the rows whose difference from the first is within the noise."""
+    """Return the names of the rows whose difference from the first is within the noise."""
     return [
         name
         for name, row in by_name(report.rows).items()

@@ -1,18 +1,18 @@
-"""A report as one page, which needs nothing else: no script, no font, no picture from anywhere."""
+"""A report as one self-contained web page: without scripts, and without fonts or pictures from elsewhere."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape
 from string import Template
 
 from lkdn_deploy.bench.report.facts import brief, facts
 from lkdn_deploy.bench.report.notes import notes
+from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
-from lkdn_deploy.bench.report.printable import printable
 from lkdn_deploy.bench.report.table_layout import Table
 from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, quality_table, start_table
 from lkdn_deploy.bench.results import Report
 
-# The policy holds even if something in the report were not escaped: the page can load and run nothing.
+# Even if a text were not escaped, the page could load and run nothing under this policy.
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -71,11 +71,11 @@ figcaption { color: var(--soft); font-size: .85rem; margin-top: .5rem; max-width
 
 
 def html(report: Report) -> str:
-    """The whole page. Words of the report are words there."""
-    report = printable(report)
+    """Write a report as a page, in which no text of the report acts as markup."""
+    report = with_plain_texts(report)
     tables = [latency_table(report), cost_table(report), quality_table(report), start_table(report)]
     timed, *others = [_table(table) for table in tables if table]
-    body = [timed, _notes(report), *_figures(report), *others, _machine(report)]
+    body = [timed, _notes(report), *_plots(report), *others, _machine(report)]
     lines = (", ".join(head(report)), ", ".join(brief(report.machine)), f"measured {report.made}")
     return _PAGE.substitute(
         title="lkdn-bench",
@@ -85,31 +85,25 @@ def html(report: Report) -> str:
     )
 
 
-def _figures(report: Report) -> Iterable[str]:
-    titles = (
-        (
-            "Latency and quality",
-            quality_plot(report),
-            "Each model has a colour, each backend a marker, each precision a filling.",
-        ),
+def _plots(report: Report) -> Iterator[str]:
+    plots = (
+        ("Latency and quality", quality_plot, "Each model has a colour, each backend a marker, each precision a fill."),
         (
             "Time in each kind of layer",
-            kinds_plot(report),
-            "By the engine's own profiler, in a run of its own: profiling takes time, so the sum is not the latency.",
+            kinds_plot,
+            "By the engine's own profiler, in a separate run: profiling takes time, so the sum is not the latency.",
         ),
         (
             "Roofline",
-            roofline_plot(report),
-            "Filled: measured. Hollow: the least time that the device's peak and bandwidth allow if every layer is run "
-            "alone, if pointwise operations are fused with the layer before, and if the whole network is one.",
+            roofline_plot,
+            "Filled: measured. Hollow: the least time by the device's peak rate and bandwidth if each layer runs "
+            "alone, if pointwise operations are fused with the layer before, and if the whole network is fused.",
         ),
     )
-    for title, drawn, caption in titles:
-        if drawn:
-            yield (
-                f"<section><h2>{title}</h2><figure>{_scrolling(title, drawn)}<figcaption>{escape(caption)}</figcaption>"
-                "</figure></section>"
-            )
+    for title, plot, caption in plots:
+        if drawn := plot(report):
+            below = f"<figcaption>{escape(caption)}</figcaption>"
+            yield _section(title, f"<figure>{_scrolling(title, drawn)}{below}</figure>")
 
 
 def _table(table: Table) -> str:
@@ -121,19 +115,18 @@ def _table(table: Table) -> str:
     rows = []
     for row in table.rows:
         cells = "".join(
-            f'<th scope="row">{escape(cell)}</th>' if column.name else f'<td class="{kind}">{escape(cell)}</td>'
-            for column, cell, kind in zip(table.columns, row, kinds, strict=True)
+            f'<td class="{kind}">{escape(cell)}</td>' if kind else f'<th scope="row">{escape(cell)}</th>'
+            for cell, kind in zip(row, kinds, strict=True)
         )
         rows.append(f"<tr>{cells}</tr>\n")
-    legend = "".join(f"<li>{escape(each)}</li>" for each in table.legend)
     inner = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{''.join(rows)}</tbody></table>"
-    below = f'<ul class="legend">{legend}</ul>' if legend else ""
-    return f"<section><h2>{escape(table.caption)}</h2>{_scrolling(table.caption, inner)}{below}</section>"
+    legend = _list("legend", table.legend) if table.legend else ""
+    return _section(table.caption, _scrolling(table.caption, inner) + legend)
 
 
 def _notes(report: Report) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes(report))
-    return f'<section><h2>Notes</h2><ul class="notes">{items}</ul></section>' if items else ""
+    found = notes(report)
+    return _section("Notes", _list("notes", found)) if found else ""
 
 
 def _machine(report: Report) -> str:
@@ -141,9 +134,17 @@ def _machine(report: Report) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(words)}</td></tr>'
         for name, words in facts(report.machine).items()
     )
-    return f'<section><h2>Machine</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
+    return _section("Machine", f'<table class="facts"><tbody>{rows}</tbody></table>') if rows else ""
+
+
+def _section(title: str, inner: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+
+
+def _list(kind: str, items: Iterable[str]) -> str:
+    return f'<ul class="{kind}">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
 
 
 def _scrolling(title: str, inner: str) -> str:
-    """What may be wider than a phone; the keyboard reaches it too."""
+    """Wrap what may be wider than a phone's screen; the keyboard can scroll it too."""
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(title)}">{inner}</div>'

@@ -1,4 +1,4 @@
-"""What a reader must know beside the figures."""
+"""Notes that a reader of a report needs beside its figures."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,11 +10,11 @@ from lkdn_deploy.bench.results import Copies, Report, Row
 
 
 def notes(report: Report) -> list[str]:
-    """Sentences, each only where it applies."""
+    """Return the notes that apply, as sentences."""
     rows = by_name(report.rows)
     found = []
     if report.interrupted:
-        found.append("Interrupted: not all that was asked for was measured.")
+        found.append("Interrupted: the run was stopped before everything was measured.")
     first = next(iter(rows), "")
     if same := ", ".join(not_told_apart(report)):
         found.append(f"~ Not told apart from {first}: {same}. The machine is too noisy for so small a difference.")
@@ -22,33 +22,37 @@ def notes(report: Report) -> list[str]:
         why = f"that takes {LEAST_ROUNDS} rounds or images" if rows[first].latency else f"{first} has no latency"
         found.append(f"No ratio of {alone}: {why}.")
     if unsettled := _which(report, _unsettled):
-        found.append(f"Warm-up did not settle before its bound, so times may still have been drifting: {unsettled}.")
+        found.append(f"Warm-up did not settle within its limits, so times may still have been drifting: {unsettled}.")
     if random := ", ".join(dict.fromkeys(model(row) for row in report.rows if row.weights == "random")):
-        found.append(f"Random weights: {random}. That changes what is drawn, not how long it takes.")
+        found.append(f"Random weights: {random}. They change the pictures, not the times.")
     found += _copies(report)
-    found += _papers(report)
+    found += _paper_latencies(report)
     found += [f"{name}: {row.problem}" for name, row in rows.items() if row.problem]
     found += [f"Left out: {each.what}: {each.why}" for each in report.left_out]
-    found += [f"Failed: {each.what}: {each.why}. Figures are of the other images." for each in report.failed]
+    found += [f"Failed: {each.what}: {each.why}. The figures are from the other images." for each in report.failed]
     return found
 
 
-def _papers(report: Report) -> list[str]:
-    """The LKDN paper's latencies, beside rows on a GPU of what it measured."""
+def _paper_latencies(report: Report) -> list[str]:
+    """Quote the LKDN paper's latencies if one of its networks runs on a GPU."""
     if all(row.backend.endswith("cpu") for row in report.rows):
         return []
     named = {row.model for row in report.rows} & PAPER_LATENCY.keys()
+    if not named:
+        return []
     figures = ", ".join(f"{name} {PAPER_LATENCY[name]:.2f} ms" for name in sorted(named))
-    text = f"The LKDN paper has on an RTX 3080: {figures}. Which is whose follows the order of its tables, and it does "
-    return [f"{text}not say at what size and precision."] if named else []
+    return [
+        f"The LKDN paper reports on an RTX 3080: {figures}. They are assigned to networks by the order of its tables, "
+        "and the paper states neither input size nor precision."
+    ]
 
 
 def _copies(report: Report) -> list[str]:
-    """Of the rows that have a device of their own: beside these, those that have none too."""
+    """Say which times include host copies, if a row runs on a device with memory of its own."""
     texts = {
         Copies.TIMED: "Copies between host and device are part of the time of",
         Copies.LEFT_OUT: "Copies between host and device are left out of the time of",
-        Copies.NONE: "There are no copies, the engine works in the host's memory:",
+        Copies.NONE: "There are no copies, since the engine works in the host's memory:",
     }
     named = {kind: _which(report, partial(_has_copies, kind)) for kind in texts}
     if not named[Copies.TIMED] and not named[Copies.LEFT_OUT]:
@@ -69,5 +73,5 @@ def _without_ratio(row: Row) -> bool:
 
 
 def _which(report: Report, holds: Callable[[Row], bool]) -> str:
-    """The names of the rows of which it holds."""
+    """Return the names of the rows for which ``holds`` is true."""
     return ", ".join(name for name, row in by_name(report.rows).items() if holds(row))

@@ -1,4 +1,4 @@
-"""Tables as words in cells, and how a terminal shows them."""
+"""Tables of texts, and their layout in a terminal."""
 
 import textwrap
 from dataclasses import dataclass
@@ -14,46 +14,46 @@ class Column:
 
     title: str
     short: str = ""
-    """The title where there is little room; the title itself if empty."""
+    """Title where room is scarce; empty if the title itself is short."""
     name: bool = False
-    """Whether it says which row it is. Names come first, and stand left."""
+    """Whether its cells identify the row. Such columns come first and are aligned left."""
     close: bool = False
-    """Whether it belongs to the column before it, as an interval to its value."""
+    """Whether it belongs to the column before it, as an interval belongs to its value."""
 
     @property
     def head(self) -> str:
-        """The title for a terminal."""
+        """Title for a terminal."""
         return self.short or self.title
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Words in rows, as many in each as there are columns."""
+    """A table: rows with one text for each column."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[str, ...] = ()
-    """What the columns mean, where the titles do not say it."""
+    """Explanations of columns whose titles are not enough."""
 
 
 def wrapped(text: str, first: str = "", then: str = "") -> list[str]:
-    """In lines of ``WIDTH`` at most, which start with ``first`` and ``then``."""
+    """Wrap a text into lines of at most ``WIDTH``, which start with ``first`` and ``then``."""
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
 
 
 def aligned(table: Table) -> list[str]:
-    """Lines of ``WIDTH`` at most, without caption and legend.
+    """Lay out a table, without caption and legend, in lines of at most ``WIDTH``.
 
-    A row is a line. Where that is too wide, its names have lines of their own with the other cells below, aligned;
-    where even these are too wide, each has its title beside it.
+    Each row is a line. If that is too wide, its names get a line of their own, with the other cells aligned below; if
+    those are too wide, each cell is preceded by its title instead.
     """
     every = (tuple(column.head for column in table.columns), *table.rows)
-    lines = _laid(table.columns, every)
+    lines = _lines(table.columns, every)
     if _fit(lines):
         return lines
     names = sum(column.name for column in table.columns)
-    figures = [INDENT + line for line in _laid(table.columns[names:], tuple(row[names:] for row in every))]
+    figures = [INDENT + line for line in _lines(table.columns[names:], tuple(row[names:] for row in every))]
     if not _fit(figures):
         titles = every[0][names:]
         figures = ["", *(", ".join(map(" ".join, zip(titles, row[names:], strict=True))) for row in table.rows)]
@@ -68,8 +68,8 @@ def _fit(lines: list[str]) -> bool:
     return all(len(line) <= WIDTH for line in lines)
 
 
-def _laid(columns: tuple[Column, ...], rows: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Each row as a line, its cells below each other."""
+def _lines(columns: tuple[Column, ...], rows: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Format each row as a line, with the cells of a column aligned."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = []
     for row in rows:

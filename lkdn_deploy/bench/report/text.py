@@ -5,18 +5,18 @@ from collections.abc import Iterable
 
 from lkdn_deploy.bench.report.facts import brief
 from lkdn_deploy.bench.report.notes import notes
-from lkdn_deploy.bench.report.printable import printable
+from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Table, aligned, wrapped
 from lkdn_deploy.bench.report.tables import cost_table, head, latency_table
 from lkdn_deploy.bench.results import Report
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
-"""What GitHub Markdown would take for more than a character."""
+"""Characters that have a meaning in GitHub Markdown."""
 
 
 def text(report: Report) -> str:
-    """Lines of 80 columns at most, the last one ended too."""
-    report = printable(report)
+    """Write a report in lines of at most 80 columns, each with its line end."""
+    report = with_plain_texts(report)
     lines = wrapped(", ".join(head(report))) + wrapped(", ".join(brief(report.machine)))
     for table in tables(report):
         lines += ["", *wrapped(table.caption), *aligned(table)]
@@ -27,8 +27,8 @@ def text(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """The same as GitHub Markdown. Words of the report are words there: none is markup, none ends a cell."""
-    report = printable(report)
+    """Write a report as GitHub Markdown, in which no text of the report acts as markup or ends a cell."""
+    report = with_plain_texts(report)
     parts = ["  \n".join(map(_escaped, filter(None, (", ".join(head(report)), ", ".join(brief(report.machine))))))]
     for table in tables(report):
         parts += [f"**{_escaped(table.caption)}**", _rows(table), _list(table.legend)]
@@ -36,7 +36,7 @@ def markdown(report: Report) -> str:
 
 
 def tables(report: Report) -> list[Table]:
-    """Those that have anything: what was timed, and what is counted."""
+    """Return the tables of latencies and, if anything was counted, of costs."""
     return [table for table in (latency_table(report), cost_table(report)) if table]
 
 

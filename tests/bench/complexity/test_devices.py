@@ -2,11 +2,11 @@
 
 import math
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from lkdn_deploy.bench.complexity import devices
 from lkdn_deploy.bench.complexity.devices import DEVICES, PAPER_LATENCY, DevicePeaks, find, measure_cpu
 from lkdn_deploy.core.errors import MissingError, UsageError
 from lkdn_models.zoo import names
@@ -50,38 +50,33 @@ def test_the_paper_s_latencies_are_of_networks_of_the_zoo() -> None:
     assert set(PAPER_LATENCY) <= set(names())
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SIDE": 128, "LENGTH": 2**16, "SECONDS": 0.01}.items():
-        monkeypatch.setattr(devices, name, value)
+def quick(threads: int) -> DevicePeaks:
+    return measure_cpu(threads, side=128, length=2**16, seconds=0.01)
 
 
-def test_the_cpu_has_positive_finite_peaks(small: None) -> None:
-    device = measure_cpu(1)
+def test_the_cpu_has_positive_finite_peaks() -> None:
+    device = quick(1)
     for value in (*device.flops.values(), device.bandwidth):
-        assert value > 0
-        assert math.isfinite(value)
+        assert 0 < value < math.inf
     assert device.flops["fp16"] == device.flops["fp32"]
     assert device.title == "CPU with 1 thread"
 
 
-def test_it_is_measured_with_so_many_threads(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(devices, "_best", lambda work: seen.append(torch.get_num_threads()) or 1.0)
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_are_set_for_the_measurement_and_restored(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    product, seen = torch.mm, set()
+
+    def mm(*args: object, **given: object) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        if fails:
+            raise MemoryError
+        return product(*args, **given)
+
+    monkeypatch.setattr(torch, "mm", mm)
     before = torch.get_num_threads()
-    measure_cpu(before + 1)
-    assert seen == [before + 1] * 2
-    assert torch.get_num_threads() == before
-
-
-def test_the_number_of_threads_is_set_back_when_it_fails(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(work: object) -> float:
-        raise MemoryError
-
-    monkeypatch.setattr(devices, "_best", fails)
-    before = torch.get_num_threads()
-    with pytest.raises(MemoryError):
-        measure_cpu(before + 1)
+    with pytest.raises(MemoryError) if fails else nullcontext():
+        quick(before + 1)
+    assert seen == {before + 1}
     assert torch.get_num_threads() == before
 
 

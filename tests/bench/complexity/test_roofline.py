@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lkdn_deploy.bench.complexity.devices import DevicePeaks, find
-from lkdn_deploy.bench.complexity.operations import Operation, trace
 from lkdn_deploy.bench.complexity.roofline import Fusion, RooflineKernel, bounds, kernels, least_time
+from lkdn_deploy.bench.complexity.trace import Operation, trace
 from lkdn_deploy.bench.results import Bounds
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
@@ -20,27 +20,23 @@ from lkdn_models.nets.lkdn import LKDB
 
 X = (1, 4, 6, 8)
 P = 48
+Trace = Callable[..., tuple[Operation, ...]]
 TOY = DevicePeaks("toy", "Toy", {"fp32": 400.0, "fp16": 400.0}, 100.0, "made up")
 
 
-class Call(nn.Module):
-    """A function of the input, and of whatever it is given as layers, as a network."""
-
-    def __init__(self, function: Callable[..., object], *layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(x, *self.layers)
+Fused = Callable[..., list[tuple[list[str], int, int, int]]]
 
 
-def fused(function: Callable[..., object], *layers: nn.Module) -> list[tuple[list[str], int, int, int]]:
-    """Of each kernel: its operations' names, values read, written and of weights."""
-    found = kernels(trace(Call(function, *layers), X), Fusion.POINTWISE)
-    return [
-        ([each.name for each in kernel.operations], kernel.read, kernel.written, kernel.weights) for kernel in found
-    ]
+@pytest.fixture
+def fused(of: Trace) -> Fused:
+    """Lists the kernels of a function: its operations' names, values read, written and of weights."""
+
+    def listed(function: Callable[..., object], *layers: nn.Module) -> list[tuple[list[str], int, int, int]]:
+        found = kernels(of(function, *layers), Fusion.POINTWISE)
+        names = [[each.name for each in kernel.operations] for kernel in found]
+        return [(name, each.read, each.written, each.weights) for name, each in zip(names, found, strict=True)]
+
+    return listed
 
 
 def conv() -> nn.Conv2d:
@@ -102,11 +98,11 @@ def test_half_precision_halves_the_bytes(fusion: Fusion) -> None:
         assert kernel.traffic("fp32") == 2 * kernel.traffic("fp16") > 0
 
 
-def test_a_pointwise_operation_joins_what_made_its_input() -> None:
+def test_a_pointwise_operation_joins_what_made_its_input(fused: Fused) -> None:
     assert fused(lambda x, layer: torch.sigmoid(layer(x)), conv()) == [([CONV, "sigmoid"], 4 * P, 4 * P, WEIGHTS)]
 
 
-def test_of_several_inputs_the_latest_counts() -> None:
+def test_of_several_inputs_the_latest_counts(fused: Fused) -> None:
     function = lambda x, a, b: b(a(x)) + a(x)  # noqa: E731
     assert fused(function, conv(), conv()) == [
         ([CONV], 4 * P, 4 * P, WEIGHTS),
@@ -115,7 +111,7 @@ def test_of_several_inputs_the_latest_counts() -> None:
     ]
 
 
-def test_no_kernel_needs_what_a_later_one_makes() -> None:
+def test_no_kernel_needs_what_a_later_one_makes(fused: Fused) -> None:
     def function(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
         y = a(x)
         z = b(y)
@@ -127,7 +123,7 @@ def test_no_kernel_needs_what_a_later_one_makes() -> None:
     ]
 
 
-def test_what_is_needed_outside_its_kernel_is_written() -> None:
+def test_what_is_needed_outside_its_kernel_is_written(fused: Fused) -> None:
     def function(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
         y = a(x)
         return b(y.sigmoid()) * y
@@ -138,23 +134,23 @@ def test_what_is_needed_outside_its_kernel_is_written() -> None:
     ]
 
 
-def test_so_is_what_the_network_returns() -> None:
+def test_so_is_what_the_network_returns(fused: Fused) -> None:
     assert fused(lambda x, a: (lambda y: (y, y.sigmoid()))(a(x)), conv()) == [
         ([CONV, "sigmoid"], 4 * P, 8 * P, WEIGHTS)
     ]
 
 
-def test_what_nobody_reads_is_not() -> None:
+def test_what_nobody_reads_is_not(fused: Fused) -> None:
     assert fused(lambda x: F.max_pool2d(x, 2)) == [(["max_pool2d_with_indices"], 4 * P, P, 0)]
     assert fused(lambda x: (x.sin(), x.cos())[1]) == [(["sin"], 4 * P, 0, 0), (["cos"], 4 * P, 4 * P, 0)]
 
 
-def test_a_kernel_reads_a_tensor_once() -> None:
+def test_a_kernel_reads_a_tensor_once(fused: Fused) -> None:
     # Both sums are of the convolution's kernel, and both read the input.
     assert fused(lambda x, a: a(x) + x + x, conv()) == [([CONV, "add", "add"], 4 * P, 4 * P, WEIGHTS)]
 
 
-def test_and_its_parts_once() -> None:
+def test_and_its_parts_once(fused: Fused) -> None:
     halves = fused(lambda x, a: a(x)[:, :2] * x[:, :2] + x[:, 2:], conv())
     assert halves == [([CONV, "mul", "add"], 4 * P, 2 * P, WEIGHTS)]
     assert fused(lambda x: x[:, :2] * x[:, 2:]) == [(["mul"], 4 * P, 2 * P, 0)]
@@ -162,15 +158,15 @@ def test_and_its_parts_once() -> None:
     assert fused(lambda x: x[:, :1] * 2) == [(["mul"], P, P, 0)]
 
 
-def test_a_kernel_reads_shared_weights_once() -> None:
+def test_a_kernel_reads_shared_weights_once(fused: Fused, of: Trace) -> None:
     function = lambda x, a, b: b(b(a(x)))  # noqa: E731
     pointwise = nn.Conv2d(4, 4, 1, bias=False)
     assert fused(function, conv(), pointwise) == [([CONV] * 3, 4 * P, 4 * P, WEIGHTS + 16)]
-    layers = kernels(trace(Call(function, conv(), pointwise), X), Fusion.LAYERS)
+    layers = kernels(of(function, conv(), pointwise), Fusion.LAYERS)
     assert [kernel.weights for kernel in layers] == [WEIGHTS, 16, 16]
 
 
-def test_in_place_changes_nothing() -> None:
+def test_in_place_changes_nothing(fused: Fused) -> None:
     assert fused(lambda x, a, b: b(a(x).relu_()), conv(), conv()) == fused(
         lambda x, a, b: b(a(x).relu()), conv(), conv()
     )
@@ -184,7 +180,7 @@ def test_nothing_takes_no_time() -> None:
 def test_a_precision_without_a_peak_is_refused(precision: str) -> None:
     with pytest.raises(UsageError, match=f"Toy has no peak for {precision}") as error:
         least_time([], TOY, precision)
-    assert error.value.hint == "it has one for fp32, fp16"
+    assert error.value.hint == "it has peaks for fp32, fp16"
 
 
 @pytest.mark.parametrize("name", ["lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn"])
@@ -210,15 +206,15 @@ STEPS: list[Callable[[Tensor, Tensor], Tensor]] = [
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0), st.integers(0)), min_size=1, max_size=8))
-def test_whatever_the_network(steps: list[tuple[Callable[[Tensor, Tensor], Tensor], int, int]]) -> None:
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0), st.integers(0)), min_size=1, max_size=8))
+def test_whatever_the_network(steps: list[tuple[Callable[[Tensor, Tensor], Tensor], int, int]], of: Trace) -> None:
     def function(x: Tensor) -> Tensor:
         made = [x]
         for step, first, second in steps:
             made.append(step(made[first % len(made)], made[second % len(made)]))
         return made[-1]
 
-    operations = trace(Call(function), X)
+    operations = of(function)
     times = bounds(operations, TOY, "fp32")
     # Sums of the same in another order differ in the last digits.
     assert times.network <= times.pointwise * (1 + 1e-12)

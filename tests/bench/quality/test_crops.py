@@ -25,12 +25,12 @@ def test_a_crop_is_read_from_the_right() -> None:
 
 @pytest.mark.parametrize("text", ["a", "a:1,2,3", ":1,2,3,4", "a:1,2,3,4,5", "a:-1,2,3,4", "a:1,2,3,x", "a:1,2,3,²"])
 def test_what_is_no_crop_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="written IMG:X,Y,W,H in pixels"):
+    with pytest.raises(UsageError, match="expected a crop as IMG:X,Y,W,H in pixels"):
         Crop.parse(text)
 
 
 def test_a_crop_without_pixels_is_refused() -> None:
-    with pytest.raises(UsageError, match="it has no pixel"):
+    with pytest.raises(UsageError, match="and has no pixels"):
         Crop.parse("a:1,2,0,4")
 
 
@@ -38,7 +38,7 @@ def test_a_crop_may_touch_the_edge_and_not_pass_it() -> None:
     crop = Crop("a", 100, 60, 20, 20)
     crop.check((120, 80))
     for size in ((119, 80), (120, 79)):
-        with pytest.raises(UsageError, match="reaches to 120, 80, the picture to"):
+        with pytest.raises(UsageError, match="reaches to 120, 80, but the picture ends at"):
             crop.check(size)
 
 
@@ -171,8 +171,8 @@ def test_crops_of_one_place_are_told_apart_by_set_and_scale(tmp_path: Path, sets
     ("crop", "said"),
     [
         (Crop("a", 0, 0, 9, 9), "2 pictures are called a"),
-        (Crop("c", 0, 0, 9, 9), "no picture is called c"),
-        (Crop("b", 100, 0, 17, 9), "reaches to 117, 9, the picture to 116, 80"),  # cropped to a multiple of 4
+        (Crop("c", 0, 0, 9, 9), "--crop names c, but no picture is called so"),
+        (Crop("b", 100, 0, 17, 9), "reaches to 117, 9, but the picture ends at 116, 80"),  # cropped to a multiple of 4
     ],
 )
 def test_a_crop_of_no_picture_of_several_or_outside_is_refused(sets: list[TestSet], crop: Crop, said: str) -> None:
@@ -188,7 +188,7 @@ def test_a_crop_of_what_cannot_be_read_is_refused(tmp_path: Path, sets: list[Tes
 
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path, sets: list[TestSet]) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(UsageError, match="out is a file; expected a folder"):
+    with pytest.raises(UsageError, match="out is a file, but pictures are saved in a folder"):
         Gallery({4: sets}, [bicubic(4)], [], save=tmp_path / "out")
 
 
@@ -196,5 +196,5 @@ def test_pictures_that_would_have_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "a_diff"):
         Image.fromarray(HIGH).save(tmp_path / f"{name}.png")
     found = find_sets(tmp_path, 4)
-    with pytest.raises(UsageError, match="1 of the 4 pictures to save would have the name of another"):
+    with pytest.raises(UsageError, match="1 of the 4 pictures to save would have the same name as another"):
         Gallery({4: found}, [bicubic(4)], [], save=tmp_path / "out")

@@ -20,6 +20,7 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
 from lkdn_deploy.imaging.testsets import TestSet, find_sets
+from lkdn_deploy.runtime.upscaler import TiledResult
 from lkdn_deploy.samples import sample_pixels
 
 PHOTOGRAPH = sample_pixels()[60:108, 90:150]
@@ -50,27 +51,27 @@ def test_every_picture_is_measured_by_both_conventions(three: TestSet) -> None:
     )
     assert first == Record("three", "a", True, expected, (60, 48), 1, True)
     assert (third.image, third.size, third.error) == ("c", (48, 60), "")
-    assert second.quality is None
+    assert second.scores is None
     assert "b.png is not an image" in second.error
 
 
 def test_the_average_is_over_what_was_measured(three: TestSet) -> None:
-    results = Results(bicubic(2), Borders.of(2), tuple(evaluate(bicubic(2), three, Borders.of(2))))
+    results = Results(bicubic(2), Borders.of(2), list(evaluate(bicubic(2), three, Borders.of(2))))
     (one,) = results.averages
     assert (one.test_set, one.images, one.failed) == ("three", 2, 1)
-    first, _, third = (record.quality for record in results.records)
-    assert first is not None and third is not None and one.quality is not None  # noqa: PT018
-    assert one.quality.psnr_y == pytest.approx((first.psnr_y + third.psnr_y) / 2, abs=1e-12)
-    assert one.quality.ssim_rgb == pytest.approx((first.ssim_rgb + third.ssim_rgb) / 2, abs=1e-12)
+    first, _, third = (record.scores for record in results.records)
+    assert first is not None and third is not None and one.scores is not None  # noqa: PT018
+    assert one.scores.psnr_y == pytest.approx((first.psnr_y + third.psnr_y) / 2, abs=1e-12)
+    assert one.scores.ssim_rgb == pytest.approx((first.ssim_rgb + third.ssim_rgb) / 2, abs=1e-12)
     assert first.psnr_y != third.psnr_y
 
 
 def test_a_border_replaces_both_and_what_is_too_small_for_it_fails(three: TestSet) -> None:
     first = next(evaluate(bicubic(2), three, Borders.of(2, 6)))
     image: NDArray[np.uint8] = imresize(downsample(PHOTOGRAPH, 2), 2)  # type: ignore[assignment]
-    assert first.quality is not None
-    assert first.quality.psnr_y == psnr_y(image, PHOTOGRAPH, 6)
-    assert first.quality.psnr_rgb == psnr_rgb(image, PHOTOGRAPH, 6)
+    assert first.scores is not None
+    assert first.scores.psnr_y == psnr_y(image, PHOTOGRAPH, 6)
+    assert first.scores.psnr_rgb == psnr_rgb(image, PHOTOGRAPH, 6)
     assert all(
         "50x50 or more" in each.error for each in evaluate(bicubic(2), three, Borders.of(2, 19)) if each.image != "b"
     )
@@ -79,15 +80,15 @@ def test_a_border_replaces_both_and_what_is_too_small_for_it_fails(three: TestSe
 def test_a_model_that_fails_on_a_picture_does_not_spoil_the_others(three: TestSet) -> None:
     whole = bicubic(2)
 
-    def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def upscale(low: NDArray[np.uint8]) -> TiledResult:
         if low.shape[0] > low.shape[1]:
             msg = "the engine stopped"
             raise InputError(msg, "use smaller tiles")
         return whole.upscale(low)
 
     first, _, third = evaluate(replace(whole, upscale=upscale), three, Borders.of(2))
-    assert first.quality is not None
-    assert (third.quality, third.error, third.hint) == (None, "the engine stopped", "use smaller tiles")
+    assert first.scores is not None
+    assert (third.scores, third.error, third.hint) == (None, "the engine stopped", "use smaller tiles")
 
 
 def test_the_one_who_watches_sees_every_picture_that_was_made(three: TestSet) -> None:
@@ -148,11 +149,13 @@ def test_a_network_is_told_by_its_session() -> None:
     subject = quality.of_session("mine", session, tile=40)
     low = downsample(PHOTOGRAPH, 4)
     assert (subject.title, subject.backend, subject.precision) == ("mine_x4", session.backend, "fp32")
-    assert (subject.tiles(low), subject.tiles(np.zeros((200, 166, 3), np.uint8)), subject.exact(2)) == (1, 2, True)
-    assert np.array_equal(subject.upscale(low), load()(low))
+    tiled = subject.upscale(np.zeros((200, 166, 3), np.uint8))
+    assert (subject.upscale(low).tiles, tiled.tiles, tiled.exact) == (1, 2, True)
+    assert np.array_equal(subject.pixels(low), load()(low))
     gained = quality.of_session("mine", session, self_ensemble=True)
-    assert np.array_equal(gained.upscale(low), ensemble(load())(low))
-    assert not np.array_equal(gained.upscale(low), subject.upscale(low))
+    assert np.array_equal(gained.pixels(low), ensemble(load())(low))
+    assert not np.array_equal(gained.pixels(low), subject.pixels(low))
+    assert gained.upscale(low).tiles == 1
 
 
 def whatever(test_set: str, image: str, *figures: float) -> Record:
@@ -163,11 +166,11 @@ SUBJECT = Subject("mine", 4, bicubic(4).upscale, "ort-cpu", "fp32", load().sessi
 RESULTS = Results(
     SUBJECT,
     Borders.of(4),
-    (
+    [
         whatever("one", "a", 30, 0.75, 28, 0.5),
         whatever("one", "b", 34, 1.0, float("inf"), 1.0),
         Record("two", "a", True, error="gone", hint="look"),
-    ),
+    ],
 )
 
 
@@ -200,7 +203,7 @@ def test_json_says_that_a_border_was_asked_for() -> None:
 
 
 def test_of_bicubic_there_is_no_artefact() -> None:
-    (model,) = quality.to_json([Results(bicubic(3), Borders.of(3), ())], {})["models"]
+    (model,) = quality.to_json([Results(bicubic(3), Borders.of(3), [])], {})["models"]
     assert (model["model"], model["artefact"], model["weights_sha256"], model["sets"]) == ("bicubic", None, None, [])
 
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree as ET
 
-import numpy as np
 import pytest
 
-from lkdn_deploy.bench.report.labels import offsets
 from lkdn_deploy.bench.report.plots import BOUNDS, COLOURS, MOST_KINDS, kinds_plot, quality_plot, roofline_plot
 from lkdn_deploy.bench.results import Bounds, Protocol, Report, Row, SetQuality
 
@@ -123,39 +121,15 @@ def test_names_are_only_names(hostile: Callable[[str], Report], plot: Plot, word
     assert "<b>" not in (drawn or "")
 
 
-def boxes(drawn: str, names: list[str]) -> list[tuple[float, float, float, float]]:
-    """Of the names' words, taken for at least half as wide as high a letter."""
-    found = []
-    for each in ET.fromstring(drawn).iter(f"{SVG}text"):  # noqa: S314
-        if (text := "".join(each.itertext())) in names:
-            x, y, width = float(each.get("x", 0)), float(each.get("y", 0)), 0.55 * 9 * len(text)
-            found.append((x - width / 2, y - 8, x + width / 2, y + 2))
-    return found
-
-
-def test_names_lie_on_no_other_name(make_report: Callable[..., Report], make_row: Callable[..., Row]) -> None:
-    """Thirty models within a tenth of everything, on two engines."""
-    rng = np.random.default_rng(0)
-    rows = [
-        make_row(f"model-{index}", backend, typical=float(t), quality=(SetQuality("Set5", 5, 32 + 0.001 * index, 0.9),))
-        for backend, times in (("ort-cpu", rng.uniform(100, 110, 30)), ("torch cpu", rng.uniform(120, 130, 30)))
-        for index, t in enumerate(times)
-    ]
+@pytest.mark.parametrize("count", [3, len(COLOURS), 30])
+def test_each_model_has_a_name_and_a_colour_in_the_legend(
+    count: int, make_report: Callable[..., Report], make_row: Callable[..., Row]
+) -> None:
+    quality = (SetQuality("Set5", 5, 32.0, 0.9),)
+    rows = [make_row(f"model-{index}", typical=100.0 + index, quality=quality) for index in range(count)]
     drawn = quality_plot(make_report(*rows))
     assert drawn
-    names = [f"model-{index} x4" for index in range(30)]
-    found = boxes(drawn, names)
-    assert len(found) == 30
-    for one, other in combinations(found, 2):
-        assert one[0] >= other[2] or other[0] >= one[2] or one[1] >= other[3] or other[1] >= one[3]
-
-
-def test_a_name_without_room_is_not_placed() -> None:
-    centres, frame = np.zeros((2, 2)), np.array([-30.0, -8.0, 30.0, 8.0])
-    sizes = np.array([[20.0, 10.0]] * 3)
-    right, left, none = offsets(np.zeros((3, 2)), sizes, centres, 4.0, frame)
-    assert right is not None
-    assert left is not None
-    assert none is None
-    assert right[0] > 0 > left[0]
-    assert offsets(centres[:1], sizes[:1], centres, 4.0, np.array([-9.0, -8.0, 9.0, 8.0])) == [None]
+    assert [word for word in words(drawn) if word.startswith("model-")] == [
+        f"model-{index} x4" for index in range(count)
+    ]
+    assert len(set(re.findall(r"fill: (#[0-9a-f]{6})", drawn))) == count

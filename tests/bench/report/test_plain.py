@@ -1,6 +1,6 @@
 """Words from files, made safe to print."""
 
-from lkdn_deploy.bench.report.printable import plain, printable
+from lkdn_deploy.bench.report.plain import plain, with_plain_texts
 from lkdn_deploy.bench.results import LeftOut, Protocol
 
 
@@ -14,6 +14,6 @@ def test_words_of_every_language_stay() -> None:
 
 def test_words_are_found_wherever_they_are() -> None:
     given = {"a\n": [LeftOut("b\n", "c\x07")], "d": (1, None, Protocol.STEADY)}
-    found = printable(given)
+    found = with_plain_texts(given)
     assert found == {"a": [LeftOut("b", "c\ufffd")], "d": (1, None, Protocol.STEADY)}
     assert isinstance(found["d"][2], Protocol)

@@ -1,4 +1,4 @@
-"""What one run executes: a block of LKDN-S against figures counted by hand, and what is seen of every sort of call."""
+"""Traced operations: a block of LKDN-S against figures counted by hand, and each sort of call."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,29 +10,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from lkdn_deploy.bench.complexity.count import count
-from lkdn_deploy.bench.complexity.operations import Operation, OpKind, Part, trace
+from lkdn_deploy.bench.complexity.op_kinds import OpKind
+from lkdn_deploy.bench.complexity.trace import Operation, Part, trace
 from lkdn_models.nets.blocks import PixelNorm
 from lkdn_models.zoo import find
 
 X = (1, 4, 6, 8)
-"""4 channels of 48 pixels."""
+"""4 channels of 48 pixels, as ``of`` traces."""
 P = 48
-
-
-class Call(nn.Module):
-    """A function of the input, and of whatever it is given as layers, as a network."""
-
-    def __init__(self, function: Callable[..., object], *layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(x, *self.layers)
-
-
-def of(function: Callable[..., object], *layers: nn.Module) -> tuple[Operation, ...]:
-    return trace(Call(function, *layers), X)
+Trace = Callable[..., tuple[Operation, ...]]
 
 
 def elements(parts: tuple[Part, ...]) -> list[int]:
@@ -161,7 +147,11 @@ def last(x: Tensor) -> Tensor:
     ],
 )
 def test_kinds_and_their_flops(
-    function: Callable[..., object], layers: list[nn.Module], kind: OpKind, flops: int
+    function: Callable[..., object],
+    layers: list[nn.Module],
+    kind: OpKind,
+    flops: int,
+    of: Trace,
 ) -> None:
     operation = of(function, *layers)[-1]
     assert (operation.kind, operation.flops) == (kind, flops)
@@ -190,7 +180,7 @@ def test_kinds_and_their_flops(
         (lambda x: last(x).contiguous(), []),
     ],
 )
-def test_these_work_pixel_by_pixel(function: Callable[..., object], layers: list[nn.Module]) -> None:
+def test_these_work_pixel_by_pixel(function: Callable[..., object], layers: list[nn.Module], of: Trace) -> None:
     assert of(function, *layers)[-1].pointwise
 
 
@@ -216,11 +206,11 @@ def test_these_work_pixel_by_pixel(function: Callable[..., object], layers: list
         (lambda x: x.flip(3), []),
     ],
 )
-def test_these_do_not(function: Callable[..., object], layers: list[nn.Module]) -> None:
+def test_these_do_not(function: Callable[..., object], layers: list[nn.Module], of: Trace) -> None:
     assert not of(function, *layers)[-1].pointwise
 
 
-def test_what_one_makes_the_next_reads() -> None:
+def test_what_one_makes_the_next_reads(of: Trace) -> None:
     first, second = of(lambda x: torch.sigmoid(torch.tanh(x)))
     assert second.reads == first.writes
     assert first.reads[0].value not in {first.writes[0].value, second.writes[0].value}
@@ -228,17 +218,17 @@ def test_what_one_makes_the_next_reads() -> None:
     assert second.returned == {second.writes[0].value}
 
 
-def test_two_read_the_same() -> None:
+def test_two_read_the_same(of: Trace) -> None:
     first, left, right, _ = of(lambda x: (lambda y: torch.sin(y) * torch.cos(y))(torch.tanh(x)))
     assert left.reads == right.reads == first.writes
 
 
-def test_a_view_is_its_tensor() -> None:
+def test_a_view_is_its_tensor(of: Trace) -> None:
     first, second = of(lambda x: torch.sigmoid(last(torch.tanh(x)).flatten(1, 2)))
     assert second.reads == first.writes
 
 
-def test_a_slice_has_its_elements_only() -> None:
+def test_a_slice_has_its_elements_only(of: Trace) -> None:
     first, left, right = of(lambda x: [half.sigmoid() for half in torch.tanh(x).chunk(2, dim=1)])
     (made,) = first.writes
     assert left.reads == (Part(made.value, 0, 2 * P, 4 * P),)
@@ -247,17 +237,17 @@ def test_a_slice_has_its_elements_only() -> None:
     assert right.returned
 
 
-def test_what_is_read_twice_by_one_counts_once() -> None:
+def test_what_is_read_twice_by_one_counts_once(of: Trace) -> None:
     assert elements(of(lambda x: x * x)[0].reads) == [4 * P]
     assert elements(of(lambda x: torch.cat([x, x, x], 1))[0].reads) == [4 * P]
     assert elements(of(lambda x: x[:, :2] * x[:, 2:])[0].reads) == [2 * P, 2 * P]
 
 
-def test_what_is_broadcast_is_read_once() -> None:
+def test_what_is_broadcast_is_read_once(of: Trace) -> None:
     assert elements(of(lambda x: x + x[:, :1].expand(-1, 4, -1, -1))[0].reads) == [4 * P, P]
 
 
-def test_in_place_makes_a_new_value_of_the_tensor() -> None:
+def test_in_place_makes_a_new_value_of_the_tensor(of: Trace) -> None:
     made, changed, after = of(lambda x: torch.tanh(x).relu_().sigmoid())
     assert changed.reads == made.writes
     assert after.reads == changed.writes
@@ -265,7 +255,7 @@ def test_in_place_makes_a_new_value_of_the_tensor() -> None:
     assert changed.name == "relu"
 
 
-def test_in_place_on_a_part_writes_the_part() -> None:
+def test_in_place_on_a_part_writes_the_part(of: Trace) -> None:
     def function(x: Tensor) -> Tensor:
         y = torch.tanh(x)
         y[:, :1].mul_(2)
@@ -277,7 +267,7 @@ def test_in_place_on_a_part_writes_the_part() -> None:
     assert after.reads == (Part(changed.writes[0].value, 0, 4 * P, 4 * P),)
 
 
-def test_what_is_overwritten_is_not_read() -> None:
+def test_what_is_overwritten_is_not_read(of: Trace) -> None:
     def function(x: Tensor) -> Tensor:
         y = torch.empty_like(x)
         y[:, :1] = x[:, :1].tanh()
@@ -292,46 +282,46 @@ def test_what_is_overwritten_is_not_read() -> None:
     assert second.reads[1].value == first.writes[0].value  # the rest of it goes on
 
 
-def test_nor_is_what_is_overwritten_as_a_whole() -> None:
+def test_nor_is_what_is_overwritten_as_a_whole(of: Trace) -> None:
     sin, copy = of(lambda x: torch.empty_like(x).copy_(x.sin()))
     assert copy.reads == sin.writes
     assert copy.weights == ()
 
 
-def test_what_is_made_of_parameters_alone_is_no_operation() -> None:
+def test_what_is_made_of_parameters_alone_is_no_operation(of: Trace) -> None:
     (operation,) = of(lambda x, layer: layer(x), weight_norm(nn.Conv2d(4, 7, 1)))
     assert elements(operation.weights) == [28, 7]
 
 
-def test_a_shared_parameter_is_one() -> None:
+def test_a_shared_parameter_is_one(of: Trace) -> None:
     first, second = of(lambda x, layer: layer(layer(x)), nn.Conv2d(4, 4, 1))
     assert first.weights == second.weights
 
 
-def test_numbers_in_the_code_and_buffers_are_weights() -> None:
+def test_numbers_in_the_code_and_buffers_are_weights(of: Trace) -> None:
     assert elements(of(lambda x: F.conv2d(x, torch.ones(5, 4, 1, 1, device=x.device)))[0].weights) == [20]
     assert elements(of(lambda x, layer: layer(x), nn.BatchNorm2d(4))[0].weights) == [4, 4, 4, 4]
 
 
-def test_fixed_weights_are_named_and_work_all_the_same() -> None:
+def test_fixed_weights_are_named_and_work_all_the_same(of: Trace) -> None:
     (operation,) = of(lambda x: F.conv2d(x, torch.ones(5, 4, 1, 1, device=x.device)))
     assert operation.name == "fixed convolution"
     assert not operation.figures
     assert operation.flops == 2 * 4 * 5 * P
 
 
-def test_what_the_network_returns_as_a_view_is_returned() -> None:
+def test_what_the_network_returns_as_a_view_is_returned(of: Trace) -> None:
     operations = of(lambda x: (x.sin(), last(x.cos())[0], x.tanh().sum())[1:])
     assert [bool(operation.returned) for operation in operations] == [False, True, False, True]
 
 
-def test_of_several_results_just_that_is_returned_which_is() -> None:
+def test_of_several_results_just_that_is_returned_which_is(of: Trace) -> None:
     (pool,) = of(lambda x: F.max_pool2d(x, 2))
     values, _ = pool.writes
     assert pool.returned == {values.value}
 
 
-def test_what_takes_a_shape_alone_does_not_read() -> None:
+def test_what_takes_a_shape_alone_does_not_read(of: Trace) -> None:
     (operation,) = of(lambda x: torch.zeros_like(x) + x.new_ones(1) + x)
     assert elements(operation.reads) == elements(operation.weights) == [4 * P]
 

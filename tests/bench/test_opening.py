@@ -1,17 +1,18 @@
-"""A model on every engine by name, and PyTorch as one of them, beside the artefact it must equal."""
+"""How --model, --scale and --weights combine; and a model on every engine, PyTorch among them."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from lkdn_deploy.backends.registry import BACKENDS, open_session
-from lkdn_deploy.bench.engines import ENGINES, PRECISIONS, check_precision, open_engine
 from lkdn_deploy.bench.measure.torch_session import TorchSession
+from lkdn_deploy.bench.opening import ENGINES, PRECISIONS, ModelChoice, choose_models, open_engine
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
@@ -31,7 +32,7 @@ def never(weights: Path) -> None:
 
 
 def bundled_on(engine: str, precision: str = "fp32", scale: int | None = None, threads: int | None = 1) -> Session:
-    return open_engine("lkdn-s", scale, None, engine, precision, threads, never)
+    return open_engine(ModelChoice("lkdn-s", scale), engine, precision, threads, never)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,36 @@ def test_every_engine_gives_the_same(engine: str, scale: int, reference: dict[in
     result = bundled_on(engine, scale=scale).run(BATCH)
     assert result.dtype == np.float32
     assert np.abs(result - reference[scale]).max() <= 1e-4
+
+
+A, B = Path("a.pth"), Path("b.pth")
+FILE = "c.onnx"
+
+
+@pytest.mark.parametrize(
+    ("models", "scales", "weights", "chosen"),
+    [
+        ([], [], [A, B], [(None, None, A), (None, None, B)]),
+        (["LKDN"], [], [], [("lkdn", 4, None)]),
+        (["lkdn"], [2, 3], [], [("lkdn", 2, None), ("lkdn", 3, None)]),
+        (["LKDN"], [], [A, B], [("lkdn", None, A), ("lkdn", None, B)]),
+        (["lkdn", "bsrn"], [2], [A, B], [("lkdn", 2, A), ("bsrn", 2, B)]),
+        ([FILE, "Bicubic"], [], [A], [(FILE, None, None), ("bicubic", 4, None), (None, None, A)]),
+        ([FILE, "lkdn"], [], [A], [(FILE, None, None), ("lkdn", None, A)]),
+        (["lkdn", "LKDN"], [3, 3], [], [("lkdn", 3, None)]),
+    ],
+)
+def test_weights_are_those_of_the_named_networks(
+    models: list[str], scales: list[int], weights: list[Path], chosen: list[tuple[Any, ...]]
+) -> None:
+    assert choose_models(models, scales, weights) == [ModelChoice(*each) for each in chosen]
+
+
+@pytest.mark.parametrize("weights", [[A], [A, B, A]])
+def test_several_networks_take_one_file_each(weights: list[Path]) -> None:
+    with pytest.raises(UsageError, match=f"{len(weights)} --weights do not match the networks lkdn, bsrn") as error:
+        choose_models(["lkdn", "bsrn"], [], weights)
+    assert "leave out --model" in str(error.value.hint)
 
 
 def test_every_backend_and_pytorch_are_engines() -> None:
@@ -94,7 +125,7 @@ def test_pytorch_upscales_images_in_tiles_as_any_session_does() -> None:
 
 def test_a_network_is_fused_before_it_runs(random_checkpoint: Callable[[LkdnSpec], Path]) -> None:
     weights = random_checkpoint(LkdnSpec(2, 1, 8, 8, block=Block.RBSB, upsampler=Upsampler.REP))
-    session = open_engine(None, None, weights, "torch", "fp32", 1, never)
+    session = open_engine(ModelChoice(weights=weights), "torch", "fp32", 1, never)
     assert isinstance(session, TorchSession)
     assert session.metadata.fused
     assert session.metadata.model == "lkdn-b1-c8-a8"
@@ -134,63 +165,57 @@ def test_cuda_gives_what_the_cpu_gives(precision: str, tolerance: float, referen
 
 
 def test_what_pytorch_says_when_it_fails_is_passed_on() -> None:
-    with pytest.raises(InputError, match="torch-cpu failed on a window of 8x6 pixels") as error:
+    with pytest.raises(InputError, match="torch-cpu failed on a window of 6x8 pixels") as error:
         TorchSession(open_checkpoint(None), device="cpu").run(np.zeros((1, 5, 8, 6), np.float32))
-    assert "use smaller tiles; it said: " in str(error.value.hint)
+    assert "use smaller tiles; PyTorch says: " in str(error.value.hint)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".ONNX"])
 @pytest.mark.parametrize("given", ["model", "weights"])
 def test_an_artefact_is_nothing_for_pytorch(tmp_path: Path, given: str, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    model, weights = (str(path), None) if given == "model" else (None, path)
+    choice = ModelChoice(model=str(path)) if given == "model" else ModelChoice(weights=path)
     with pytest.raises(UsageError, match=f"PyTorch runs checkpoints, not .*a{suffix}") as error:
-        open_engine(model, None, weights, "torch", "fp32", 1, never)
+        open_engine(choice, "torch", "fp32", 1, never)
     assert "--weights" in str(error.value.hint)
 
 
 @pytest.mark.parametrize("engine", ["ort-cpu", "openvino"])
 def test_half_precision_is_refused_where_the_file_is_in_full(engine: str) -> None:
     path = bundled()["lkdn-s", 2]
-    for model, weights in ((str(path), None), (None, path)):
-        with pytest.raises(UsageError, match=f"fp16 was asked for, but the artefact that {engine}.* runs is fp32") as e:
-            open_engine(model, None, weights, engine, "fp16", 1, never)
+    for choice in (ModelChoice(model=str(path)), ModelChoice(weights=path)):
+        with pytest.raises(UsageError, match=r"fp16 was asked for, but .*lkdn-s_x2\.onnx is fp32") as e:
+            open_engine(choice, engine, "fp16", 1, never)
         assert "give the checkpoint instead of the file" in str(e.value.hint)
-
-
-def test_a_precision_is_checked_against_what_runs() -> None:
-    check_precision(bundled_on("torch", "fp16"), "fp16")
-    with pytest.raises(UsageError, match="fp32 was asked for, but the artefact that torch-cpu runs is fp16"):
-        check_precision(TorchSession(open_checkpoint(None), precision="fp16", device="cpu"), "fp32")
 
 
 def test_an_artefact_of_another_network_than_named_is_refused() -> None:
     path = bundled()["lkdn-s", 3]
-    assert open_engine(str(path), 3, None, "ort-cpu", "fp32", 1, never).metadata.scale == 3
+    assert open_engine(ModelChoice(str(path), 3), "ort-cpu", "fp32", 1, never).metadata.scale == 3
     with pytest.raises(UsageError, match=r"lkdn x3 was asked for, but .* is lkdn-s x3"):
-        open_engine("lkdn", None, path, "ort-cpu", "fp32", 1, never)
+        open_engine(ModelChoice("lkdn", None, path), "ort-cpu", "fp32", 1, never)
     with pytest.raises(UsageError, match=r"lkdn-s x4 was asked for, but .* is lkdn-s x3"):
-        open_engine(str(path), 4, None, "openvino", "fp32", 1, never)
+        open_engine(ModelChoice(str(path), 4), "openvino", "fp32", 1, never)
     with pytest.raises(UsageError, match=r"lkdn x4 was asked for, but .* is lkdn-s x4"):
-        open_engine("lkdn", 4, BUNDLED, "torch", "fp32", 1, never)
+        open_engine(ModelChoice("lkdn", 4, BUNDLED), "torch", "fp32", 1, never)
 
 
 def test_a_network_without_weights_is_missing_on_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for engine in ("ort-cpu", "openvino", "torch"):
         with pytest.raises(MissingError, match="the weights of bsrn x4 are not downloaded") as error:
-            open_engine("bsrn", None, None, engine, "fp32", 1, never)
+            open_engine(ModelChoice("bsrn"), engine, "fp32", 1, never)
         assert "lkdn-zoo get bsrn --scale 4" in str(error.value.hint)
 
 
 def test_pytorch_that_is_not_there_is_named_and_the_others_run() -> None:
     code = """
 import sys; sys.modules["torch"] = None
-from lkdn_deploy.bench.engines import open_engine
+from lkdn_deploy.bench.opening import ModelChoice, open_engine
 from lkdn_deploy.core.errors import MissingError
-print(open_engine("lkdn-s", 2, None, "ort-cpu", "fp32", 1, print).backend)
+print(open_engine(ModelChoice("lkdn-s", 2), "ort-cpu", "fp32", 1).backend)
 try:
-    open_engine("lkdn-s", 2, None, "torch", "fp32", 1, print)
+    open_engine(ModelChoice("lkdn-s", 2), "torch", "fp32", 1)
 except MissingError as error:
     print(error.exit_code, error.hint)
 """

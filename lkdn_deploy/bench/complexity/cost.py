@@ -1,0 +1,59 @@
+"""The cost of a benchmark's models: counted operations, and least times by the roofline."""
+
+from contextlib import suppress
+
+from lkdn_deploy.bench.complexity.count import count
+from lkdn_deploy.bench.complexity.devices import measure_cpu, recognise
+from lkdn_deploy.bench.complexity.roofline import bounds
+from lkdn_deploy.bench.complexity.trace import Operation, trace
+from lkdn_deploy.bench.machine import gpus
+from lkdn_deploy.bench.models import Model
+from lkdn_deploy.bench.results import Bounds, Cost, Protocol, Settings
+from lkdn_deploy.core.counting import Rule
+from lkdn_deploy.core.errors import UsageError
+
+NTIRE_SIZE = (256, 256)
+
+
+class Costs:
+    """Costs and roofline bounds by the settings of a benchmark; each model is counted once.
+
+    Args:
+        settings: the benchmark's settings. Without an input size there are no bounds.
+        cpu: whether the peak rates of this machine's CPU, which take seconds to measure, are needed.
+    """
+
+    def __init__(self, settings: Settings, *, cpu: bool) -> None:
+        self._settings = settings
+        self._costs: dict[Model, Cost] = {}
+        self._traces: dict[Model, tuple[Operation, ...]] = {}
+        self._cpu = measure_cpu(settings.threads) if cpu and settings.input_size else None
+        names = [found["name"] for found in gpus()] if settings.input_size else []
+        self._gpu = recognise(names[0]) if names else None
+
+    def cost(self, model: Model) -> Cost:
+        """Count a model by the protocol."""
+        if model not in self._costs:
+            self._costs[model] = cost(model, self._settings.protocol)
+        return self._costs[model]
+
+    def bounds(self, model: Model, precision: str, *, on_cpu: bool) -> Bounds | None:
+        """Return the least times of a model, or ``None`` if the device's peak rate is not known."""
+        device, size = self._cpu if on_cpu else self._gpu, self._settings.input_size
+        if device is None or size is None:
+            return None
+        if model not in self._traces:
+            self._traces[model] = trace(model.build(), (1, 3, *size))
+        with suppress(UsageError):  # the device has no peak for this precision
+            return bounds(self._traces[model], device, precision)
+        return None
+
+
+def cost(model: Model, protocol: Protocol) -> Cost:
+    """Count a model's parameters, operations, activations and convolutions as the protocol defines them."""
+    network, channels = model.build_core()
+    ntire = protocol is Protocol.NTIRE_2023
+    size = NTIRE_SIZE if ntire else model.paper_size
+    counted = count(network, (1, channels, *(model.core_size(*size) if ntire else size)))
+    operations = counted.ntire_flops if ntire else counted.multi_adds(Rule.C)
+    return Cost(counted.parameters, operations, counted.activations, counted.convolutions, input_size=size)

@@ -1,0 +1,126 @@
+"""What one call of an ATen operation adds to a network's complexity figures, and its FLOPs.
+
+An operation's name is ATen's without the underscore of in-place variants; ``args`` are the call's arguments.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lkdn_deploy.bench.complexity.op_kinds import OpKind
+
+Figures = dict[str, int]
+"""Additions to fields of ``count.Complexity``, by field name. An empty one means that no rule counts the operation."""
+
+
+def flops(kind: OpKind, name: str, args: tuple[Any, ...], result: Tensor, weights: int) -> int:
+    """Count a call's FLOPs by the table in ``lkdn_deploy.bench.complexity.trace``.
+
+    Args:
+        kind: kind of the operation.
+        name: its name.
+        args: its arguments.
+        result: its first result.
+        weights: number of weight tensors that it reads.
+    """
+    match kind:
+        case OpKind.CONV_1X1 | OpKind.DEPTHWISE | OpKind.OTHER_CONV | OpKind.LINEAR:
+            counted = FIGURES[name](args, result)
+            return 2 * counted["macs"] + counted.get("bias_additions", 0)
+        case OpKind.NORM if name == "batch_norm":
+            return _batch_norm(args, result)["batch_norm_operations"]
+        case OpKind.NORM:
+            return result.numel() * (5 + min(weights, 2))  # scale and shift, if present
+        case OpKind.POOLING:
+            return int(args[0].numel())
+        case OpKind.REARRANGING:
+            return 0
+        case OpKind.RESAMPLING if "nearest" in name:
+            return 0
+        case _:
+            return result.numel()
+
+
+def positions(x: Tensor) -> int:
+    """Return the number of pixels of a batch of maps (N, C, H, W)."""
+    return x.numel() // x.shape[1]
+
+
+def _convolution(args: tuple[Any, ...], result: Tensor) -> Figures:
+    x, weight, bias, stride, _, _, transposed = args[:7]
+    if transposed:
+        cell = math.prod(stride)
+        # Each input position makes one cell of outputs. Padding around the input makes cells beyond the picture, and
+        # an output that is cropped later has positions beyond the cells: the smaller count is that of the picture.
+        at_outputs = min(positions(x) * cell, positions(result)) * weight.numel()
+        macs = at_outputs // cell
+    else:
+        macs = at_outputs = result.numel() * weight[0].numel()
+    return {
+        "macs": macs,
+        "macs_at_outputs": at_outputs,
+        "bias_additions": 0 if bias is None else result.numel(),
+        "activations": result.numel(),
+        "convolutions": 1,
+    }
+
+
+def _product(args: tuple[Any, ...], result: Tensor) -> Figures:
+    macs = result.numel() * args[0].shape[-1]
+    return {"macs": macs, "macs_at_outputs": macs}
+
+
+def _linear(args: tuple[Any, ...], result: Tensor) -> Figures:
+    biased = len(args) > 2 and args[2] is not None
+    return _product(args, result) | {"bias_additions": result.numel() if biased else 0}
+
+
+def _product_and_sum(args: tuple[Any, ...], result: Tensor) -> Figures:
+    return _product(args[1:], result) | {"bias_additions": result.numel()}
+
+
+def _mean(args: tuple[Any, ...], _: Tensor) -> Figures:
+    x, axes = args[0], args[1] if len(args) > 1 else None
+    if x.ndim < 3 or axes is None or {axis % x.ndim for axis in axes} != set(range(2, x.ndim)):
+        return {}
+    return {"pool_additions": x.numel()}
+
+
+def _relu(_: tuple[Any, ...], result: Tensor) -> Figures:
+    return {"relu_elements": result.numel()}
+
+
+def _hardtanh(args: tuple[Any, ...], result: Tensor) -> Figures:
+    return _relu(args, result) if args[1:] == (0, 6) else {}  # ReLU6
+
+
+def _layer_norm(args: tuple[Any, ...], _: Tensor) -> Figures:
+    return {"norm_elements": args[0].numel()}
+
+
+def _batch_norm(args: tuple[Any, ...], result: Tensor) -> Figures:
+    return {"batch_norm_operations": result.numel() * (1 if args[1] is None else 2)}
+
+
+FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
+    "batch_norm": _batch_norm,
+    "convolution": _convolution,
+    "hardtanh": _hardtanh,
+    "layer_norm": _layer_norm,
+    "linear": _linear,
+    "mean": _mean,
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _product_and_sum),
+    **dict.fromkeys(("bmm", "dot", "mm", "mv"), _product),
+    **dict.fromkeys(("elu", "leaky_relu", "prelu", "relu"), _relu),
+}
+"""Counting function of each operation that some rule counts, called with its arguments and its first result."""
+
+WEIGHT_ARGS = {
+    "convolution": (1,),
+    "linear": (1,),
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), (1, 2)),
+    **dict.fromkeys(("bmm", "dot", "mm", "mv"), (0, 1)),
+}
+"""Indices of the arguments of which none may be constant, or the operation does not count as a layer."""

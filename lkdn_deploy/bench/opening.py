@@ -1,0 +1,126 @@
+"""The models that a user chooses, and opening them on an engine: a backend, or PyTorch on the checkpoint itself.
+
+Importing this needs no engine.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lkdn_deploy.backends.registry import BACKENDS
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.hub.artifacts import Converting
+from lkdn_deploy.hub.loading import open_model
+from lkdn_deploy.runtime.bundled import DEFAULT_SCALE
+
+ENGINES = (*BACKENDS, "torch")
+PRECISIONS = ("fp32", "fp16")
+BICUBIC = "bicubic"
+"""Name of the baseline: enlargement by MATLAB's bicubic, which has no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model as a user chooses it, as ``hub.artifacts.find_artifact`` takes it."""
+
+    model: str | None = None
+    """Name of a network, or path of a file; ``None``: the network that ``weights`` hold."""
+    scale: int | None = None
+    """``None``: the scale of the file."""
+    weights: Path | None = None
+    """Path of a checkpoint or an ``.onnx`` file."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the model, if one is given."""
+        return Path(self.model) if self.model and _is_file(self.model) else self.weights
+
+
+def choose_models(models: Sequence[str], scales: Sequence[int], weights: Sequence[Path]) -> list[ModelChoice]:
+    """Combine the options ``--model``, ``--scale`` and ``--weights``, which all can be repeated.
+
+    Weights are those of the networks in ``models``: all of one network, or one file for each. If ``models`` has no
+    network, the network is detected from each file.
+
+    Args:
+        models: names of networks, in any case, ``bicubic``, or paths of files.
+        scales: scales at which to take each model; default 4, or that of the file.
+        weights: paths of checkpoints or ``.onnx`` files.
+
+    Returns:
+        Each choice once, in the order of ``models``.
+
+    Raises:
+        UsageError: if there are several networks, and not as many files.
+    """
+    models = [name if _is_file(name) else name.lower() for name in models]
+    networks = [name for name in models if not _is_file(name) and name != BICUBIC]
+    if weights and len(networks) not in (0, 1, len(weights)):
+        msg = f"{len(weights)} --weights do not match the networks {', '.join(networks)}"
+        raise UsageError(msg, "give one file for each network in the same order, or leave out --model to detect it")
+    pairs: list[tuple[str | None, Path | None]] = []
+    files = iter(weights)
+    for name in models:
+        if not weights or name not in networks:
+            pairs.append((name, None))
+        elif len(networks) == 1:
+            pairs += [(name, path) for path in weights]
+        else:
+            pairs.append((name, next(files)))
+    if not networks:
+        pairs += [(None, path) for path in weights]
+    return list(dict.fromkeys(_at_scales(pairs, scales)))
+
+
+def _at_scales(pairs: Sequence[tuple[str | None, Path | None]], scales: Sequence[int]) -> Iterator[ModelChoice]:
+    for model, path in pairs:
+        choice = ModelChoice(model, None, path)
+        for scale in scales or (DEFAULT_SCALE if choice.file is None else None,):
+            yield ModelChoice(model, scale, path)
+
+
+def _is_file(name: str) -> bool:
+    return bool(Path(name).suffix)
+
+
+def open_engine(
+    choice: ModelChoice,
+    engine: str,
+    precision: str,
+    threads: int | None,
+    converting: Converting = lambda _: None,
+) -> Session:
+    """Open a model on an engine.
+
+    Args:
+        choice: the model.
+        engine: a name of ``ENGINES``.
+        precision: precision of the arithmetic, of ``PRECISIONS``.
+        threads: CPU threads; ``None``: the engine's choice.
+        converting: called before a checkpoint is converted.
+
+    Raises:
+        UsageError: if the engine does not run this file or precision, or as ``open_model`` does.
+        MissingError: as ``open_model`` does.
+        InputError: as ``open_model`` does.
+    """
+    if engine != "torch":
+        return open_model(
+            choice.model,
+            choice.scale,
+            choice.weights,
+            backend=engine,
+            precision=precision,
+            threads=threads,
+            converting=converting,
+        )
+    weights = choice.file
+    if weights is not None and weights.suffix.lower() == ".onnx":
+        msg = f"PyTorch runs checkpoints, not {weights}"
+        raise UsageError(msg, "give a checkpoint with --weights, or a network's name with --model")
+    from lkdn_deploy.bench.measure.torch_session import TorchSession
+    from lkdn_deploy.export.job import open_checkpoint
+
+    name = choice.model if choice.weights or weights is None else None
+    return TorchSession(open_checkpoint(weights, name, choice.scale), precision=precision, threads=threads)
