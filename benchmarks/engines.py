@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lkdn_deploy.backends.trt.make import export_engine
-from lkdn_deploy.backends.trt.record import Profile
-from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Request
+from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.trt.make import make_engine
+from lkdn_deploy.backends.trt.resolve import resolve
+from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
@@ -45,9 +46,9 @@ def main() -> None:
                 artefact = export_onnx(checkpoint, path, ExportSettings(precision=precision)).path
                 for title, profile in PROFILES.items():
                     for targets in TARGETS:
-                        request = Request("tensorrt-rtx", profile, targets)
-                        report = export_engine(artefact, request, Path(name))
-                        car = report.sidecar
+                        spec = resolve("tensorrt-rtx", targets, profile=profile)
+                        stored = make_engine(read_artifact(artefact), spec, Path(name))
+                        record = stored.record
                         rows.append(
                             {
                                 "model": model.name,
@@ -55,11 +56,11 @@ def main() -> None:
                                 "precision": precision,
                                 "profile": title,
                                 "targets": list(targets),
-                                "seconds": round(car.build_seconds, 2),
-                                "mib": round(report.size / 2**20, 2),
-                                "audit": str(car.audit) if car.audit else "",
-                                "fallbacks": list(car.fallbacks),
-                                "built": bool(report.reason),
+                                "seconds": round(record.build_seconds, 2),
+                                "mib": round(len(stored.data) / 2**20, 2),
+                                "audit": str(record.audit) if record.audit else "",
+                                "fallbacks": list(record.fallbacks),
+                                "built": bool(stored.reason),
                             }
                         )
                         print(*rows[-1].values(), flush=True)

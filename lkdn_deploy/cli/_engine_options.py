@@ -1,4 +1,4 @@
-"""What commands that build TensorRT engines have alike: options, and what is said of the work."""
+"""The options of commands that build TensorRT engines, and the report of the build."""
 
 import functools
 import re
@@ -12,21 +12,19 @@ from lkdn_deploy.cli._shell import progress_bar, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.record import Kind, Size
-    from lkdn_deploy.backends.trt.resolve import Request
+    from lkdn_deploy.backends.trt.spec import EngineSpec, Size
 
 
 def _range_option(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> "tuple[Size, Size, Size] | None":
-    """``64x64:256x256:512x512`` -> three sizes."""
+    """Parse ``64x64:256x256:512x512``, each width by height, into three sizes, each height and width."""
     if value is None:
         return None
-    numbers = re.fullmatch(r"(\d{1,5})x(\d{1,5}):(\d{1,5})x(\d{1,5}):(\d{1,5})x(\d{1,5})", value)
-    if not numbers:
+    if not re.fullmatch(r"\d{1,5}x\d{1,5}(:\d{1,5}x\d{1,5}){2}", value):
         msg = f"expected MIN:OPT:MAX, such as 64x64:256x256:512x512, got {value!r}"
         raise click.BadParameter(msg)
-    low_w, low_h, width, height, high_w, high_h = map(int, numbers.groups())
+    low_w, low_h, width, height, high_w, high_h = map(int, re.split("[x:]", value))
     return (low_h, low_w), (height, width), (high_h, high_w)
 
 
@@ -35,56 +33,72 @@ _OPTIONS = (
     click.option(
         "--runtime",
         type=click.Choice(["tensorrt", "tensorrt-rtx"]),
-        help="Of the engine.  [default: tensorrt if it and a GPU are there, else tensorrt-rtx]",
+        help="TensorRT flavour to build for.  [default: tensorrt if it and a GPU are available, else tensorrt-rtx]",
     ),
     click.option(
         "--sm",
         type=click.IntRange(50, 999),
         multiple=True,
         metavar="N",
-        help="Compute capability of a GPU to build for, such as 89; may be repeated.  [default: the GPU here]",
+        help="Compute capability of a GPU to build for, such as 89; may be repeated.  [default: that of the GPU here]",
     ),
-    click.option("--shape", callback=size_option, metavar="WxH", help="The engine's only input size."),
+    click.option("--shape", callback=size_option, metavar="WxH", help="The only input size that the engine accepts."),
     click.option(
         "--dynamic",
         callback=_range_option,
         metavar="MIN:OPT:MAX",
-        help="Its input sizes, each WxH.  [default: 32x32:256x256:512x512]",
+        help="Input sizes that the engine accepts, each WxH, and the one it is tuned for.  "
+        "[default: 32x32:256x256:512x512]",
     ),
-    click.option("--batch", type=click.IntRange(1, 1024), metavar="N", help="Pictures at once.  [default: 1]"),
     click.option(
-        "--workspace", type=click.IntRange(1, 1 << 20), metavar="MIB", help="GPU memory it may use.  [default: 4096]"
+        "--batch", type=click.IntRange(1, 1024), metavar="N", help="Images that the engine runs at once.  [default: 1]"
+    ),
+    click.option(
+        "--workspace",
+        type=click.IntRange(1, 1 << 20),
+        metavar="MIB",
+        help="GPU memory for what lies between the engine's layers.  [default: 4096]",
     ),
 )
 
 
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options, which the command gets as one argument ``engine``: a ``Request``, or ``None`` without --trt."""
+    """Add the options to a command, which gets one argument ``engine``: an ``EngineSpec``, or ``None`` without --trt.
+
+    The command raises ``UsageError`` if other options are given without --trt.
+    """
 
     @functools.wraps(command)
     def packed(*args: Any, trt: bool, **others: Any) -> None:
         names = ("runtime", "sm", "shape", "dynamic", "batch", "workspace")
-        given = {name: others.pop(name) for name in names}
-        if not trt and any(given.values()):
-            msg = f"{', '.join(f'--{name}' for name, value in given.items() if value)} go with --trt only"
+        given = {name: value for name in names if (value := others.pop(name))}
+        if given and not trt:
+            msg = f"{', '.join(f'--{name}' for name in given)} can be given with --trt only"
             raise UsageError(msg, "add --trt")
-        command(*args, engine=_request(**given) if trt else None, **others)
+        command(*args, engine=_spec(**given) if trt else None, **others)
 
     for option in reversed(_OPTIONS):
         packed = option(packed)
     return packed
 
 
-def write_engine(artefact: Path, request: "Request", output: Path, triton: Path | None = None) -> None:
-    """Build the engine of an ``.onnx`` file into the folder ``output``, or take it from the cache, and say so.
+def write_engine(artefact: Path, spec: "EngineSpec", output: Path, triton: Path | None = None) -> None:
+    """Build the engine of an ``.onnx`` file, or take it from the cache, write it to a folder and report it.
 
-    Prints the paths of the engine, its side-car and the builder's log, and of what was put into the model repository
-    ``triton``.
+    Prints the paths of the engine, its side-car and the builder's log, and of what was put into ``triton``.
+
+    Args:
+        artefact: the ``.onnx`` file.
+        spec: what to build for.
+        output: folder of the three files.
+        triton: a model repository for the engine.
 
     Raises:
-        LkdnError: as ``export_engine`` does.
+        LkdnError: as ``make_engine`` and ``triton.write_engine``.
     """
-    from lkdn_deploy.backends.trt.make import export_engine
+    from lkdn_deploy.backends.onnx_bytes import read_artifact
+    from lkdn_deploy.backends.trt.engine_cache import log_path, sidecar_path
+    from lkdn_deploy.backends.trt.make import make_engine
 
     with progress_bar("building") as advance:
         outermost: list[str] = []
@@ -94,54 +108,46 @@ def write_engine(artefact: Path, request: "Request", output: Path, triton: Path 
             if advance is not None and phase == outermost[0]:
                 advance(done, total)
 
-        report = export_engine(artefact, request, output, building=_building, progress=progress, say=_complain)
-    car = report.sidecar
-    facts = f"{car.runtime} {car.runtime_version} for {', '.join(car.targets)}, {car.profile} pixels"
-    took = f"built in {car.build_seconds:.1f} s" if report.reason else f"from the cache, built {car.made}"
-    click.echo(f"engine   {facts}: {report.size / 2**20:.1f} MiB, {took}", err=True)
-    if car.audit:
-        click.echo(f"audited  {car.audit}", err=True)
-    for name in car.fallbacks:
+        stored = make_engine(
+            read_artifact(artefact), spec, output, on_build=_announce, progress=progress, on_complaint=_report_complaint
+        )
+    record, spec = stored.record, stored.record.spec
+    took = f"built in {record.build_seconds:.1f} s" if stored.reason else f"from the cache, built {record.made}"
+    facts = f"{spec.runtime} {spec.runtime_version} for {', '.join(spec.targets)}, {spec.inputs}"
+    click.echo(f"engine   {facts}: {len(stored.data) / 2**20:.1f} MiB, {took}", err=True)
+    if record.audit:
+        click.echo(f"audited  {record.audit}", err=True)
+    for name in record.fallbacks:
         click.echo(f"fallback {name} is in FP32: the builder has no FP16 kernel for it", err=True)
-    for path in (report.path, report.sidecar_path, report.log_path):
-        click.echo(str(path))
+    paths = [stored.path, sidecar_path(stored.path), log_path(stored.path)]
     if triton is not None:
         from lkdn_deploy.export import triton as repository
 
-        for path in repository.write_engine(report.path, car, triton):
-            click.echo(str(path))
+        paths += repository.write_engine(stored.path, record, triton)
+    for path in paths:
+        click.echo(str(path))
 
 
-def _request(
-    runtime: "Kind | None",
-    sm: tuple[int, ...],
-    shape: "Size | None",
-    dynamic: "tuple[Size, Size, Size] | None",
-    batch: int | None,
-    workspace: int | None,
-) -> "Request":
-    from lkdn_deploy.backends.trt.build import DEFAULT_WORKSPACE
-    from lkdn_deploy.backends.trt.record import Profile
-    from lkdn_deploy.backends.trt.resolve import Request, check_request
+def _spec(
+    shape: "Size | None" = None,
+    dynamic: "tuple[Size, Size, Size] | None" = None,
+    sm: tuple[int, ...] = (),
+    **others: Any,
+) -> "EngineSpec":
+    """Resolve the options before the export, which takes longer than finding out that they cannot be met."""
+    from lkdn_deploy.backends.trt.resolve import resolve
+    from lkdn_deploy.backends.trt.spec import Profile
 
     if shape and dynamic:
         msg = "--shape and --dynamic exclude each other"
         raise UsageError(msg, "give one of them")
-    count = batch or 1
-    profile: Profile | None = None
-    if shape:
-        profile = Profile.fixed(shape, count)
-    elif dynamic:
-        profile = Profile(*dynamic, batch=count)
-    targets = tuple(f"sm{number}" for number in sm)
-    request = Request(runtime, profile, targets, count, workspace or DEFAULT_WORKSPACE)
-    check_request(request)  # before the export, which takes longer
-    return request
+    profile = Profile.fixed(shape) if shape else Profile(*dynamic) if dynamic else None
+    return resolve(targets=tuple(f"sm{number}" for number in sm), profile=profile, **others)
 
 
-def _building(reason: str) -> None:
+def _announce(reason: str) -> None:
     click.echo(f"building an engine, which takes seconds with TensorRT for RTX, else minutes: {reason}", err=True)
 
 
-def _complain(severity: str, text: str) -> None:
+def _report_complaint(severity: str, text: str) -> None:
     click.echo(f"builder  {severity}: {text}", err=True)

@@ -13,7 +13,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.resolve import Request
+    from lkdn_deploy.backends.trt.spec import EngineSpec
     from lkdn_deploy.core.artifact import Io
     from lkdn_deploy.export.job import ExportReport
 
@@ -66,7 +66,7 @@ def command(
     target: str,
     skip: tuple[str, ...],
     output: Path,
-    engine: "Request | None",
+    engine: "EngineSpec | None",
 ) -> None:
     """Export a checkpoint, fused and verified, into the folder of -o.
 

@@ -133,33 +133,31 @@ def check() -> None:
     "--prune",
     metavar="all|DAYS",
     callback=lambda _context, _parameter, value: _days(value),
-    help="Remove all engines, or those older than this many days, and print their paths.",
+    help="Remove all engines, or those unused for this many days, and print their paths.",
 )
 def engines(prune: float | None) -> None:
-    """List the TensorRT engines in the user's cache, the newest first.
-
-    Each is listed with its path, which other commands accept as --model.
-    """
-    from lkdn_deploy.backends.trt import engine_cache as cache
+    """List the TensorRT engines in the user's cache, the last used first, each with its path."""
+    from lkdn_deploy.backends.trt import engine_cache
 
     if prune is not None:
-        gone = cache.prune(days=prune)
+        gone = engine_cache.prune(days=prune)
         for entry in gone:
             click.echo(str(entry.path))
         click.echo(f"removed {len(gone)} engines, {sum(entry.size for entry in gone) / 2**20:.1f} MiB", err=True)
         return
-    found = cache.entries()
+    found = engine_cache.entries()
     for entry in found:
-        car = entry.sidecar
-        if car is None:
+        record = entry.record
+        if record is None:
             click.echo("no readable side-car: the engine will be built again")
         else:
-            network = f"{car.metadata.model} x{car.metadata.scale} {car.metadata.precision}"
-            click.echo(f"{network}, {car.runtime} {car.runtime_version}, {', '.join(car.targets)}")
-            click.echo(f"    {car.profile} pixels, {entry.size / 2**20:.1f} MiB, made {car.made}")
+            spec = record.spec
+            network = f"{record.metadata.model} x{record.metadata.scale} {spec.precision}"
+            click.echo(f"{network}, {spec.runtime} {spec.runtime_version}, {', '.join(spec.targets)}")
+            click.echo(f"    {spec.inputs}, {entry.size / 2**20:.1f} MiB, made {record.made}")
         click.echo(f"    {entry.path}")
     size = sum(entry.size for entry in found) / 2**20
-    click.echo(f"{len(found)} engines, {size:.1f} MiB in {cache.folder()}", err=True)
+    click.echo(f"{len(found)} engines, {size:.1f} MiB in {engine_cache.folder()}", err=True)
 
 
 def _days(text: str | None) -> float | None:

@@ -54,6 +54,19 @@ def is_private(path: Path) -> bool:
     return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of the cache, writable by the user alone whatever the umask is.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    with suppress(OSError):  # a file that is replaced passes on its permissions
+        path.chmod(0o600)
+    with publish(path) as part:
+        part.touch(0o600)
+        part.write_bytes(content)
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Files of one kind, by name. The least recently used ones are removed.
@@ -88,8 +101,7 @@ class Store:
             InputError: if the cache cannot be written.
         """
         path = make_folder(self.folder) / f"{name}.{hashlib.sha256(content).hexdigest()}{self.suffix}"
-        with publish(path) as part:
-            part.write_bytes(content)
+        write_private(path, content)
         with suppress(OSError):  # another process may remove the same files
             for other in self._named(name):
                 if other != path:

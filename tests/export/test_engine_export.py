@@ -1,4 +1,4 @@
-"""From artefacts to engines in a folder and in the cache, by the command and in Python."""
+"""Engines from checkpoints, by the command and in Python."""
 
 import hashlib
 import json
@@ -14,23 +14,22 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "trt" / "fakes"))
-from tensorrt_fake import Behaviour, fake
+from tensorrt_fake import Behaviour, install
 
-import lkdn_deploy.backends.trt.resolve as resolution
-from lkdn_deploy.backends.trt import engine_cache as cache
-from lkdn_deploy.backends.trt.gpu import Gpu
-from lkdn_deploy.backends.trt.make import EngineReport, export_engine
-from lkdn_deploy.backends.trt.record import Audit, Profile, SideCar
-from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Request, wanted_here
+from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.trt import resolve
+from lkdn_deploy.backends.trt.engine_cache import sidecar_path
+from lkdn_deploy.backends.trt.make import make_engine
+from lkdn_deploy.backends.trt.record import Audit
+from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.bench.models import DEFAULT_MODELS, find_models
 from lkdn_deploy.cli import zoo
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import ExitCode, InputError, VerificationError
+from lkdn_deploy.core.errors import ExitCode
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.fp16.cast import to_half
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.bsrn import BSRN
@@ -40,30 +39,25 @@ from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.zoo import ZooEntry
 from lkdn_models.zoo import find as find_entry
 
-LKDN_S = bundled()["lkdn-s", 4]
-ADA = Gpu("NVIDIA GeForce RTX 4090", "sm89", "595.10")
-AHEAD = Request("tensorrt-rtx", targets=("sm89", "sm86"))
 RTX = "1.7.1.116"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of the cache."""
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "lkdn-deploy" / "engines"
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Behaviour], Behaviour]:
-    """Put a fake runtime and a GPU in place."""
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the real TensorRT for RTX and no GPU."""
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(resolve, "gpu_here", lambda: None)
 
-    def put(behaviour: Behaviour) -> Behaviour:
-        module = fake(behaviour)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(resolution, "gpu_here", lambda: None if behaviour.rtx else ADA)
-        return behaviour
 
-    return put
+@pytest.fixture
+def fake_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a fake TensorRT for RTX and no GPU."""
+    install(monkeypatch, Behaviour(RTX, rtx=True, device=False))
 
 
 @pytest.fixture(scope="module")
@@ -72,143 +66,9 @@ def weights(random_checkpoint: Callable[[LkdnSpec], Path]) -> str:
     return str(random_checkpoint(LkdnSpec(2, 1, 8, 8)))
 
 
-@pytest.fixture(scope="module")
-def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LKDN-S in FP16, as lkdn-export writes it."""
-    model = to_half(onnx.load(LKDN_S)).model
-    props = {item.key: item.value for item in model.metadata_props} | {"lkdn.precision": '"fp16"'}
-    onnx.helper.set_model_props(model, props)
-    path = tmp_path_factory.mktemp("half") / "lkdn-s_x4_fp16.onnx"
-    onnx.save(model, path)
-    return path
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def check_files(report: EngineReport, artefact: Path) -> None:
-    """The three files say the same."""
-    sidecar = SideCar.from_json(report.sidecar_path.read_bytes())
-    assert sidecar == report.sidecar
-    assert sidecar.engine_sha256 == digest(report.path)
-    assert sidecar.artefact_sha256 == digest(artefact)
-    assert report.size == report.path.stat().st_size
-    assert report.log_path.stat().st_size > 0
-
-
-def test_an_engine_is_built_kept_and_copied(
-    half: Path, tmp_path: Path, folder: Path, install: Callable[[Behaviour], Behaviour]
-) -> None:
-    behaviour = install(Behaviour(RTX, rtx=True, device=False))
-    reasons: list[str] = []
-    report = export_engine(half, AHEAD, tmp_path / "out" / "new", building=reasons.append)
-    assert report.path == tmp_path / "out" / "new" / "lkdn-s_x4_fp16_tensorrt-rtx_sm86-sm89.engine"
-    assert {path.suffix for path in report.path.parent.iterdir()} == {".engine", ".json", ".log"}
-    assert reasons == [report.reason]
-    check_files(report, half)
-    car = report.sidecar
-    assert (car.targets, car.gpu, car.driver, car.runtime_version) == (("sm86", "sm89"), "", "", RTX)
-    assert car.audit == Audit(86, 86, "engine")
-    assert car.metadata.precision == "fp16"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", car.made)
-    again = export_engine(half, AHEAD, tmp_path / "other", building=reasons.append)
-    assert (behaviour.builds, again.reason, again.sidecar) == (1, "", car)
-    check_files(again, half)
-    check_files(export_engine(half, AHEAD), half)
-    assert export_engine(half, AHEAD).path.parent == folder
-
-
-def test_what_was_built_ahead_is_what_is_looked_for(
-    half: Path, monkeypatch: pytest.MonkeyPatch, install: Callable[[Behaviour], Behaviour]
-) -> None:
-    install(Behaviour(RTX, rtx=True, device=False))
-    built = export_engine(half, AHEAD)
-    monkeypatch.setattr(resolution, "gpu_here", lambda: ADA)
-    *_, key = wanted_here(half.read_bytes(), Request("tensorrt-rtx"))
-    found = cache.find_engine(key)
-    assert found is not None
-    assert found.path == built.path
-    assert key.targets == ("sm89",)
-
-
-@pytest.mark.parametrize(
-    ("request_", "name"),
-    [
-        (Request(), "lkdn-s_x4_tensorrt_sm89.engine"),
-        (Request(batch=4), "lkdn-s_x4_tensorrt_sm89_batch4.engine"),
-        (Request(profile=Profile.fixed((180, 320))), "lkdn-s_x4_tensorrt_sm89_320x180.engine"),
-        (
-            Request(profile=Profile((8, 8), (64, 64), (96, 128))),
-            "lkdn-s_x4_tensorrt_sm89_8x8-64x64-128x96.engine",
-        ),
-    ],
-)
-def test_names_say_what_is_unusual(
-    request_: Request, name: str, tmp_path: Path, install: Callable[[Behaviour], Behaviour]
-) -> None:
-    install(Behaviour())
-    report = export_engine(LKDN_S, request_, tmp_path / "out")
-    assert report.path.name == name
-    assert (report.sidecar.gpu, report.sidecar.driver, report.sidecar.audit) == (ADA.name, ADA.driver, None)
-
-
-@pytest.mark.parametrize("names_node", [True, False])
-def test_convolutions_without_a_kernel_are_put_back_to_fp32_and_written_down(
-    names_node: bool, half: Path, install: Callable[[Behaviour], Behaviour], caplog: pytest.LogCaptureFixture
-) -> None:
-    """The builder refuses one after the other; so after the one that it names come all that are like it."""
-    behaviour = install(Behaviour("11.2.1.2", no_kernel=True, names_node=names_node))
-    report = export_engine(half, Request())
-    grouped = sum(item.name == "group" and item.i > 1 for node in onnx.load(half).graph.node for item in node.attribute)
-    assert len(report.sidecar.fallbacks) == grouped == len(set(report.sidecar.fallbacks))
-    assert behaviour.builds == (3 if names_node else 2)
-    assert report.sidecar.audit == Audit(86, 86 - grouped, "engine")
-    assert report.sidecar.artefact_sha256 == digest(half)
-    assert "building again with" in caplog.text
-
-
-def test_an_engine_that_is_not_in_fp16_is_not_kept(
-    half: Path, tmp_path: Path, folder: Path, install: Callable[[Behaviour], Behaviour]
-) -> None:
-    install(Behaviour(in_fp32=True))
-    with pytest.raises(VerificationError):
-        export_engine(half, Request(), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    assert {path.suffix for path in folder.iterdir()} == {".lock"}
-
-
-def test_what_a_build_measured_serves_the_next(half: Path, install: Callable[[Behaviour], Behaviour]) -> None:
-    behaviour = install(Behaviour())
-    export_engine(half, Request())
-    assert behaviour.settings["timing"] == ""
-    export_engine(LKDN_S, Request())
-    assert behaviour.settings["timing"] == " measured"
-
-
-def test_an_artefact_that_cannot_be_read_is_named(tmp_path: Path, install: Callable[[Behaviour], Behaviour]) -> None:
-    install(Behaviour())
-    with pytest.raises(InputError, match=r"a\.onnx cannot be read"):
-        export_engine(tmp_path / "a.onnx", Request())
-    stranger = onnx.load(LKDN_S)
-    del stranger.metadata_props[:]
-    onnx.save(stranger, tmp_path / "b.onnx")
-    with pytest.raises(InputError, match=r"b\.onnx: .* not made by lkdn-export"):
-        export_engine(tmp_path / "b.onnx", Request())
-
-
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, install: Callable[[Behaviour], Behaviour]) -> None:
-    install(Behaviour())
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be made"):
-        export_engine(LKDN_S, Request(), tmp_path / "file" / "below")
-
-
 def test_the_command_builds_for_gpus_that_are_not_here(
-    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_gpu: None
 ) -> None:
-    pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     words = ["--fuse", "--onnx", "--fp16", "--trt", "--runtime", "tensorrt-rtx", "--sm", "86", "--sm", "89"]
     code = run(command, [*words, "--weights", weights, "-o", str(tmp_path / "out")])
     said = capsys.readouterr()
@@ -219,7 +79,8 @@ def test_the_command_builds_for_gpus_that_are_not_here(
     count = sum(node.op_type == "Conv" for node in onnx.load(f"{stem}.onnx").graph.node)
     assert f"audited  {count} of {count} convolutions in FP16, by the engine's types" in said.err
     car = json.loads(Path(f"{engine}.json").read_text())
-    assert (car["targets"], car["artefact_sha256"]) == (["sm86", "sm89"], digest(Path(f"{stem}.onnx")))
+    assert car["spec"]["targets"] == ["sm86", "sm89"]
+    assert car["spec"]["artefact_sha256"] == hashlib.sha256(Path(f"{stem}.onnx").read_bytes()).hexdigest()
     assert ArtifactMetadata(**car["metadata"]).precision == "fp16"
 
 
@@ -232,20 +93,20 @@ ONE_BLOCK: dict[str, Callable[[], nn.Module]] = {
 
 def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[str, ...], folder: Path) -> None:
     """An engine for ``targets``, and of an FP16 artefact every convolution of it in half."""
-    car = export_engine(artefact, Request("tensorrt-rtx", profile, targets), folder).sidecar
-    assert (car.targets, car.profile, car.fallbacks) == (targets, profile or DEFAULT_PROFILE, ())
+    record = make_engine(
+        read_artifact(artefact), resolve.resolve("tensorrt-rtx", targets, profile=profile), folder
+    ).record
+    assert (record.spec.targets, record.spec.profile) == (targets, profile or DEFAULT_PROFILE)
+    assert not record.fallbacks
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(artefact).graph.node)
-    half = car.metadata.precision == "fp16"
-    assert car.audit == (Audit(convolutions, convolutions, "engine") if half else None)
+    assert record.audit == (Audit(convolutions, convolutions, "engine") if record.spec.half else None)
 
 
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
 def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, no_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In FP16, for two GPUs; the whole networks take minutes, see below."""
-    pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     monkeypatch.setattr(ZooEntry, "build", lambda self, deployed=False: ONE_BLOCK[self.name]())
     torch.manual_seed(0)
     entry = find_entry(name, 4)
@@ -260,11 +121,9 @@ def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
 def test_each_network_that_is_benched_builds_without_a_gpu(
-    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, precision: str, tmp_path: Path, no_gpu: None
 ) -> None:
     """At full depth, with random weights where there are no others: of one size and of a range, for one GPU and two."""
-    pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     (model,) = find_models([name], 4, [])
     checkpoint = model.load()
     artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision=precision)).path
@@ -274,9 +133,8 @@ def test_each_network_that_is_benched_builds_without_a_gpu(
 
 
 def test_the_command_writes_an_engine_alone(
-    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], install: Callable[[Behaviour], Behaviour]
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_rtx: None
 ) -> None:
-    install(Behaviour(RTX, rtx=True, device=False))
     words = ["--trt", "--runtime", "tensorrt-rtx", "--sm", "89", "--dynamic", "8x8:48x32:64x64", "--batch", "2"]
     code = run(command, [*words, "--weights", weights, "-o", str(tmp_path)])
     said = capsys.readouterr()
@@ -289,13 +147,13 @@ def test_the_command_writes_an_engine_alone(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--onnx", "--sm", "89"], 2, "--sm go with --trt only"),
+        (["--onnx", "--sm", "89"], 2, "--sm can be given with --trt only"),
         (["--trt", "--sm", "89", "--shape", "8x8", "--dynamic", "8x8:8x8:8x9"], 2, "exclude each other"),
         (["--trt", "--sm", "89", "--dynamic", "8x8:16x16"], 2, "MIN:OPT:MAX"),
         (["--trt", "--sm", "89", "--dynamic", "8x8:4x4:16x16"], 2, "rise"),
-        (["--trt", "--runtime", "tensorrt-rtx"], 2, "there is no GPU here"),
+        (["--trt", "--runtime", "tensorrt-rtx"], 2, "this machine has no GPU"),
         (["--trt", "--runtime", "tensorrt-rtx", "--sm", "90"], 2, "does not build for sm90"),
-        (["--trt", "--runtime", "tensorrt"], 3, "there is none here"),
+        (["--trt", "--runtime", "tensorrt"], 3, "this machine has none"),
         (["--fuse"], 2, "nothing to write"),
     ],
 )
@@ -304,13 +162,11 @@ def test_what_cannot_be_asked_for_is_refused_before_the_work(
     code: int,
     said: str,
     tmp_path: Path,
-    install: Callable[[Behaviour], Behaviour],
+    fake_rtx: None,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install(Behaviour(RTX, rtx=True, device=False))
     monkeypatch.setattr("lkdn_deploy.export.job.open_checkpoint", lambda *_: pytest.fail("began"))
-    monkeypatch.setattr(resolution, "gpu_here", lambda: None)
     assert run(command, [*words, "-o", str(tmp_path / "out")]) == code
     heard = capsys.readouterr()
     assert heard.out == ""
@@ -318,21 +174,18 @@ def test_what_cannot_be_asked_for_is_refused_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_zoo_lists_and_removes_engines(
-    half: Path, install: Callable[[Behaviour], Behaviour], capsys: pytest.CaptureFixture[str]
-) -> None:
-    install(Behaviour(RTX, rtx=True, device=False))
+def test_the_zoo_lists_and_removes_engines(fake_rtx: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(zoo.command, ["engines"]) == 0
     assert capsys.readouterr().out == ""
-    path = export_engine(half, AHEAD).path
+    path = make_engine(read_artifact(bundled()["lkdn-s", 4]), resolve.resolve(targets=("sm86", "sm89"))).path
     assert run(zoo.command, ["engines"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"lkdn-s x4 fp16, tensorrt-rtx {RTX}, sm86, sm89"
+    assert lines[0] == f"lkdn-s x4 fp32, tensorrt-rtx {RTX}, sm86, sm89"
     assert re.fullmatch(r"    32x32:256x256:512x512 pixels, \d+\.\d MiB, made \S+", lines[1])
     assert lines[2] == f"    {path}"
-    cache.sidecar_path(path).unlink()
+    sidecar_path(path).unlink()
     assert run(zoo.command, ["engines"]) == 0
-    assert "without a side-car" in capsys.readouterr().out
+    assert "no readable side-car" in capsys.readouterr().out
     assert run(zoo.command, ["engines", "--prune", "1"]) == 0
     assert capsys.readouterr().out == ""
     assert run(zoo.command, ["engines", "--prune", "all"]) == 0

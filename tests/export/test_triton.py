@@ -10,7 +10,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from lkdn_deploy.backends.trt.record import Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
+from lkdn_deploy.backends.trt.spec import EngineSpec, Profile
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
@@ -57,21 +58,13 @@ def test_fixed_sizes_are_written_down(tmp_path: Path) -> None:
     assert session.run(None, {"lr": np.zeros((1, 3, 24, 32), np.float32)})[0].shape == (1, 3, 48, 64)
 
 
-def sidecar(runtime: str, profile: Profile) -> SideCar:
-    return SideCar(
+def record(runtime: str, profile: Profile) -> EngineRecord:
+    return EngineRecord(
+        spec=EngineSpec(runtime, "11.1.0.106", ("sm86",), "Linux x86_64", "NVIDIA GeForce RTX 3080", profile=profile),
         metadata=METADATA,
         input=Tensor("lr", "float16"),
         output=Tensor("sr", "float16"),
-        profile=profile,
-        runtime=runtime,
-        runtime_version="11.1.0.106",
-        targets=("sm86",),
-        gpu="NVIDIA GeForce RTX 3080",
-        driver="580.65",
-        system="Linux x86_64",
-        artefact_sha256="0" * 64,
         engine_sha256="1" * 64,
-        key="2" * 64,
         audit=None,
     )
 
@@ -88,7 +81,7 @@ def test_an_engine_comes_with_the_version_that_it_needs(
 ) -> None:
     engine = tmp_path / "lkdn.engine"
     engine.write_bytes(b"plan")
-    model, configuration = write_engine(engine, sidecar("tensorrt", profile), tmp_path / "repository")
+    model, configuration = write_engine(engine, record("tensorrt", profile), tmp_path / "repository")
     assert model.read_bytes() == b"plan"
     found = parsed(configuration)
     assert (found.backend, found.default_model_filename) == ("tensorrt", "model.plan")
@@ -100,7 +93,7 @@ def test_an_engine_comes_with_the_version_that_it_needs(
 
 def test_triton_has_no_backend_for_engines_of_tensorrt_for_rtx(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Triton runs engines of tensorrt only"):
-        write_engine(tmp_path / "a.engine", sidecar("tensorrt-rtx", Profile.fixed((8, 8))), tmp_path / "repository")
+        write_engine(tmp_path / "a.engine", record("tensorrt-rtx", Profile.fixed((8, 8))), tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
 
 

@@ -1,4 +1,4 @@
-"""Is an FP16 engine in FP16? Counted, since builders have made FP32 engines of FP16 requests without a word."""
+"""Checks that an FP16 engine computes in FP16, since builders have silently made FP32 engines from FP16 graphs."""
 
 import json
 import re
@@ -11,67 +11,62 @@ from lkdn_deploy.backends.trt.runtimes import TYPE_KEYS
 from lkdn_deploy.core.errors import VerificationError
 
 LEAST_HALF = 0.9
-"""Of an FP16 artefact's convolutions, those with FP16 inputs. The rest may have been kept in FP32 for their weights or
-values."""
+"""Least share of an FP16 artefact's convolutions with FP16 inputs. The others may have been kept in FP32 for their
+weights or values."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of an engine; it may be several of the network's."""
+class EngineLayer:
+    """A layer of an engine, which may be several of the network's."""
 
-    made_of: frozenset[str]
+    origins: frozenset[str]
     """Names of the network's layers."""
     half: bool
-    """Whether an input is in FP16. Weights are no inputs."""
+    """Whether an input is in FP16. Weights are not inputs."""
 
 
 def convolutions(network: Any, module: Any) -> dict[str, bool]:
-    """A parsed network's convolutions, transposed ones too: name -> whether the input is in FP16."""
+    """Return a parsed network's convolutions, transposed ones too: name -> whether the input is in FP16."""
     types = (module.LayerType.CONVOLUTION, module.LayerType.DECONVOLUTION)
-    layers = (network.get_layer(place) for place in range(network.num_layers))
+    layers = (network.get_layer(index) for index in range(network.num_layers))
     return {layer.name: layer.get_input(0).dtype == module.DataType.HALF for layer in layers if layer.type in types}
 
 
-def audit_network(found: dict[str, bool]) -> Audit:
-    """By the types that the network was given, of ``convolutions``."""
-    return Audit(len(found), sum(found.values()), "network")
-
-
-def audit_engine(layers: Iterable[Layer], names: Iterable[str]) -> Audit | None:
-    """By the types that the engine's layers have.
+def audit_engine(layers: Iterable[EngineLayer], names: Iterable[str]) -> Audit | None:
+    """Count the convolutions in FP16 by the types of the engine's layers.
 
     Args:
-        layers: of ``inspected`` or ``listed``.
-        names: of the network's convolutions. One counts as FP16 if the layer that it became part of has such an input.
+        layers: from ``inspected`` or ``listed``.
+        names: the network's convolutions. One counts as FP16 if the layer that it became part of has such an input.
 
     Returns:
-        ``None`` if the layers do not say what they were made of.
+        ``None`` if the layers do not name their origins.
     """
     halves: dict[str, bool] = {}
     for layer in layers:
-        for name in layer.made_of:
+        for name in layer.origins:
             halves[name] = halves.get(name, False) or layer.half
     found = [halves[name] for name in names if name in halves]
     return Audit(len(found), sum(found), "engine") if found else None
 
 
 def check_half(audit: Audit, excused: int = 0) -> None:
-    """Refuse an engine for FP16 of which less than ``LEAST_HALF`` is.
+    """Refuse an engine that computes less than ``LEAST_HALF`` of its convolutions in FP16.
 
     Args:
         audit: of all convolutions.
-        excused: how many of them were put back to FP32 because there is no kernel.
+        excused: number of convolutions put back to FP32 because there is no FP16 kernel for them.
 
     Raises:
         VerificationError: with the count.
     """
     if audit.half < LEAST_HALF * (audit.convolutions - excused):
-        msg = f"an engine of an FP16 artefact must be in FP16: {audit}, at least {LEAST_HALF:.0%} are expected"
+        msg = f"the engine of an FP16 artefact must compute in FP16: {audit}, at least {LEAST_HALF:.0%} are expected"
         raise VerificationError(msg, "no engine was written; export the artefact again with --fp16")
 
 
-def inspected(text: str) -> list[Layer]:
-    """Layers from the JSON of an engine's inspector, by the names of TensorRT 10 and of 11.
+def inspected(text: str) -> list[EngineLayer]:
+    """Parse the JSON of an engine's inspector, of TensorRT 10 or 11.
 
     Without ``ProfilingVerbosity.DETAILED`` layers are names only, and the list is empty.
     """
@@ -80,19 +75,19 @@ def inspected(text: str) -> list[Layer]:
     except (ValueError, KeyError, TypeError):
         return []
     return [
-        Layer(_origins(str(layer.get("Metadata", ""))), any(_is_half(item) for item in layer.get("Inputs", ())))
+        EngineLayer(_origins(str(layer.get("Metadata", ""))), any(map(_is_half, layer.get("Inputs", ()))))
         for layer in layers
         if isinstance(layer, dict)
     ]
 
 
-def listed(log: str) -> list[Layer]:
-    """Layers from the list that a builder writes into its log at ``ProfilingVerbosity.DETAILED``, a line each.
+def listed(log: str) -> list[EngineLayer]:
+    """Parse the list of layers that a builder logs at ``ProfilingVerbosity.DETAILED``, one a line.
 
-    With it an engine is audited on a machine that cannot open it.
+    It allows an audit on a machine that cannot open the engine.
     """
     return [
-        Layer(_origins(match["metadata"]), any(_names_half(kind) for kind in _TYPE.findall(match["inputs"])))
+        EngineLayer(_origins(match["metadata"]), any(map(_names_half, _TYPE.findall(match["inputs"]))))
         for match in _LINE.finditer(log)
     ]
 
@@ -114,6 +109,6 @@ def _is_half(tensor: Any) -> bool:
     return isinstance(tensor, dict) and any(_names_half(str(tensor.get(key, ""))) for key in TYPE_KEYS)
 
 
-def _names_half(kind: str) -> bool:
-    """``Half``, or the older ``Channel major FP16 format where channel % 8 == 0``."""
-    return "half" in kind.lower() or "fp16" in kind.lower()
+def _names_half(text: str) -> bool:
+    """Recognise ``Half``, or the older ``Channel major FP16 format where channel % 8 == 0``."""
+    return "half" in text.lower() or "fp16" in text.lower()

@@ -1,12 +1,10 @@
-"""What a session asks of an NVIDIA GPU, and who answers: pycuda where it is installed, cuda-python otherwise."""
+"""The operations on an NVIDIA GPU that a session needs, provided by pycuda where installed, else by cuda-python."""
 
-import ctypes
 import importlib.util
 import logging
-import os
 from typing import TYPE_CHECKING, Protocol
 
-from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
+from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here, missing_gpu
 from lkdn_deploy.core.errors import MissingError
 
 if TYPE_CHECKING:
@@ -19,73 +17,71 @@ log = logging.getLogger(__name__)
 
 _GET_PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
-# In lines, as terminals break long ones in the middle of a command.
-_WAY_OUT = """without a GPU:
+# Broken into lines, as a terminal would break a long one in the middle of a command.
+_WITHOUT_GPU = """without a GPU:
   lkdn-export --trt --runtime tensorrt-rtx --sm 86  builds engines ahead
-  lkdn-bench --predict rtx3080                      shows what one could do
-  lkdn-upscale --backend ort-cpu                    upscales"""
+  lkdn-bench --predict rtx3080                      predicts its speed
+  lkdn-upscale --backend ort-cpu                    upscales on the CPU"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
-SMALLER = "use smaller tiles (--tile), or end what else is on the GPU"
+SMALLER = "use smaller tiles (--tile), or end other programs that use the GPU"
 
 
 class Device(Protocol):
-    """The first GPU. Memory of the device, streams, events and graphs are handles: integers.
+    """The first GPU. Device memory, streams, events and graphs are handles: integers.
 
-    What is put on a stream happens in that order, some time before ``synchronise`` returns. Whoever makes something
+    Work put on a stream is done in that order, some time before ``synchronise`` returns. Whoever creates something
     releases it, and not while a stream still uses it. All calls come from the thread that opened the device.
 
-    Every method raises ``DeviceError`` if the driver refuses; what allocates, ``OutOfDeviceMemory`` where that is why.
+    Raises:
+        DeviceError: from every method, if the driver refuses; ``OutOfDeviceMemory`` if an allocation fails for lack of
+            memory.
     """
 
     @property
     def gpu(self) -> Gpu:
-        """Its name, compute capability and driver."""
+        """Name, compute capability and driver."""
         ...
 
     @property
     def captures(self) -> bool:
-        """Whether work can be captured into a graph: without, the calls for graphs are not to be made."""
+        """Whether work can be captured into graphs; if not, the methods for graphs must not be called."""
         ...
 
     @property
     def peak(self) -> int:
-        """The most bytes of device memory that were allocated here at once, since ``reset_peak``."""
+        """Largest number of bytes allocated here at once since ``reset_peak``, without what TensorRT itself takes."""
         ...
 
     def reset_peak(self) -> None:
-        """Count from what is allocated now."""
-        ...
-
-    def free_memory(self) -> int:
-        """Bytes of device memory that nobody has."""
+        """Restart ``peak`` from what is allocated now."""
         ...
 
     def allocate(self, size: int) -> int:
-        """``size`` bytes of device memory, aligned to 256: the address."""
+        """Allocate ``size`` bytes of device memory, aligned to 256, and return the address."""
         ...
 
     def free(self, address: int) -> None:
-        """Give back what ``allocate`` gave."""
+        """Free memory from ``allocate``."""
         ...
 
     def pin(self, size: int) -> "Bytes":
-        """``size`` bytes of host memory that copies can read and write while the host goes on."""
+        """Allocate ``size`` bytes of page-locked host memory, which asynchronous copies need."""
         ...
 
     def unpin(self, memory: "Bytes") -> None:
-        """Give back what ``pin`` gave: the same array, which nobody may touch any more."""
+        """Free memory from ``pin``, given as the same array."""
         ...
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not wait for the default one."""
         ...
 
     def destroy_stream(self, stream: int) -> None:
-        """Release it."""
+        """Destroy a stream."""
         ...
 
     def synchronise(self, stream: int) -> None:
-        """Wait until all that was put on it is done."""
+        """Wait until everything on the stream is done."""
         ...
 
     def upload(self, address: int, memory: "Bytes", stream: int) -> None:
@@ -97,81 +93,74 @@ class Device(Protocol):
         ...
 
     def create_event(self) -> int:
-        """An event that knows the time."""
+        """Create an event that records the time."""
         ...
 
     def destroy_event(self, event: int) -> None:
-        """Release it."""
+        """Destroy an event."""
         ...
 
     def record(self, event: int, stream: int) -> None:
-        """Put it on the stream: it happens when all before it is done."""
-        ...
-
-    def wait(self, event: int) -> None:
-        """Wait until it has happened."""
+        """Put an event on the stream, which happens when everything before it is done."""
         ...
 
     def elapsed(self, start: int, end: int) -> float:
-        """Seconds between two events that have happened."""
+        """Return the seconds between two events that have happened."""
         ...
 
     def begin_capture(self, stream: int) -> None:
-        """What is put on the stream from now on is written down, and not done."""
+        """Start capturing work put on the stream instead of doing it."""
         ...
 
     def end_capture(self, stream: int) -> int:
-        """The graph of what was put on the stream since; the capture is over also if this fails."""
+        """Return the graph of the captured work; the capture ends even if this fails."""
         ...
 
     def launch(self, graph: int, stream: int) -> None:
-        """Put all that a graph holds on the stream."""
+        """Put the work of a graph on the stream."""
         ...
 
     def destroy_graph(self, graph: int) -> None:
-        """Release it."""
+        """Destroy a graph."""
         ...
 
 
-class Meter:
-    """Counts device memory."""
+class MemoryMeter:
+    """The part of a ``Device`` that counts its memory; ``_sizes`` are the allocations by address."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self.peak = 0
 
-    def add(self, address: int, size: int) -> None:
-        """It was allocated."""
+    def _count(self, address: int, size: int) -> None:
         self._sizes[address] = size
         self.peak = max(self.peak, sum(self._sizes.values()))
 
-    def remove(self, address: int) -> None:
-        """It was freed."""
-        self._sizes.pop(address, None)
-
-    def reset(self) -> None:
-        """Forget the peak, not what is allocated."""
+    def reset_peak(self) -> None:
+        """Restart ``peak`` from what is allocated now."""
         self.peak = sum(self._sizes.values())
 
 
 def open_device() -> Device:
-    """The first GPU.
+    """Open the first GPU.
 
     Raises:
-        MissingError: saying whether the driver, a GPU, a package or several of them are missing.
+        MissingError: if the driver, a GPU or a package is missing; the message names each.
         DeviceError: if the driver refuses to open it.
     """
     gpu = gpu_here()
     packages = [name for name in ("pycuda", "cuda.bindings") if _installed(name)]
     if gpu is None or not packages:
-        missing = ([] if gpu else [_no_gpu()]) + ([] if packages else ["neither pycuda nor cuda-python is installed"])
+        missing = ([] if gpu else [missing_gpu()]) + (
+            [] if packages else ["neither pycuda nor cuda-python is installed"]
+        )
         cures = ([] if gpu else [_GET_DRIVER]) + ([] if packages else [_GET_PACKAGE])
         msg = f"TensorRT cannot run here: {'; '.join(missing)}"
-        raise MissingError(msg, "\n".join([*cures, _WAY_OUT]))
+        raise MissingError(msg, "\n".join([*cures, _WITHOUT_GPU]))
     for name in packages:
         try:
             return _open(name, gpu)
-        except ImportError as error:  # pycuda is compiled on the machine, and a new CUDA leaves it behind
+        except ImportError as error:  # pycuda is compiled on the machine, and does not fit a newer CUDA
             log.warning("%s cannot be imported: %s", name, error)
             failure = error
     msg = f"TensorRT cannot run here: {name} cannot be imported: {failure}"
@@ -188,16 +177,8 @@ def _open(package: str, gpu: Gpu) -> Device:
     return CudaPythonDevice(gpu)
 
 
-def _no_gpu() -> str:
-    try:
-        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError as error:
-        return f"there is no NVIDIA driver ({error})"
-    return "the NVIDIA driver finds no GPU"
-
-
 def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except (ModuleNotFoundError, ValueError):  # of the package that it is in; of a module put in place by hand
+    except (ModuleNotFoundError, ValueError):  # its parent package is missing; it was put into sys.modules by hand
         return False

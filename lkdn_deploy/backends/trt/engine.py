@@ -1,198 +1,153 @@
-"""A serialised engine on its runtime: what makes execution contexts, and says why it does not."""
+"""A deserialised engine, which creates execution contexts and reports why it cannot."""
 
 import logging
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lkdn_deploy.backends.trt.device import FAULT, SMALLER
+from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.logger import attached_logger
-from lkdn_deploy.backends.trt.record import SideCar, Tensor
-from lkdn_deploy.core.artifact import Io
+from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
+from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core.errors import DeviceError, InputError, OutOfDeviceMemory
-from lkdn_deploy.core.files import publish
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """Of a tensor."""
-
-    name: str
-    """TensorRT's."""
-    io: Io
-
-
-TYPES = {"float32": Type("FLOAT", "fp32"), "float16": Type("HALF", "fp16"), "uint8": Type("UINT8", "uint8")}
-"""By their names in a side-car."""
+_TYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8"}
+"""TensorRT's names of the types in a record."""
 _REBUILD = "build it again for this machine: lkdn-export --trt"
 
 
 class UnusableEngineError(InputError):
-    """The engine was made for another GPU, system or version, or is damaged: build it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What the kind of runtime decides."""
-
-    jit: bool = False
-    """It compiles kernels for the GPU when contexts are made, as TensorRT for RTX does, and can keep them."""
-    jit_cache: Path | None = None
-    """The file that keeps them; what was made for another GPU, version or driver in it is not used."""
-    graphs: bool = True
-    """Windows of a size that comes again run as a CUDA graph, where device and engine can."""
+    """The engine is damaged, or was built for another GPU, system or version, and must be built again."""
 
 
 class Engine:
-    """An engine that makes execution contexts, which take their memory from whoever made them.
+    """An engine whose execution contexts get their memory from the caller.
+
+    TensorRT for RTX compiles kernels for the GPU at hand when contexts are created; they are kept in ``KERNELS``.
 
     Args:
         data: the serialised engine.
-        sidecar: what is known of it.
+        record: facts about it.
         module: ``tensorrt`` or ``tensorrt_rtx``.
-        settings: see ``RunSettings``.
 
     Raises:
-        UnusableEngineError: if the runtime refuses it, with its words, or if it is not what the side-car says.
+        UnusableEngineError: if the runtime refuses it, with the runtime's reason, or it does not match the record.
         DeviceError: if the runtime itself does not start.
     """
 
-    def __init__(self, data: bytes, sidecar: SideCar, module: Any, settings: RunSettings) -> None:
+    def __init__(self, data: bytes, record: EngineRecord, module: Any) -> None:
         self._module = module
-        self._settings = settings
-        self._complaints = _Complaints()
+        self._errors: deque[str] = deque(maxlen=4)
+        """The runtime's last errors."""
+        self._compiles = RUNTIMES[record.spec.runtime].runtime_cache
+        self._digest = record.engine_sha256
         self._config: Any = None
-        self._cache: Any = None
+        self._kernels: Any = None
         self._loaded = b""
-        with ExitStack() as hearing:
-            logger = hearing.enter_context(attached_logger(module, self._complaints.hear))
-            self._open(data, sidecar, logger)
-            self._hearing = hearing.pop_all()
+        with ExitStack() as attached:
+            logger = attached.enter_context(attached_logger(module, self._listen))
+            self._open(data, record, logger)
+            self._attached = attached.pop_all()
 
-    def _open(self, data: bytes, sidecar: SideCar, logger: Any) -> None:
-        module = self._module
+    def _open(self, data: bytes, record: EngineRecord, logger: Any) -> None:
+        module, runtime = self._module, record.spec.runtime
         try:
             self._runtime: Any = module.Runtime(logger)
-        except (RuntimeError, TypeError) as error:  # the latter is how the bindings say that nothing was made
-            msg = f"the runtime of {sidecar.runtime} does not start: {error}"
+        except (RuntimeError, TypeError) as error:  # the latter is how the bindings report a null pointer
+            msg = f"the runtime of {runtime} does not start: {error}"
             raise self.failure(msg) from error
         self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            msg = f"{sidecar.runtime} {module.__version__} cannot load this engine: {self._complaints.said()}"
+            msg = f"{runtime} {module.__version__} cannot load this engine: {self._reason()}"
             raise UnusableEngineError(msg, _REBUILD)
-        self._check(sidecar)
-        if self._settings.jit:
+        self._check(record)
+        if self._compiles:
             self._configure()
 
-    def _check(self, sidecar: SideCar) -> None:
-        """Refuse an engine that is not the side-car's: buffers are made by what that says."""
+    def _check(self, record: EngineRecord) -> None:
+        """Refuse an engine that does not match its record, by which buffers are allocated."""
         modes = self._module.TensorIOMode
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         found = {(name, self._engine.get_tensor_mode(name), self._engine.get_tensor_dtype(name)) for name in names}
-        expected = {self._typed(sidecar.input, modes.INPUT), self._typed(sidecar.output, modes.OUTPUT)}
+        expected = {self._typed(record.input, modes.INPUT), self._typed(record.output, modes.OUTPUT)}
         if found != expected:
-            msg = f"the engine's tensors are {_listed(found)}, the file beside it says {_listed(expected)}"
+            msg = f"the engine's tensors are {_listed(found)}, but its side-car says {_listed(expected)}"
             raise UnusableEngineError(msg, _REBUILD)
 
     def _typed(self, tensor: Tensor, mode: Any) -> tuple[str, Any, Any]:
-        return tensor.name, mode, getattr(self._module.DataType, TYPES[tensor.dtype].name)
+        return tensor.name, mode, getattr(self._module.DataType, _TYPES[tensor.dtype])
 
     def _configure(self) -> None:
         self._config = self._engine.create_runtime_config()
         self._config.set_execution_context_allocation_strategy(self._by_the_caller)
-        self._cache = self._config.create_runtime_cache()
-        path = self._settings.jit_cache
-        if path is not None and path.exists():
-            try:
-                self._loaded = path.read_bytes()
-            except OSError as error:
-                log.warning("%s cannot be read: %s", path, error.strerror)
-            if self._loaded and not self._cache.deserialize(self._loaded):
-                log.info("%s is of another GPU, driver or version: kernels are compiled anew", path)
-                self._loaded = b""
-        if not self._config.set_runtime_cache(self._cache):
-            log.warning("the runtime takes no cache: kernels are compiled anew each time")
+        self._kernels = self._config.create_runtime_cache()
+        self._loaded = KERNELS.read(self._digest) or b""
+        if self._loaded and not self._kernels.deserialize(self._loaded):
+            log.info("the cached kernels are for another GPU, driver or version, and are compiled again")
+            self._loaded = b""
+        if not self._config.set_runtime_cache(self._kernels):
+            log.warning("the runtime accepts no cache: kernels are compiled again each time")
 
     @property
     def _by_the_caller(self) -> Any:
-        # By default a context takes what the largest window of the profile needs, whichever comes.
+        # By default a context takes the memory that the profile's largest window needs, whatever it is used for.
         return self._module.ExecutionContextAllocationStrategy.USER_MANAGED
 
     @property
     def workspace(self) -> int:
-        """Bytes that a context needs for the largest window of the profile."""
+        """Bytes that a context needs for the profile's largest window."""
         return int(self._engine.device_memory_size_v2)
 
-    def context(self) -> Any:
-        """A new ``IExecutionContext`` without memory.
+    def create_context(self) -> Any:
+        """Return a new ``IExecutionContext`` without memory.
 
         Raises:
-            DeviceError: if none can be made.
+            DeviceError: if none can be created.
         """
         how = self._by_the_caller if self._config is None else self._config
         context = self._engine.create_execution_context(how)
         if context is None:
-            msg = "TensorRT makes no execution context"
+            msg = "TensorRT cannot create an execution context"
             raise self.failure(msg)
         return context
 
     def capturable(self, context: Any, stream: int) -> bool:
-        """Whether the context's work can be captured, now that it has run."""
-        # Where kernels are compiled when they are first needed, only the context knows whether that is over.
-        return self._settings.graphs and (not self._settings.jit or bool(context.is_stream_capturable(stream)))
+        """Return whether the work of a context that has run can be captured into a graph."""
+        # Where kernels are compiled when they are first needed, only the context knows whether all of them are.
+        return not self._compiles or bool(context.is_stream_capturable(stream))
 
     def failure(self, message: str) -> DeviceError:
-        """An error with what TensorRT has logged since the last one."""
-        said = self._complaints.said()
-        plain = said.lower().replace(" ", "")
+        """Return an error with what TensorRT has logged since the last one."""
+        reason = self._reason()
+        plain = reason.lower().replace(" ", "")
         if "outofmemory" in plain or "memoryallocation" in plain:
-            return OutOfDeviceMemory(f"{message}: {said}", SMALLER)
-        return DeviceError(f"{message}: {said}", FAULT)
+            return OutOfDeviceMemory(f"{message}: {reason}", SMALLER)
+        return DeviceError(f"{message}: {reason}", FAULT)
 
     def close(self) -> None:
-        """Keep what was compiled, and let go of the engine; its contexts are gone before."""
+        """Keep compiled kernels, and release the engine, whose contexts must be gone."""
         try:
-            self._save()
+            blob = None if self._kernels is None else self._kernels.serialize()
+            kernels = b"" if blob is None else bytes(memoryview(blob))
+            if kernels and kernels != self._loaded:
+                KERNELS.keep(self._digest, kernels)
         finally:
-            self._cache = self._config = self._engine = self._runtime = None
-            self._hearing.close()
+            self._kernels = self._config = self._engine = self._runtime = None
+            self._attached.close()
 
-    def _save(self) -> None:
-        path = self._settings.jit_cache
-        if self._cache is None or path is None:
-            return
-        blob = self._cache.serialize()
-        data = b"" if blob is None else bytes(memoryview(blob))
-        if not data or data == self._loaded:
-            return
-        try:
-            with publish(path) as part:
-                part.write_bytes(data)
-        except InputError as error:
-            log.warning("what was compiled for this GPU is not kept: %s", error)
-
-
-def _listed(tensors: set[tuple[str, Any, Any]]) -> str:
-    return ", ".join(sorted(f"{name} ({mode}, {dtype})" for name, mode, dtype in tensors))
-
-
-class _Complaints:
-    """The last errors of a runtime; the rest of what it says goes to our log."""
-
-    def __init__(self) -> None:
-        self._errors: deque[str] = deque(maxlen=4)
-
-    def hear(self, severity: str, text: str) -> None:
+    def _listen(self, severity: str, text: str) -> None:
         if severity in ("error", "internal_error"):
             self._errors.append(text.strip())
         log.debug("TensorRT: %s: %s", severity, text)
 
-    def said(self) -> str:
-        """The errors since this was last asked."""
-        text = "; ".join(self._errors) or "it does not say why"
+    def _reason(self) -> str:
+        text = "; ".join(self._errors) or "it gives no reason"
         self._errors.clear()
         return text
+
+
+def _listed(tensors: set[tuple[str, Any, Any]]) -> str:
+    return ", ".join(sorted(f"{name} ({mode}, {dtype})" for name, mode, dtype in tensors))

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
-"""Of ``CUdevice_attribute`` in cuda.h."""
+"""Values of ``CUdevice_attribute`` in cuda.h."""
 _LIBRARIES = ("nvcuda.dll", "nvml.dll") if sys.platform == "win32" else ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What an engine is bound to."""
+    """The properties of a GPU that engines are bound to."""
 
     name: str
     capability: str
-    """As ``sm89``."""
+    """Compute capability such as ``sm89``."""
     driver: str
     """Version of the driver."""
 
 
 def gpu_here() -> Gpu | None:
-    """The first GPU that CUDA shows, so ``CUDA_VISIBLE_DEVICES`` is heeded; ``None``: there is none, or no driver."""
+    """Return the first GPU visible to CUDA, as ``CUDA_VISIBLE_DEVICES`` sets it, or ``None`` without GPU or driver."""
     cuda, nvml = _library(_LIBRARIES[0]), _library(_LIBRARIES[1])
     if cuda is None:
         return None
@@ -40,11 +40,20 @@ def gpu_here() -> Gpu | None:
     return Gpu(name.value.decode(errors="replace"), f"sm{major.value}{minor.value}", _driver(cuda, nvml))
 
 
+def missing_gpu() -> str:
+    """Return why ``gpu_here`` finds none: a missing driver, or one without a GPU."""
+    try:
+        ctypes.CDLL(_LIBRARIES[0])
+    except OSError as error:
+        return f"there is no NVIDIA driver ({error})"
+    return "the NVIDIA driver finds no GPU"
+
+
 def _driver(cuda: Any, nvml: Any) -> str:
     text = ctypes.create_string_buffer(96)
     if nvml is not None and not nvml.nvmlInit_v2() and not nvml.nvmlSystemGetDriverVersion(text, len(text)):
         return text.value.decode(errors="replace")
-    version = ctypes.c_int()  # where NVML is left out, as in some containers: what CUDA it is for
+    version = ctypes.c_int()  # some containers leave NVML out: the CUDA version that the driver is for
     cuda.cuDriverGetVersion(ctypes.byref(version))
     return f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 

@@ -1,41 +1,40 @@
-"""One logger a runtime, which takes the first that it is given and ignores others while anything of it lives."""
+"""The one logger of a runtime, which keeps the first that it is given and ignores others while its objects live."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Hear = Callable[[str, str], None]
-"""Called with the severity, such as ``error`` or ``internal_error``, and the text. It must not raise: the runtime would
+Listener = Callable[[str, str], None]
+"""Called with a severity, such as ``error`` or ``internal_error``, and a message. It must not raise: the runtime would
 end the process."""
 
 _LOGGERS: dict[Any, Any] = {}
 
 
 @contextmanager
-def attached_logger(module: Any, hear: Hear) -> Iterator[Any]:
-    """A logger to give to the objects of ``module``; what they say within the block is handed to ``hear``.
+def attached_logger(module: Any, listener: Listener) -> Iterator[Any]:
+    """Yield a logger for objects of ``module``, whose messages go to ``listener`` within the block.
 
-    It has no thread of its own: of two that build at once, each hears both.
+    It does not separate threads: of two concurrent builds, each receives the messages of both.
     """
-    logger = _LOGGERS.get(module) or _made(module)
-    logger.listeners.append(hear)
+    if module not in _LOGGERS:
+        _LOGGERS[module] = _create(module)
+    logger = _LOGGERS[module]
+    logger.listeners.append(listener)
     try:
         yield logger
     finally:
-        logger.listeners.remove(hear)
+        logger.listeners.remove(listener)
 
 
-def _made(module: Any) -> Any:
-    """The class can be made only where its base is."""
-
+def _create(module: Any) -> Any:
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self.listeners: list[Hear] = []
+            self.listeners: list[Listener] = []
 
         def log(self, severity: Any, text: str) -> None:
-            for hear in tuple(self.listeners):
-                hear(severity.name.lower(), text)
+            for listener in tuple(self.listeners):
+                listener(severity.name.lower(), text)
 
-    _LOGGERS[module] = Logger()
-    return _LOGGERS[module]
+    return Logger()

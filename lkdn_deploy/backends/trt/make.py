@@ -1,156 +1,117 @@
-"""ONNX -> TensorRT engine -> audit -> cache, and a copy where it is wanted."""
+"""Makes engines: an ``.onnx`` file is built, audited and kept in the cache, and copied to a folder if asked for."""
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lkdn_deploy.backends.onnx_bytes import read_artifact
-from lkdn_deploy.backends.trt.build import BuildSettings, Built, NoHalfKernelError, Progress, Say, build
-from lkdn_deploy.backends.trt.engine_cache import Key, Made, keep, log_path, sidecar_path, timing_path, write_engine
-from lkdn_deploy.backends.trt.record import SideCar
-from lkdn_deploy.backends.trt.resolve import DEFAULT_PROFILE, Described, Request, wanted_here
-from lkdn_deploy.backends.trt.runtimes import RUNTIMES
-from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.backends.onnx_bytes import Artifact
+from lkdn_deploy.backends.trt.build import BuiltEngine, NoHalfKernelError, OnComplaint, Progress, build
+from lkdn_deploy.backends.trt.engine_cache import TIMINGS, StoredEngine, keep, log_path, sidecar_path, timing_name
+from lkdn_deploy.backends.trt.record import EngineRecord
+from lkdn_deploy.backends.trt.resolve import resolve_for
+from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, EngineSpec
+from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineReport:
-    """What came of it."""
-
-    path: Path
-    """Of the engine: in the folder that was asked for, else in the cache."""
-    sidecar_path: Path
-    log_path: Path
-    sidecar: SideCar
-    reason: str
-    """Why it was built; empty if the cache had it."""
-    size: int
-    """Bytes of the engine."""
-
-
-def engine_name(artefact: Path, settings: BuildSettings) -> str:
-    """``lkdn-s_x4_fp16_tensorrt-rtx_sm86-sm89.engine``, with sizes and batch if they are not the usual."""
-    name = "_".join((artefact.stem, settings.kind, "-".join(settings.targets)))
-    profile = settings.profile
-    if (profile.optimum, profile.maximum) != (DEFAULT_PROFILE.optimum, DEFAULT_PROFILE.maximum):
-        sizes = (profile.optimum,) if profile.fixed_size else (profile.minimum, profile.optimum, profile.maximum)
-        size = "-".join(f"{width}x{height}" for height, width in sizes)
-        name += "" if artefact.stem.endswith(f"_{size}") else f"_{size}"
-    return name + ("" if profile.batch == 1 else f"_batch{profile.batch}") + ".engine"
-
-
-def export_engine(
-    artefact: Path,
-    request: Request,
+def make_engine(
+    artifact: Artifact,
+    spec: EngineSpec,
     output: Path | None = None,
     *,
-    building: Callable[[str], None] | None = None,
+    on_build: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
-) -> EngineReport:
-    """Find or build the engine of an ``.onnx`` file. It is kept in the cache.
+    on_complaint: OnComplaint | None = None,
+) -> StoredEngine:
+    """Return an artefact's engine from the cache, or build it.
 
     Args:
-        artefact: made by lkdn-export.
-        request: for what to build.
-        output: a folder for a copy of the engine, its side-car and the builder's log.
-        building: is told why the engine is built, before that.
-        progress: as of ``build``.
-        say: is told what the builder complains of.
+        artifact: what to build from.
+        spec: what to build for, from ``resolve``.
+        output: folder for a copy of the engine, its side-car and the builder's log.
+        on_build: called before a build with the reason for it.
+        progress: as for ``build``.
+        on_complaint: as for ``build``.
+
+    Returns:
+        The engine; its path is in ``output`` if that is given.
 
     Raises:
-        InputError: if a file cannot be read or written, or the builder does not take the graph or gives no engine.
-        UsageError, MissingError: as ``resolve`` and ``build``.
-        VerificationError: if an FP16 engine is not in FP16; no engine is left.
+        InputError: if a file cannot be written, or the builder rejects the graph or returns no engine.
+        UsageError, MissingError: as ``resolve_for`` and ``build``.
+        VerificationError: if an FP16 engine does not compute in FP16; it is not kept.
     """
-    data = read_artifact(artefact).data  # whose parser would read weights from files that it names
+    spec = resolve_for(spec, artifact)
+
+    def make(reason: str) -> tuple[bytes, EngineRecord, str]:
+        if on_build is not None:
+            on_build(reason)
+        built, fallbacks = _build(artifact.data, spec, progress, on_complaint)
+        record = EngineRecord(
+            spec=spec,
+            metadata=artifact.metadata,
+            input=built.input,
+            output=built.output,
+            engine_sha256=hashlib.sha256(built.engine).hexdigest(),
+            audit=built.audits[-1] if spec.half else None,
+            fallbacks=fallbacks,
+            build_seconds=round(built.seconds, 3),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return built.engine, record, built.log
+
+    stored = keep(spec, make)
+    return stored if output is None else _copy(stored, output, engine_name(artifact.path, spec))
+
+
+def engine_name(artefact: Path, spec: EngineSpec) -> str:
+    """Return ``lkdn-s_x4_fp16_tensorrt-rtx_sm86-sm89.engine``, with sizes and batch if they are not the default."""
+    name = "_".join((artefact.stem, spec.runtime, "-".join(spec.targets)))
+    if (spec.sizes.optimum, spec.sizes.maximum) != (DEFAULT_PROFILE.optimum, DEFAULT_PROFILE.maximum):
+        sizes = spec.sizes.text("-")
+        name += "" if artefact.stem.endswith(f"_{sizes}") else f"_{sizes}"
+    return name + ("" if spec.batch == 1 else f"_batch{spec.batch}") + ".engine"
+
+
+def _copy(stored: StoredEngine, folder: Path, name: str) -> StoredEngine:
+    path = folder / name
     try:
-        described, settings, key = wanted_here(data, request)
-    except LkdnError as error:
-        if isinstance(error, InputError):
-            msg = f"{artefact}: {error.message}"
-            raise InputError(msg, error.hint) from error
-        raise
-
-    def make(reason: str) -> Made:
-        if building is not None:
-            building(reason)
-        return _make(data, described, settings, key, progress, say)
-
-    kept = keep(key, make)
-    path, found = kept.found.path, kept.found
-    if output is not None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"{output} cannot be made: {error.strerror}"
-            raise InputError(msg) from error
-        text = ""
-        with suppress(OSError):  # in the cache anyone may have removed it
-            text = log_path(path).read_text(errors="replace")
-        path = write_engine(output / engine_name(artefact, settings), Made(found.engine, found.sidecar, text))
-    return EngineReport(path, sidecar_path(path), log_path(path), found.sidecar, kept.reason, len(found.engine))
-
-
-def _make(
-    artefact: bytes,
-    described: Described,
-    settings: BuildSettings,
-    key: Key,
-    progress: Progress | None,
-    say: Say | None,
-) -> Made:
-    built, fallbacks = _build(artefact, described, settings, key, progress, say)
-    sidecar = SideCar(
-        metadata=described.metadata,
-        input=built.input,
-        output=built.output,
-        profile=settings.profile,
-        runtime=settings.kind,
-        runtime_version=key.runtime_version,
-        targets=settings.targets,
-        gpu=key.gpu,
-        driver=key.driver,
-        system=key.system,
-        artefact_sha256=described.sha256,
-        engine_sha256=hashlib.sha256(built.engine).hexdigest(),
-        key=key.digest,
-        audit=built.audits[-1] if _half(described) else None,
-        options=settings.options,
-        fallbacks=fallbacks,
-        build_seconds=round(built.seconds, 3),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return Made(built.engine, sidecar, built.log)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder} cannot be created: {error.strerror}"
+        raise InputError(msg) from error
+    for beside in (lambda engine: engine, log_path, sidecar_path):
+        with publish(beside(path)) as part:
+            shutil.copyfile(beside(stored.path), part)
+    return replace(stored, path=path)
 
 
 def _build(
-    artefact: bytes,
-    described: Described,
-    settings: BuildSettings,
-    key: Key,
-    progress: Progress | None,
-    say: Say | None,
-) -> tuple[Built, tuple[str, ...]]:
+    artefact: bytes, spec: EngineSpec, progress: Progress | None, on_complaint: OnComplaint | None
+) -> tuple[BuiltEngine, tuple[str, ...]]:
     """Build; where convolutions have no FP16 kernel, again with these in FP32, then with all grouped ones.
 
     Returns:
-        What was built, and the names of the convolutions that were put back.
+        The engine, and the names of the convolutions in FP32.
     """
-    half, graph = _half(described), artefact
+    graph, timing = artefact, timing_name(spec)
     fallbacks: tuple[str, ...] = ()
-    timing = timing_path(key)
     while True:
-        before = _bytes_of(timing) if RUNTIMES[settings.kind].timing_cache else b""
         try:
-            built = build(graph, settings, half=half, excused=len(fallbacks), progress=progress, say=say, timing=before)
+            built = build(
+                graph,
+                spec,
+                excused=len(fallbacks),
+                progress=progress,
+                on_complaint=on_complaint,
+                timings=TIMINGS.read(timing) or b"",
+            )
         except NoHalfKernelError as error:
             graph, changed = _in_fp32(graph, () if fallbacks else error.layers)
             if not changed:
@@ -158,14 +119,13 @@ def _build(
             fallbacks += changed
             log.warning("%s; building again with %s in FP32", error.message, ", ".join(changed))
             continue
-        if built.timing:
-            with suppress(InputError), publish(timing) as part:
-                part.write_bytes(built.timing)
+        if built.timings:
+            TIMINGS.keep(timing, built.timings)
         return built, fallbacks
 
 
 def _in_fp32(artefact: bytes, names: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
-    """The graph with these convolutions in FP32, or with all grouped ones if it has none of these."""
+    """Return the graph with the named convolutions in FP32, or if it has none of them, with all grouped ones."""
     import onnx
 
     from lkdn_deploy.graph.fp16.restore_fp32 import restore_fp32
@@ -175,14 +135,3 @@ def _in_fp32(artefact: bytes, names: tuple[str, ...]) -> tuple[bytes, tuple[str,
     if not changed:
         result, changed = restore_fp32(model)
     return result.SerializeToString(), changed
-
-
-def _half(described: Described) -> bool:
-    return described.metadata.precision == "fp16"
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""

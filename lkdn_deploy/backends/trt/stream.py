@@ -1,4 +1,4 @@
-"""One way through the GPU: a stream, an execution context, and buffers for one shape, used again while it stays."""
+"""A stream with an execution context, and with buffers that are reused while the input shape stays the same."""
 
 import logging
 from contextlib import ExitStack
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.io import check_result, from_output, to_input
 from lkdn_deploy.backends.trt.device import Device
-from lkdn_deploy.backends.trt.engine import TYPES, Engine
-from lkdn_deploy.backends.trt.record import SideCar, Tensor
+from lkdn_deploy.backends.trt.engine import Engine
+from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import DeviceError, UsageError
 
@@ -21,10 +21,12 @@ CLOSED = "the session is closed"
 
 Batch = NDArray[np.float32]
 
+_IOS: dict[str, Io] = {"float32": "fp32", "float16": "fp16", "uint8": "uint8"}
+
 
 @dataclass(frozen=True, slots=True)
-class _Buffer:
-    """Of a tensor, on the device and on the host."""
+class _TensorBuffer:
+    """Memory of a tensor on the device and on the host."""
 
     address: int
     pinned: NDArray[np.uint8]
@@ -34,14 +36,14 @@ class _Buffer:
 
 
 class Stream:
-    """Starts a batch, and gives its result when it is asked for.
+    """Starts the inference of a batch, and returns its result later.
 
     Raises:
         DeviceError: from every method, if the device fails; nothing is leaked if the stream is then closed.
     """
 
-    def __init__(self, engine: Engine, sidecar: SideCar, device: Device) -> None:
-        self._engine, self._sidecar, self._device = engine, sidecar, device
+    def __init__(self, engine: Engine, record: EngineRecord, device: Device) -> None:
+        self._engine, self._record, self._device = engine, record, device
         self._release, self._buffers = ExitStack(), ExitStack()
         self._shape: tuple[int, ...] = ()
         self._graph: int | None = None
@@ -50,7 +52,7 @@ class Stream:
         self._stream = device.create_stream()
         self._release.callback(device.destroy_stream, self._stream)
         try:
-            self._context = engine.context()
+            self._context = engine.create_context()
         except BaseException:
             self._release.close()
             raise
@@ -59,13 +61,15 @@ class Stream:
         self._release.callback(device.synchronise, self._stream)
 
     def start(self, batch: Batch, *, timed: bool = False) -> None:
-        """Put (N, 3, H, W) on the stream: upload, inference, download. The stream's last result was taken before.
+        """Put upload, inference and download on the stream, whose last result must have been taken.
 
-        If it is timed, ``seconds`` then says how long the inference took.
+        Args:
+            batch: (N, 3, H, W).
+            timed: whether ``seconds`` shall measure the inference.
 
         Raises:
-            UsageError: if the engine does not take this shape.
-            InputError: if it does not upscale as its side-car says.
+            UsageError: if the engine does not accept this shape.
+            InputError: if it does not upscale as its record says.
             OutOfDeviceMemory: if there is no memory for it.
         """
         if self._context is None:
@@ -96,36 +100,36 @@ class Stream:
         return from_output(self._output.values.copy(), self._output.io)
 
     def seconds(self) -> float:
-        """Of the last inference that was timed and is finished, on the device alone: without copies."""
+        """Return the time of the last timed and finished inference on the device, without copies."""
         if self._events is None:
             raise UsageError(CLOSED)
         return self._device.elapsed(*self._events)
 
     def close(self) -> None:
-        """Wait for what is on the stream, then release everything, also what follows a failure.
+        """Wait for the stream, then release everything, even after a failure.
 
         Raises:
-            DeviceError: the last failure, when the rest is released.
+            DeviceError: the last failure, once the rest is released.
         """
         self._release.close()
 
     def _prepare(self, batch: Batch) -> None:
-        """Buffers for this shape in place of the last one's."""
+        """Replace the buffers with ones for this shape."""
         self._clear()
-        context, tensors = self._context, (self._sidecar.input, self._sidecar.output)
+        context, tensors = self._context, (self._record.input, self._record.output)
         if not context.set_input_shape(tensors[0].name, batch.shape):
-            msg = "the engine takes no window of {1}x{0} pixels, batch {2}".format(*batch.shape[2:], len(batch))
+            msg = "the engine accepts no window of {1}x{0} pixels, batch {2}".format(*batch.shape[2:], len(batch))
             raise UsageError(msg, "build it with a larger profile")
         workspace = int(context.update_device_memory_size_for_shapes())
         context.set_device_memory(self._allocate(workspace), workspace)
         self._input, self._output = (
             self._bind(tensor, tuple(context.get_tensor_shape(tensor.name))) for tensor in tensors
         )
-        check_result(self._sidecar.metadata.scale, batch.shape, self._output.values.shape)
+        check_result(self._record.metadata.scale, batch.shape, self._output.values.shape)
         self._ran, self._may_capture = False, self._device.captures
         self._shape = batch.shape
 
-    def _bind(self, tensor: Tensor, shape: tuple[int, ...]) -> _Buffer:
+    def _bind(self, tensor: Tensor, shape: tuple[int, ...]) -> _TensorBuffer:
         dtype = np.dtype(tensor.dtype)
         size = int(np.prod(shape)) * dtype.itemsize
         address = self._allocate(size)
@@ -134,16 +138,16 @@ class Stream:
         if not self._context.set_tensor_address(tensor.name, address):
             msg = f"TensorRT refuses the buffer of {tensor.name}"
             raise self._engine.failure(msg)
-        return _Buffer(address, pinned, pinned.view(dtype).reshape(shape), TYPES[tensor.dtype].io)
+        return _TensorBuffer(address, pinned, pinned.view(dtype).reshape(shape), _IOS[tensor.dtype])
 
     def _two_events(self) -> tuple[int, int]:
-        """Before and after the inference; made when they are first needed."""
+        """Return the events before and after the inference, created when they are first needed."""
         if self._events is None:
-            made = []
+            created = []
             for _ in range(2):
-                made.append(self._device.create_event())
-                self._buffers.callback(self._device.destroy_event, made[-1])
-            self._events = made[0], made[1]
+                created.append(self._device.create_event())
+                self._buffers.callback(self._device.destroy_event, created[-1])
+            self._events = created[0], created[1]
         return self._events
 
     def _allocate(self, size: int) -> int:
@@ -157,7 +161,7 @@ class Stream:
             raise self._engine.failure(msg)
 
     def _capture(self) -> None:
-        """A graph of the inference, which has run on this shape once; where that cannot be, go on without."""
+        """Capture the inference, which has run once on this shape, into a graph; go on without one if that fails."""
         self._may_capture = False  # it is tried once
         if not self._engine.capturable(self._context, self._stream):
             return
@@ -177,7 +181,7 @@ class Stream:
     def _abandon_capture(self) -> None:
         try:
             self._device.destroy_graph(self._device.end_capture(self._stream))
-        except DeviceError as error:  # as is to be expected: what is captured is not whole
+        except DeviceError as error:  # to be expected, since the captured work is incomplete
             log.debug("the capture ended with: %s", error.message)
 
     def _clear(self) -> None:

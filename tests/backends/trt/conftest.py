@@ -1,4 +1,4 @@
-"""Puts the stand-ins in ``fakes/`` where tests can import them."""
+"""Makes the stand-ins in ``fakes/`` importable, and gives each test a cache of its own."""
 
 import gc
 import sys
@@ -12,13 +12,22 @@ sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
 @pytest.fixture(autouse=True)
 def quick_collections() -> Iterator[None]:
-    """These tests collect garbage hundreds of times, and what other tests have loaded need not be gone through."""
+    """These tests collect garbage hundreds of times, which need not go through what other tests have loaded."""
     gc.freeze()
     yield
     gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
-def one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in calls one session of ONNX Runtime, and what it is compared with to the last bit must too."""
-    monkeypatch.setattr("lkdn_deploy.backends.ort.WORTH", 1 << 62)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty cache, and ONNX Runtime with a single session, as the stand-in has: results are equal to the bit."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("lkdn_deploy.backends.ort.FIXED_SIZE_PIXELS", 1 << 62)
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    """A small artefact."""
+    from artefacts_fake import twice
+
+    return twice(tmp_path / "twice.onnx")

@@ -1,20 +1,20 @@
-"""Every call to the device and to TensorRT fails once, at every place of a run: an error that says so, and no leak."""
+"""Each call to the device and to TensorRT fails once, at each place of a run: that is an error, and nothing leaks."""
 
 import gc
 import logging
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from artefacts_fake import METADATA, twice
 from device_fake import FakeDevice
-from engine_fake import WORKSPACE, runtime_module, side_car
+from engine_fake import WORKSPACE, record_of, runtime_module
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.backends.trt.engine import RunSettings
+from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.session import TrtSession
 from lkdn_deploy.core.errors import DeviceError, LkdnError, OutOfDeviceMemory
 from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
@@ -35,8 +35,7 @@ def large(batch: np.ndarray) -> np.ndarray:
 
 
 def session_on(device: FakeDevice, artefact: Path) -> TrtSession:
-    settings = RunSettings(jit=True, jit_cache=artefact.with_suffix(".kernels"))
-    return TrtSession(artefact.read_bytes(), side_car(artefact), runtime_module(device), device, settings)
+    return TrtSession(artefact.read_bytes(), record_of(artefact), runtime_module(device), device)
 
 
 def failure(device: FakeDevice, artefact: Path) -> tuple[str, str] | None:
@@ -63,11 +62,6 @@ def places(artefact: Path) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.fixture
-def artefact(tmp_path: Path) -> Path:
-    return twice(tmp_path / "twice.onnx")
-
-
 def test_every_call_at_every_place(artefact: Path) -> None:
     faults = places(artefact)
     assert {name for name, _ in faults} >= {
@@ -80,7 +74,7 @@ def test_every_call_at_every_place(artefact: Path) -> None:
     for fault in faults:
         device = FakeDevice()
         device.fault = fault
-        artefact.with_suffix(".kernels").unlink(missing_ok=True)
+        shutil.rmtree(KERNELS.folder)
         error = failure(device, artefact)
         # Where it is executed while it is captured, the graph is what fails.
         captured = fault[0] == "execute_async_v3" and error is None and device.calls.count("begin_capture") > 0
@@ -128,9 +122,7 @@ def bundled() -> Path:
 
 
 def upscaled(bundled: Path, device: FakeDevice, picture: np.ndarray, **options: Any) -> np.ndarray:
-    with TrtSession(
-        bundled.read_bytes(), side_car(bundled), runtime_module(device), device, RunSettings(jit=True)
-    ) as session:
+    with session_on(device, bundled) as session:
         return Upscaler(session, **options)(picture)
 
 
@@ -142,57 +134,49 @@ def test_out_of_memory_halves_the_windows_and_the_result_is_still_exact(
     device.lack = {place}
     result = upscaled(bundled, device, picture)
     # Half of 200 is less than two and a half halos of 63.
-    assert "no memory for a window of 200x170 pixels: trying 157" in caplog.text
+    assert "no memory for a window of 170x200 pixels: trying windows of 157" in caplog.text
     theirs = Upscaler(open_session(bundled, "ort-cpu", threads=1), tile=157 - 2 * 63)
     assert np.array_equal(result, theirs(picture))
     assert not any(device.counts().values())
 
 
 def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    artefact: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice(capacity=2 * 100 * 100 * (WORKSPACE + 60))
+    device = FakeDevice(capacity=2 * 100 * 100 * (WORKSPACE + 60))
     picture = PHOTOGRAPH[:220, :250]
     seen: list[tuple[int, int]] = []
-    with TrtSession(
-        artefact.read_bytes(), side_car(artefact), runtime_module(device), device, RunSettings(jit=True)
-    ) as session:
+    with session_on(device, artefact) as session:
         upscaler = Upscaler(session)
         result = upscaler(picture, progress=lambda done, total: seen.append((done, total)))
         assert seen[-1] == (16, 16)
-        assert "trying 117" in caplog.text
-        assert "trying 64" in caplog.text  # 62 is less than the least
+        assert "trying windows of 117" in caplog.text
+        assert "trying windows of 64" in caplog.text  # 62 is less than the least
         caplog.clear()
         assert np.array_equal(upscaler(picture), result)
         assert not caplog.records  # what fits is remembered
     assert np.array_equal(result, Upscaler(open_session(artefact, "ort-cpu"))(picture))
 
 
-def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(tmp_path: Path) -> None:
+def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(artefact: Path) -> None:
     """The second stream is made when the first window is under way already."""
-    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice()
+    device = FakeDevice()
     picture = np.dstack([PHOTOGRAPH[:220, :250], PHOTOGRAPH[:220, :250, 0]])
     device.lack = {4}
-    with TrtSession(
-        artefact.read_bytes(), side_car(artefact), runtime_module(device), device, RunSettings(jit=True)
-    ) as session:
+    with session_on(device, artefact) as session:
         assert np.array_equal(Upscaler(session)(picture), Upscaler(open_session(artefact, "ort-cpu"))(picture))
     assert not any(device.counts().values())
 
 
 def test_without_memory_for_the_least_window_there_is_an_error_with_a_way_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    artefact: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    artefact, device = twice(tmp_path / "a.onnx"), FakeDevice(capacity=1000)
+    device = FakeDevice(capacity=1000)
     with (
-        TrtSession(artefact.read_bytes(), side_car(artefact), runtime_module(device), device) as session,
+        session_on(device, artefact) as session,
         caplog.at_level(logging.WARNING),
         pytest.raises(OutOfDeviceMemory, match="no memory for a window of 64x64") as error,
     ):
         Upscaler(session)(PHOTOGRAPH[:200, :200])
     assert "--backend ort-cpu" in str(error.value.hint)
-    assert [record.message.partition("trying ")[2].partition(" ")[0] for record in caplog.records] == ["100", "64"]
-
-
-def test_the_stand_in_artefact_is_what_the_tests_take_it_for() -> None:
-    assert METADATA.receptive_radius == 0
+    assert [record.message.partition("windows of ")[2].partition(" ")[0] for record in caplog.records] == ["100", "64"]

@@ -131,9 +131,6 @@ class FakeDevice:
         self._kept.append(memory)
         self.order.append(("-", kind, address))
 
-    def free_memory(self) -> int:
-        return self.capacity - sum(map(len, self._device.values()))
-
     def reset_peak(self) -> None:
         self.peak = sum(map(len, self._device.values()))
 
@@ -177,15 +174,12 @@ class FakeDevice:
         if self._streams[stream].captured is not None:
             msg = "a stream is waited for while it is captured"
             raise MisuseError(msg)
-        self._work(stream)
+        waiting = self._streams[stream].waiting
+        while waiting:
+            waiting.popleft().do()
         if failed:
             msg = "synchronise failed: injected"
             raise DeviceError(msg, "take the fault out")
-
-    def _work(self, stream: int, until: Callable[[], bool] = lambda: False) -> None:
-        waiting = self._streams[stream].waiting
-        while waiting and not until():
-            waiting.popleft().do()
 
     def upload(self, address: int, memory: NDArray[np.uint8], stream: int) -> None:
         self._call("upload")
@@ -226,12 +220,6 @@ class FakeDevice:
         self._call("record")
         self._events[event] = False
         self.put("record", stream, lambda: self._events.__setitem__(event, True), frozenset())
-
-    def wait(self, event: int) -> None:
-        self._call("wait")
-        for stream in self._streams:
-            if any(operation.name == "record" for operation in self._streams[stream].waiting):
-                self._work(stream, lambda: self._events[event])
 
     def elapsed(self, start: int, end: int) -> float:
         self._call("elapsed")

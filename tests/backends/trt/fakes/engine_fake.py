@@ -1,12 +1,14 @@
 """A runtime module shaped like ``tensorrt_rtx`` whose engines are ONNX files, run by ONNX Runtime.
 
-What it has is there by the same name in the real one, which a test holds it to.
+A test checks that the real module has the same names.
 """
 
 import ctypes
+import dataclasses
 import enum
 import hashlib
 import weakref
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from artefacts_fake import SPEC
 from device_fake import FakeDevice, MisuseError
 
-from lkdn_deploy.backends.trt.record import Kind, Profile, SideCar, Tensor
+from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
+from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
 WORKSPACE = 40  # bytes a pixel
@@ -40,6 +44,9 @@ class ExecutionContextAllocationStrategy(enum.Enum):
     USER_MANAGED = 2
 
 
+ComputeCapability = enum.Enum("ComputeCapability", ["SM86", "SM89"])
+
+
 class Severity(enum.Enum):
     INTERNAL_ERROR = 0
     ERROR = 1
@@ -53,28 +60,22 @@ class ILogger:
         raise NotImplementedError
 
 
-def side_car(artefact: Path, *, profile: Profile = PROFILE, kind: Kind = "tensorrt-rtx", **other: Any) -> SideCar:
-    """Of an engine whose bytes are the artefact's."""
+def record_of(
+    artefact: Path, *, profile: Profile = PROFILE, jit: bool = True, batch: int = 1, **changes: Any
+) -> EngineRecord:
+    """Return the record of an engine whose bytes are the artefact's."""
     session = ort.InferenceSession(artefact, providers=["CPUExecutionProvider"])
     tensors = [Tensor(value.name, DTYPES[value.type]) for value in (*session.get_inputs(), *session.get_outputs())]
-    sha = hashlib.sha256(artefact.read_bytes()).hexdigest()
-    facts = {
-        "metadata": ArtifactMetadata.from_props(session.get_modelmeta().custom_metadata_map),
-        "input": tensors[0],
-        "output": tensors[1],
-        "profile": profile,
-        "runtime": kind,
-        "runtime_version": "1.7",
-        "targets": ("sm86",),
-        "gpu": "",
-        "driver": "",
-        "system": "Linux x86_64",
-        "artefact_sha256": sha,
-        "engine_sha256": sha,
-        "key": sha,
-        "audit": None,
-    }
-    return SideCar(**facts | other)
+    runtime = "tensorrt-rtx" if jit else "tensorrt"
+    record = EngineRecord(
+        spec=dataclasses.replace(SPEC, runtime=runtime, targets=("sm86",), profile=profile, batch=batch),
+        metadata=ArtifactMetadata.from_props(session.get_modelmeta().custom_metadata_map),
+        input=tensors[0],
+        output=tensors[1],
+        engine_sha256=hashlib.sha256(artefact.read_bytes()).hexdigest(),
+        audit=None,
+    )
+    return dataclasses.replace(record, **changes)
 
 
 def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool = True) -> Any:
@@ -254,10 +255,12 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             return None
 
     module = ModuleType("tensorrt_rtx" if jit else "tensorrt")
+    module.__spec__ = ModuleSpec(module.__name__, None)
     vars(module).update(
         __version__="1.7",
         capturable=True,
         complaint="Error Code 1: Cuda Runtime (injected)",
+        ComputeCapability=ComputeCapability,
         DataType=DataType,
         TensorIOMode=TensorIOMode,
         ExecutionContextAllocationStrategy=ExecutionContextAllocationStrategy,

@@ -5,6 +5,7 @@ fails. ``test_build.py`` compares them with the real ``tensorrt_rtx``.
 """
 
 import json
+import sys
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from importlib.machinery import ModuleSpec
@@ -12,6 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+import pytest
+
+from lkdn_deploy.backends.trt.gpu import Gpu
+from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 
 NO_KERNEL = (
     "No low-precision conv kernel available for this strongly-typed Conv/ConvTranspose. Consider keeping "
@@ -42,6 +47,15 @@ class Behaviour:
     builds: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the last build."""
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *behaviours: Behaviour, gpu: Gpu | None = None) -> None:
+    """Put fake runtimes and a GPU in place; no other runtime is installed."""
+    for runtime in RUNTIMES.values():
+        monkeypatch.setitem(sys.modules, runtime.module, None)
+    for module in map(fake, behaviours):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("lkdn_deploy.backends.trt.resolve.gpu_here", lambda: gpu)
 
 
 def fake(behaviour: Behaviour) -> ModuleType:
@@ -107,11 +121,6 @@ class _Names:
 
         class LayerInformationFormat(Enum):
             JSON = 1
-
-        class EngineValidity(Enum):
-            VALID = 0
-            SUBOPTIMAL = 1
-            INVALID = 2
 
         class ComputeCapability(Enum):
             NONE = 0
@@ -343,14 +352,8 @@ class _Names:
                     return None
                 return ICudaEngine(serialized_engine)
 
-        if behaviour.rtx:
-            Runtime.engine_header_size = 11  # type: ignore[attr-defined]
-            Runtime.get_engine_validity = lambda self, buffer: (  # type: ignore[attr-defined]
-                EngineValidity.VALID if bytes(buffer) == b"fake engine" else EngineValidity.INVALID,
-                0,
-            )
         made = dict(locals())
-        rtx_only = {"ComputeCapability", "EngineValidity"}
+        rtx_only = {"ComputeCapability"}
         for name, value in made.items():
             if isinstance(value, type) and (behaviour.rtx or name not in rtx_only) and name != "Severity":
                 setattr(self, name, value)

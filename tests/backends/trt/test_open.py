@@ -1,0 +1,107 @@
+"""Opening the backend by name: the engine is found in the cache or built, or what is missing is said at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_fake import FakeDevice
+from engine_fake import record_of, runtime_module
+
+from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.backends.trt import build, make, resolve, session
+from lkdn_deploy.backends.trt.engine import UnusableEngineError
+from lkdn_deploy.backends.trt.engine_cache import KERNELS
+from lkdn_deploy.backends.trt.gpu import gpu_here
+from lkdn_deploy.backends.trt.session import TrtSession, open_trt
+from lkdn_deploy.core.errors import InputError
+
+BATCH = np.random.default_rng(0).random((1, 3, 40, 48), np.float32)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
+    """A machine with a GPU and TensorRT for RTX."""
+    device = FakeDevice()
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", runtime_module(device))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(session, "open_device", lambda: device)
+    monkeypatch.setattr(resolve, "gpu_here", lambda: device.gpu)
+    return device
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch, artefact: Path) -> list[bytes]:
+    """The engines that the builder will return, one after the other."""
+    engines = [artefact.read_bytes()]
+    record = record_of(artefact)
+
+    def built(*_args: object, **_options: object) -> build.BuiltEngine:
+        return build.BuiltEngine(engines.pop(0), record.input, record.output, (), "info: done\n", 1.0)
+
+    monkeypatch.setattr(make, "build", built)
+    return engines
+
+
+def check(session: TrtSession) -> None:
+    assert np.array_equal(session.run(BATCH), (BATCH * np.float32(0.5)).repeat(2, axis=2).repeat(2, axis=3))
+
+
+def test_a_missing_engine_is_built_once_and_then_found(
+    device: FakeDevice, engines: list[bytes], artefact: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = open_session(artefact, "trt")
+    assert isinstance(first, TrtSession)
+    assert first.backend == "trt-rtx"
+    assert "building a TensorRT engine of twice.onnx once, which takes seconds to minutes: there is none" in caplog.text
+    assert not engines
+    with first:
+        check(first)
+    assert KERNELS.read(first.record.engine_sha256) == b"kernels: one"
+    with open_trt(read_artifact(artefact), threads=3) as second:
+        check(second)
+        assert second.record == first.record
+
+
+def test_a_cached_engine_that_does_not_load_is_built_again(
+    device: FakeDevice, engines: list[bytes], artefact: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines.insert(0, b"for another machine")
+    with pytest.raises(UnusableEngineError, match=r"tensorrt-rtx 1.7 cannot load this engine"):
+        open_trt(read_artifact(artefact))
+    with open_trt(read_artifact(artefact)) as session:
+        check(session)
+    assert "the engine in the cache is not used: tensorrt-rtx 1.7 cannot load this engine" in caplog.text
+    assert not engines
+    with open_trt(read_artifact(artefact)) as session:  # it is not built for ever
+        check(session)
+
+
+def test_a_missing_artefact_is_named(device: FakeDevice, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
+        open_session(tmp_path / "gone.onnx", "trt")
+
+
+def test_without_a_gpu_the_command_says_so_at_once_and_loads_nothing_for_it(artefact: Path) -> None:
+    if gpu_here() is not None:
+        pytest.skip("there is a GPU here")
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from lkdn_deploy.backends.registry import open_session\n"
+        "from lkdn_deploy.cli._shell import complain\n"
+        "from lkdn_deploy.core.errors import LkdnError\n"
+        "start = time.perf_counter()\n"
+        "try:\n    open_session(Path(sys.argv[1]), 'trt')\n"
+        "except LkdnError as error:\n    complain(error); print(error.exit_code.value)\n"
+        "print(time.perf_counter() - start)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(artefact)], capture_output=True, text=True, check=True)
+    exit_code, seconds, loaded = done.stdout.split("\n", 2)
+    assert exit_code == "3"
+    assert float(seconds) < 1
+    assert not {"onnx", "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "torch"} & set(loaded.split())
+    assert "TensorRT cannot run here: there is no NVIDIA driver" in done.stderr
+    assert "lkdn-bench --predict rtx3080" in done.stderr
