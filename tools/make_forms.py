@@ -7,8 +7,9 @@ To be run when a bundled artefact, a rewrite or a target changes; a test compare
 
 import onnx
 
+from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.graph.target import rewrite_for
+from lkdn_deploy.graph.pipeline import rewrite_for, serialize
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.optimised import TARGETS
 
@@ -16,10 +17,13 @@ from lkdn_deploy.runtime.optimised import TARGETS
 def main() -> None:
     """Each artefact, each target."""
     for path in bundled().values():
+        model = onnx.load(path)
+        metadata = ArtifactMetadata.from_props({prop.key: prop.value for prop in model.metadata_props})
         for target in TARGETS.values():
             form = path.with_name(f"{path.stem}_{target}.onnx")
             with publish(form) as part:
-                part.write_bytes(rewrite_for(onnx.load(path), target).model.SerializeToString())
+                rewritten = rewrite_for(model, metadata, target)
+                part.write_bytes(serialize(rewritten.model, rewritten.metadata))
             print(form)
 
 

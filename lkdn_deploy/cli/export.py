@@ -122,12 +122,12 @@ def tell(report: "ExportReport") -> None:
     for line in report.skipped:
         click.echo(f"skipped  {line}", err=True)
     for name, outcome in report.rewrites.items():
-        if outcome.applied and name != "clean":
+        if outcome.applied and name != "clean-up":
             click.echo(f"rewrote  {name}: {outcome.applied}", err=True)
         for line in outcome.refused:
             click.echo(f"left     {name}: {line}", err=True)
-    if report.half:
-        click.echo(f"fp16     {report.half}", err=True)
+    if report.fp16:
+        click.echo(f"fp16     {report.fp16}", err=True)
     for comparison in report.comparisons:
         click.echo(f"verified {comparison}", err=True)
 

@@ -1,11 +1,8 @@
-"""checkpoint -> fuse -> ONNX -> verify -> publish."""
+"""Export a checkpoint: fuse it, convert it to ONNX, verify the file and publish it."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.io import from_output, to_input
@@ -14,27 +11,23 @@ from lkdn_deploy.core.artifact import IOS, ArtifactMetadata, Io
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.export.to_fp16 import HalfExport, to_half_precision
+from lkdn_deploy.export.to_fp16 import Fp16Export, to_fp16
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.fuse.state_dict import fuse_state
 from lkdn_deploy.graph.ir_utils import Outcome
-from lkdn_deploy.graph.pipeline import TARGETS
-from lkdn_deploy.graph.target import rewrite_for
-from lkdn_deploy.imaging.pixels import to_batch
-from lkdn_deploy.imaging.resample import imresize
+from lkdn_deploy.graph.liveness import live_channels
+from lkdn_deploy.graph.pipeline import TARGETS, rewrite_for, serialize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
-from lkdn_deploy.samples import sample_pixels
-from lkdn_deploy.verify.comparison import Comparison, Run, check_finite, verify
+from lkdn_deploy.verify.comparison import Comparison, check_finite, verify
+from lkdn_deploy.verify.probes import extreme_inputs, verification_inputs
 
 with needs("train"):
-    import onnx
     import torch
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.download import usable
-    from lkdn_models.liveness import peak_floats
     from lkdn_models.nets.lapar import LAPAR
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
@@ -47,7 +40,7 @@ FP16_TARGETS = ("plain", "tensorrt")
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """What to export.
+    """The form of an exported file.
 
     Raises:
         UsageError: if a value is out of range.
@@ -56,15 +49,15 @@ class ExportSettings:
     fuse: bool = True
     opset: int = DEFAULT_OPSET
     static: tuple[int, int] | None = None
-    """Height and width to fix, with a batch of 1; ``None``: all free."""
+    """Fixed height and width, with a batch of 1; ``None`` leaves all three free."""
     target: str = "plain"
-    """Engine that the graph is made for; ``plain`` is the network as it is."""
+    """Engine for which the graph is rewritten; ``plain`` leaves the network as it is."""
     precision: str = "fp32"
-    """Of weights and values; ``fp16``: FP32 remains where the numbers need it."""
+    """Precision of weights and values; ``fp16`` leaves in FP32 what needs it."""
     io: Io = "fp32"
-    """What input and output hold, other than ``fp32`` with ``precision`` ``fp16`` only."""
+    """Type of the input and output; other than ``fp32`` only with ``precision`` ``fp16``."""
     skip: tuple[str, ...] = ()
-    """Rewrites of the target's that are left out, see ``graph.pipeline.TARGETS``."""
+    """Passes of the target to leave out, see ``graph.pipeline.TARGETS``."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -74,13 +67,13 @@ class ExportSettings:
             msg = f"the target {self.target} has no rewrite {', '.join(unknown)} to skip"
             raise UsageError(msg, f"it has {', '.join(TARGETS[self.target]) or 'none'}")
         if self.precision not in PRECISIONS or self.io not in IOS:
-            msg = f"no such precision or kind of input and output: {self.precision}, {self.io}"
+            msg = f"no such precision, or type of input and output: {self.precision}, {self.io}"
             raise UsageError(msg, f"known are {', '.join(PRECISIONS)}, and {', '.join(IOS)}")
         if self.precision == "fp16" and self.target not in FP16_TARGETS:
-            msg = f"a file for {self.target} is in FP32: its kernels on CPUs compute in nothing less"
-            raise UsageError(msg, f"leave out --fp16, or take the target {' or '.join(FP16_TARGETS)}")
+            msg = f"a file for {self.target} is in FP32: its CPU kernels do not compute in FP16"
+            raise UsageError(msg, f"leave out --fp16, or choose the target {' or '.join(FP16_TARGETS)}")
         if self.io != "fp32" and self.precision != "fp16":
-            msg = f"input and output in {self.io} go with an FP16 network only"
+            msg = f"input and output in {self.io} need an FP16 network"
             raise UsageError(msg, "add --fp16")
         if self.opset not in OPSETS:
             msg = f"opset must be one of {', '.join(map(str, OPSETS))}, got {self.opset}"
@@ -92,29 +85,32 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What came of it."""
+    """The result of an export."""
 
     path: Path
     metadata: ArtifactMetadata
     applied: tuple[str, ...]
-    """A line for each thing that was fused."""
+    """A line for each fusion that was made."""
     skipped: tuple[str, ...]
-    """A line for each thing that was not, with the reason."""
+    """A line for each fusion that was not made, with the reason."""
     comparisons: list[Comparison]
     rewrites: dict[str, Outcome]
-    """What was done to the graph for the target, by rewrite."""
-    half: HalfExport | None = None
-    """Of an FP16 artefact: what in it is FP32, and how large its values are."""
+    """The outcome of each pass that the target asked for."""
+    fp16: Fp16Export | None = None
+    """The conversion of an FP16 artefact."""
 
 
 def open_checkpoint(weights: Path | None, model: str | None = None, scale: int | None = None) -> Checkpoint:
-    """The checkpoint in the file ``weights``, or the one of ``model`` (default lkdn-s) and ``scale`` (4).
+    """Load a checkpoint from a file, or the bundled or downloaded one of a network.
 
-    That is the bundled one, or the published one if it is downloaded.
+    Args:
+        weights: the file, or ``None`` for the weights of ``model`` and ``scale``.
+        model: the network, by default lkdn-s or the one that the file holds.
+        scale: its scale, by default 4 or the one that the file holds.
 
     Raises:
         UsageError: if the file holds another network or scale than the one named, or there is no such network.
-        MissingError: if it is neither bundled nor downloaded.
+        MissingError: if the weights are neither bundled nor downloaded.
         InputError: as ``load_checkpoint`` does.
     """
     if weights is None:
@@ -125,32 +121,38 @@ def open_checkpoint(weights: Path | None, model: str | None = None, scale: int |
     asked = model or found[0], scale or found[1]
     if asked != found:
         msg = "{} x{} was asked for, but {} is {} x{}".format(*asked, weights, *found)
-        raise UsageError(msg, "leave out --model and --scale: the weights tell them")
+        raise UsageError(msg, "leave out --model and --scale: they are detected from the weights")
     return checkpoint
 
 
 def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
-    """``lkdn-s_x4.onnx``, with what is unusual about it in the name."""
-    form = "" if settings.fuse else "_unfused"
-    precision = "" if settings.precision == "fp32" else f"_{settings.precision}"
-    io = "" if settings.io == "fp32" else f"_{settings.io}"
-    size = "_{1}x{0}".format(*settings.static) if settings.static else ""
-    target = (
-        "" if settings.target == "plain" else "_".join(("", settings.target, *(f"no-{it}" for it in settings.skip)))
-    )
-    opset = "" if settings.opset == DEFAULT_OPSET else f"_opset{settings.opset}"
-    return f"{checkpoint.name}_x{checkpoint.scale}{form}{precision}{io}{size}{opset}{target}.onnx"
+    """Return the name of an exported file: ``lkdn-s_x4.onnx``, with a part for each setting that is not the default."""
+    parts = [f"{checkpoint.name}_x{checkpoint.scale}"]
+    parts += [] if settings.fuse else ["unfused"]
+    parts += [kind for kind in (settings.precision, settings.io) if kind != "fp32"]
+    if settings.static:
+        parts.append("{1}x{0}".format(*settings.static))
+    parts += [] if settings.opset == DEFAULT_OPSET else [f"opset{settings.opset}"]
+    if settings.target != "plain":
+        parts += [settings.target, *(f"no-{name}" for name in settings.skip)]
+    return "_".join(parts) + ".onnx"
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
-    """Write ``path``, unless its numbers differ from the checkpoint's.
+    """Write an ONNX file, if it computes what the checkpoint does.
 
-    The reference is the checkpoint in PyTorch in the form it came in; the candidate is the written file on ONNX
-    Runtime. So the comparison covers fusion, export and engine. An FP16 file must also give finite values on what
-    drives values up: noise, black and white.
+    The reference is the checkpoint in PyTorch in the form in which it came; the candidate is the written file on ONNX
+    Runtime. So the comparison covers fusion, export and engine. An FP16 file must also give finite values on noise,
+    black and white.
+
+    Args:
+        checkpoint: the weights and their network.
+        path: the file to write; its folder is made.
+        settings: the form of the file.
 
     Raises:
         VerificationError: if they differ by more than the tolerance, or FP16 overflows; no file is left.
+        UsageError: if the network does not take the fixed size.
         InputError: if the file cannot be written.
         MissingError: if a package is missing.
     """
@@ -161,40 +163,54 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         raise InputError(msg) from error
     fused = fuse(checkpoint) if settings.fuse else Fused(checkpoint.build(), skipped=("left out as asked",))
     deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
-    metadata = describe(checkpoint, deployed, whole=fused.whole)
-    if settings.static and min(settings.static) < metadata.smallest:
-        msg = f"{metadata.model} x{metadata.scale} takes {metadata.smallest} pixels a side or more"
-        raise UsageError(msg, "static height and width must be as large")
-    plain = to_onnx(deployed, metadata, opset=settings.opset, static=settings.static)
-    rewritten = rewrite_for(plain, settings.target, settings.skip)
+    smallest, static = int(deployed.smallest), settings.static  # type: ignore[arg-type]
+    if static and min(static) < smallest:
+        msg = f"{checkpoint.name} x{checkpoint.scale} takes pictures of {smallest} pixels a side or more"
+        raise UsageError(msg, "choose a larger static size")
+    plain = to_onnx(deployed, checkpoint.scale, smallest=smallest, opset=settings.opset, static=static)
+    live = live_channels(plain)
+    if live is None:
+        msg = "the sizes of the exported graph's tensors cannot be inferred"
+        raise InputError(msg, "please report it with the checkpoint and the command")
+    plain_metadata = describe(checkpoint, deployed, whole=fused.whole, live_channels=live)
+    rewritten = rewrite_for(plain, plain_metadata, settings.target, settings.skip)
     model, metadata = rewritten.model, rewritten.metadata
-    inputs = verification_inputs(metadata, settings.static)
-    if settings.io == "uint8":  # what it takes of them
+    inputs = verification_inputs(metadata, static)
+    if settings.io == "uint8":  # compare on what the file receives
         inputs = {name: from_output(to_input(batch, "uint8"), "uint8") for name, batch in inputs.items()}
-    extremes = extreme_inputs(metadata, settings.static)
-    half = None
+    extremes = extreme_inputs(metadata, static)
+    converted = None
     if settings.precision == "fp16":
-        half = to_half_precision(model, settings.io, [*inputs.values(), *extremes.values()])
-        metadata = half.describe(metadata, settings.io)
-        model = half.model
-        onnx.helper.set_model_props(model, metadata.to_props())
+        converted = to_fp16(model, settings.io, [*inputs.values(), *extremes.values()])
+        model, metadata = converted.model, converted.describe(metadata, settings.io)
     with publish(path) as part:
-        if half:
-            part.write_bytes(half.shows_all.SerializeToString())
+        if converted:
+            shown = converted.describe(metadata, "fp32" if settings.io == "uint8" else settings.io)
+            part.write_bytes(serialize(converted.shows_all, shown))
             check_finite(extremes, open_session(part, "ort-cpu").run)
-        part.write_bytes(model.SerializeToString())
-        session = open_session(part, "ort-cpu")
-        comparisons = verify(inputs, session.run, _reference(checkpoint), settings.precision)
-    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, rewritten.outcomes, half)
+        part.write_bytes(serialize(model, metadata))
+        reference = floats(as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval())
+        comparisons = verify(inputs, open_session(part, "ort-cpu").run, reference, settings.precision)
+    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, rewritten.outcomes, converted)
 
 
-def describe(checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, precision: str = "fp32") -> ArtifactMetadata:
-    """What an artefact says of ``deployed``, the checkpoint's network of RGB in 0..1; ``whole``: no branch is left."""
+def describe(
+    checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, live_channels: int, precision: str = "fp32"
+) -> ArtifactMetadata:
+    """Return the metadata of a checkpoint's deployed network.
+
+    Args:
+        checkpoint: the weights.
+        deployed: their network, of RGB in 0..1.
+        whole: whether no branch is left to fuse.
+        live_channels: the values alive at once, for each LR pixel.
+        precision: ``fp32`` or ``fp16``.
+    """
     return ArtifactMetadata(
         model=checkpoint.name,
         scale=checkpoint.scale,
         receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
-        live_channels=live_channels(deployed),
+        live_channels=live_channels,
         fused=whole,
         precision=precision,
         smallest=deployed.smallest,  # type: ignore[arg-type]
@@ -203,56 +219,9 @@ def describe(checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, precis
     )
 
 
-def verification_inputs(
-    metadata: ArtifactMetadata, static: tuple[int, int] | None = None
-) -> dict[str, NDArray[np.float32]]:
-    """What artefacts are compared on; none of these sizes is the one that was traced.
-
-    Clouds at an odd size, clouds smaller than the receptive field (all of it within reach of the zero padding) or, of a
-    network that sees the whole picture, as small as it takes, and a photograph; with ``static``, clouds and a
-    photograph of that size. Clouds are noise as soft as pictures are: on white noise PAN's values leave all bounds, and
-    the rounding of its own layers with them.
-    """
-    random = np.random.default_rng(0)
-    photograph = to_batch(sample_pixels())
-    if static:
-        rows, columns = (np.arange(size) % limit for size, limit in zip(static, photograph.shape[2:], strict=True))
-        return {
-            "clouds": _clouds(random, 1, *static),
-            "photograph": np.ascontiguousarray(photograph[:, :, rows][:, :, :, columns]),
-        }
-    small = max(metadata.smallest, (metadata.receptive_radius or 0) // 3, 1)
-    return {
-        "clouds": _clouds(random, 2, 61, 83),
-        "small clouds": _clouds(random, 1, small, small + 2),
-        "photograph": photograph,
-    }
-
-
-def extreme_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) -> dict[str, NDArray[np.float32]]:
-    """What no picture is, but what drives a network's values up: FP16 must stay finite on it."""
-    height, width = static or (max(61, metadata.smallest), max(83, metadata.smallest))
-    noise = np.random.default_rng(0).random((1, 3, height, width), np.float32)
-    return {"noise": noise, "black": np.zeros_like(noise), "white": np.ones_like(noise)}
-
-
-def _clouds(random: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.float32]:
-    """(count, 3, height, width) in 0..1: noise, enlarged."""
-    times = 4
-    seeds = random.random((count * 3, -(-height // times), -(-width // times)))
-    clouds = np.stack([imresize(seed, times)[:height, :width] for seed in seeds])
-    return clouds.reshape(count, 3, height, width).clip(0, 1).astype(np.float32)
-
-
-def live_channels(network: nn.Module) -> int:
-    """What ``ArtifactMetadata.live_channels`` says of a network."""
-    height, width = 180, 320
-    return -(-peak_floats(network, (1, 3, height, width)) // (height * width))
-
-
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """A network with fewer branches, and a line for each thing done or not."""
+    """A network with fewer branches, and a line for each fusion that was made or not."""
 
     network: nn.Module
     applied: tuple[str, ...] = ()
@@ -267,7 +236,7 @@ class Fused:
 
 
 def fuse(checkpoint: Checkpoint) -> Fused:
-    """The checkpoint's network as it is deployed: an LKDN's branches collapsed, LAPAR's norms multiplied in."""
+    """Return the checkpoint's network as it is deployed: an LKDN's branches collapsed, LAPAR's norms multiplied in."""
     network = checkpoint.build()
     if isinstance(network, LKDN):
         result = fuse_state({name: value.numpy() for name, value in checkpoint.state.items()}, checkpoint.spec)
@@ -277,7 +246,3 @@ def fuse(checkpoint: Checkpoint) -> Fused:
     if isinstance(network, LAPAR):
         return Fused(network.fold(), ("weights: their norms multiplied in",))
     return Fused(network, skipped=(f"{checkpoint.name} has no branches",))
-
-
-def _reference(checkpoint: Checkpoint) -> Run:
-    return floats(as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval())

@@ -1,12 +1,11 @@
-"""Which identities apply to which weights of an LKDN, in order."""
+"""Apply the identities of ``kernels`` to the state dict of an LKDN."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.fuse import kernels
 
@@ -15,31 +14,25 @@ State = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class FuseResult:
-    """A fused state, the specification of the network that it now fits, and a line for each thing done or not."""
+    """A fused state dict."""
 
     state: State
     spec: LkdnSpec
+    """The network that it fits."""
     applied: tuple[str, ...] = ()
+    """A line for each fusion that was made."""
     skipped: tuple[str, ...] = ()
+    """A line for each fusion that was not made, with the reason."""
 
 
-def fuse_state(state: Mapping[str, NDArray[np.float32]], spec: LkdnSpec, *, skip: Collection[str] = ()) -> FuseResult:
+def fuse_state(state: Mapping[str, NDArray[np.float32]], spec: LkdnSpec) -> FuseResult:
     """Fuse the weights of the network ``spec``; the arguments are left as they are.
 
-    The steps are named in ``STEPS``; those in ``skip`` are left out. Fusing a fused state changes nothing.
-
-    Raises:
-        UsageError: if ``skip`` names no step.
+    Fusing a fused state changes nothing.
     """
-    if unknown := set(skip) - set(STEPS):
-        msg = f"no such fusion: {', '.join(sorted(unknown))}"
-        raise UsageError(msg, f"known are {', '.join(STEPS)}")
     result = FuseResult(dict(state), spec)
-    for name, step in STEPS.items():
-        if name in skip:
-            done = replace(result, applied=(), skipped=(f"{name}: left out as asked",))
-        else:
-            done = step(result.state, result.spec)
+    for step in (_fuse_blocks, _fuse_upsampler, _fuse_input):
+        done = step(result.state, result.spec)
         result = replace(done, applied=result.applied + done.applied, skipped=result.skipped + done.skipped)
     return result
 
@@ -82,7 +75,7 @@ def _fuse_upsampler(state: State, spec: LkdnSpec) -> FuseResult:
 
 
 def _fuse_input(state: State, spec: LkdnSpec) -> FuseResult:
-    """Copies of the input read by the first 1x1 -> the input read once."""
+    """Copies of the input that the first 1x1 reads -> the input read once."""
     if spec.input_copies == 1:
         return FuseResult(state, spec, skipped=("input: it is read once",))
     name = "fea_conv.pw.weight"
@@ -92,8 +85,5 @@ def _fuse_input(state: State, spec: LkdnSpec) -> FuseResult:
 
 
 def _like(state: State, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Back to the type of the weights."""
+    """Return ``values`` in the type of the state's weights."""
     return values.astype(next(iter(state.values())).dtype)
-
-
-STEPS = {"blocks": _fuse_blocks, "upsampler": _fuse_upsampler, "input": _fuse_input}

@@ -1,21 +1,22 @@
-"""A ``Conv`` node as passes see it."""
+"""A view of ``Conv`` nodes with constant weights, for passes to match, change and insert."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.ir_utils import Array, integer, integers, put, put_weights, weights
+from lkdn_deploy.graph.ir_utils import Array, add_initializer, constant, insert_before
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
-    """Of two dimensions, with constant weights in float32."""
+class ConvNode:
+    """A two-dimensional convolution with constant float32 weights."""
 
     node: ir.Node
     weight: Array
     """(out, in / groups, rows, columns)."""
     bias: Array | None
+    """(out,)."""
     groups: int
     padding: tuple[int, ...]
     """Top, left, bottom, right."""
@@ -24,98 +25,100 @@ class Convolution:
 
     @property
     def source(self) -> ir.Value:
-        """What it takes."""
+        """The tensor that it convolves."""
         value = self.node.inputs[0]
-        assert value is not None  # noqa: S101  (an input of Conv that cannot be left out)
+        assert value is not None  # noqa: S101  (ONNX does not allow a Conv without its first input)
         return value
 
     @property
     def result(self) -> ir.Value:
-        """What it gives."""
+        """The tensor that it computes."""
         return self.node.outputs[0]
 
     @property
     def pointwise(self) -> bool:
-        """Whether it is a matrix over the channels of each pixel."""
-        plain = self.groups == 1 and set(self.strides) == {1} and not any(self.padding)
-        return plain and tuple(self.weight.shape[2:]) == (1, 1)
+        """Whether it is an unpadded 1x1 convolution of stride 1 without groups: a matrix over each pixel's channels."""
+        unit = self.groups == 1 and set(self.strides) == {1} and not any(self.padding)
+        return unit and self.weight.shape[2:] == (1, 1)
 
     @property
     def depthwise(self) -> bool:
-        """Whether every channel is by itself."""
-        return self.groups == len(self.weight) and len(self.weight[0]) == 1
+        """Whether it convolves every channel separately."""
+        return self.groups == len(self.weight) and self.weight.shape[1] == 1
 
+    @property
     def matrix(self) -> Array:
-        """(out, in) of a pointwise one."""
+        """The (out, in) weights of a 1x1 convolution."""
         return self.weight[:, :, 0, 0]
 
+    def set_weights(self, weight: Array, bias: Array | None) -> None:
+        """Give the node other weights. The old ones stay in the graph, since other nodes may take them.
 
-def convolution(node: ir.Node | None) -> Convolution | None:
-    """A view of ``node``, if it is one that passes know."""
+        Args:
+            weight: (out, in / groups, rows, columns); a depthwise convolution stays depthwise.
+            bias: (out,), or ``None`` for none.
+        """
+        node, name = self.node, str(self.result.name)
+        if weight is not self.weight:
+            node.replace_input_with(1, add_initializer(_graph_of(node), f"{name}.weight", weight))
+            node.attributes.add(ir.AttrInt64s("kernel_shape", weight.shape[2:]))
+            node.attributes.add(ir.AttrInt64("group", len(weight) if self.depthwise else self.groups))
+        if bias is not self.bias:
+            node.resize_inputs(3)
+            node.replace_input_with(2, None if bias is None else add_initializer(_graph_of(node), f"{name}.bias", bias))
+
+
+def match_conv(node: ir.Node | None) -> ConvNode | None:
+    """Return a view of ``node`` if it is a 2-D ``Conv`` with constant float32 weights and explicit padding."""
     if node is None or node.op_type != "Conv" or node.domain:
         return None
-    weight = weights(node.inputs[1])
+    weight = constant(node.inputs[1])
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    bias = weights(node.inputs[2]) if has_bias else None
-    padding = node.attributes.get("auto_pad")
+    bias = constant(node.inputs[2]) if has_bias else None
     if weight is None or weight.ndim != 4 or (has_bias and bias is None):
         return None
-    if padding is not None and padding.as_string() != "NOTSET":
+    attributes = node.attributes
+    if attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
-    return Convolution(
+    return ConvNode(
         node,
         weight,
         bias,
-        integer(node, "group", 1),
-        integers(node, "pads", (0, 0, 0, 0)),
-        integers(node, "strides", (1, 1)),
-        integers(node, "dilations", (1, 1)),
+        attributes.get_int("group", 1),
+        tuple(attributes.get_ints("pads", (0, 0, 0, 0))),
+        tuple(attributes.get_ints("strides", (1, 1))),
+        tuple(attributes.get_ints("dilations", (1, 1))),
     )
 
 
-def set_weights(found: Convolution, weight: Array, bias: Array | None) -> None:
-    """Other weights for the same node; those of before may have other users and stay."""
-    graph, node = found.node.graph, found.node
-    assert isinstance(graph, ir.Graph)  # noqa: S101  (nodes of a model's graph)
-    if weight is not found.weight:
-        node.replace_input_with(1, put_weights(graph, _name(node, "weight"), weight))
-        for name, value in (("kernel_shape", weight.shape[2:]), ("group", _groups(found, weight))):
-            node.attributes[name] = ir.Attr(
-                name, *((ir.AttributeType.INTS, value) if name == "kernel_shape" else (ir.AttributeType.INT, value))
-            )
-    if bias is not found.bias:
-        if len(node.inputs) < 3:
-            node.resize_inputs(3)
-        node.replace_input_with(2, None if bias is None else put_weights(graph, _name(node, "bias"), bias))
-
-
-def _groups(found: Convolution, weight: Array) -> int:
-    return weight.shape[0] if found.depthwise else found.groups
-
-
-def _name(node: ir.Node, part: str) -> str:
-    return f"{node.outputs[0].name}.{part}"
-
-
-def put_convolution(
+def insert_conv(
     before: ir.Node,
     source: ir.Value,
     weight: Array,
     bias: Array | None,
     *,
     name: str,
-    groups: int = 1,
     padding: Sequence[int] = (0, 0, 0, 0),
 ) -> ir.Value:
-    """What a new convolution before another node gives."""
-    graph = before.graph
-    assert isinstance(graph, ir.Graph)  # noqa: S101  (nodes of a model's graph)
-    inputs = [source, put_weights(graph, f"{name}.weight", weight)]
+    """Insert a convolution of stride 1 without groups and return its result.
+
+    Args:
+        before: the node in front of which it is inserted.
+        source: (N, in, H, W), the tensor to convolve.
+        weight: (out, in, rows, columns).
+        bias: (out,), or ``None`` for none.
+        name: the beginning of the names of its weights.
+        padding: top, left, bottom, right.
+    """
+    graph = _graph_of(before)
+    inputs = [source, add_initializer(graph, f"{name}.weight", weight)]
     if bias is not None:
-        inputs.append(put_weights(graph, f"{name}.bias", bias))
-    attributes: dict[str, int | Sequence[int]] = {
-        "kernel_shape": list(weight.shape[2:]),
-        "group": groups,
-        "pads": list(padding),
-    }
-    return put(before, "Conv", inputs, attributes)
+        inputs.append(add_initializer(graph, f"{name}.bias", bias))
+    kernel = list(weight.shape[2:])
+    return insert_before(before, "Conv", inputs, {"kernel_shape": kernel, "group": 1, "pads": list(padding)})
+
+
+def _graph_of(node: ir.Node) -> ir.Graph:
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)  # noqa: S101  (passes see nodes of a model's main graph only)
+    return graph

@@ -1,62 +1,81 @@
-"""The small steps that passes share, over ``onnx_ir``'s graphs: read weights, put nodes in, take a place over."""
+"""Operations on ``onnx_ir`` graphs that the passes share: read constants, find consumers, insert and replace nodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-"""Weights while they are worked on: rounded once, when they are put into the graph."""
+"""Weights while passes work on them; they are rounded once, when they enter the graph as float32."""
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pass did."""
+    """The effect of a pass."""
 
     applied: int = 0
-    """How many times."""
+    """Number of places that were rewritten."""
     refused: tuple[str, ...] = ()
-    """Why not, a line for each place where the pattern was met but its condition did not hold."""
+    """A line for each place that has the pattern but not its condition, with the reason."""
 
 
-def weights(value: ir.Value | None) -> Array | None:
-    """The numbers of a float32 initializer, or ``None``."""
+def rewrite_nodes(graph: ir.Graph, step: Callable[[ir.Node], bool | str]) -> Outcome:
+    """Apply ``step`` to every node that the graph has now.
+
+    Args:
+        graph: the graph, changed in place.
+        step: rewrites the pattern that starts at a node and returns whether it did, or the reason why it must not.
+    """
+    applied, refused = 0, []
+    for node in list(graph):
+        done = step(node)
+        if isinstance(done, str):
+            refused.append(f"{node.name}: {done}")
+        else:
+            applied += done
+    return Outcome(applied, tuple(refused))
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """Return the numbers of a float32 initializer in float64, or ``None``."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
-    found = value.const_value.numpy()
-    return found.astype(np.float64) if found.dtype == np.float32 else None
+    numbers = value.const_value.numpy()
+    return numbers.astype(np.float64) if numbers.dtype == np.float32 else None
 
 
-def only_user(value: ir.Value) -> ir.Node | None:
-    """The node that takes ``value``, if nothing else does and it is no output of the graph."""
-    users = list(value.uses())
-    return users[0].node if len(users) == 1 and not value.is_graph_output() else None
+def integer_input(node: ir.Node, position: int) -> tuple[int, ...]:
+    """Return the constant whole numbers that a node takes as an input; none if it has no such input."""
+    value = node.inputs[position] if len(node.inputs) > position else None
+    if value is None or value.const_value is None:
+        return ()
+    return tuple(int(number) for number in value.const_value.numpy().reshape(-1))
 
 
-def channels(value: ir.Value) -> int | None:
-    """The size of axis 1, as far as shapes were inferred."""
-    if value.shape is None or len(value.shape) != 4:
-        return None
-    size = value.shape[1]
+def sole_consumer(value: ir.Value) -> ir.Node | None:
+    """Return the only node that takes ``value``; ``None`` if there are more, or if the graph gives it as output."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def channel_count(value: ir.Value) -> int | None:
+    """Return the size of axis 1 of an (N, C, H, W) tensor, or ``None`` if shape inference did not find it."""
+    size = value.shape[1] if value.shape is not None and len(value.shape) == 4 else None
     return size if isinstance(size, int) else None
 
 
-def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
-    """An attribute of integers."""
-    found = node.attributes.get(name)
-    return tuple(found.as_ints()) if found is not None else tuple(default)
+def concatenates_channels(node: ir.Node) -> bool:
+    """Return whether a node is a ``Concat`` of two or more tensors over axis 1."""
+    return node.op_type == "Concat" and len(node.inputs) > 1 and node.attributes.get_int("axis", 0) == 1
 
 
-def integer(node: ir.Node, name: str, default: int) -> int:
-    """An attribute of one integer."""
-    found = node.attributes.get(name)
-    return found.as_int() if found is not None else default
-
-
-def put_weights(graph: ir.Graph, name: str, values: Array) -> ir.Value:
-    """``values`` as a new float32 initializer, by a name that is free."""
+def add_initializer(graph: ir.Graph, name: str, values: Array) -> ir.Value:
+    """Add ``values`` to the graph as a float32 initializer, under ``name`` or, if it is taken, a numbered one."""
     free, number = name, 1
     while free in graph.initializers:
         number += 1
@@ -66,22 +85,47 @@ def put_weights(graph: ir.Graph, name: str, values: Array) -> ir.Value:
     return value
 
 
-def put(
-    before: ir.Node,
-    kind: str,
+def insert_before(
+    node: ir.Node,
+    op_type: str,
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
 ) -> ir.Value:
-    """What a new node before another gives."""
-    node = ir.node(kind, inputs, attributes)
-    before.prepend(node)
-    return node.outputs[0]
+    """Insert an operator before ``node`` and return its result."""
+    new = ir.node(op_type, inputs, attributes)
+    node.prepend(new)
+    return new.outputs[0]
 
 
-def replace(old: ir.Value, new: ir.Value) -> None:
-    """``new`` where ``old`` was; what then is of no use stays until the graph is cleaned."""
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Let everything that takes ``old`` take ``new``; nodes without use stay until ``clean_up``."""
     output = old.is_graph_output()
     if output:
         name, old.name = old.name, None
         new.name, new.type, new.shape = name, old.type, old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=output)
+
+
+class DisjointSets(Generic[Item]):
+    """Items in sets that can be joined (union-find)."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Item, Item] = {}
+
+    def root(self, item: Item) -> Item:
+        """Return the item that stands for the set of ``item``, which becomes a set of its own if it is new."""
+        parent = self._parents.setdefault(item, item)
+        if parent != item:
+            parent = self._parents[item] = self.root(parent)
+        return parent
+
+    def join(self, one: Item, other: Item) -> None:
+        """Make one set of the sets of two items; ``other``'s root stands for it."""
+        self._parents[self.root(one)] = self.root(other)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        """Yield the members of each set."""
+        sets: dict[Item, list[Item]] = {}
+        for item in self._parents:
+            sets.setdefault(self.root(item), []).append(item)
+        return iter(sets.values())

@@ -1,33 +1,35 @@
-"""The passes in their order, and which of them a target takes."""
+"""The passes in their order, the targets that use them, and the rewriting of whole artefacts."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
 from onnx import version_converter
 from onnx_ir.passes.common import ShapeInferencePass
 
+from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.graph.ir_utils import Outcome
-from lkdn_deploy.graph.passes.clean_up import clean
+from lkdn_deploy.graph.liveness import live_channels
+from lkdn_deploy.graph.passes.clean_up import clean_up
 from lkdn_deploy.graph.passes.fold_replicated_input import fold_replicated_input
 from lkdn_deploy.graph.passes.fold_shift import fold_shift
-from lkdn_deploy.graph.passes.lower_layer_norm import as_convolutions, as_operator
+from lkdn_deploy.graph.passes.lower_layer_norm import RMS_OPSET, layer_norm_to_conv, layer_norm_to_rms
 from lkdn_deploy.graph.passes.merge_separable_conv import merge_separable_conv
 from lkdn_deploy.graph.passes.pad_channels import pad_channels
 from lkdn_deploy.graph.passes.split_concat_conv import split_concat_conv
+from lkdn_deploy.graph.radius import receptive_radius
 
 PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
     "fold-replicated-input": fold_replicated_input,
     "merge-separable-conv": merge_separable_conv,
-    "layer-norm-to-conv": as_convolutions,
-    "layer-norm-to-rms": as_operator,
+    "layer-norm-to-conv": layer_norm_to_conv,
+    "layer-norm-to-rms": layer_norm_to_rms,
     "split-concat-conv": split_concat_conv,
     "fold-shift": fold_shift,
     "pad-channels": pad_channels,
 }
-"""In the order in which they are applied: each finds what those before it leave."""
-
+"""The passes in the order in which they are applied: each works on what those before it leave."""
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "plain": (),
@@ -35,39 +37,75 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "ort-cpu": tuple(name for name in PASSES if name != "layer-norm-to-rms"),
     "openvino": tuple(name for name in PASSES if name != "layer-norm-to-conv"),
 }
-"""What each engine likes. TensorRT fuses norms and chooses layouts by itself, and is left to it."""
-
-_RMS_OPSET = 23
+"""The passes for each engine. TensorRT fuses norms and chooses layouts itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A graph that computes the same, and what was done to it."""
+    """A graph that computes the same as the original, and the outcome of each pass."""
 
     model: onnx.ModelProto
     outcomes: dict[str, Outcome]
 
 
 def rewrite(model: onnx.ModelProto, names: Collection[str]) -> Rewritten:
-    """Apply the passes of these names, in the order of ``PASSES``, and clean up.
+    """Apply passes in the order of ``PASSES``, and clean up after each.
 
     Args:
-        model: float32; it is not changed.
-        names: of ``PASSES``. ``layer-norm-to-rms`` takes the graph to opset 23.
+        model: a float32 graph; it is not changed.
+        names: keys of ``PASSES``. ``layer-norm-to-rms`` raises the graph's opset to 23.
 
     Raises:
         KeyError: if there is no such pass.
     """
     wanted = {name: PASSES[name] for name in names}
-    if "layer-norm-to-rms" in wanted and model.opset_import[0].version < _RMS_OPSET:
-        model = version_converter.convert_version(model, _RMS_OPSET)
+    if "layer-norm-to-rms" in wanted and model.opset_import[0].version < RMS_OPSET:
+        model = version_converter.convert_version(model, RMS_OPSET)
     result = ir.from_proto(model)
-    outcomes = {"clean": clean(result)}
+    outcomes = {"clean-up": clean_up(result)}
     for name, apply in PASSES.items():
         if name in wanted:
             ShapeInferencePass()(result)
             outcomes[name] = apply(result.graph)
-            clean(result)
+            clean_up(result)
     proto = ir.to_proto(result)
     del proto.graph.value_info[:]
     return Rewritten(proto, outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class RewrittenArtifact:
+    """An artefact's graph for a target, its metadata, and the outcome of each pass."""
+
+    model: onnx.ModelProto
+    metadata: ArtifactMetadata
+    outcomes: dict[str, Outcome]
+
+
+def rewrite_for(
+    model: onnx.ModelProto, metadata: ArtifactMetadata, target: str, skip: Collection[str] = ()
+) -> RewrittenArtifact:
+    """Apply a target's passes, and measure the tile halo and the memory of the resulting graph.
+
+    Args:
+        model: a plain float32 graph; it is not changed.
+        metadata: its metadata. The radius and the live channels stay where the graph does not show its own.
+        target: a key of ``TARGETS``.
+        skip: passes of the target to leave out.
+    """
+    result, outcomes = onnx.ModelProto(), dict[str, Outcome]()
+    result.CopyFrom(model)
+    if target != "plain":
+        rewritten = rewrite(model, [name for name in TARGETS[target] if name not in skip])
+        result, outcomes = rewritten.model, rewritten.outcomes
+        metadata = replace(metadata, target=target, live_channels=live_channels(result) or metadata.live_channels)
+    radius = receptive_radius(result).pixels
+    if radius is not None:  # otherwise global, or with borders written in a way that hides that it is not
+        metadata = replace(metadata, receptive_radius=radius)
+    return RewrittenArtifact(result, metadata, outcomes)
+
+
+def serialize(model: onnx.ModelProto, metadata: ArtifactMetadata) -> bytes:
+    """Return the bytes of an artefact, after writing the metadata into ``model``."""
+    onnx.helper.set_model_props(model, metadata.to_props())
+    return bytes(model.SerializeToString())

@@ -1,305 +1,257 @@
-"""The receptive radius of a graph: how far from an output pixel an input pixel may lie and still change it.
+"""The receptive radius of a graph: the distance within which input pixels change an output pixel.
 
-Pixels are counted, not measured. A tensor of s times the input's size has, for its index i, an interval of input pixels
+It is derived, not measured. Along one axis of the picture, index i of a tensor of ``scale`` times the input's size
+depends on the input pixels
 
-    floor((i - low) / s) .. floor((i + high) / s),
+    floor((i - low) / scale) .. floor((i + high) / scale),
 
-and each operation says how that of its result follows. Of the output, ceil(low / s) and ceil(high / s) are then the
-exact distances, the greatest over the s positions of a pixel. Where a result hangs on the whole picture, or on where
-the picture begins, there is no such interval.
+and each operator has a rule that gives the interval of its result. For the output, ceil(low / scale) and
+ceil(high / scale) are then the exact distances, the largest over the positions within an enlarged pixel. A result that
+depends on the whole picture, or on where the picture begins, has a reason instead of an interval.
+
+To support another operator, add it to ``_ELEMENTWISE``, or write its rule and add that to ``_RULES``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from math import ceil, floor
 
 import onnx
 import onnx_ir as ir
 
-from lkdn_deploy.graph.ir_utils import integer, integers
-from lkdn_deploy.graph.passes.clean_up import clean
+from lkdn_deploy.graph.ir_utils import integer_input
+from lkdn_deploy.graph.passes.clean_up import clean_up
 
 
 @dataclass(frozen=True, slots=True)
 class Radius:
-    """Of a whole graph."""
+    """The receptive radius of a graph."""
 
     pixels: int | None
-    """``None``: every pixel may depend on the whole picture."""
+    """``None`` if an output pixel may depend on the whole picture."""
     reason: str = ""
-    """The first operation by which it does."""
+    """The first operator that makes it so, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
-    """The interval of one tensor along one axis of the picture."""
+class _Interval:
+    """The dependence of a tensor on the input along one axis, see above."""
 
     low: int = 0
     high: int = 0
     scale: int = 1
 
-    def joined(self, other: "_Axis") -> "_Axis":
-        return _Axis(max(self.low, other.low), max(self.high, other.high), self.scale)
-
-    def window(self, size: int, dilation: int, before: int, stride: int) -> "_Axis":
-        """Of index i: indices stride * i - before, and so on by ``dilation``, ``size`` of them."""
-        low, high = self.low + before, self.high + (size - 1) * dilation - before
-        if self.scale % stride:
-            msg = "its stride makes the result hang on where the picture begins"
-            raise _GlobalError(msg)
-        return _Axis(ceil(Fraction(low, stride)), floor(Fraction(high, stride)), self.scale // stride)
-
-    def enlarged(self, times: int, low: int = 0, high: int = 0) -> "_Axis":
-        """Of index i: indices floor((i - low) / times) to floor((i + high) / times)."""
-        return _Axis(self.low * times + low, self.high * times + high, self.scale * times)
+    def enlarge(self, times: int, low: int = 0, high: int = 0) -> "_Interval":
+        """Return the interval if index i takes indices floor((i - low) / times) .. floor((i + high) / times)."""
+        return _Interval(self.low * times + low, self.high * times + high, self.scale * times)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reach:
-    """Of one tensor."""
+class _Field:
+    """The receptive field of a tensor."""
 
-    rows: _Axis = _Axis()
-    columns: _Axis = _Axis()
-    last: bool = False
-    """Whether channels are its last axis."""
+    rows: _Interval = _Interval()
+    columns: _Interval = _Interval()
+    channels_last: bool = False
 
-    def joined(self, other: "_Reach") -> "_Reach":
-        if (self.rows.scale, self.columns.scale, self.last) != (other.rows.scale, other.columns.scale, other.last):
-            msg = "it joins tensors of different sizes"
-            raise _GlobalError(msg)
-        return replace(self, rows=self.rows.joined(other.rows), columns=self.columns.joined(other.columns))
-
-    @property
-    def channel_axes(self) -> set[int]:
-        return {3, -1} if self.last else {1, -3}
+    def map(self, change: Callable[[_Interval, int], _Interval]) -> "_Field":
+        """Apply ``change`` to the interval of each axis, which is 0 for rows and 1 for columns."""
+        return replace(self, rows=change(self.rows, 0), columns=change(self.columns, 1))
 
 
-class _GlobalError(Exception):
-    """There is no interval."""
+_Rule = Callable[[ir.Node, _Field], _Field | str]
+"""From a node and the field of its input to that of its result, or to the reason why there is none."""
 
 
 def receptive_radius(model: onnx.ModelProto) -> Radius:
-    """The radius of a graph with one input (N, C, H, W) and one output, of weights of any type.
+    """Return the receptive radius of a graph with one input (N, C, H, W) and one output, of weights of any type.
 
-    An operation that is not known counts as one by which everything depends on everything.
+    The result of an operator without a rule counts as depending on the whole picture.
     """
     cleaned = ir.from_proto(model)
-    clean(cleaned)
+    clean_up(cleaned)
     graph = cleaned.graph
-    reaches: dict[ir.Value, _Reach] = {graph.inputs[0]: _Reach()}
-    for node in graph:
-        inputs = [reaches[value] for value in node.inputs if value is not None and value in reaches]
-        if not inputs:
-            continue  # of constants
-        try:
-            found = _reach(node, inputs)
-        except _GlobalError as error:
-            if _matters(node, graph):
-                return Radius(None, f"{node.op_type} {node.name}: {error}")
-            continue
-        reaches.update(dict.fromkeys(node.outputs, found))
-    if graph.outputs[0] not in reaches:
-        return Radius(0)
-    found = reaches[graph.outputs[0]]
-    pixels = [
-        ceil(Fraction(size, axis.scale)) for axis in (found.rows, found.columns) for size in (axis.low, axis.high)
-    ]
-    return Radius(max(0, *pixels))
+    fields: dict[ir.Value | None, _Field] = {graph.inputs[0]: _Field()}
+    reasons: dict[ir.Value | None, tuple[int, str]] = {}  # with the node's position, so that the first can be given
+    for position, node in enumerate(graph):
+        if failed := [reasons[value] for value in node.inputs if value in reasons]:
+            reasons.update(dict.fromkeys(node.outputs, min(failed)))
+        elif inputs := [fields[value] for value in node.inputs if value in fields]:
+            found = _apply(node, inputs)
+            if isinstance(found, str):
+                reasons.update(dict.fromkeys(node.outputs, (position, f"{node.op_type} {node.name}: {found}")))
+            else:
+                fields.update(dict.fromkeys(node.outputs, found))
+    output = graph.outputs[0]
+    if output in reasons:
+        return Radius(None, reasons[output][1])
+    field = fields.get(output, _Field())  # an output that is not among them is constant
+    sides = [-(-side // axis.scale) for axis in (field.rows, field.columns) for side in (axis.low, axis.high)]
+    return Radius(max(0, *sides))
 
 
-def _matters(node: ir.Node, graph: ir.Graph) -> bool:
-    """Whether the output hangs on it."""
-    seen, waiting = set(), [node]
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if any(value in graph.outputs for value in current.outputs):
-            return True
-        waiting += [use.node for value in current.outputs for use in value.uses()]
-    return False
-
-
-def _reach(node: ir.Node, inputs: list[_Reach]) -> _Reach:
-    if node.op_type == "Concat":
-        _over_channels(node, inputs[0])
-    if node.op_type in _POINTWISE or node.op_type == "Concat":
-        found = inputs[0]
+def _apply(node: ir.Node, inputs: Sequence[_Field]) -> _Field | str:
+    """Return the field of a node's results from those of its inputs that are not constant."""
+    first = inputs[0]
+    if node.op_type in _ELEMENTWISE or node.op_type == "Concat":
         for other in inputs[1:]:
-            found = found.joined(other)
-        return found
+            scales = [(each.rows.scale, each.columns.scale, each.channels_last) for each in (first, other)]
+            if scales[0] != scales[1]:
+                return "it joins tensors of different sizes"
+            first = _Field(_union(first.rows, other.rows), _union(first.columns, other.columns), first.channels_last)
+        return _along_axis(node, first) if node.op_type == "Concat" else first
     if node.op_type == "Shape":
-        msg = "what it is for hangs on the picture's size"
-        raise _GlobalError(msg)
-    if node.op_type not in _KNOWN:
-        msg = "not known to be local"
-        raise _GlobalError(msg)
+        return "its purpose depends on the picture's size"
+    if node.op_type not in _RULES:
+        return "it is not known to be local"
     if len(inputs) > 1:
-        msg = "what it works by is computed from the picture"
-        raise _GlobalError(msg)
-    return _KNOWN[node.op_type](node, inputs[0])
+        return "its parameters are computed from the picture"
+    return _RULES[node.op_type](node, first)
 
 
-_POINTWISE = {
+def _union(one: _Interval, other: _Interval) -> _Interval:
+    return _Interval(max(one.low, other.low), max(one.high, other.high), one.scale)
+
+
+def _window(node: ir.Node, field: _Field) -> _Field | str:
+    """Convolution and pooling: index i takes stride * i - before + t * dilation for 0 <= t < size."""
+    numbers = _window_numbers(node)
+    if numbers is None or field.channels_last:
+        return "its kernel size or padding is not written out, or its channels come last"
+    if field.rows.scale % numbers[0][1] or field.columns.scale % numbers[1][1]:
+        return "its stride makes the result depend on where the picture begins"
+
+    def slide(interval: _Interval, axis: int) -> _Interval:
+        reach, stride, before = numbers[axis]
+        low, high = interval.low + before, interval.high + reach - before
+        return _Interval(-(-low // stride), high // stride, interval.scale // stride)
+
+    return field.map(slide)
+
+
+def _transposed_window(node: ir.Node, field: _Field) -> _Field | str:
+    """Transposed convolution: index i takes each j with i = stride * j - before + t * dilation for 0 <= t < size."""
+    numbers = _window_numbers(node)
+    if numbers is None or field.channels_last:
+        return "its kernel size or padding is not written out, or its channels come last"
+
+    def spread(interval: _Interval, axis: int) -> _Interval:
+        # j from ceil((i + before - (size - 1) * dilation) / stride) to floor((i + before) / stride)
+        reach, stride, before = numbers[axis]
+        return interval.enlarge(stride, reach - before - (stride - 1), before)
+
+    return field.map(spread)
+
+
+def _window_numbers(node: ir.Node) -> list[tuple[int, int, int]] | None:
+    """Return (size - 1) * dilation, the stride, and the padding before, for rows and for columns."""
+    attributes = node.attributes
+    size = attributes.get_ints("kernel_shape", ())
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if not size and weight is not None and weight.shape is not None:
+        size = [length for length in list(weight.shape)[2:] if isinstance(length, int)]
+    if len(size) != 2 or attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    strides, dilations = (attributes.get_ints(name, (1, 1)) for name in ("strides", "dilations"))
+    padding = attributes.get_ints("pads", (0, 0, 0, 0))
+    return [((size[axis] - 1) * dilations[axis], strides[axis], padding[axis]) for axis in (0, 1)]
+
+
+def _depth_to_space(node: ir.Node, field: _Field) -> _Field:
+    times = node.attributes.get_int("blocksize", 1)
+    return field.map(lambda interval, _: interval.enlarge(times))
+
+
+_TAPS = {"linear": (0, 1), "cubic": (1, 2)}
+"""Number of indices that are taken before and behind the one below a position."""
+_HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
+_NEAREST = {
+    ("asymmetric", "floor"),
+    *((kind, f"round_prefer_{side}") for kind in _HALF_PIXEL for side in ("floor", "ceil")),
+}
+"""Ways of ``Resize`` to find the nearest pixel by which index i takes floor(i / times)."""
+
+
+def _resize(node: ir.Node, field: _Field) -> _Field | str:
+    """Enlarging by constant whole factors."""
+    scales = node.inputs[2] if len(node.inputs) > 2 else None
+    times = scales.const_value.numpy().tolist() if scales is not None and scales.const_value is not None else []
+    if len(times) != 4 or times[:2] != [1, 1] or any(value != int(value) or value < 1 for value in times):
+        return "it enlarges to a size, or by no whole number"
+    mode = node.attributes.get_string("mode", "nearest")
+    where = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor")
+    if mode not in _TAPS and (where, rounding) not in _NEAREST:
+        return f"its positions are {where}, rounded by {rounding}"
+    if mode in _TAPS and where not in _HALF_PIXEL:
+        return f"its positions are {where}"
+
+    def sample(interval: _Interval, axis: int) -> _Interval:
+        factor = int(times[2 + axis])
+        if factor == 1 or mode not in _TAPS:
+            return interval.enlarge(factor)
+        # Index i lies at (i + 1/2) / factor - 1/2, whose floor is floor((i - floor(factor / 2)) / factor).
+        before, behind = _TAPS[mode]
+        return interval.enlarge(factor, factor // 2 + factor * before, factor * behind - factor // 2)
+
+    return field.map(sample)
+
+
+def _transpose(node: ir.Node, field: _Field) -> _Field | str:
+    if tuple(node.attributes.get_ints("perm", ())) != ((0, 3, 1, 2) if field.channels_last else (0, 2, 3, 1)):
+        return "rows and columns change places"
+    return replace(field, channels_last=not field.channels_last)
+
+
+def _pad(node: ir.Node, field: _Field) -> _Field | str:
+    """Index i takes i - before; near the border, another one that is as near to it."""
+    amounts = integer_input(node, 1)
+    if field.channels_last or len(amounts) != 8 or (len(node.inputs) > 3 and node.inputs[3] is not None):
+        return "its padding is not written out, or its channels come last"
+    return field.map(
+        lambda interval, axis: replace(
+            interval, low=interval.low + amounts[2 + axis], high=interval.high - amounts[2 + axis]
+        )
+    )
+
+
+def _along_axis(node: ir.Node, field: _Field) -> _Field | str:
+    return _if_channels({node.attributes.get_int("axis", 0 if node.op_type == "Split" else -1)}, field)
+
+
+def _norm(node: ir.Node, field: _Field) -> _Field | str:
+    """LayerNorm and RMSNorm work on all axes from theirs to the last."""
+    return _along_axis(node, field) if field.channels_last else "it works on the whole picture"
+
+
+def _reduce(node: ir.Node, field: _Field) -> _Field | str:
+    axes = integer_input(node, 1) or node.attributes.get_ints("axes", ())
+    if node.attributes.get_int("keepdims", 1) != 1 or not axes:
+        return "it reduces all axes together, or drops one"
+    return _if_channels(set(axes), field)
+
+
+def _slice(node: ir.Node, field: _Field) -> _Field | str:
+    return _if_channels(set(integer_input(node, 3)) or {0}, field)
+
+
+def _if_channels(axes: set[int], field: _Field) -> _Field | str:
+    return field if axes <= ({3, -1} if field.channels_last else {1, -3}) else "it works on the whole picture"
+
+
+_ELEMENTWISE = {
     "Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Sigmoid",
     "Softplus", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu",
 }  # fmt: skip
-
-
-def _window(node: ir.Node, reach: _Reach) -> _Reach:
-    """A convolution or a pool."""
-    if reach.last:
-        msg = "its channels come last"
-        raise _GlobalError(msg)
-    size = integers(node, "kernel_shape", ())
-    if not size and len(node.inputs) > 1 and node.inputs[1] is not None and node.inputs[1].shape is not None:
-        size = tuple(int(length) for length in list(node.inputs[1].shape)[2:])  # type: ignore[arg-type]
-    padding = node.attributes.get("auto_pad")
-    if len(size) != 2 or (padding is not None and padding.as_string() != "NOTSET"):
-        msg = "its size or padding is not written out"
-        raise _GlobalError(msg)
-    strides, dilations = integers(node, "strides", (1, 1)), integers(node, "dilations", (1, 1))
-    before = integers(node, "pads", (0, 0, 0, 0))[:2]
-    rows, columns = (
-        axis.window(*numbers)
-        for axis, numbers in zip(
-            (reach.rows, reach.columns), zip(size, dilations, before, strides, strict=True), strict=True
-        )
-    )
-    return replace(reach, rows=rows, columns=columns)
-
-
-def _transposed_window(node: ir.Node, reach: _Reach) -> _Reach:
-    """Index i takes j where i = stride * j - before + t * dilation, 0 <= t < size."""
-    size = integers(node, "kernel_shape", ())
-    if not size and node.inputs[1] is not None and node.inputs[1].shape is not None:
-        size = tuple(int(length) for length in list(node.inputs[1].shape)[2:])  # type: ignore[arg-type]
-    strides, dilations = integers(node, "strides", (1, 1)), integers(node, "dilations", (1, 1))
-    before = integers(node, "pads", (0, 0, 0, 0))[:2]
-    axes = []
-    for axis, length, stride, dilation, start in zip(
-        (reach.rows, reach.columns), size, strides, dilations, before, strict=True
-    ):
-        # j from ceil((i + start - (length - 1) dilation) / stride) to floor((i + start) / stride)
-        axes.append(axis.enlarged(stride, (length - 1) * dilation - start - (stride - 1), start))
-    return replace(reach, rows=axes[0], columns=axes[1])
-
-
-def _depth_to_space(node: ir.Node, reach: _Reach) -> _Reach:
-    times = integer(node, "blocksize", 1)
-    return replace(reach, rows=reach.rows.enlarged(times), columns=reach.columns.enlarged(times))
-
-
-_TAPS = {"nearest": (0, 0), "linear": (0, 1), "cubic": (1, 2)}
-"""Indices before and behind the one that lies below a position."""
-
-
-def _resize(node: ir.Node, reach: _Reach) -> _Reach:
-    """By a whole factor that is written out."""
-    scales = node.inputs[2] if len(node.inputs) > 2 else None
-    values = scales.const_value.numpy().tolist() if scales is not None and scales.const_value is not None else []
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
-    where = node.attributes.get("coordinate_transformation_mode")
-    kind = where.as_string() if where is not None else "half_pixel"
-    if len(values) != 4 or values[:2] != [1, 1] or any(value != int(value) or value < 1 for value in values[2:]):
-        msg = "it enlarges to a size, or by no whole number"
-        raise _GlobalError(msg)
-    before, behind = _TAPS[mode]
-    axes = []
-    for axis, value in zip((reach.rows, reach.columns), values[2:], strict=True):
-        times = int(value)
-        if times == 1:
-            axes.append(axis)
-        elif mode == "nearest" and kind == "asymmetric":
-            axes.append(axis.enlarged(times))
-        elif kind in ("half_pixel", "pytorch_half_pixel"):
-            # What is nearest to (i + 1/2) / times - 1/2 is floor(i / times).
-            axes.append(axis.enlarged(times) if mode == "nearest" else _sampled(axis, times, before, behind))
-        else:
-            msg = f"its positions are {kind}"
-            raise _GlobalError(msg)
-    return replace(reach, rows=axes[0], columns=axes[1])
-
-
-def _sampled(axis: _Axis, times: int, before: int, behind: int) -> _Axis:
-    """Indices floor((i + 1/2) / times - 1/2) - before, to that + behind."""
-    # floor((2 i + 1 - times) / (2 times)) = floor((i - floor(times / 2)) / times), for i is whole.
-    return axis.enlarged(times, times // 2 + times * before, times * behind - times // 2)
-
-
-def _transpose(node: ir.Node, reach: _Reach) -> _Reach:
-    perm = integers(node, "perm", ())
-    if perm == ((0, 3, 1, 2) if reach.last else (0, 2, 3, 1)):
-        return replace(reach, last=not reach.last)
-    msg = "rows and columns change places"
-    raise _GlobalError(msg)
-
-
-def _over_channels(node: ir.Node, reach: _Reach) -> _Reach:
-    """What works on one axis."""
-    return _if_channels({integer(node, "axis", 0 if node.op_type == "Split" else -1)}, reach)
-
-
-def _reduce(node: ir.Node, reach: _Reach) -> _Reach:
-    axes = set(_numbers(node, 1) or integers(node, "axes", ()))
-    if integer(node, "keepdims", 1) != 1 or not axes:
-        msg = "it takes all axes together, or drops one"
-        raise _GlobalError(msg)
-    return _if_channels(axes, reach)
-
-
-def _slice(node: ir.Node, reach: _Reach) -> _Reach:
-    return _if_channels(set(_numbers(node, 3)) or {0}, reach)
-
-
-def _if_channels(axes: set[int], reach: _Reach) -> _Reach:
-    if axes <= reach.channel_axes:
-        return reach
-    msg = "it works on the whole picture"
-    raise _GlobalError(msg)
-
-
-def _pad(node: ir.Node, reach: _Reach) -> _Reach:
-    """Index i is i - before, or near the border another one as near to it."""
-    amounts = _numbers(node, 1)
-    if reach.last or len(amounts) != 8 or (len(node.inputs) > 3 and node.inputs[3] is not None):
-        msg = "how much it pads is not written out"
-        raise _GlobalError(msg)
-    axes = [
-        replace(axis, low=axis.low + before, high=axis.high - before)
-        for axis, before in ((reach.rows, amounts[2]), (reach.columns, amounts[3]))
-    ]
-    return replace(reach, rows=axes[0], columns=axes[1])
-
-
-def _numbers(node: ir.Node, place: int) -> list[int]:
-    """The whole numbers of a constant input."""
-    value = node.inputs[place] if len(node.inputs) > place else None
-    if value is None or value.const_value is None:
-        return []
-    return [int(number) for number in value.const_value.numpy().reshape(-1)]
-
-
-_KNOWN: dict[str, Callable[[ir.Node, _Reach], _Reach]] = {
-    "AveragePool": _window,
-    "Conv": _window,
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(("AveragePool", "Conv", "MaxPool"), _window),
+    **dict.fromkeys(("LogSoftmax", "Softmax", "Split"), _along_axis),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _norm),
+    **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"), _reduce),
     "ConvTranspose": _transposed_window,
     "DepthToSpace": _depth_to_space,
-    "LayerNormalization": _over_channels,
-    "LogSoftmax": _over_channels,
-    "MaxPool": _window,
     "Pad": _pad,
-    "RMSNormalization": _over_channels,
-    "ReduceL2": _reduce,
-    "ReduceMax": _reduce,
-    "ReduceMean": _reduce,
-    "ReduceSum": _reduce,
     "Resize": _resize,
     "Slice": _slice,
-    "Softmax": _over_channels,
-    "Split": _over_channels,
     "Transpose": _transpose,
 }

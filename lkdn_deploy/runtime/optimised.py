@@ -60,16 +60,17 @@ def _rewritten(artifact: Artifact, target: str, backend: str) -> bytes:
     import numpy as np
     import onnx
 
-    from lkdn_deploy.graph.target import rewrite_for
+    from lkdn_deploy.graph.pipeline import rewrite_for, serialize
     from lkdn_deploy.imaging.pixels import to_batch
     from lkdn_deploy.samples import sample_pixels
     from lkdn_deploy.verify.comparison import verify
 
-    form = rewrite_for(onnx.load_model_from_string(artifact.data), target).model.SerializeToString()
+    rewritten = rewrite_for(onnx.load_model_from_string(artifact.data), artifact.metadata, target)
+    form = serialize(rewritten.model, rewritten.metadata)
     photograph = to_batch(sample_pixels())[:, :, :_ROWS, :_COLUMNS]
     verify(
         {"photograph": np.ascontiguousarray(photograph)},
         open_session(replace(artifact, data=form), backend).run,
         open_session(artifact, backend).run,
     )
-    return bytes(form)
+    return form

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import lkdn_deploy.export.job as job
-import lkdn_deploy.export.to_fp16 as half_module
+import lkdn_deploy.export.to_fp16 as to_fp16
 from lkdn_deploy import load
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
@@ -18,7 +18,7 @@ from lkdn_deploy.core.artifact import IOS
 from lkdn_deploy.core.errors import ExitCode, VerificationError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.rescale import Rescaled
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
@@ -74,15 +74,15 @@ def test_the_command_writes_an_fp16_file_that_upscales_as_the_fp32_one_does(
 
 def test_values_that_a_norm_divides_by_are_divided_before(steep: Checkpoint, tmp_path: Path) -> None:
     report = export_onnx(steep, tmp_path / "a.onnx", ExportSettings(precision="fp16"))
-    assert report.half is not None
-    assert report.half.rescaled >= 5
+    assert report.fp16 is not None
+    assert report.fp16.rescaled >= 5
     assert report.metadata.islands == {"statistics": 1}
 
 
 def test_values_that_cannot_be_divided_stay_in_fp32(
     steep: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(half_module, "rescale", leave_as_is)
+    monkeypatch.setattr(to_fp16, "rescale", leave_as_is)
     report = export_onnx(steep, tmp_path / "a.onnx", ExportSettings(precision="fp16"))
     assert report.metadata.islands["range"] >= 4
     assert report.metadata.margin is not None
@@ -94,8 +94,8 @@ def test_values_that_overflow_leave_no_file_and_exit_with_4(
     steep: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], io: str
 ) -> None:
     """Whatever ranges did not tell: as if they had not been looked at."""
-    monkeypatch.setattr(half_module, "rescale", leave_as_is)
-    monkeypatch.setattr(half_module, "to_half", lambda model, io, ranges: to_half(model, io))
+    monkeypatch.setattr(to_fp16, "rescale", leave_as_is)
+    monkeypatch.setattr(to_fp16, "cast_to_fp16", lambda model, io, ranges: cast_to_fp16(model, io))
     monkeypatch.setattr(job, "open_checkpoint", lambda *args: steep)
     assert run(command, ["--onnx", "--fp16", "--io", io, "-o", str(tmp_path)]) == ExitCode.VERIFICATION_FAILED
     said = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_a_file_whose_picture_differs_is_refused(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 0.1, tensor.name))
         return Rescaled(model, dict(ranges), {})
 
-    monkeypatch.setattr(half_module, "rescale", off)
+    monkeypatch.setattr(to_fp16, "rescale", off)
     with pytest.raises(VerificationError, match=r"photograph .*PSNR .*at least 60"):
         export_onnx(load_checkpoint(weights), tmp_path / "a.onnx", ExportSettings(precision="fp16"))
     assert list(tmp_path.iterdir()) == []

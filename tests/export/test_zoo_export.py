@@ -20,6 +20,7 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
+from lkdn_deploy.verify import probes
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.nets.drrn import DRRN
@@ -78,7 +79,7 @@ def entry_of(name: str) -> ZooEntry:
 
 
 def clouds(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) -> dict[str, NDArray[np.float32]]:
-    return {"clouds": job._clouds(np.random.default_rng(0), 1, 23, 37)}
+    return {"clouds": probes.clouds(np.random.default_rng(0), 1, 23, 37)}
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Each identity against the convolutions it replaces, in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -107,11 +109,8 @@ def test_a_replicated_input_is_read_once(seed: int, c: int, out: int, copies: in
         (lambda: kernels.identity_into_pointwise(np.zeros((3, 3, 3, 3))), "1x1 kernel"),
         (lambda: kernels.identity_into_depthwise(np.zeros((3, 3, 3, 3))), "depthwise"),
         (lambda: kernels.identity_into_depthwise(np.zeros((3, 1, 4, 4))), "odd size"),
-        (lambda: kernels.parallel([(np.zeros((2, 2, 1, 1)), [0, 0]), (np.zeros((2, 3, 1, 1)), [0, 0])]), "agree"),
-        (
-            lambda: kernels.pointwise_then_conv(np.zeros((3, 2, 1, 1)), [0] * 3, np.zeros((1, 4, 3, 3)), [0]),
-            "4 outputs",
-        ),
+        (lambda: kernels.parallel([(np.zeros((2, 2, 1, 1)), 0), (np.zeros((2, 3, 1, 1)), 0)]), "agree"),
+        (lambda: kernels.pointwise_then_conv(np.zeros((3, 2, 1, 1)), 0, np.zeros((1, 4, 3, 3)), 0), "4 outputs"),
         (lambda: kernels.replicated_input(np.zeros((2, 10, 1, 1)), 4), "not 4 copies"),
         (lambda: kernels.identity_into_depthwise(np.zeros((3, 1, 3))), "4 axes"),
     ],
@@ -125,3 +124,20 @@ def test_arguments_are_left_as_they_are() -> None:
     weight = np.ones((3, 1, 3, 3), np.float32)
     kernels.identity_into_depthwise(weight)
     assert (weight == 1).all()
+
+
+def test_tensors_are_fused_as_arrays_are_and_stay_differentiable() -> None:
+    random = np.random.default_rng(0)
+    shapes = {"pw": (4, 4, 1, 1), "dw": (4, 1, 3, 3), "rep": (4, 1, 1, 1), "conv": (6, 4, 3, 3), "b": (4,), "c": (6,)}
+    arrays = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in arrays.items()}
+
+    def fused(w: dict[str, Any]) -> list[Any]:
+        dense = kernels.pointwise_then_conv(kernels.identity_into_pointwise(w["pw"]), w["b"], w["conv"], w["c"])
+        depthwise = kernels.pointwise_into_depthwise(kernels.identity_into_depthwise(w["dw"]), w["b"], w["rep"], w["b"])
+        return [*dense, *depthwise, kernels.replicated_input(w["conv"], 2)]
+
+    for got, want in zip(fused(tensors), fused(arrays), strict=True):
+        assert_same(got, torch.from_numpy(want))
+    sum(each.sum() for each in fused(tensors)).backward()
+    assert all(tensor.grad is not None and tensor.grad.abs().min() > 0 for tensor in tensors.values())

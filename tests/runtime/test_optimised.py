@@ -14,8 +14,8 @@ from lkdn_deploy import load
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.graph import target
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph import pipeline
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.optimised import TARGETS, optimised_for
 from lkdn_deploy.samples import sample_pixels
@@ -69,7 +69,7 @@ def test_what_comes_with_the_package_is_what_would_be_made_of_it() -> None:
     for path in bundled().values():
         for backend, name in TARGETS.items():
             shipped = onnx.load(form_for(path, backend))
-            made = target.rewrite_for(onnx.load(path), name).model
+            made = pipeline.rewrite_for(onnx.load(path), open_session(path).metadata, name).model
             assert [node.SerializeToString() for node in shipped.graph.node] == [
                 node.SerializeToString() for node in made.graph.node
             ]
@@ -96,7 +96,7 @@ def test_what_has_no_form_runs_as_it_is(artefact: Path, tmp_path: Path) -> None:
         assert form_for(artefact, backend) == artefact
     done = form_for(artefact, "ort-cpu")
     assert form_for(done, "ort-cpu") == done
-    half = to_half(onnx.load(artefact)).model
+    half = cast_to_fp16(onnx.load(artefact)).model
     metadata = ArtifactMetadata.from_props({item.key: item.value for item in half.metadata_props})
     onnx.helper.set_model_props(half, metadata.to_props() | {"lkdn.precision": '"fp16"'})
     onnx.save(half, tmp_path / "half.onnx")
@@ -117,15 +117,15 @@ def test_without_the_package_that_rewrites_it_runs_as_it_is(
 def test_a_form_whose_numbers_differ_is_not_used(
     artefact: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    right = target.rewrite_for
+    right = pipeline.rewrite_for
 
-    def wrong(*args: Any) -> target.ForTarget:
+    def wrong(*args: Any) -> pipeline.RewrittenArtifact:
         result = right(*args)
         tensor = next(item for item in result.model.graph.initializer if item.name.endswith("bias"))
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 0.01, tensor.name))
         return result
 
-    monkeypatch.setattr(target, "rewrite_for", wrong)
+    monkeypatch.setattr(pipeline, "rewrite_for", wrong)
     assert form_for(artefact, "ort-cpu") == artefact
     assert "runs as it is, not rewritten for ort-cpu" in caplog.text
     assert not cache.exists()

@@ -14,8 +14,8 @@ from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.upscale import command
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.export.job import live_channels
 from lkdn_deploy.export.to_onnx import to_onnx
+from lkdn_deploy.graph.pipeline import serialize
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.nets.bsrn import BSRN
@@ -30,12 +30,13 @@ def exported(folder: Path, static: tuple[int, int] | None = None) -> Path:
         model="bsrn",
         scale=SCALE,
         receptive_radius=network.receptive_radius,
-        live_channels=live_channels(network),
+        live_channels=100,
         fused=True,
         smallest=network.smallest,
     )
     path = folder / ("static.onnx" if static else "free.onnx")
-    path.write_bytes(to_onnx(network, metadata, static=static).SerializeToString())
+    model = to_onnx(network, SCALE, smallest=network.smallest, static=static)
+    path.write_bytes(serialize(model, metadata))
     return path
 
 

@@ -1,5 +1,6 @@
 """A checkpoint in eager PyTorch as a session beside those of the backends: the baseline of a deployment."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +16,12 @@ with needs("train"):
     from torch import Tensor
 
     from lkdn_models.checkpoint import Checkpoint
+    from lkdn_models.liveness import peak_floats
     from lkdn_models.rgb import as_rgb
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+_SIZE = 180, 320
+"""Height and width at which the memory of an eager run is counted."""
 
 
 class TorchSession(SequentialSession):
@@ -57,7 +61,8 @@ class TorchSession(SequentialSession):
             torch.set_num_threads(threads)
         fused = fuse(checkpoint)
         network = as_rgb(fused.network, checkpoint.input, checkpoint.scale).eval()
-        self.metadata = describe(checkpoint, network, whole=fused.whole, precision=precision)
+        live = -(-peak_floats(network, (1, 3, *_SIZE)) // math.prod(_SIZE))
+        self.metadata = describe(checkpoint, network, whole=fused.whole, live_channels=live, precision=precision)
         if device == "cuda":
             # Otherwise convolutions would round float32 to the 10 bits of TF32.
             torch.backends.cudnn.allow_tf32 = False

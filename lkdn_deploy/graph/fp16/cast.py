@@ -1,4 +1,4 @@
-"""A float32 graph as a typed FP16 graph.
+"""Convert a float32 graph to a typed FP16 graph.
 
 TensorRT 11 and TensorRT for RTX take precision from the types in the graph and from nothing else.
 """
@@ -12,70 +12,78 @@ from onnx import helper, numpy_helper
 
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.fp16.keep_fp32 import Island, find_islands, subnormal
+from lkdn_deploy.graph.fp16.keep_fp32 import KeptNode, count_subnormal, find_kept_nodes
 from lkdn_deploy.graph.fp16.ranges import Ranges
-from lkdn_deploy.graph.fp16.types import FLOAT, HALF, STAYS, float_names
+from lkdn_deploy.graph.fp16.types import FLOAT, FP32_INPUTS, HALF, float_names
 
 _SUFFIX: dict[int, str] = {FLOAT: "_fp32", HALF: "_fp16"}
-_DOOR: dict[Io, int] = {"fp32": FLOAT, "fp16": HALF, "uint8": onnx.TensorProto.UINT8}
+_IO_TYPES: dict[Io, int] = {"fp32": FLOAT, "fp16": HALF, "uint8": onnx.TensorProto.UINT8}
+_TYPED = {"Bernoulli", "Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal"}
+"""Operators whose attributes choose the type of their result; the exporter writes none for these networks."""
 
 
 @dataclass(frozen=True, slots=True)
-class HalfResult:
-    """A graph in FP16, and what in it is not."""
+class CastResult:
+    """A graph in FP16."""
 
     model: onnx.ModelProto
-    islands: tuple[Island, ...]
-    """What stays in FP32, in the order of the graph."""
+    kept: tuple[KeptNode, ...]
+    """The nodes that stay in FP32, in the order of the graph."""
     held: frozenset[str]
-    """The tensors of the FP32 graph that are in FP16 now, be it only for one of their consumers; without weights."""
+    """The tensors of the FP32 graph that are in FP16 now, be it for one of their consumers only; without weights."""
     subnormal: int
-    """Weights in FP16 that have fewer than 11 bits left, or are 0 now, because they are small."""
+    """Number of weights that have fewer than 11 bits left in FP16, or are 0 now, because they are small."""
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many islands there are for each reason."""
-        return dict(Counter(str(island.reason) for island in self.islands))
+        """The number of nodes that stay in FP32, by reason."""
+        return dict(Counter(str(node.reason) for node in self.kept))
 
 
-def to_half(model: onnx.ModelProto, io: Io = "fp32", ranges: Ranges | None = None) -> HalfResult:
-    """``model`` with FP16 weights and values, and what ``find_islands`` finds in FP32 between casts.
+def cast_to_fp16(model: onnx.ModelProto, io: Io = "fp32", ranges: Ranges | None = None) -> CastResult:
+    """Return ``model`` with FP16 weights and values, and the nodes of ``find_kept_nodes`` in FP32 between casts.
 
-    Names, shapes, opset and metadata stay. Of ``io``,
+    Names, shapes, opset and metadata stay. The input and output become
 
-    - ``fp32``: input and output stay float32, with one cast behind the input and one before the output;
-    - ``fp16``: they are float16;
-    - ``uint8``: both are 0..255 in uint8. The input is cast before all else, as TensorRT demands, and divided by 255 in
-      float32; the output is multiplied by 255, rounded half to even, as ``numpy.rint`` does, and clipped.
+    - with ``fp32``: float32, with one cast behind the input and one before the output;
+    - with ``fp16``: float16;
+    - with ``uint8``: 8-bit levels 0..255. The input is cast before anything else, as TensorRT demands, and divided by
+      255 in float32; the output is multiplied by 255, rounded half to even, as ``numpy.rint`` does, and clipped.
 
     Args:
-        model: one float32 input and one float32 output, for values in 0..1. It is not changed.
-        io: what the input and the output hold.
-        ranges: what ``find_islands`` knows of values; without them no island is for their sake.
+        model: a graph with one float32 input and one float32 output, for values in 0..1. It is not changed.
+        io: the type of the input and the output.
+        ranges: the values that its tensors take; without them no node is kept in FP32 for its values.
 
     Raises:
-        InputError: if the graph is more than one plain list of ONNX's own operators, or has other inputs and outputs.
+        InputError: if the graph is not one plain list of ONNX's own operators, or has other inputs and outputs.
     """
-    _refuse(model)
+    _check_convertible(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     floats = float_names(model)
-    islands = find_islands(model, floats, ranges or {})
+    kept = find_kept_nodes(model, floats, ranges or {})
     writer = _Writer(model, floats, io)
-    for place, node in enumerate(model.graph.node):
-        writer.add(node, FLOAT if place in islands else HALF)
+    for position, node in enumerate(model.graph.node):
+        writer.add(node, FLOAT if position in kept else HALF)
     writer.close()
     graph = result.graph
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(writer.nodes)
     graph.initializer.extend(writer.weights.values())
     for value in (graph.input[0], graph.output[0]):
-        value.type.tensor_type.elem_type = _DOOR[io]
-    return HalfResult(result, tuple(islands.values()), frozenset(writer.held), writer.subnormal)
+        value.type.tensor_type.elem_type = _IO_TYPES[io]
+    return CastResult(result, tuple(kept.values()), frozenset(writer.held), writer.subnormal)
 
 
 class _Writer:
-    """Writes nodes in order, with the casts and the weights that each needs."""
+    """Writes nodes in order, with the casts and the weights that each needs.
+
+    Args:
+        model: the FP32 graph.
+        floats: the names of its float32 tensors.
+        io: the type of the input and the output.
+    """
 
     def __init__(self, model: onnx.ModelProto, floats: frozenset[str], io: Io) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -83,102 +91,94 @@ class _Writer:
         self.held: set[str] = set()
         self.subnormal = 0
         self._floats, self._io = floats, io
-        self._given = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._input, self._output = model.graph.input[0].name, model.graph.output[0].name
         self._taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
         self._body = self._free(f"{self._output}_body")
-        self._made: dict[tuple[str, int], str] = {}
-        """Names by the tensor of the FP32 graph that is held, and its type here."""
-        self._open()
+        """Name of the output before it is cast to ``io``."""
+        self._names: dict[tuple[str, int], str] = {}
+        """Names in the new graph, by tensor of the FP32 graph and type."""
+        if io == "uint8":
+            levels, unit = self._free(f"{self._input}_levels"), self._free(f"{self._input}_unit")
+            self._cast(self._input, levels, FLOAT)
+            self._append("Div", [levels, self._scalar("white", 255)], unit)
+            self._names[self._input, FLOAT] = unit
+        else:
+            self._record(self._input, _IO_TYPES[io], self._input)
 
     def add(self, node: onnx.NodeProto, kind: int) -> None:
-        """Write a node of the FP32 graph whose float tensors shall be of type ``kind``."""
+        """Write a node of the FP32 graph with float tensors of type ``kind``."""
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for position, name in enumerate(node.input):
             if name not in self._floats:
-                if name in self._given:
-                    self.weights[name] = self._given[name]
+                if name in self._initializers:
+                    self.weights[name] = self._initializers[name]
             elif not any(output in self._floats for output in node.output):
-                copy.input[position] = self._any(name)
+                copy.input[position] = self._in_any_type(name)
             else:
-                stays = position in STAYS.get(node.op_type, ())
-                copy.input[position] = self._as(name, FLOAT if stays else kind)
+                fixed = position in FP32_INPUTS.get(node.op_type, ())
+                copy.input[position] = self._in_type(name, FLOAT if fixed else kind)
         for position, name in enumerate(node.output):
             if name in self._floats:
-                copy.output[position] = self._body if name == self._output else name
-                self._made[name, kind] = copy.output[position]
-                if kind == HALF:
-                    self.held.add(name)
+                copy.output[position] = self._record(name, kind, self._body if name == self._output else name)
         self.nodes.append(copy)
 
     def close(self) -> None:
-        """Write what leads to the output."""
+        """Write the nodes between the body and the output."""
+        kind = _IO_TYPES[self._io]
         if self._io == "uint8":
-            single = self._as(self._output, FLOAT)
+            unit = self._in_type(self._output, FLOAT)
             levels, rounded, clipped = (self._free(f"{self._output}_{name}") for name in ("levels", "rounded", "8bit"))
-            self._append("Mul", [single, self._scalar("white", 255)], levels)
+            self._append("Mul", [unit, self._scalar("white", 255)], levels)
             self._append("Round", [levels], rounded)
             self._append("Clip", [rounded, self._scalar("black", 0), self._scalar("white", 255)], clipped)
-            self._cast(clipped, self._output, _DOOR["uint8"])
-            return
-        wanted = _DOOR[self._io]
-        if (self._output, wanted) in self._made:  # no cast is needed, and the body may have the output's name
+            self._cast(clipped, self._output, kind)
+        elif (self._output, kind) in self._names:  # no cast is needed, and the body can have the output's name
             for node in self.nodes:
                 for names in (node.input, node.output):
                     names[:] = [self._output if name == self._body else name for name in names]
         else:
-            (name,) = (name for (tensor, _), name in self._made.items() if tensor == self._output)
-            self._cast(name, self._output, wanted)
-            if wanted == HALF:
-                self.held.add(self._output)
+            self._cast(self._in_any_type(self._output), self._output, kind)
+            self._record(self._output, kind, self._output)
 
-    def _open(self) -> None:
-        """Write what leads from the input."""
-        if self._io == "uint8":
-            levels, single = self._free(f"{self._input}_levels"), self._free(f"{self._input}_unit")
-            self._cast(self._input, levels, FLOAT)
-            self._append("Div", [levels, self._scalar("white", 255)], single)
-            self._made[self._input, FLOAT] = single
-        else:
-            self._made[self._input, _DOOR[self._io]] = self._input
-            if self._io == "fp16":
-                self.held.add(self._input)
+    def _record(self, tensor: str, kind: int, name: str) -> str:
+        """Note that ``name`` holds a tensor of the FP32 graph in type ``kind``, and return it."""
+        self._names[tensor, kind] = name
+        if kind == HALF:
+            self.held.add(tensor)
+        return name
 
-    def _as(self, name: str, kind: int) -> str:
-        """The name of the tensor ``name`` in type ``kind``."""
-        if (name, kind) in self._made:
-            return self._made[name, kind]
-        if name in self._given:
-            self._made[name, kind] = self._weight(name, kind)
-        else:
-            made = self._any(name)
-            self._made[name, kind] = self._free(made + _SUFFIX[kind])
-            self._cast(made, self._made[name, kind], kind)
-            if kind == HALF:
-                self.held.add(name)
-        return self._made[name, kind]
+    def _in_type(self, tensor: str, kind: int) -> str:
+        """Return the name of a tensor in type ``kind``, after casting it if necessary."""
+        if (tensor, kind) in self._names:
+            return self._names[tensor, kind]
+        if tensor in self._initializers:
+            self._names[tensor, kind] = self._weight(tensor, kind)
+            return self._names[tensor, kind]
+        source = self._in_any_type(tensor)
+        target = self._record(tensor, kind, self._free(source + _SUFFIX[kind]))
+        self._cast(source, target, kind)
+        return target
 
-    def _any(self, name: str) -> str:
-        """The name of the tensor in the type that it was made in."""
-        return next((made for (tensor, _), made in self._made.items() if tensor == name), name)
+    def _in_any_type(self, tensor: str) -> str:
+        """Return the name of a tensor in the type in which it is computed."""
+        return next((self._names[tensor, kind] for known, kind in self._names if known == tensor), tensor)
 
     def _weight(self, name: str, kind: int) -> str:
-        both = (name, FLOAT) in self._made or (name, HALF) in self._made
-        new = self._free(name + _SUFFIX[kind]) if both else name
-        tensor = self._given[name]
+        """Write a weight in type ``kind`` and return its name, with a suffix if the other type has the plain one."""
+        taken = (name, FLOAT) in self._names or (name, HALF) in self._names
+        new = self._free(name + _SUFFIX[kind]) if taken else name
+        values = numpy_helper.to_array(self._initializers[name])
         if kind == HALF:
-            values = numpy_helper.to_array(tensor)
-            self.subnormal += subnormal(values)
-            tensor = numpy_helper.from_array(values.astype(np.float16), new)
-        elif new != name:
-            tensor = numpy_helper.from_array(numpy_helper.to_array(tensor), new)
-        self.weights[new] = tensor
+            self.subnormal += count_subnormal(values)
+            values = values.astype(np.float16)
+        self.weights[new] = numpy_helper.from_array(values, new)
         return new
 
     def _scalar(self, name: str, value: float) -> str:
         name = f"{self._output}_{name}"
-        self.weights[name] = numpy_helper.from_array(np.float32(value), name)  # type: ignore[arg-type]
+        self.weights[name] = numpy_helper.from_array(np.asarray(value, np.float32), name)
         return name
 
     def _cast(self, source: str, target: str, kind: int) -> None:
@@ -189,28 +189,23 @@ class _Writer:
         self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"node_{output}"))
 
     def _free(self, name: str) -> str:
-        """``name``, or the like that no tensor has."""
+        """Return ``name``, with underscores behind it if a tensor has it already."""
         while name in self._taken:
             name += "_"
         self._taken.add(name)
         return name
 
 
-def _refuse(model: onnx.ModelProto) -> None:
+def _check_convertible(model: onnx.ModelProto) -> None:
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
-        msg = f"a network has one input and one output, this graph {len(graph.input)} and {len(graph.output)}"
+        msg = f"expected a graph with one input and one output, got {len(graph.input)} and {len(graph.output)}"
         raise InputError(msg, "export the checkpoint with lkdn-export")
     if {value.type.tensor_type.elem_type for value in (graph.input[0], graph.output[0])} != {FLOAT}:
-        msg = "only a float32 graph is converted to FP16"
+        msg = "only a float32 graph can be converted to FP16"
         raise InputError(msg, "export the checkpoint with lkdn-export")
     for node in graph.node:
-        kinds = {attribute.type for attribute in node.attribute}
-        whole = kinds.isdisjoint({onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS})
-        if node.domain or not whole or node.op_type in _TYPED:
-            msg = f"no FP16 form of {node.domain or 'the operator'} {node.op_type} is known here ({node.name})"
+        nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if node.domain or nested or node.op_type in _TYPED:
+            msg = f"no FP16 form is known of {node.domain or 'the operator'} {node.op_type} ({node.name})"
             raise InputError(msg, "leave out --fp16")
-
-
-_TYPED = {"Bernoulli", "Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal"}
-"""Operators whose attributes say what they give; the exporter writes none for these networks."""

@@ -1,4 +1,4 @@
-"""Which nodes of a graph must stay in FP32 when the rest becomes FP16, and why: rules, no names of nodes."""
+"""Rules that choose the nodes that must stay in FP32 when the rest of a graph becomes FP16."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,38 +9,39 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from lkdn_deploy.graph.fp16.ranges import MOST, Ranges
+from lkdn_deploy.graph.fp16.ranges import FP16_MAX, Ranges
 from lkdn_deploy.graph.fp16.types import FLOAT, data_inputs
 
-LIMIT = MOST / 8
-"""The largest value that a tensor in FP16 may have been seen to take: the inputs it was seen on are few."""
+MAX_VALUE = FP16_MAX / 8
+"""Largest value that a tensor in FP16 may take on the inputs that are tried; the margin is for all other inputs."""
 
-FAINT = 2.0**-14
-"""The least value that the largest of a tensor in FP16 may be: below it FP16 has fewer than 11 bits."""
+MIN_PEAK = 2.0**-14
+"""Least value that the maximum of a tensor in FP16 may be: FP16 holds smaller numbers with fewer than 11 bits."""
 
-LOSS = 2.0**-10
-"""The largest relative error, in the 2-norm, of what is multiplied: of each output channel's weights, or of each value
-of a factor. Rounding alone gives at most 2^-11: only values below 2^-14, of which FP16 drops bits, can exceed it."""
+MAX_ROUNDING = 2.0**-10
+"""Largest relative error, in the 2-norm, of each output channel's weights or of each value of a factor. Rounding to
+11 bits gives at most 2^-11; only numbers below 2^-14, which lose more bits, can exceed this."""
 
 
 class Reason(StrEnum):
     """Why a node stays in FP32."""
 
     STATISTICS = "statistics"
-    """It is a norm, or sums over as many values as a picture has, or makes or takes such sums: squares, roots."""
+    """It is a norm, or a sum over as many values as a picture has, or computes what such sums are made of or used for:
+    deviations, squares, roots."""
     EXPONENTIALS = "exponentials"
     """It is a sum of exponentials."""
     WEIGHTS = "weights"
-    """A weight is beyond FP16, or too many bits of weights are."""
+    """A weight is larger than FP16 can hold, or its weights lose too many bits."""
     RANGE = "range"
-    """A value that it takes or gives is too near the end of FP16."""
+    """A value that it takes or gives comes too near the end of FP16."""
     FAINT = "faint"
-    """All values that it takes or gives in one place are so small that FP16 drops bits of them."""
+    """All values of a tensor that it takes or gives are so small that FP16 drops bits of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Island:
-    """A node in FP32."""
+class KeptNode:
+    """A node that stays in FP32."""
 
     node: str
     """Its name, or that of its first output if it has none."""
@@ -58,64 +59,63 @@ _SUMS = {
 }  # fmt: skip
 _EXPONENTIALS = {"LogSoftmax", "Softmax"}
 _BEFORE_SUMS = {"Abs", "Pow", "Sqrt", "Sub"}
-"""What deviations and their powers are made with."""
+"""Operators that deviations and their powers are computed with."""
 _AFTER_SUMS = {"Abs", "Add", "Div", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt", "Sub"}
-"""What is made of sums alone: a root, a mean plus a deviation, an epsilon."""
-_ADDED = {("Add", 0), ("Add", 1), ("Sub", 0), ("Sub", 1), ("Conv", 2), ("ConvTranspose", 2), ("Gemm", 2)}
-"""Operands that are added: their error counts against the sum, not against themselves."""
+"""Operators that are applied to sums alone: a root, a mean plus a deviation, an epsilon."""
+_ADDENDS = {("Add", 0), ("Add", 1), ("Sub", 0), ("Sub", 1), ("Conv", 2), ("ConvTranspose", 2), ("Gemm", 2)}
+"""Operands that are added: their error counts relative to the sum, not to themselves."""
 
 
-def find_islands(model: onnx.ModelProto, floats: frozenset[str], ranges: Ranges) -> dict[int, Island]:
-    """The nodes that stay in FP32, by their place in ``model.graph.node``; the first reason that there is.
+def find_kept_nodes(model: onnx.ModelProto, floats: frozenset[str], ranges: Ranges) -> dict[int, KeptNode]:
+    """Return the nodes that stay in FP32, each with the first reason that applies, by position in the graph.
 
     Args:
         model: a graph in FP32, its nodes in topological order.
-        floats: as of ``float_names``.
-        ranges: the values that tensors take; of those that are missing nothing is said.
+        floats: the names of its float32 tensors, see ``float_names``.
+        ranges: the values that its tensors take. Tensors that are missing give no reason.
     """
     nodes = model.graph.node
     weights = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.data_type == FLOAT
     }
-    statistics = _statistics(nodes, weights)
-    islands = {}
-    for place, node in enumerate(nodes):
+    statistics = _find_statistics(nodes, weights)
+    kept = {}
+    for position, node in enumerate(nodes):
         if not any(name in floats for name in node.output):
             continue
-        if place in statistics:
-            reason = Reason.STATISTICS
+        if position in statistics:
+            reason: Reason | None = Reason.STATISTICS
         elif node.op_type in _EXPONENTIALS:
             reason = Reason.EXPONENTIALS
         elif _loses_weights(node, weights):
             reason = Reason.WEIGHTS
-        elif found := _out_of_range((*data_inputs(node), *node.output), ranges):
-            reason = found
         else:
-            continue
-        islands[place] = Island(node.name or node.output[0], node.op_type, reason)
-    return islands
+            reason = _check_range((*data_inputs(node), *node.output), ranges)
+        if reason:
+            kept[position] = KeptNode(node.name or node.output[0], node.op_type, reason)
+    return kept
 
 
-def subnormal(values: NDArray[np.float32]) -> int:
-    """How many values FP16 holds with fewer than 11 bits, or not at all, being too small."""
-    return int(np.count_nonzero((np.abs(values) < FAINT) & (values != 0)))
+def count_subnormal(values: NDArray[np.float32]) -> int:
+    """Return how many values FP16 holds with fewer than 11 bits, or as zero, because they are too small."""
+    return int(np.count_nonzero((np.abs(values) < MIN_PEAK) & (values != 0)))
 
 
-def _statistics(nodes: Sequence[onnx.NodeProto], weights: Collection[str]) -> set[int]:
-    maker = {name: place for place, node in enumerate(nodes) for name in node.output}
-    found = {place for place, node in enumerate(nodes) if node.op_type in _NORMS | _SUMS}
-    ahead = [place for place in found if nodes[place].op_type in _SUMS]
-    while ahead:
-        for name in nodes[ahead.pop()].input[:1]:
-            place = maker.get(name)
-            if place is not None and place not in found and _makes_deviations(nodes[place]):
-                found.add(place)
-                ahead.append(place)
-    sums = {name for place in found if nodes[place].op_type in _SUMS for name in nodes[place].output}
-    for place, node in enumerate(nodes):
+def _find_statistics(nodes: Sequence[onnx.NodeProto], weights: Collection[str]) -> set[int]:
+    maker = {name: position for position, node in enumerate(nodes) for name in node.output}
+    found = {position for position, node in enumerate(nodes) if node.op_type in _NORMS | _SUMS}
+    queue = [position for position in found if nodes[position].op_type in _SUMS]
+    while queue:
+        for name in nodes[queue.pop()].input[:1]:
+            position = maker.get(name)
+            if position is not None and position not in found and _makes_deviations(nodes[position]):
+                found.add(position)
+                queue.append(position)
+    sums = {name for position in found if nodes[position].op_type in _SUMS for name in nodes[position].output}
+    for position, node in enumerate(nodes):
         operands = [name for name in node.input if name and name not in weights]
         if node.op_type in _AFTER_SUMS and operands and sums.issuperset(operands):
-            found.add(place)
+            found.add(position)
             sums.update(node.output)
     return found
 
@@ -130,25 +130,25 @@ def _loses_weights(node: onnx.NodeProto, weights: Mapping[str, NDArray[np.float3
         if name not in weights or name not in data_inputs(node):
             continue
         values = weights[name].astype(np.float64)
-        if not (np.abs(values) <= MOST).all():
+        if not (np.abs(values) <= FP16_MAX).all():
             return True
-        if (node.op_type, position) not in _ADDED and _loss(values) > LOSS:
+        if (node.op_type, position) not in _ADDENDS and _rounding_error(values) > MAX_ROUNDING:
             return True
     return False
 
 
-def _loss(values: NDArray[np.float64]) -> float:
-    """The largest relative error of a row in FP16; rows are the first axis, of less than two axes each value."""
-    rows = values.reshape(len(values) if values.ndim > 1 else -1, max(1, values[:1].size if values.ndim > 1 else 1))
+def _rounding_error(values: NDArray[np.float64]) -> float:
+    """Return the largest relative error of a row in FP16. Rows are along the first axis of two or more, else values."""
+    rows = values.reshape(len(values), -1) if values.ndim > 1 and values.size else values.reshape(-1, 1)
     norms = np.linalg.norm(rows, axis=1)
     errors = np.linalg.norm(rows.astype(np.float16).astype(np.float64) - rows, axis=1)
     return float(np.max(errors[norms > 0] / norms[norms > 0], initial=0.0))
 
 
-def _out_of_range(names: tuple[str, ...], ranges: Ranges) -> Reason | None:
+def _check_range(names: tuple[str, ...], ranges: Ranges) -> Reason | None:
     known = [ranges[name] for name in names if name in ranges]
-    if any(item.largest > LIMIT for item in known):
+    if any(item.largest > MAX_VALUE for item in known):
         return Reason.RANGE
-    if any(0 < item.largest < FAINT for item in known):
+    if any(0 < item.largest < MIN_PEAK for item in known):
         return Reason.FAINT
     return None

@@ -1,4 +1,4 @@
-"""How large the values of a network become: what FP16, which ends at 65504, must hold."""
+"""The magnitudes that a network's values reach, which FP16 must hold: it ends at 65504."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,47 +9,46 @@ from onnx import helper
 
 from lkdn_deploy.graph.fp16.types import FLOAT, float_names
 
-MOST = float(np.finfo(np.float16).max)
+FP16_MAX = float(np.finfo(np.float16).max)
 """65504."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The largest absolute value of one tensor, over inputs."""
+    """The largest absolute value of a tensor, over several inputs of the network."""
 
     largest: float
-    """Of all inputs."""
+    """Over all inputs."""
     least: float
-    """Of the input where the tensor's largest value is the least, of those where it is not zero throughout; 0 if it is
-    in all."""
+    """On the input on which it is smallest, of those on which the tensor is not zero throughout; 0 if it always is."""
 
     def scaled(self, factor: float) -> "Range":
-        """Of the tensor times ``factor`` > 0."""
+        """Return the range of the tensor times ``factor`` > 0."""
         return Range(self.largest * factor, self.least * factor)
 
 
 Ranges = Mapping[str, Range]
-"""By tensor name."""
+"""Ranges by tensor name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The largest absolute value that FP16 has to hold in a network."""
+    """The largest absolute value that a network holds in FP16."""
 
     tensor: str
     value: float
 
     @property
     def margin(self) -> float:
-        """How many times more fits."""
-        return MOST / self.value if self.value else float("inf")
+        """The ratio of the largest FP16 number to it."""
+        return FP16_MAX / self.value if self.value else float("inf")
 
 
-def expose(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """A model with the same inputs that gives max |x| of each float32 tensor, as scalars, in the order of the names.
+def expose_maxima(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Return a model with the same input that outputs max |x| of each float32 tensor x, and the tensors' names.
 
-    The names are those of the inputs and of what nodes give, not those of weights. Only maxima leave the graph: all
-    tensors of a network together can take gigabytes.
+    The tensors are inputs and results of nodes, not weights. The maxima are scalars, in the order of the names: all
+    tensors of a network together can take gigabytes, so that only their maxima leave the graph.
     """
     floats = float_names(model)
     result = onnx.ModelProto()
@@ -62,7 +61,7 @@ def expose(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         if name not in floats:
             return
         absolute, largest = f"{name}|abs", f"{name}|max"
-        # Directly after the node: the engine frees the tensor sooner.
+        # Directly behind the node, so that the engine can free the tensor early.
         graph.node.append(helper.make_node("Abs", [name], [absolute]))
         graph.node.append(helper.make_node("ReduceMax", [absolute], [largest], keepdims=0))
         graph.output.append(helper.make_tensor_value_info(largest, FLOAT, []))
@@ -77,8 +76,14 @@ def expose(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     return result, tuple(names)
 
 
-def gather(names: Sequence[str], maxima: Sequence[Sequence[float]]) -> dict[str, Range]:
-    """What ``expose``'s model gave, a row for each input. A maximum that is not finite counts as infinite."""
+def gather_ranges(names: Sequence[str], maxima: Sequence[Sequence[float]]) -> dict[str, Range]:
+    """Return ranges from what the model of ``expose_maxima`` computed.
+
+    Args:
+        names: the tensors.
+        maxima: a row for each input of the network, with the maximum of each tensor. One that is not finite counts as
+            infinite.
+    """
     table = np.asarray(maxima, np.float64)
     table[~np.isfinite(table)] = np.inf
     least = np.where(table > 0, table, np.inf).min(axis=0)
@@ -88,8 +93,8 @@ def gather(names: Sequence[str], maxima: Sequence[Sequence[float]]) -> dict[str,
     }
 
 
-def peak(names: Collection[str], ranges: Ranges) -> Peak | None:
-    """The largest of the tensors ``names``; ``None`` if the ranges of none are known."""
+def find_peak(names: Collection[str], ranges: Ranges) -> Peak | None:
+    """Return the largest of the tensors ``names``, or ``None`` if the range of none is known."""
     known = sorted(name for name in names if name in ranges)
     if not known:
         return None

@@ -1,76 +1,54 @@
-"""Convolutions of a typed FP16 graph put back to FP32: for builders that have no FP16 kernel for them."""
+"""Restore convolutions of an FP16 graph to FP32, for builders that have no FP16 kernel for them."""
 
 from collections.abc import Collection
 
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
-from lkdn_deploy.graph.fp16.types import FLOAT, HALF
-
-_CONVOLUTIONS = {"Conv", "ConvTranspose"}
+from lkdn_deploy.graph.ir_utils import add_initializer, insert_before, replace_value
 
 
 def restore_fp32(
     model: onnx.ModelProto, names: Collection[str] | None = None
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """``model`` with convolutions in FP32, between a cast before and a cast behind; their weights stay rounded to FP16.
+    """Return ``model`` with convolutions in FP32 between casts, their weights still rounded to FP16.
 
     Args:
-        model: it is not changed.
-        names: of the nodes; ``None``: all grouped convolutions. Nodes that are no convolutions in FP16 stay.
+        model: an FP16 graph; it is not changed.
+        names: the nodes to restore, or ``None`` for all grouped convolutions. Nodes that are no FP16 convolutions stay.
 
     Returns:
-        The new model, and the names of the nodes that changed, in the order of the graph.
+        The model, and the names of the nodes that changed, in the order of the graph.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = ir.from_proto(model)
     graph = result.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == HALF}
-    taken = {name for node in graph.node for name in (*node.input, *node.output, node.name)} | set(weights)
-    nodes: list[onnx.NodeProto] = []
     changed: list[str] = []
-    single: dict[str, str] = {}
-    """Names of tensors in FP32, by those in FP16."""
-
-    def free(name: str) -> str:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
-
-    def cast(source: str, target: str, kind: int) -> None:
-        nodes.append(helper.make_node("Cast", [source], [target], name=free(f"node_{target}"), to=kind))
-
-    for node in graph.node:
-        chosen = node.name in names if names is not None else _groups(node) > 1
-        if node.op_type not in _CONVOLUTIONS or not chosen or node.input[1] not in halves:
-            nodes.append(node)
+    restored: dict[ir.Value, ir.Value] = {}
+    for node in list(graph):
+        chosen = node.name in names if names is not None else node.attributes.get_int("group", 1) > 1
+        if not chosen or node.op_type not in ("Conv", "ConvTranspose") or not _is_half(node.inputs[1]):
             continue
-        for position, name in enumerate(node.input):
-            if name and name not in single:
-                single[name] = free(f"{name}_fp32")
-                if name in weights:
-                    values = numpy_helper.to_array(weights[name]).astype("float32")
-                    graph.initializer.append(numpy_helper.from_array(values, single[name]))
-                else:
-                    cast(name, single[name], FLOAT)
-            node.input[position] = single.get(name, "")
-        output = node.output[0]
-        node.output[0] = free(f"{output}_fp32")
-        nodes.append(node)
-        cast(node.output[0], output, HALF)
-        changed.append(node.name)
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # copies: the list is emptied next
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return result, tuple(changed)
+        for position, value in enumerate(node.inputs):
+            if value is None:
+                continue
+            if value not in restored and value.const_value is not None:
+                restored[value] = add_initializer(graph, f"{value.name}_fp32", value.const_value.numpy())
+            elif value not in restored:
+                restored[value] = insert_before(node, "Cast", [value], {"to": int(ir.DataType.FLOAT)})
+            node.replace_input_with(position, restored[value])
+            if value.is_initializer() and not value.uses():
+                del graph.initializers[str(value.name)]
+        output = node.outputs[0]
+        name = output.name
+        back = ir.node("Cast", [output], {"to": int(ir.DataType.FLOAT16)})
+        node.append(back)
+        replace_value(output, back.outputs[0])
+        back.replace_input_with(0, output)
+        output.name, output.type = f"{name}_fp32", ir.TensorType(ir.DataType.FLOAT)
+        changed.append(str(node.name))
+    return (ir.to_proto(result), tuple(changed)) if changed else (model, ())
 
 
-def _groups(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+def _is_half(weight: ir.Value | None) -> bool:
+    constant = weight.const_value if weight is not None else None
+    return constant is not None and constant.dtype == ir.DataType.FLOAT16

@@ -1,15 +1,15 @@
-"""Which tensors of a graph hold float32."""
+"""The types of a graph's tensors."""
 
 import onnx
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
-# Inputs that are float32 whatever the type of the data: regions and scales of a Resize.
-STAYS = {"Resize": (1, 2)}
+FP32_INPUTS = {"Resize": (1, 2)}
+"""Positions of inputs that are float32 whatever the type of the data: the region and the scales of a ``Resize``."""
 
 
 def float_names(model: onnx.ModelProto) -> frozenset[str]:
-    """The names of all float32 tensors: inputs, outputs, initializers and what is between.
+    """Return the names of all float32 tensors: inputs, outputs, initializers and intermediate results.
 
     Raises:
         onnx.shape_inference.InferenceError: if the types of the graph contradict each other.
@@ -24,6 +24,6 @@ def float_names(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def data_inputs(node: onnx.NodeProto) -> list[str]:
-    """The inputs of a node, without those that are absent, or float32 whatever the data is."""
-    stays = STAYS.get(node.op_type, ())
-    return [name for position, name in enumerate(node.input) if name and position not in stays]
+    """Return the inputs of a node that have the type of the data, without absent ones and ``FP32_INPUTS``."""
+    fixed = FP32_INPUTS.get(node.op_type, ())
+    return [name for position, name in enumerate(node.input) if name and position not in fixed]

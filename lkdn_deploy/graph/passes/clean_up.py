@@ -1,4 +1,4 @@
-"""What other passes leave over and what exporters put in for nothing, taken out by ``onnx_ir``'s own passes."""
+"""Remove what passes leave over and what exporters write without need, with ``onnx_ir``'s own passes."""
 
 import onnx_ir as ir
 from onnx_ir.passes import Sequential
@@ -14,8 +14,8 @@ from onnx_ir.passes.common import (
 from lkdn_deploy.graph.ir_utils import Outcome
 
 
-def clean(model: ir.Model) -> Outcome:
-    """Drop nodes and weights of no use, identities, and what is computed or kept twice; constants become weights."""
+def clean_up(model: ir.Model) -> Outcome:
+    """Remove unused nodes and weights, identities and duplicates, and turn constant nodes into initializers."""
     before = len(model.graph) + len(model.graph.initializers)
     Sequential(
         IdentityEliminationPass(),

@@ -1,67 +1,72 @@
-"""A constant added to every pixel, carried along until convolutions take it into their biases.
+"""Fold the addition of a constant per channel into the biases of the convolutions behind it.
 
-A pointwise convolution of x + c is that of x with the bias more by W c. (One that pads is not: the zeros around the
-image are not shifted.) On the way, sums hand the constant on.
+A pointwise convolution of x + c equals that of x with W c added to its bias. (A padded convolution does not: the zeros
+around the image are not shifted.) Additions on the way to the convolutions pass the constant on.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from lkdn_deploy.graph.conv import convolution, set_weights
-from lkdn_deploy.graph.ir_utils import Array, Outcome, channels, replace, weights
+from lkdn_deploy.graph.conv import match_conv
+from lkdn_deploy.graph.ir_utils import Array, Outcome, channel_count, constant, replace_value, rewrite_nodes
 
 
 def fold_shift(graph: ir.Graph) -> Outcome:
-    """Take away each addition of a constant per channel whose way ends in pointwise convolutions only."""
-    applied, refused = 0, []
-    for node in list(graph):
-        found = _shift(node)
-        if found is None:
-            continue
-        source, constant = found
-        biases: dict[ir.Node, Array] = {}
-        reason = _carry(node.outputs[0], constant, biases)
-        if reason:
-            refused.append(f"{node.name}: {reason}")
-            continue
-        for taker, more in biases.items():
-            conv = convolution(taker)
-            assert conv is not None  # noqa: S101  (``_carry`` saw it)
-            set_weights(conv, conv.weight, more if conv.bias is None else conv.bias + more)
-        replace(node.outputs[0], source)
-        applied += 1
-    return Outcome(applied, tuple(refused))
+    """Remove each addition of a constant per channel whose every path ends in pointwise convolutions."""
+    return rewrite_nodes(graph, _fold)
 
 
-def _shift(node: ir.Node) -> tuple[ir.Value, Array] | None:
-    """What an ``Add`` adds a constant (C,) to, and the constant."""
+def _fold(node: ir.Node) -> bool | str:
+    found = _match(node)
+    if found is None:
+        return False
+    source, shift = found
+    biases: dict[ir.Node, Array] = {}
+    if reason := _collect(node.outputs[0], shift, biases):
+        return reason
+    for consumer, more in biases.items():
+        conv = match_conv(consumer)
+        assert conv is not None  # noqa: S101  (``_collect`` matched it)
+        conv.set_weights(conv.weight, more if conv.bias is None else conv.bias + more)
+    replace_value(node.outputs[0], source)
+    return True
+
+
+def _match(node: ir.Node) -> tuple[ir.Value, Array] | None:
+    """Return the two operands of an ``Add`` of a tensor and a constant (1, C, 1, 1), the constant as (C,)."""
     if node.op_type != "Add":
         return None
     for source, other in (node.inputs, reversed(node.inputs)):
-        constant = weights(other)
-        if source is not None and constant is not None and constant.ndim == 4:
-            flat = constant.reshape(-1)
-            if constant.shape == (1, len(flat), 1, 1) and weights(source) is None:
+        shift = constant(other)
+        if source is not None and shift is not None and shift.ndim == 4 and constant(source) is None:
+            flat = shift.reshape(-1)
+            if shift.shape == (1, len(flat), 1, 1):
                 return source, flat
     return None
 
 
-def _carry(value: ir.Value, constant: Array, biases: dict[ir.Node, Array]) -> str:
-    """Gather what convolutions must add if ``value`` lacks ``constant``; give the reason if something else takes it."""
+def _collect(value: ir.Value, shift: Array, biases: dict[ir.Node, Array]) -> str:
+    """Add up in ``biases`` what convolutions must add if ``value`` is reduced by ``shift``.
+
+    Returns:
+        The reason why it must not be reduced; empty if it may.
+    """
     if value.is_graph_output():
-        return "it reaches the output"
+        return "the shift reaches the output"
     for use in value.uses():
-        conv = convolution(use.node)
+        node = use.node
+        conv = match_conv(node)
         if conv is not None and conv.pointwise and use.idx == 0:
-            biases[use.node] = biases.get(use.node, np.zeros(len(conv.weight))) + conv.matrix() @ constant
-        elif use.node.op_type == "Add" and all(each is not None and _alike(each, value) for each in use.node.inputs):
-            if reason := _carry(use.node.outputs[0], constant, biases):
+            biases[node] = biases.get(node, np.zeros(len(conv.weight))) + conv.matrix @ shift
+        elif node.op_type == "Add" and all(each is not None and _keeps_channels(each, value) for each in node.inputs):
+            if reason := _collect(node.outputs[0], shift, biases):
                 return reason
         else:
-            return f"{use.node.op_type} {use.node.name} takes what it gives"
+            return f"the shift reaches {node.op_type} {node.name}, which cannot absorb it"
     return ""
 
 
-def _alike(one: ir.Value, other: ir.Value) -> bool:
-    """Whether adding the two makes no more channels than ``other`` has."""
-    return weights(one) is not None or (channels(one) is not None and channels(one) == channels(other))
+def _keeps_channels(operand: ir.Value, value: ir.Value) -> bool:
+    """Return whether adding ``operand`` to ``value`` leaves the number of channels as it is."""
+    count = channel_count(operand)
+    return constant(operand) is not None or (count is not None and count == channel_count(value))

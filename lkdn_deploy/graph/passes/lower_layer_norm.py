@@ -1,85 +1,97 @@
-"""LayerNorm over channels as a root-mean-square scale, in a form that needs no other layout.
+"""Lower LayerNorm over channels to a root-mean-square scale, in a form that needs no change of layout.
 
-With P = I - 11'/C, the mean of P x is zero and its variance the mean square, so LayerNorm(x) = RMSNorm(P x). P goes
-into the pointwise convolution that makes x, where one does, and costs nothing then; else it is one more. What is left
-is written for the engine:
+With P = I - 11'/C, the mean of P x is zero and its variance is its mean square, so LayerNorm(x) = RMSNorm(P x). P folds
+into the pointwise convolution that makes x, if one does, and is one more convolution otherwise. The rest is written in
+one of two ways:
 
-- ``convolutions``: the square, a pointwise convolution to one channel (the mean, with epsilon as its bias), the square
-  root's inverse, a pointwise convolution back to all channels (the norm's weight), and a product. Nothing but what
-  ONNX Runtime has kernels for in its blocked layout, in which a transposition costs a pass over memory;
-- ``operator``: ``RMSNormalization`` between two transpositions, which in OpenVINO's channels-last layout are none.
+- as convolutions: the square, a pointwise convolution to one channel (the mean, with epsilon as its bias), the inverse
+  square root, a pointwise convolution back to all channels (the norm's weight), and a product. ONNX Runtime has kernels
+  for all of these in its blocked layout, where a transposition would cost a pass over memory;
+- as ``RMSNormalization`` between two transpositions, which cost nothing in OpenVINO's channels-last layout.
 
-The norm's bias becomes an addition of a constant, for ``fold_shift`` to take away.
+The norm's bias becomes the addition of a constant, which ``fold_shift`` can remove.
 """
 
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
-from lkdn_deploy.graph.conv import convolution, put_convolution, set_weights
-from lkdn_deploy.graph.ir_utils import Outcome, only_user, put, put_weights, replace
-from lkdn_deploy.graph.norms import ChannelNorm, channel_norm
+from lkdn_deploy.graph.channel_norm import ChannelNorm, match_channel_norm
+from lkdn_deploy.graph.conv import insert_conv, match_conv
+from lkdn_deploy.graph.ir_utils import (
+    Outcome,
+    add_initializer,
+    insert_before,
+    replace_value,
+    rewrite_nodes,
+    sole_consumer,
+)
 
-Form = Literal["convolutions", "operator"]
+RMS_OPSET = 23
+"""The opset that introduced ``RMSNormalization``."""
 
 
-def rms_norm(graph: ir.Graph, form: Form) -> Outcome:
-    """Lower each LayerNorm over channels to ``form``."""
-    if form == "operator" and graph.opset_imports.get("", 0) < 23:
-        raise ValueError("RMSNormalization is of opset 23")  # noqa: EM101  (a mistake of this package)
-    applied, refused = 0, []
-    for node in list(graph):
+def layer_norm_to_conv(graph: ir.Graph) -> Outcome:
+    """Lower each LayerNorm over channels to convolutions and elementwise operators."""
+    return _lower_all(graph, _as_convs)
+
+
+def layer_norm_to_rms(graph: ir.Graph) -> Outcome:
+    """Lower each LayerNorm over channels to ``RMSNormalization``.
+
+    Raises:
+        ValueError: if the graph's opset is older than ``RMS_OPSET``.
+    """
+    if graph.opset_imports.get("", 0) < RMS_OPSET:
+        msg = f"RMSNormalization needs opset {RMS_OPSET}"
+        raise ValueError(msg)
+    return _lower_all(graph, _as_operator)
+
+
+def _lower_all(graph: ir.Graph, scale: Callable[[ir.Graph, ChannelNorm, ir.Value], ir.Value]) -> Outcome:
+    def lower(node: ir.Node) -> bool | str:
         if node.op_type != "LayerNormalization":
-            continue
-        norm = channel_norm(node)
+            return False
+        norm = match_channel_norm(node)
         if norm is None:
-            refused.append(f"{node.name}: not over the channels of (N, C, H, W) with constant weights")
-            continue
-        _lower(graph, norm, form)
-        applied += 1
-    return Outcome(applied, tuple(refused))
+            return "not over the channels of (N, C, H, W) with constant weights"
+        result = scale(graph, norm, _centred(norm))
+        if norm.bias is not None and norm.bias.any():
+            shift = add_initializer(graph, f"{norm.result.name}.shift", norm.bias[None, :, None, None])
+            result = insert_before(norm.transposition, "Add", [result, shift])
+        replace_value(norm.result, result)
+        return True
 
-
-def _lower(graph: ir.Graph, norm: ChannelNorm, form: Form) -> None:
-    name, before, channels = str(norm.result.name), norm.first, len(norm.weight)
-    centred = _centred(norm)
-    if form == "operator":
-        last = put(before, "Transpose", [centred], {"perm": [0, 2, 3, 1]})
-        weight = put_weights(graph, f"{name}.weight", norm.weight)
-        normed = put(before, "RMSNormalization", [last, weight], {"axis": -1, "epsilon": norm.epsilon})
-        result = put(before, "Transpose", [normed], {"perm": [0, 3, 1, 2]})
-    else:
-        square = put(before, "Mul", [centred, centred])
-        mean = np.full((1, channels, 1, 1), 1 / channels)
-        variance = put_convolution(before, square, mean, np.array([norm.epsilon]), name=f"{name}.mean")
-        scale = put(before, "Reciprocal", [put(before, "Sqrt", [variance])])
-        spread = put_convolution(before, scale, norm.weight[:, None, None, None], None, name=f"{name}.scale")
-        result = put(before, "Mul", [centred, spread])
-    if norm.bias is not None and norm.bias.any():
-        shift = put_weights(graph, f"{name}.shift", norm.bias[None, :, None, None])
-        result = put(before, "Add", [result, shift])
-    replace(norm.result, result)
+    return rewrite_nodes(graph, lower)
 
 
 def _centred(norm: ChannelNorm) -> ir.Value:
-    """The source less its mean."""
+    """Return the norm's source less its mean over channels."""
     channels = len(norm.weight)
     less_mean = np.eye(channels) - 1 / channels
-    made = convolution(norm.source.producer())
-    if made is not None and made.pointwise and only_user(norm.source) is norm.first:
-        weight = np.einsum("oi,ijhw->ojhw", less_mean, made.weight)
-        set_weights(made, weight, None if made.bias is None else less_mean @ made.bias)
+    conv = match_conv(norm.source.producer())
+    if conv is not None and conv.pointwise and sole_consumer(norm.source) is norm.transposition:
+        weight = np.einsum("oi,ijhw->ojhw", less_mean, conv.weight)
+        conv.set_weights(weight, None if conv.bias is None else less_mean @ conv.bias)
         return norm.source
     weight = less_mean[:, :, None, None]
-    return put_convolution(norm.first, norm.source, weight, None, name=f"{norm.source.name}.centred")
+    return insert_conv(norm.transposition, norm.source, weight, None, name=f"{norm.source.name}.centred")
 
 
-def as_convolutions(graph: ir.Graph) -> Outcome:
-    """``rms_norm`` in the form ``convolutions``."""
-    return rms_norm(graph, "convolutions")
+def _as_convs(_graph: ir.Graph, norm: ChannelNorm, centred: ir.Value) -> ir.Value:
+    name, before, channels = norm.result.name, norm.transposition, len(norm.weight)
+    square = insert_before(before, "Mul", [centred, centred])
+    mean = np.full((1, channels, 1, 1), 1 / channels)
+    variance = insert_conv(before, square, mean, np.array([norm.epsilon]), name=f"{name}.mean")
+    scale = insert_before(before, "Reciprocal", [insert_before(before, "Sqrt", [variance])])
+    spread = insert_conv(before, scale, norm.weight[:, None, None, None], None, name=f"{name}.scale")
+    return insert_before(before, "Mul", [centred, spread])
 
 
-def as_operator(graph: ir.Graph) -> Outcome:
-    """``rms_norm`` in the form ``operator``."""
-    return rms_norm(graph, "operator")
+def _as_operator(graph: ir.Graph, norm: ChannelNorm, centred: ir.Value) -> ir.Value:
+    before = norm.transposition
+    weight = add_initializer(graph, f"{norm.result.name}.weight", norm.weight)
+    last = insert_before(before, "Transpose", [centred], {"perm": [0, 2, 3, 1]})
+    normed = insert_before(before, "RMSNormalization", [last, weight], {"axis": -1, "epsilon": norm.epsilon})
+    return insert_before(before, "Transpose", [normed], {"perm": [0, 3, 1, 2]})

@@ -1,52 +1,58 @@
-"""A pointwise convolution of concatenated tensors, as the sum of one of each: the concatenation is never made.
+"""Split a pointwise convolution of concatenated tensors into a sum of convolutions, so that none is concatenated.
 
 W [a; b; c] = Wa a + Wb b + Wc c. Engines add while they convolve, so the sums cost no pass over memory of their own;
-and each is taken as soon as its tensor is there, so that the tensors need not all be kept until the last.
+and each tensor is consumed as soon as it exists, so that memory need not hold all of them until the last.
 """
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.conv import Convolution, convolution, put_convolution
-from lkdn_deploy.graph.ir_utils import Outcome, channels, integer, only_user, put, replace
+from lkdn_deploy.graph.conv import ConvNode, insert_conv, match_conv
+from lkdn_deploy.graph.ir_utils import (
+    Outcome,
+    channel_count,
+    concatenates_channels,
+    insert_before,
+    replace_value,
+    rewrite_nodes,
+    sole_consumer,
+)
 
 
 def split_concat_conv(graph: ir.Graph) -> Outcome:
-    """Take apart each ``Concat`` over channels that a pointwise convolution alone takes."""
-    applied, refused = 0, []
-    for node in list(graph):
-        if node.op_type != "Concat" or integer(node, "axis", 0) != 1 or len(node.inputs) < 2:
-            continue
-        found = convolution(only_user(node.outputs[0]))
-        if found is None or not found.pointwise:
-            refused.append(f"{node.name}: it is not for one pointwise convolution alone")
-            continue
-        parts = [(value, channels(value)) for value in node.inputs if value is not None]
-        known = [(value, width) for value, width in parts if width is not None]
-        if len(known) != len(node.inputs) or sum(width for _, width in known) != found.weight.shape[1]:
-            refused.append(f"{node.name}: how many channels each of its tensors has is not known")
-            continue
-        replace(found.result, _sum(graph, found, known))
-        applied += 1
-    return Outcome(applied, tuple(refused))
+    """Split each ``Concat`` over channels that a pointwise convolution alone takes."""
+
+    def split(node: ir.Node) -> bool | str:
+        if not concatenates_channels(node):
+            return False
+        conv = match_conv(sole_consumer(node.outputs[0]))
+        if conv is None or not conv.pointwise:
+            return "it is not for one pointwise convolution alone"
+        parts = [(value, channel_count(value) or 0) for value in node.inputs if value is not None]
+        if not all(width for _, width in parts) or sum(width for _, width in parts) != conv.weight.shape[1]:
+            return "the number of channels of its tensors is not known"
+        replace_value(conv.result, _sum_of_convs(graph, conv, parts))
+        return True
+
+    return rewrite_nodes(graph, split)
 
 
-def _sum(graph: ir.Graph, found: Convolution, parts: list[tuple[ir.Value, int]]) -> ir.Value:
-    name, bias, start = str(found.result.name), found.bias, 0
-    sums: list[ir.Value] = []
+def _sum_of_convs(graph: ir.Graph, conv: ConvNode, parts: list[tuple[ir.Value, int]]) -> ir.Value:
+    """Insert a convolution for each tensor and its number of channels, and return their sum."""
+    name, bias, start = f"{conv.result.name}.part", conv.bias, 0
+    total: list[ir.Value] = []
     for value, width in parts:
-        before = _first_after(graph, [value, *sums])
-        weight = found.weight[:, start : start + width]
-        part = put_convolution(before, value, weight, bias, name=f"{name}.part")
-        sums = [put(before, "Add", [*sums, part])] if sums else [part]
+        before = _first_node_after(graph, [value, *total])
+        part = insert_conv(before, value, conv.weight[:, start : start + width], bias, name=name)
+        total = [insert_before(before, "Add", [*total, part])] if total else [part]
         bias, start = None, start + width
-    return sums[0]
+    return total[0]
 
 
-def _first_after(graph: ir.Graph, values: list[ir.Value]) -> ir.Node:
-    """The first node of the graph behind all that make ``values``."""
+def _first_node_after(graph: ir.Graph, values: list[ir.Value]) -> ir.Node:
+    """Return the first node of the graph behind all that make ``values``."""
     waiting = {maker for value in values if (maker := value.producer()) is not None}
     for node in graph:
         if not waiting:
             return node
         waiting.discard(node)
-    raise ValueError("nothing takes these values")  # noqa: EM101  (the concatenation does)
+    raise ValueError("nothing takes these values")  # noqa: EM101  (unreachable: the concatenation does)

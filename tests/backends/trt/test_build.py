@@ -24,7 +24,7 @@ from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = bundled()["lkdn-s", 4].read_bytes()
@@ -72,7 +72,7 @@ def real() -> ModuleType:
 @pytest.fixture(scope="module")
 def half() -> bytes:
     """LKDN-S in FP16."""
-    return to_half(onnx.load_model_from_string(LKDN_S)).model.SerializeToString()
+    return cast_to_fp16(onnx.load_model_from_string(LKDN_S)).model.SerializeToString()
 
 
 # Real builds: TensorRT for RTX on this machine's CPU.

@@ -17,7 +17,7 @@ from lkdn_deploy.backends.trt.record import Audit, EngineRecord
 from lkdn_deploy.backends.trt.resolve import resolve, resolve_for
 from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.errors import InputError, VerificationError
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = read_artifact(bundled()["lkdn-s", 4])
@@ -28,7 +28,7 @@ RTX = "1.7.1.116"
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """LKDN-S in FP16, as lkdn-export writes it."""
-    model = to_half(onnx.load(LKDN_S.path)).model
+    model = cast_to_fp16(onnx.load(LKDN_S.path)).model
     props = {item.key: item.value for item in model.metadata_props} | {"lkdn.precision": '"fp16"'}
     onnx.helper.set_model_props(model, props)
     path = tmp_path_factory.mktemp("half") / "lkdn-s_x4_fp16.onnx"

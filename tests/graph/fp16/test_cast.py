@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.keep_fp32 import Reason
 
 FLOAT, HALF, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
@@ -40,14 +40,14 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 def test_one_cast_behind_the_input_and_one_before_the_output(graph: Make) -> None:
     model = graph("a = Conv(lr, w)\nb = Relu(a)\nc = Conv(lr, w)\nsr = Add(b, c)", w=WEIGHT)
     before = model.SerializeToString()
-    result = to_half(model)
+    result = cast_to_fp16(model)
     assert model.SerializeToString() == before
     assert operators(result.model) == ["Cast", "Conv", "Relu", "Conv", "Add", "Cast"]
     onnx.checker.check_model(result.model, full_check=True)
     kinds = types(result.model)
     assert (kinds["lr"], kinds["sr"], kinds["w"], kinds["b"]) == (FLOAT, FLOAT, HALF, HALF)
     assert result.held == {"lr", "a", "b", "c", "sr"}
-    assert result.islands == ()
+    assert result.kept == ()
     assert result.model.opset_import == model.opset_import
 
 
@@ -56,7 +56,7 @@ def test_input_and_output_are_of_the_type_that_was_asked_for(
     graph: Make, run: Run, noise: NDArray[np.float32], io: Any, kind: int, casts: int
 ) -> None:
     model = graph("a = Conv(lr, w)\nsr = Relu(a)", w=np.eye(3)[:, :, None, None] * 0.9)
-    half = to_half(model, io).model
+    half = cast_to_fp16(model, io).model
     onnx.checker.check_model(half, full_check=True)
     assert (types(half)["lr"], types(half)["sr"]) == (kind, kind)
     assert operators(half).count("Cast") == casts
@@ -70,20 +70,20 @@ def test_a_uint8_input_is_cast_before_all_else_and_the_output_is_rounded_to_even
     graph: Make, run: Run
 ) -> None:
     model = graph("sr = Mul(lr, by)", by=np.float32(0.5))
-    half = to_half(model, "uint8").model
+    half = cast_to_fp16(model, "uint8").model
     assert [node.op_type for node in half.graph.node if "lr" in node.input] == ["Cast"]
     levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
     assert np.abs(run(half, levels) - levels / 2).max() <= 0.5
     assert run(half, levels)[0, 0, 0, 10] == 5
-    identity = to_half(graph("sr = Identity(lr)"), "uint8").model
+    identity = cast_to_fp16(graph("sr = Identity(lr)"), "uint8").model
     assert np.array_equal(run(identity, levels), levels)
-    bright = to_half(graph("a = Mul(lr, by)\nsr = Sub(a, less)", by=4.0, less=1.0), "uint8").model
+    bright = cast_to_fp16(graph("a = Mul(lr, by)\nsr = Sub(a, less)", by=4.0, less=1.0), "uint8").model
     assert (run(bright, levels).min(), run(bright, levels).max()) == (0, 255)
 
 
 def test_a_norm_is_in_fp32_with_its_weights_and_the_rest_is_not(graph: Make) -> None:
-    result = to_half(graph(NORM, w=WEIGHT, gain=GAIN, shift=SHIFT))
-    assert [(island.op_type, island.reason) for island in result.islands] == [("LayerNormalization", Reason.STATISTICS)]
+    result = cast_to_fp16(graph(NORM, w=WEIGHT, gain=GAIN, shift=SHIFT))
+    assert [(island.op_type, island.reason) for island in result.kept] == [("LayerNormalization", Reason.STATISTICS)]
     assert operators(result.model) == [
         "Cast", "Conv", "Transpose", "Cast", "LayerNormalization", "Cast", "Transpose", "Add", "Cast",
     ]  # fmt: skip
@@ -93,13 +93,13 @@ def test_a_norm_is_in_fp32_with_its_weights_and_the_rest_is_not(graph: Make) -> 
 
 
 def test_between_neighbours_in_fp32_nothing_is_cast(graph: Make) -> None:
-    result = to_half(graph("a = Softmax<axis=1>(lr)\nb = Softmax<axis=1>(a)\nsr = Relu(b)"))
+    result = cast_to_fp16(graph("a = Softmax<axis=1>(lr)\nb = Softmax<axis=1>(a)\nsr = Relu(b)"))
     assert operators(result.model) == ["Softmax", "Softmax", "Cast", "Relu", "Cast"]
 
 
 def test_an_output_in_fp32_needs_no_cast_and_keeps_its_name(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
     model = graph("a = Relu(lr)\nsr = Softmax<axis=1>(a)")
-    half = to_half(model).model
+    half = cast_to_fp16(model).model
     assert operators(half) == ["Cast", "Relu", "Cast", "Softmax"]
     assert np.abs(run(half, noise) - run(model, noise)).max() < 1e-3
 
@@ -107,7 +107,7 @@ def test_an_output_in_fp32_needs_no_cast_and_keeps_its_name(graph: Make, run: Ru
 def test_weights_that_both_kinds_use_are_there_in_both(graph: Make) -> None:
     body = "a = Mul(lr, s)\nb = Softmax<axis=1>(a)\nc = LayerNormalization<axis=-1>(b, s)\nsr = Mul(c, s)"
     model = graph(body, s=[2])
-    half = to_half(model).model
+    half = cast_to_fp16(model).model
     assert {tensor.name: tensor.data_type for tensor in half.graph.initializer} == {"s": HALF, "s_fp32": FLOAT}
     onnx.checker.check_model(half, full_check=True)
 
@@ -115,7 +115,7 @@ def test_weights_that_both_kinds_use_are_there_in_both(graph: Make) -> None:
 def test_sizes_and_the_scales_of_a_resize_stay(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
     body = 'big = Resize<mode="linear">(lr, , scales)\nshape = Shape(lr)\nsr = Resize<mode="linear">(big, , , shape)'
     model = graph(body, scales=[1, 1, 2, 2])
-    half = to_half(model).model
+    half = cast_to_fp16(model).model
     assert types(half)["scales"] == FLOAT
     assert np.abs(run(half, noise) - run(model, noise)).max() < 1e-3
 
@@ -123,7 +123,7 @@ def test_sizes_and_the_scales_of_a_resize_stay(graph: Make, run: Run, noise: NDA
 def test_small_weights_that_lose_bits_are_counted(graph: Make) -> None:
     weight = WEIGHT.copy()
     weight[0, 0] = 1e-6
-    assert to_half(graph("sr = Conv(lr, w)", w=weight)).subnormal == 1
+    assert cast_to_fp16(graph("sr = Conv(lr, w)", w=weight)).subnormal == 1
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_small_weights_that_lose_bits_are_counted(graph: Make) -> None:
     ],
 )
 def test_a_graph_of_another_making_is_refused(graph: Make, body: str) -> None:
-    with pytest.raises(InputError, match="no FP16 form of"):
-        to_half(graph(body))
+    with pytest.raises(InputError, match="no FP16 form is known of"):
+        cast_to_fp16(graph(body))
 
 
 def test_a_graph_that_is_fp16_already_is_refused(graph: Make) -> None:
     with pytest.raises(InputError, match="only a float32 graph"):
-        to_half(to_half(graph("sr = Relu(lr)"), "fp16").model)
+        cast_to_fp16(cast_to_fp16(graph("sr = Relu(lr)"), "fp16").model)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from lkdn_deploy.graph.fp16.keep_fp32 import FAINT, LIMIT, Reason, find_islands
+from lkdn_deploy.graph.fp16.keep_fp32 import MAX_VALUE, MIN_PEAK, Reason, find_kept_nodes
 from lkdn_deploy.graph.fp16.ranges import Range, Ranges
 from lkdn_deploy.graph.fp16.types import float_names
 
@@ -26,7 +26,7 @@ DEVIATION = """
 
 
 def islands(model: onnx.ModelProto, ranges: Ranges | None = None) -> dict[str, Reason]:
-    found = find_islands(model, float_names(model), ranges or {})
+    found = find_kept_nodes(model, float_names(model), ranges or {})
     return {model.graph.node[place].output[0]: island.reason for place, island in found.items()}
 
 
@@ -69,7 +69,7 @@ def test_one_small_weight_among_large_ones_does_not_matter(graph: Make) -> None:
 
 @pytest.mark.parametrize(
     ("largest", "reason"),
-    [(LIMIT, None), (LIMIT * 1.01, Reason.RANGE), (FAINT, None), (FAINT / 2, Reason.FAINT), (0.0, None)],
+    [(MAX_VALUE, None), (MAX_VALUE * 1.01, Reason.RANGE), (MIN_PEAK, None), (MIN_PEAK / 2, Reason.FAINT), (0.0, None)],
 )
 def test_values_too_large_or_too_small_keep_maker_and_takers_in_fp32(
     graph: Make, largest: float, reason: Reason | None

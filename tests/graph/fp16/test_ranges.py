@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from lkdn_deploy.export.ranges import measure_ranges
-from lkdn_deploy.graph.fp16.ranges import Range, gather, peak
+from lkdn_deploy.export.to_fp16 import measure_ranges
+from lkdn_deploy.graph.fp16.ranges import Range, find_peak, gather_ranges
 
 Make = Callable[..., onnx.ModelProto]
 
@@ -22,13 +22,13 @@ def test_ranges_are_those_of_all_inputs_and_of_the_least(graph: Make) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_counts_as_infinite(value: float) -> None:
-    assert gather(["a"], [[1.0], [value]]) == {"a": Range(float("inf"), 1.0)}
+    assert gather_ranges(["a"], [[1.0], [value]]) == {"a": Range(float("inf"), 1.0)}
 
 
 def test_the_peak_is_of_those_that_are_asked_for() -> None:
     ranges = {"a": Range(10, 1), "b": Range(655.04, 1), "c": Range(1e9, 1)}
-    found = peak({"a", "b", "other"}, ranges)
+    found = find_peak({"a", "b", "other"}, ranges)
     assert found is not None
     assert (found.tensor, found.value) == ("b", 655.04)
     assert found.margin == pytest.approx(100)
-    assert peak({"other"}, ranges) is None
+    assert find_peak({"other"}, ranges) is None

@@ -8,11 +8,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from lkdn_deploy.export.ranges import measure_ranges
-from lkdn_deploy.graph.fp16.cast import to_half
-from lkdn_deploy.graph.fp16.keep_fp32 import LIMIT
-from lkdn_deploy.graph.fp16.ranges import Range, peak
-from lkdn_deploy.graph.fp16.rescale import GOAL, rescale
+from lkdn_deploy.export.to_fp16 import measure_ranges
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
+from lkdn_deploy.graph.fp16.keep_fp32 import MAX_VALUE
+from lkdn_deploy.graph.fp16.ranges import Range, find_peak
+from lkdn_deploy.graph.fp16.rescale import TARGET_PEAK, rescale
 
 Make = Callable[..., onnx.ModelProto]
 Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
@@ -55,20 +55,20 @@ def test_what_a_norm_divides_by_is_brought_into_range_and_the_result_is_the_same
     measured = measure_ranges(result.model, [noise])
     for name, item in result.ranges.items():
         assert measured[name].largest == pytest.approx(item.largest, rel=1e-4)
-        assert item.largest <= max(GOAL, ranges["x"].largest)
+        assert item.largest <= max(TARGET_PEAK, ranges["x"].largest)
 
 
 def test_it_fits_into_half_where_it_did_not(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
     model = graph(ATTENTION, **WEIGHTS)
-    naive = run(to_half(model).model, noise)
+    naive = run(cast_to_fp16(model).model, noise)
     assert not np.isfinite(naive).all()
     result = rescale(model, measure_ranges(model, [noise]))
-    half = to_half(result.model, "fp32", result.ranges)
+    half = cast_to_fp16(result.model, "fp32", result.ranges)
     assert half.reasons == {"statistics": 1}
     assert np.abs(run(half.model, noise) - run(model, noise)).max() < 0.02
-    largest = peak(half.held, result.ranges)
+    largest = find_peak(half.held, result.ranges)
     assert largest is not None
-    assert largest.value <= GOAL
+    assert largest.value <= TARGET_PEAK
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_it_fits_into_half_where_it_did_not(graph: Make, run: Run, noise: NDArra
 )
 def test_a_tensor_that_may_not_be_divided_is_left_alone(graph: Make, body: str, why: str) -> None:
     model = graph(body, w=np.full((3, 3, 1, 1), 1e5), v=np.full((3, 3, 1, 1), 1e-5))
-    ranges = {name: Range(10 * LIMIT, 10 * LIMIT) for name in ("a", "b", "sr")} | {"lr": Range(1, 1)}
+    ranges = {name: Range(10 * MAX_VALUE, 10 * MAX_VALUE) for name in ("a", "b", "sr")} | {"lr": Range(1, 1)}
     result = rescale(model, ranges)
     assert result.exponents == {}, why
     assert result.model.graph == model.graph

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from lkdn_deploy.graph.fp16.cast import to_half
+from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.restore_fp32 import restore_fp32
 from lkdn_deploy.runtime.bundled import bundled
 
@@ -14,7 +14,7 @@ from lkdn_deploy.runtime.bundled import bundled
 @pytest.fixture(scope="module")
 def half() -> onnx.ModelProto:
     """LKDN-S in FP16."""
-    return to_half(onnx.load(bundled()["lkdn-s", 4])).model
+    return cast_to_fp16(onnx.load(bundled()["lkdn-s", 4])).model
 
 
 def run(model: onnx.ModelProto) -> NDArray[np.float32]:

@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.export.card import CardFacts, as_toml, card
-from lkdn_deploy.export.history import History, Quality, Terms, find_terms, public, read_history
+from lkdn_deploy.export.release import (
+    CardFacts,
+    History,
+    as_toml,
+    card,
+    find_licence_files,
+    public_path,
+    read_history,
+)
 from lkdn_models.training.recipe import as_table, find_recipe, from_table, read_recipe, shipped
 
 RECIPE: dict[str, Any] = {
@@ -63,9 +70,12 @@ FACTS = CardFacts(
     difference=1.23e-6,
     tools={"torch": "9.8"},
     history=read_history(LOG),
-    terms=Terms(("DIV2K/SOURCES.md",), ("Flickr2K",)),
+    licence_files=("DIV2K/SOURCES.md",),
+    absent_folders=("Flickr2K",),
 )
-EMPTY = replace(FACTS, paper="", step=None, picked=False, tools={}, history=History(), terms=Terms())
+EMPTY = replace(
+    FACTS, paper="", step=None, picked=False, tools={}, history=History(), licence_files=(), absent_folders=()
+)
 
 
 def section(text: str, name: str) -> str:
@@ -74,17 +84,10 @@ def section(text: str, name: str) -> str:
 
 def test_the_card_tells_what_is_known() -> None:
     text = card(FACTS)
-    for told in (
-        "129,177",
-        "172,449",
-        "ab" * 32,
-        "torch 9.7",
-        "torch 9.8",
-        "1.2e-06",
-        "lkdn-s_x4.onnx",
-        "lkdn-s_x4.safetensors",
-    ):
+    for told in ("129,177", "172,449", "ab" * 32, "torch 9.7", "torch 9.8", "1.2e-06"):
         assert told in text
+    assert "lkdn-s_x4.onnx" in text
+    assert "lkdn-s_x4.safetensors" in text
     training = section(text, "Training")
     for told in (
         "L1",
@@ -123,17 +126,9 @@ def test_what_the_log_lacks_is_unknown_and_not_made_up() -> None:
     text = card(EMPTY)
     assert "None" not in text
     assert "```toml" not in text
-    for name in (
-        "photographs",
-        "megapixels in all",
-        "folders",
-        "loss",
-        "optimiser",
-        "learning rate",
-        "seed",
-        "started from",
-    ):
+    for name in ("photographs", "megapixels in all", "folders", "loss", "optimiser", "learning rate", "seed"):
         assert re.search(rf"^- {name}: unknown$", text, re.M), name
+    assert re.search(r"^- started from: unknown$", text, re.M)
     for name in ("steps", "batch"):
         assert re.search(rf"^- {name}: unknown", text, re.M), name
     assert "Unknown" in section(text, "Quality")
@@ -157,18 +152,16 @@ def test_files_that_tell_of_licences_are_found(tmp_path: Path) -> None:
         folder.mkdir()
     for name in ("LICENSE.txt", "sources.md", "Credits", "0001.png"):
         (folders[0] / name).touch()
-    terms = find_terms(History(folders=tuple(map(str, folders))))
-    names = [Path(file).name for file in terms.files]
-    assert {"LICENSE.txt", "sources.md", "Credits"} <= set(names)
-    assert "0001.png" not in names
-    assert [Path(folder).name for folder in terms.absent] == ["gone"]
+    files, absent = find_licence_files(map(str, folders))
+    assert [Path(file).name for file in files] == ["Credits", "LICENSE.txt", "sources.md"]
+    assert [Path(folder).name for folder in absent] == ["gone"]
 
 
 def test_a_card_does_not_tell_whose_machine_it_was() -> None:
     assert "somebody" not in card(FACTS)
-    assert public("/home/somebody/data/DIV2K") == "data/DIV2K"
-    assert public("data/sets/DIV2K") == "data/sets/DIV2K"
-    assert public("/") == "/"
+    assert public_path("/home/somebody/data/DIV2K") == "data/DIV2K"
+    assert public_path("data/sets/DIV2K") == "data/sets/DIV2K"
+    assert public_path("/") == "/"
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -194,8 +187,11 @@ def test_a_strange_log_gives_a_card_too(strange: Any) -> None:
 
 
 def test_names_do_not_break_the_markdown() -> None:
-    history = History(folders=("a`b|c",), validations=((1, {"x|y": Quality(30.0)}),))
-    text = card(replace(FACTS, step=1, history=history))
+    log = [
+        {"step": 0, "recipe": {}, "data": {"folders": ["a`b|c"]}},
+        {"step": 1, "validation": {"x|y": {"psnr_y": 30.0}}},
+    ]
+    text = card(replace(FACTS, step=1, history=read_history(log)))
     assert r"| x\|y | 30.000 | unknown |" in text
     assert "`a?b|c`" in text
 
