@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
         return Upscaler
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    """List the public names too that have not been imported yet."""
+    return sorted({*globals(), *__all__})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lkdn_deploy.cli._shell import progress_bar, size_option
+from lkdn_deploy.cli._shell import echo_path, progress_bar, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def write_engine(artefact: Path, spec: "EngineSpec", output: Path, triton: Path 
 
         paths += repository.write_engine(stored.path, record, triton)
     for path in paths:
-        click.echo(str(path))
+        echo_path(path)
 
 
 def _spec(

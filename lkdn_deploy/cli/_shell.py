@@ -88,6 +88,11 @@ def complain(error: LkdnError) -> None:
         click.echo(f"hint: {_plain(error.hint)}", err=True)
 
 
+def echo_path(path: Path) -> None:
+    """Print a path on stdout: as its exact bytes for programs, without control characters on a terminal."""
+    click.echo(printable(path) if sys.stdout is not None and sys.stdout.isatty() else os.fsencode(path))
+
+
 def _plain(text: str) -> str:
     """Return the text without control characters, which names from files may contain; lines stay lines."""
     return "\n".join(map(printable, text.splitlines()))
@@ -114,7 +119,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label=f"{label} ", file=sys.stderr) as bar:
+    with click.progressbar(length=1, label=f"{printable(label)} ", file=sys.stderr) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.length = total

@@ -8,7 +8,7 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._engine_options import engine_options, write_engine
-from lkdn_deploy.cli._shell import run, size_option
+from lkdn_deploy.cli._shell import echo_path, run, size_option
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
@@ -105,14 +105,14 @@ def command(
         report = export_onnx(checkpoint, folder / file_name(checkpoint, settings), settings)
         tell(report)
         if onnx:
-            click.echo(str(report.path))
+            echo_path(report.path)
         if engine is not None:
             write_engine(report.path, engine, output, triton)
         elif triton is not None:
             from lkdn_deploy.export.triton import write_onnx
 
             for path in write_onnx(report.path, triton):
-                click.echo(str(path))
+                echo_path(path)
 
 
 def tell(report: "ExportReport") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli._shell import echo_path, run
 from lkdn_deploy.cli.export import tell
 from lkdn_deploy.core.errors import ExitCode, UsageError
 from lkdn_deploy.core.optional import needs
@@ -138,7 +138,7 @@ def train_command(
             click.echo(f"stopped and saved; resume with {' '.join(['--resume -o', str(folder), *again])}", err=True)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED)
     if prints:
-        click.echo(str(weights))
+        echo_path(weights)
 
 
 @command.command()
@@ -169,7 +169,7 @@ def plot(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     if not shared_sets(logs):
         click.echo("only the loss is drawn, since the logs have no validation set in common", err=True)
     write_curves(output, logs)
-    click.echo(str(output))
+    echo_path(output)
 
 
 @command.command("export")
@@ -189,7 +189,7 @@ def export_command(folder: Path, output: Path, overwrite: bool) -> None:
     done = release(picked, output, overwrite=overwrite)
     tell(done.report)
     for path in (done.weights, done.artefact, done.card):
-        click.echo(str(path))
+        echo_path(path)
     click.echo("fill in the licence at the end of the card", err=True)
 
 

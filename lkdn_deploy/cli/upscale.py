@@ -12,7 +12,7 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.registry import BACKENDS
-from lkdn_deploy.cli._shell import complain, converting, progress_bar, run
+from lkdn_deploy.cli._shell import complain, converting, echo_path, progress_bar, run
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import remove_stale_parts
 
@@ -68,21 +68,18 @@ def command(
 ) -> None:
     """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
 
-    The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF or BMP. Transparency, 16 bits, colour profile and EXIF
-    are kept where the format can hold them. Large images are processed in tiles, with the same result as the whole
-    image. Networks with global attention give different results when tiled, so they are tiled only with --tile. Files
-    in a folder keep their names; if one fails, the others are still upscaled. Prints the path of each file written.
+    The folder is created if it does not exist. The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF or BMP.
+    Transparency, 16 bits, colour profile and EXIF are kept where the format can hold them. Large images are processed
+    in tiles, with the same result as the whole image. Networks with global attention give different results when tiled,
+    so they are tiled only with --tile. Files in a folder keep their names; if one fails, the others are still upscaled.
+    Prints the path of each file written.
     """
     from lkdn_deploy.hub.loading import open_model
-    from lkdn_deploy.runtime.files import Failed, Job, begin, upscale_files
+    from lkdn_deploy.runtime.files import Failed, begin, upscale_files
     from lkdn_deploy.runtime.upscaler import Upscaler
 
-    first = None
-    if len(sources) > 1 or (sources[0].is_dir() and target.is_dir()):
-        jobs = _jobs_of_folder(sources, target, quality, overwrite)
-    else:
-        jobs = [Job(sources[0], target, quality, overwrite)]
-        first = begin(jobs[0])  # before a checkpoint is converted for nothing
+    jobs = _jobs(sources, target, quality, overwrite)
+    first = begin(jobs[0]) if len(jobs) == 1 else None  # before a checkpoint is converted for nothing
     for folder in {job.target.parent for job in jobs}:
         remove_stale_parts(folder)
     session = open_model(model, scale, weights, backend=backend, threads=threads, converting=converting)
@@ -96,41 +93,66 @@ def command(
             bars.close()
             if not isinstance(outcome, Failed):
                 _tell(outcome, upscaler, as_json=as_json)
-            elif len(jobs) == 1:
-                raise outcome.error
-            else:
-                failed += 1
-                complain(_named(outcome))
+                continue
+            error = _named(outcome)
+            if as_json:
+                click.echo(json.dumps({**_files(outcome.job), "error": error.message, "hint": error.hint}))
+            if len(jobs) == 1:
+                raise error
+            failed += 1
+            complain(error)
     if failed:
         msg = f"{failed} of {len(jobs)} images could not be upscaled"
         raise InputError(msg)
 
 
-def _jobs_of_folder(sources: tuple[Path, ...], folder: Path, quality: int | None, overwrite: bool) -> list["Job"]:
-    """Return a job for each image, and each image of a folder, that writes a file of the same name into ``folder``.
+def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrite: bool) -> list["Job"]:
+    """Return a job for each image, and for each image of a folder.
+
+    Several images, and those of a folder, are written under their names into the folder ``target``, which is created if
+    it is missing. So is a single image if ``target`` is an existing folder.
 
     Raises:
-        UsageError: if ``folder`` does not exist, or two images would become one file.
-        InputError: if a folder cannot be read or holds no image.
+        UsageError: if ``target`` is a file but must be a folder, if two images would become one file, or if an image
+            would replace itself.
+        InputError: if a folder cannot be read, holds no image, or cannot be created.
     """
     from lkdn_deploy.imaging.files.formats import BY_SUFFIX
     from lkdn_deploy.imaging.files.read import image_files
     from lkdn_deploy.runtime.files import Job
 
-    if not folder.is_dir():
-        msg = f"{folder} is not a folder, and several images need one to be written to"
-        raise UsageError(msg, "create the folder first")
+    if len(sources) == 1 and not _is_folder(sources[0]) and not _is_folder(target):
+        return [Job(sources[0], target, quality, overwrite)]
+    if target.exists() and not _is_folder(target):
+        msg = f"{target} is a file, and several images need a folder to be written to"
+        raise UsageError(msg, "name a folder as the last argument")
     jobs: dict[Path, Job] = {}
-    for source in [file for path in sources for file in (image_files(path) if path.is_dir() else [path])]:
-        target = folder / source.name
-        if target.suffix.lower() not in BY_SUFFIX:
-            target = target.with_suffix(".png")
-        if target in jobs:
-            msg = f"{jobs[target].source} and {source} would both become {target}"
+    for source in [file for path in sources for file in (image_files(path) if _is_folder(path) else [path])]:
+        place = target / source.name
+        if place.suffix.lower() not in BY_SUFFIX:
+            place = place.with_suffix(".png")
+        if place.resolve() == source.resolve():
+            msg = f"{source} would replace itself: {target} is its own folder"
+            raise UsageError(msg, "name another folder")
+        if place in jobs and jobs[place].source.absolute() != source.absolute():
+            msg = f"{jobs[place].source} and {source} would both become {place}"
             raise UsageError(msg, "upscale them into different folders")
-        kind = BY_SUFFIX[target.suffix.lower()]
-        jobs[target] = Job(source, target, quality if kind.lossy else None, overwrite)
+        quality_of_format = quality if BY_SUFFIX[place.suffix.lower()].lossy else None
+        jobs.setdefault(place, Job(source, place, quality_of_format, overwrite))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the folder {target} cannot be created: {error.strerror}"
+        raise InputError(msg) from error
     return list(jobs.values())
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises an error for names that are too long
+
+
+def _files(job: "Job") -> dict[str, str]:
+    return {"input": str(job.source), "output": str(job.target)}
 
 
 def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
@@ -140,8 +162,7 @@ def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
     session, header = upscaler.session, done.header
     if as_json:
         result = {
-            "input": str(done.job.source),
-            "output": str(done.job.target),
+            **_files(done.job),
             "width": done.width,
             "height": done.height,
             "channels": header.channels,
@@ -156,7 +177,7 @@ def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
         }
         click.echo(json.dumps(result))
     else:
-        click.echo(str(done.job.target))
+        echo_path(done.job.target)
     sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
     click.echo(
         f"{sizes} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {done.seconds:.1f} s", err=True

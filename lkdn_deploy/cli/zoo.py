@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli._shell import echo_path, run
 from lkdn_deploy.core.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def get(name: str, scale: int | None) -> None:
         if weights.converter:
             target = path.with_suffix(".safetensors")
             click.echo(f"convert it before use: python {weights.converter} {path} {target}", err=True)
-        click.echo(str(path))
+        echo_path(path)
 
 
 @command.command()
@@ -142,7 +142,7 @@ def engines(prune: float | None) -> None:
     if prune is not None:
         gone = engine_cache.prune(days=prune)
         for entry in gone:
-            click.echo(str(entry.path))
+            echo_path(entry.path)
         click.echo(f"removed {len(gone)} engines, {sum(entry.size for entry in gone) / 2**20:.1f} MiB", err=True)
         return
     found = engine_cache.entries()

@@ -45,8 +45,8 @@ def open_model(
         InputError: if a file cannot be read, or the engine does not take it.
         VerificationError: if the network cannot be converted to that precision.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        msg = f"threads must be between 1 and {MAX_THREADS}, got {threads}"
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
+        msg = f"threads must be a whole number from 1 to {MAX_THREADS}, got {threads!r}"
         raise UsageError(msg, "more threads than the machine has cores make it slower")
     if threads is None and cores() < (os.cpu_count() or 1):
         threads = cores()  # engines see the machine's cores, not the quota of a container

@@ -25,6 +25,9 @@ def check_pixels(image: Pixels) -> Pixels:
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         msg = f"pixels are uint8, uint16 or float32, got {image.dtype}"
         raise UsageError(msg, "convert them with astype")
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        msg = "float pixels lie in 0..1, but the image holds values that are NaN or infinite"
+        raise UsageError(msg, "replace them with numpy.nan_to_num")
     if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
         msg = f"float pixels lie in 0..1, got {image.min()}..{image.max()}"
         raise UsageError(msg, "divide by the largest value that the format can hold")

@@ -81,9 +81,9 @@ class Upscaler:
         memory_budget: int | None = None,
         threads: int | None = None,
     ) -> None:
-        for name, value in (("tile", tile), ("memory_budget", memory_budget)):
-            if value is not None and value < 1:
-                msg = f"{name} must be 1 or more, got {value}"
+        for name, value in (("tile", tile), ("memory_budget", memory_budget), ("threads", threads)):
+            if value is not None and (type(value) is not int or value < 1):
+                msg = f"{name} must be a whole number of 1 or more, got {value!r}"
                 raise UsageError(msg)
         if tile is not None and session.fixed_size is not None:
             msg = "the tile size cannot be chosen: the artefact takes {1}x{0} pixels only".format(*session.fixed_size)
@@ -95,6 +95,10 @@ class Upscaler:
         self._memory_budget = memory_budget
         self._fitting: int | None = None
         """The most pixels of a window, after the device had no memory for a larger one."""
+
+    def __repr__(self) -> str:
+        metadata = self.session.metadata
+        return f"<Upscaler: {metadata.model} x{metadata.scale} on {self.session.backend}>"
 
     @overload
     def __call__(self, image: "Image", *, progress: Progress | None = None) -> "Image": ...
@@ -122,6 +126,7 @@ class Upscaler:
                 raise UsageError(msg, "open a file with PIL.Image.open")
             picture = from_pil(image)
             return to_pil(picture.with_pixels(self.upscale(picture.pixels, progress=progress).pixels))
+        image = np.asarray(image)  # a matrix, or a masked array, as its plain values
         if image.ndim == 2:
             return self.upscale(check_pixels(image[:, :, None]), progress=progress).pixels[:, :, 0]
         return self.upscale(check_pixels(image), progress=progress).pixels

@@ -1,6 +1,7 @@
 """``lkdn-upscale`` by its command line, on files of every kind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -165,7 +166,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str, int, str]] = {
     "truncated PNG": (truncated, "out.png", 1, "image file is truncated"),
     "empty file": (lambda path: path.write_bytes(b""), "out.png", 1, "in.png is empty"),
     "text renamed": (lambda path: path.write_text("hello there"), "out.png", 1, "in.png is not an image"),
-    "folder as input": (lambda path: path.mkdir(), "out.png", 1, "in.png is a folder"),
+    "folder as input": (lambda path: path.mkdir(), "out.png", 1, "in.png holds no image"),
     "missing": (lambda path: None, "out.png", 1, "in.png does not exist"),
     "too wide for JPEG": (
         lambda path: Image.new("L", (60000, 1)).save(path),
@@ -182,7 +183,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str, int, str]] = {
     ),
     "alpha into JPEG": (RGBA.save, "out.jpg", 2, "transparency"),
     "unknown suffix": (RGB.save, "out.xyz", 2, "'.xyz'"),
-    "folder as output": (RGB.save, ".", 2, "is a folder"),
+    "folder of the input as output": (RGB.save, ".", 2, "in.png would replace itself"),
     "no such folder": (RGB.save, "no/where/out.png", 2, "there is no folder"),
     "output that is no folder's": (RGB.save, "in.png/out.png", 2, "there is no folder"),
     "unwritable output": (RGB.save, "/proc/out.png", 1, "/proc/out.png cannot be written"),
@@ -353,10 +354,11 @@ def test_several_files_need_a_folder_and_names_of_their_own(
     tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = folder_of_images(tmp_path / "in")
-    before = sorted(tmp_path.iterdir())
+    (tmp_path / "out").write_bytes(b"a file")
     assert upscale(files["rgb"], files["jpeg"], tmp_path / "out") == 2
-    assert "out is not a folder" in capsys.readouterr().err
-    assert sorted(tmp_path.iterdir()) == before
+    assert "out is a file, and several images need a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_bytes() == b"a file"
+    (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
     twin = saved(RGB, tmp_path / "a.png")
     assert upscale(files["rgb"], twin, tmp_path / "out") == 2
@@ -365,6 +367,44 @@ def test_several_files_need_a_folder_and_names_of_their_own(
     assert upscale(tmp_path / "empty", tmp_path / "out") == 1
     assert "holds no image" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_missing_folder_is_created_and_a_single_file_goes_into_a_folder_that_exists(
+    tmp_path: Path, upscale: Callable[..., int]
+) -> None:
+    (tmp_path / "in").mkdir()
+    source = saved(RGB, tmp_path / "in" / "a.png")
+    assert upscale(tmp_path / "in", tmp_path / "new" / "out") == 0
+    assert upscale(source, source, tmp_path / "two") == 0  # one file, named twice
+    (tmp_path / "there").mkdir()
+    assert upscale(source, tmp_path / "there") == 0
+    results = [tmp_path / "new" / "out" / "a.png", tmp_path / "two" / "a.png", tmp_path / "there" / "a.png"]
+    assert len({path.read_bytes() for path in results}) == 1
+
+
+def test_a_file_that_fails_has_its_line_of_json(
+    tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = saved(RGB, tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert upscale(source, tmp_path / "b.png", tmp_path / "out", "--json") == 1
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (good["output"], "error" in good) == (str(tmp_path / "out" / "a.png"), False)
+    assert bad["input"] == str(tmp_path / "b.png")
+    assert "not an image" in bad["error"]
+    assert bad["hint"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_are_printed_as_they_are_to_programs_and_without_control_characters_elsewhere(tmp_path: Path) -> None:
+    for name in (b"\xff.png", b"red\x1b[31m.png"):
+        source, target = (tmp_path / os.fsdecode(prefix + name) for prefix in (b"in", b"out"))
+        RGB.save(source)
+        code = "from lkdn_deploy.cli.upscale import main; main()"
+        done = subprocess.run([sys.executable, "-c", code, source, target], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == os.fsencode(target) + b"\n"
+        assert b"\x1b" not in done.stderr
 
 
 def test_files_of_a_folder_that_exist_are_left_unless_asked(tmp_path: Path, upscale: Callable[..., int]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import lkdn_deploy
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
@@ -177,10 +178,12 @@ def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
     ("options", "error", "said"),
     [
         ({"scale": 2}, UsageError, "x2 was asked for"),
-        ({"tile": 0}, UsageError, "tile must be 1 or more, got 0"),
-        ({"memory_budget": 0}, UsageError, "memory_budget must be 1 or more"),
-        ({"threads": 0}, UsageError, "threads must be between 1 and 256, got 0"),
-        ({"threads": 100_000}, UsageError, "threads must be between 1 and 256"),
+        ({"tile": 0}, UsageError, "tile must be a whole number of 1 or more, got 0"),
+        ({"memory_budget": 0}, UsageError, "memory_budget must be a whole number of 1 or more"),
+        ({"threads": 0}, UsageError, "threads must be a whole number from 1 to 256, got 0"),
+        ({"threads": 100_000}, UsageError, "threads must be a whole number from 1 to 256"),
+        ({"threads": 2.5}, UsageError, "threads must be a whole number from 1 to 256, got 2.5"),
+        ({"tile": "3"}, UsageError, "tile must be a whole number of 1 or more, got '3'"),
         ({"backend": "tpu"}, UsageError, "no such backend"),
     ],
 )
@@ -247,3 +250,18 @@ def test_a_session_that_makes_pixels_makes_those_of_its_values(monkeypatch: pyte
     monkeypatch.setattr(upscaler.session, "fill", spoilt)
     with pytest.raises(InputError, match="lkdn-s on native-cpu gave values that are not finite"):
         upscaler(image)
+
+
+def test_an_upscaler_and_the_package_describe_themselves(upscalers: dict[str, Upscaler]) -> None:
+    assert repr(upscalers["lkdn-s"]).startswith("<Upscaler: lkdn-s x4 on ")
+    assert {"load", "Upscaler", "__version__"} <= set(dir(lkdn_deploy))
+
+
+def test_unusual_arrays_are_taken_as_their_values_and_nan_is_named(upscalers: dict[str, Upscaler]) -> None:
+    upscaler, grey = upscalers["one block"], sample_pixels()[:12, :12, 0]
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(grey)
+    assert np.array_equal(upscaler(matrix), upscaler(grey))
+    for value in (np.nan, np.inf):
+        with pytest.raises(UsageError, match="the image holds values that are NaN or infinite"):
+            upscaler(np.full((8, 8, 3), value, np.float32))

@@ -137,7 +137,7 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         exists = os.path.lexists(path)  # a link that leads nowhere is something too
         if exists and not overwrite:
             msg = f"{path} exists"
-            raise UsageError(msg, "choose another name, or allow overwriting")
+            raise UsageError(msg, "choose another name, or replace it with --overwrite")
         if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
             msg = f"{path} cannot be overwritten: it is not a file that may be written"
             raise InputError(msg)

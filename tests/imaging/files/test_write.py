@@ -124,7 +124,7 @@ REFUSED = [
     ("x.tif", {"quality": 90}, "TIFF files are lossless"),
     ("x.jpg", {"quality": 0}, "expected a quality from 1 to 100, got 0"),
     ("x.webp", {"quality": 101}, "expected a quality from 1 to 100, got 101"),
-    ("there.png", {}, "exists.*allow overwriting"),
+    ("there.png", {}, "exists.*--overwrite"),
     ("folder.png", {"overwrite": True}, "is a folder; expected the name of a file"),
     ("none/x.png", {}, "there is no folder"),
     ("there.png/x.png", {}, "there is no folder"),
