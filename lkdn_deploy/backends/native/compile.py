@@ -7,8 +7,8 @@ from llvmlite import ir
 from lkdn_deploy.backends.native import layout
 from lkdn_deploy.backends.native.codegen import activations, buffers, output, stage, threads
 from lkdn_deploy.backends.native.fallback import Fallback
-from lkdn_deploy.backends.native.ir import BoundaryKind, Floats, Program
-from lkdn_deploy.backends.native.layout import aligned
+from lkdn_deploy.backends.native.ir import BoundaryKind, Program
+from lkdn_deploy.backends.native.layout import aligned_copy
 from lkdn_deploy.backends.native.lower import StageSignature, lower
 from lkdn_deploy.backends.native.schedule import schedule
 from lkdn_deploy.jit import builder
@@ -40,10 +40,10 @@ class CompiledNetwork:
         self._library = library("native", partial(_emit, tuple(signatures), target.lanes), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
-        self.stage_addresses = {it: self._library.address(_name(number)) for number, it in enumerate(signatures)}
+        self.stage_addresses = {it: self._library.address(f"stage{number}") for number, it in enumerate(signatures)}
         self.float_output, self.uint8_output = (self._library.address(it) for it in output.NAMES)
         self.fallback = Fallback(program.subgraphs)
-        self.weights = [[_aligned_copy(it.weights) for it in stages] for stages in self.segments]
+        self.weights = [[aligned_copy(it.weights) for it in stages] for stages in self.segments]
 
     def bytes_per_pixel(self) -> int:
         """Return the memory of materialized and boundary values, in bytes for each input pixel.
@@ -62,18 +62,8 @@ class CompiledNetwork:
         return 4 * (sum(slots.values()) + 2 * max(boundaries.values()))  # twice: here, and in the other engine
 
 
-def _name(number: int) -> str:
-    return f"stage{number}"
-
-
 def _emit(signatures: tuple[StageSignature, ...], lanes: int, module: ir.Module) -> None:
     for number, signature in enumerate(signatures):
-        stage.emit_stage(module, _name(number), signature, lanes)
+        stage.emit_stage(module, f"stage{number}", signature, lanes)
     threads.emit_bands(module)
     output.emit_output(module, lanes)
-
-
-def _aligned_copy(values: Floats) -> Floats:
-    copy = aligned(values.size)
-    copy[:] = values
-    return copy

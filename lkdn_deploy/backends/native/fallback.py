@@ -127,7 +127,8 @@ class BoundaryBuffers:
         fallback = self._fallback
         for boundary, array in self._at_depth(depth - 1, imported=False):
             if boundary.kind is BoundaryKind.ROW_SUMS:
-                tensors[boundary.name] = _mean(array, self._rows.height * self._rows.width)
+                mean = array.sum(axis=0, dtype=np.float64) / (self._rows.height * self._rows.width)
+                tensors[boundary.name] = mean.astype(np.float32)[None, :, None, None]
             else:  # its memory is used again two depths later
                 tensors[boundary.name] = array[None].copy() if fallback.last_use(boundary.name) > depth else array[None]
         imported = self._at_depth(depth, imported=True)
@@ -174,9 +175,3 @@ def _interpolation(rows: int, height: int) -> NDArray[np.int64]:
     before = position.astype(np.int64)
     weight = (position - before).astype(np.float32).view(np.int32)
     return np.stack([before, np.minimum(before + 1, rows - 1), weight.astype(np.int64)], axis=1)
-
-
-def _mean(row_sums: Floats, pixels: int) -> Floats:
-    """Return the mean of each channel, (1, C, 1, 1), from the sums of its rows, (H, C)."""
-    found: Floats = (row_sums.sum(axis=0, dtype=np.float64) / pixels).astype(np.float32)
-    return found[None, :, None, None]

@@ -120,13 +120,10 @@ class Subgraph:
     """A part of the graph without kernels here. Another engine runs it before the operations of the same depth."""
 
     depth: int
-    """Number of barriers before it."""
     inputs: tuple[str, ...]
-    """Names of tensors."""
     outputs: tuple[str, ...]
-    """Names of tensors."""
     model: bytes
-    """A serialised ONNX model."""
+    """A serialised ONNX model with inputs and outputs of these names."""
 
 
 @dataclass(frozen=True, slots=True)

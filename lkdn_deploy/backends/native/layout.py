@@ -103,3 +103,10 @@ def allocate(sizes: list[int]) -> list[Floats]:
     starts = list(accumulate((whole_lines(size) for size in sizes), initial=0))
     memory = aligned(max(starts[-1], _HUGE_PAGE_REQUEST), PAGE)
     return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+def aligned_copy(values: Floats) -> Floats:
+    """Return a copy that is aligned to a cache line."""
+    copy = aligned(values.size)
+    copy[:] = values
+    return copy

@@ -51,7 +51,8 @@ class Buffers:
         self._row_sums = {it: b.scratch(operand.channels) for it, operand in row_sums}
         interpolated = (it for it, operand in numbered if operand.boundary is BoundaryKind.INTERP_ROWS)
         self._positions = {it: self._interpolation(it) for it in interpolated}
-        self._channel_steps = {number: self._channel_step(number) for number, _ in numbered}
+        self.channel_steps = {number: self._channel_step(number) for number, _ in numbered}
+        """Number of floats between the channels of each operand."""
         lanes = ir.Constant(b.shorts, list(range(b.lanes)))
         self._lane_columns = b.mul(lanes, b.splat(b.trunc(self._row_vectors, SHORT), b.shorts))
         self._starts = {(source, row): self._row(source, row) for source, row in self._accessed_rows()}
@@ -132,11 +133,7 @@ class Buffers:
         """
         b = self._b
         block = self._current[number, row] if (number, row) in self._current else self._scratch[number]
-        return b.at(block, b.mul(channel, self._channel_steps[number]))
-
-    def channel_step(self, number: int) -> Any:
-        """Return the number of floats between channels."""
-        return self._channel_steps[number]
+        return b.at(block, b.mul(channel, self.channel_steps[number]))
 
     def load_taps(self, number: int, channel: Any, columns: Sequence[int]) -> dict[int, Any]:
         """Return the vectors that a convolution of the current block reads.
@@ -262,7 +259,7 @@ class Buffers:
 
         def address(column: int, behind: Any, channel: Any) -> Any:
             offset = b.add(INT(self._vector_offset(number, column)), behind)
-            return b.at(start, b.add(offset, b.mul(channel, self._channel_steps[number])))
+            return b.at(start, b.add(offset, b.mul(channel, self.channel_steps[number])))
 
         def body(channel: Any) -> None:
             # From the inside out: where the row is shorter than the halo, what is copied was just made.

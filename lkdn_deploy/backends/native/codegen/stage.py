@@ -150,7 +150,7 @@ class _StageEmitter:
     ) -> Vectors:
         b = self._b
         pointer = self._buffers.channel(loop.source, loop.row, INT(loop.start))
-        step = self._buffers.channel_step(loop.source)
+        step = self._buffers.channel_steps[loop.source]
         longest = self._longest if kernel.producer is self._longest else None
         prefetch = self._buffers.prefetcher(iteration, _iterations(*longest.groups)) if longest else None
 

@@ -6,6 +6,7 @@ returns the output as a map, and raises `UnsupportedError` where there is no ker
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,34 +107,27 @@ def _elementwise(builder: ProgramBuilder, source: FeatureMap, kind: str, *others
     return FeatureMap((output,), source.order, source.channels_last)
 
 
-def _unary(kind: str) -> Importer:
-    def unary(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-        require(attributes.get("approximate", b"none") == b"none", "GELU with the tanh approximation")
-        alpha = float(attributes.get("alpha", 0.01))
-        return _elementwise(builder, builder.map(inputs[0]), kind, alpha=alpha)
-
-    return unary
+def _unary(kind: str, builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
+    require(attributes.get("approximate", b"none") == b"none", "GELU with the tanh approximation")
+    return _elementwise(builder, builder.map(inputs[0]), kind, alpha=float(attributes.get("alpha", 0.01)))
 
 
-def _binary(kind: str) -> Importer:
-    def binary(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
-        if kind == "mul" and inputs[0] == inputs[1]:
-            return _elementwise(builder, builder.map(inputs[0]), "square")
-        first, second = inputs if builder.is_map(inputs[0]) else inputs[::-1]
-        require(first == inputs[0] or kind in ("add", "mul"), "a constant minus a tensor")
-        source = builder.map(first)
-        builder.single_value(source)
-        if builder.is_map(second):
-            operand = builder.map(second)
-            require(source.same_layout(operand), "an operation on tensors of different sizes")
-            return _elementwise(builder, source, kind, builder.single_value(operand))
-        if (vector := builder.per_channel(second)) is not None:
-            fits = not source.channels_last and source.scale == 1 and builder.channels[vector] == len(source.order)
-            require(fits, "an operation on tensors of different channels")
-            return _elementwise(builder, source, kind, vector)
-        return _elementwise(builder, source, kind, constant=_by_channel(builder.constant(second), source))
-
-    return binary
+def _binary(kind: str, builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
+    if kind == "mul" and inputs[0] == inputs[1]:
+        return _elementwise(builder, builder.map(inputs[0]), "square")
+    first, second = inputs if builder.is_map(inputs[0]) else inputs[::-1]
+    require(first == inputs[0] or kind in ("add", "mul"), "a constant minus a tensor")
+    source = builder.map(first)
+    builder.single_value(source)
+    if builder.is_map(second):
+        operand = builder.map(second)
+        require(source.same_layout(operand), "an operation on tensors of different sizes")
+        return _elementwise(builder, source, kind, builder.single_value(operand))
+    if (vector := builder.per_channel(second)) is not None:
+        fits = not source.channels_last and source.scale == 1 and builder.channels[vector] == len(source.order)
+        require(fits, "an operation on tensors of different channels")
+        return _elementwise(builder, source, kind, vector)
+    return _elementwise(builder, source, kind, constant=_by_channel(builder.constant(second), source))
 
 
 def _div(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
@@ -209,26 +203,22 @@ def _layer_norm(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     return FeatureMap((output,), source.order, channels_last=True)
 
 
-def _identity(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
-    return builder.map(inputs[0])
-
-
 IMPORTERS: dict[str, Importer] = {
-    "Add": _binary("add"),
+    "Add": partial(_binary, "add"),
     "Concat": _concat,
     "Conv": _conv,
     "DepthToSpace": _depth_to_space,
     "Div": _div,
-    "Gelu": _unary("gelu"),
-    "Identity": _identity,
+    "Gelu": partial(_unary, "gelu"),
+    "Identity": lambda builder, inputs, _: builder.map(inputs[0]),
     "LayerNormalization": _layer_norm,
-    "LeakyRelu": _unary("leaky_relu"),
-    "Mul": _binary("mul"),
-    "PRelu": _binary("prelu"),
+    "LeakyRelu": partial(_unary, "leaky_relu"),
+    "Mul": partial(_binary, "mul"),
+    "PRelu": partial(_binary, "prelu"),
     "Pow": _pow,
-    "Relu": _unary("relu"),
-    "Sigmoid": _unary("sigmoid"),
-    "Sub": _binary("sub"),
+    "Relu": partial(_unary, "relu"),
+    "Sigmoid": partial(_unary, "sigmoid"),
+    "Sub": partial(_binary, "sub"),
     "Transpose": _transpose,
 }
 

@@ -5,6 +5,7 @@ number for each channel. That is little work, in operators of many kinds; the co
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,11 +53,11 @@ class Partition:
         """Return the channels of a tensor that is known here and has the input's size; ``None`` for any other."""
         if name == self._input:
             return 3
-        return self._channels(name, self._inferred.sizes) if self._is_computed(name) else None
+        return self._channels(name, lambda size: size)
 
     def vector_channels(self, name: str) -> int | None:
         """Return the channels of a tensor (1, C, 1, 1) or (C, 1, 1) that is known here; ``None`` for any other."""
-        return self._channels(name, [(1, 1)] * len(self._inferred.sizes)) if self._is_computed(name) else None
+        return self._channels(name, lambda _: (1, 1))
 
     def request(self, name: str) -> None:
         """Make a tensor an output of its subgraph."""
@@ -67,21 +68,18 @@ class Partition:
         found = f"{name}/rows"
         return found if found in self.depths else None
 
-    def _is_computed(self, name: str) -> bool:
-        return name in self.depths and name not in self._constants
-
-    def _channels(self, name: str, sizes: list[tuple[int, int]]) -> int | None:
+    def _channels(self, name: str, expected: Callable[[tuple[int, int]], tuple[int, int]]) -> int | None:
+        """Return the channels of a tensor, if its size is as expected for each size of the input."""
         import onnx
 
-        if self._inferred.types.get(name) != onnx.TensorProto.FLOAT:
+        computed = name in self.depths and name not in self._constants
+        if not computed or self._inferred.types.get(name) != onnx.TensorProto.FLOAT:
             return None
         found = [shapes.get(name, ()) for shapes in self._inferred.shapes]
         found = [(1, *shape) if len(shape) == 3 else shape for shape in found]
-        if any(len(shape) != 4 or shape[0] != 1 for shape in found):
+        if any(len(shape) != 4 or shape[0] != 1 for shape in found) or len({shape[1] for shape in found}) > 1:
             return None
-        if [shape[2:] for shape in found] != sizes or len({shape[1] for shape in found}) > 1:
-            return None
-        return found[0][1]
+        return found[0][1] if [shape[2:] for shape in found] == [expected(it) for it in self._inferred.sizes] else None
 
     def offload(self, node: Any) -> None:
         """Leave a node, all whose inputs are known here, to ONNX Runtime."""
