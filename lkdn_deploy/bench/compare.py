@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, RESAMPLES
-from lkdn_deploy.bench.report.facts import NONE, facts
 from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size, statistic
+from lkdn_deploy.bench.report.machine_text import NONE, facts
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Column, Table, aligned, wrapped
 from lkdn_deploy.bench.results import Cost, Memory, Protocol, Report, Row

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from string import Template
 
-from lkdn_deploy.bench.report.facts import brief, facts
+from lkdn_deploy.bench.report.machine_text import brief, facts
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot

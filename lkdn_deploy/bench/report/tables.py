@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from statistics import fmean, median
 
-from lkdn_deploy.bench.report.facts import NONE
 from lkdn_deploy.bench.report.figures import (
     INTERVAL,
     by_name,
@@ -16,6 +15,7 @@ from lkdn_deploy.bench.report.figures import (
     statistic,
     typical,
 )
+from lkdn_deploy.bench.report.machine_text import NONE
 from lkdn_deploy.bench.report.table_layout import Column, Table
 from lkdn_deploy.bench.results import Protocol, Report, Row
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from lkdn_deploy.bench.report.facts import brief
+from lkdn_deploy.bench.report.machine_text import brief
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Table, aligned, wrapped

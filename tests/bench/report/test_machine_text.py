@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lkdn_deploy.bench.machine import machine_facts
-from lkdn_deploy.bench.report.facts import brief, facts
+from lkdn_deploy.bench.report.machine_text import brief, facts
 
 
 def test_facts_in_mappings_and_lists_have_the_names_of_both() -> None:
