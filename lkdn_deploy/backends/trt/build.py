@@ -32,7 +32,7 @@ class BuiltEngine:
     input: Tensor
     output: Tensor
     audits: tuple[Audit, ...]
-    """Of the network; then of the engine, if its layers can be seen."""
+    """Audits of the network, then of the engine if its layers can be seen."""
     log: str
     """Everything that the builder logged, one ``severity: message`` a line."""
     seconds: float

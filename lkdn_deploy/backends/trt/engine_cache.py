@@ -43,7 +43,7 @@ class StoredEngine:
     data: bytes
     record: EngineRecord
     reason: str = ""
-    """Why it was built just now; empty if it was there."""
+    """Reason for building it just now; empty if it was there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ import onnx
 import pytest
 from artefacts_fake import SPEC
 from onnx import TensorProto, helper, numpy_helper
-from tensorrt_fake import Behaviour, fake
+from tensorrt_fake import Behaviour, fake, install
 
 from lkdn_deploy.backends.trt import audit as audits
 from lkdn_deploy.backends.trt.audit import EngineLayer, audit_engine, check_half, inspected, listed
@@ -52,16 +51,6 @@ def convolution(operator: str = "Conv", size: Any = ("h", "w")) -> bytes:
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9).SerializeToString()
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Behaviour], ModuleType]:
-    def put(behaviour: Behaviour) -> ModuleType:
-        module = fake(behaviour)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        return module
-
-    return put
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +100,12 @@ def test_a_batch_is_part_of_the_sizes(real: ModuleType) -> None:
     assert "OptShape: [3,3,64,64]" in built.log
 
 
-def test_an_unknown_operator_is_named_with_its_node(real: ModuleType) -> None:
+def test_a_graph_that_it_rejects_is_refused_with_the_node(real: ModuleType) -> None:
+    with pytest.raises(InputError, match=r"expected one input|rejects this graph"):
+        build(b"this is no model", RTX)
     with pytest.raises(InputError, match="depthwise") as caught:
         build(convolution(operator="Nonsense"), RTX)
     assert "rejects this graph" in caught.value.message
-
-
-def test_garbage_is_refused(real: ModuleType) -> None:
-    with pytest.raises(InputError, match=r"expected one input|rejects this graph"):
-        build(b"this is no model", RTX)
 
 
 def test_an_artefact_of_one_size_makes_no_engine_of_another(real: ModuleType) -> None:
@@ -158,9 +144,8 @@ def test_that_it_cannot_be_opened_here_is_no_complaint(real: ModuleType) -> None
 
 
 @pytest.mark.parametrize("version", ["11.5.0.7", "10.13.3.9"])
-def test_tensorrt_is_driven_to_the_end(version: str, install: Callable[[Behaviour], ModuleType]) -> None:
-    behaviour = Behaviour(version)
-    install(behaviour)
+def test_tensorrt_is_driven_to_the_end(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour(version))
     built = build(convolution(), TRT_HALF, timings=b"before")
     assert built.audits == (Audit(2, 2, "network"), Audit(2, 2, "engine"))
     assert built.timings == b"before measured"
@@ -171,43 +156,36 @@ def test_tensorrt_is_driven_to_the_end(version: str, install: Callable[[Behaviou
     assert did["profiles"] == [{"lr": [[1, 3, 32, 32], [1, 3, 64, 64], [1, 3, 128, 128]]}]
     assert did["targets"] == {}
     assert did["timing"] == "before"
-
-
-def test_a_foreign_timing_cache_is_begun_anew(install: Callable[[Behaviour], ModuleType]) -> None:
-    install(Behaviour())
     assert build(convolution(), TRT, timings=b"foreign").timings == b" measured"
 
 
-def test_tensorrt_for_rtx_is_never_asked_for_a_timing_cache(install: Callable[[Behaviour], ModuleType]) -> None:
+def test_tensorrt_for_rtx_is_never_asked_for_a_timing_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     behaviour = Behaviour("1.7.1.116", rtx=True, device=False)
-    module = install(behaviour)
+    install(monkeypatch, behaviour)
     built = build(convolution(), RTX_HALF, timings=b"before")
     assert built.timings == b""
     assert built.audits[-1] == Audit(2, 2, "engine")
     assert behaviour.settings["targets"] == {0: "sm86", 1: "sm89"}
     with pytest.raises(AssertionError, match="forces a GPU"):
-        module.IBuilderConfig().create_timing_cache(b"")
+        sys.modules["tensorrt_rtx"].IBuilderConfig().create_timing_cache(b"")
 
 
-def test_a_size_becomes_part_of_the_network(install: Callable[[Behaviour], ModuleType]) -> None:
-    behaviour = Behaviour()
-    install(behaviour)
+def test_a_size_becomes_part_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, behaviour := Behaviour())
     build(convolution(), dataclasses.replace(TRT, profile=SMALL))
     assert (behaviour.settings["input"], behaviour.settings["profiles"]) == ([1, 3, 48, 64], [])
 
 
 @pytest.mark.parametrize("device", [True, False])
-def test_an_engine_that_is_not_in_fp16_is_refused(device: bool, install: Callable[[Behaviour], ModuleType]) -> None:
-    install(Behaviour(in_fp32=True, device=device))
+def test_an_engine_that_is_not_in_fp16_is_refused(device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour(in_fp32=True, device=device))
     with pytest.raises(VerificationError, match="0 of 2 convolutions in FP16, by the engine's types"):
         build(convolution(), TRT_HALF)
 
 
 @pytest.mark.parametrize("names_node", [True, False])
-def test_a_convolution_without_a_kernel_is_recognised(
-    names_node: bool, install: Callable[[Behaviour], ModuleType]
-) -> None:
-    install(Behaviour("11.2.1.2", no_kernel=True, names_node=names_node))
+def test_a_convolution_without_a_kernel_is_recognised(names_node: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour("11.2.1.2", no_kernel=True, names_node=names_node))
     said: list[tuple[str, str]] = []
     with pytest.raises(NoHalfKernelError) as caught:
         build(convolution(), TRT_HALF, on_complaint=lambda *line: said.append(line))
@@ -215,14 +193,14 @@ def test_a_convolution_without_a_kernel_is_recognised(
     assert [severity for severity, _ in said] == ["error"]
 
 
-def test_why_no_engine_came_is_said(install: Callable[[Behaviour], ModuleType]) -> None:
-    install(Behaviour(gives_nothing="Could not find any implementation for node depthwise"))
+def test_why_no_engine_came_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour(gives_nothing="Could not find any implementation for node depthwise"))
     with pytest.raises(BuildError, match="TensorRT built no engine: Could not find any implementation"):
         build(convolution(), TRT)
 
 
-def test_what_the_caller_raises_comes_before_what_follows_from_it(install: Callable[[Behaviour], ModuleType]) -> None:
-    install(Behaviour(gives_nothing="stopped"))
+def test_what_the_caller_raises_comes_before_what_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour(gives_nothing="stopped"))
 
     def fail(*_line: object) -> None:
         msg = "ours"
@@ -240,8 +218,8 @@ def test_without_the_runtime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         build(convolution(), TRT)
 
 
-def test_all_of_the_parsers_reasons_are_told(install: Callable[[Behaviour], ModuleType]) -> None:
-    install(Behaviour())
+def test_all_of_the_parsers_reasons_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Behaviour())
     with pytest.raises(InputError, match="Nonsense depthwise: no importer for Nonsense"):
         build(convolution(operator="Nonsense"), TRT)
 
@@ -249,12 +227,9 @@ def test_all_of_the_parsers_reasons_are_told(install: Callable[[Behaviour], Modu
 # The audit.
 
 
-def test_layers_without_origins_are_no_audit() -> None:
+def test_a_convolution_is_half_if_the_layer_that_has_it_is() -> None:
     assert audit_engine([EngineLayer(frozenset(), True)], ["a"]) is None
     assert audit_engine([], ["a"]) is None
-
-
-def test_a_convolution_is_half_if_the_layer_that_has_it_is() -> None:
     layers = [
         EngineLayer(frozenset({"a", "gelu"}), True),
         EngineLayer(frozenset({"b"}), False),
@@ -298,11 +273,7 @@ def test_the_fakes_have_no_name_that_the_real_module_lacks(real: ModuleType) -> 
     found = classes(fake(Behaviour(rtx=True)))
     assert len(found) > 20
     for name, value in found.items():
-        theirs = getattr(real, name)
-        for member in vars(value):
-            if member.startswith("_"):
-                continue
-            assert hasattr(theirs, member), f"{name}.{member}"
+        assert {member for member in vars(value) if not member.startswith("_")} <= set(dir(getattr(real, name))), name
 
 
 def test_the_fakes_take_the_arguments_of_the_real_module(real: ModuleType) -> None:

@@ -236,7 +236,7 @@ def test_every_return_code_of_cuda_python_is_checked(runtime: Runtime, name: str
 
 
 @pytest.mark.parametrize("name", ["cudaMalloc", "cudaHostAlloc", "cudaGraphInstantiate"])
-def test_cuda_python_tells_that_memory_ran_out(runtime: Runtime, name: str) -> None:
+def test_cuda_python_reports_that_memory_ran_out(runtime: Runtime, name: str) -> None:
     runtime.fails = {name: NO_MEMORY}
     with pytest.raises(OutOfDeviceMemory, match=name):
         use(CudaPythonDevice(GPU))
@@ -264,27 +264,15 @@ def test_the_real_cuda_python_without_a_driver_is_a_device_error() -> None:
     MemoryMeter.__init__(device)
     device._cuda = sys.modules["cuda.bindings.runtime"]
     memory = np.zeros(16, np.uint8)
-    for call in (
-        lambda: device.allocate(16),
-        lambda: device.free(4096),
-        lambda: device.pin(16),
-        lambda: device.unpin(memory),
-        lambda: device.create_stream(),
-        lambda: device.destroy_stream(4096),
-        lambda: device.synchronise(4096),
-        lambda: device.upload(4096, memory, 4096),
-        lambda: device.download(memory, 4096, 4096),
-        lambda: device.create_event(),
-        lambda: device.destroy_event(4096),
-        lambda: device.record(4096, 4096),
-        lambda: device.elapsed(4096, 4096),
-        lambda: device.begin_capture(4096),
-        lambda: device.end_capture(4096),
-        lambda: device.launch(4096, 4096),
-        lambda: device.destroy_graph(4096),
-    ):
+    calls: dict[str, tuple[Any, ...]] = {
+        "allocate": (16,), "free": (4096,), "pin": (16,), "unpin": (memory,), "create_stream": (), "create_event": (),
+        "destroy_stream": (4096,), "synchronise": (4096,), "upload": (4096, memory, 4096), "begin_capture": (4096,),
+        "download": (memory, 4096, 4096), "destroy_event": (4096,), "record": (4096, 4096), "elapsed": (4096, 4096),
+        "end_capture": (4096,), "launch": (4096, 4096), "destroy_graph": (4096,),
+    }  # fmt: skip
+    for name, arguments in calls.items():
         with pytest.raises(DeviceError, match=r"\(CUDA error 35\)"):
-            call()
+            getattr(device, name)(*arguments)
 
 
 def test_pycuda_does_all_but_graphs(driver: Driver) -> None:
@@ -334,25 +322,17 @@ def arrange(monkeypatch: pytest.MonkeyPatch, *, gpu: Gpu | None, library: bool, 
     monkeypatch.setattr(devices, "_installed", lambda name: name in packages)
 
 
+DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
+PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'\n"
+
+
 @pytest.mark.parametrize(
     ("gpu", "library", "packages", "said", "cure"),
     [
-        (
-            None,
-            False,
-            set(),
-            r"no NVIDIA driver \(.*\); neither pycuda nor cuda-python",
-            "(https://www.nvidia.com/drivers)\npip install 'lkdn-deploy[trt-rtx]'\n",
-        ),
-        (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", "install the driver of an NVIDIA GPU"),
-        (None, False, {"cuda.bindings"}, "no NVIDIA driver", "install the driver of an NVIDIA GPU"),
-        (
-            GPU,
-            True,
-            set(),
-            "cannot run here: neither pycuda nor cuda-python is installed$",
-            "pip install 'lkdn-deploy[trt-rtx]'\n",
-        ),
+        (None, False, set(), r"no NVIDIA driver \(.*\); neither pycuda nor cuda-python", f"{DRIVER}\n{PACKAGE}"),
+        (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", DRIVER),
+        (None, False, {"cuda.bindings"}, "no NVIDIA driver", DRIVER),
+        (GPU, True, set(), "cannot run here: neither pycuda nor cuda-python is installed$", PACKAGE),
     ],
 )
 def test_what_is_missing_is_said_with_what_can_be_done(
@@ -388,11 +368,7 @@ def test_cuda_python_is_taken_where_pycuda_is_not_or_does_not_start(
     monkeypatch.setitem(sys.modules, "pycuda", None)
     assert isinstance(open_device(), CudaPythonDevice)
     assert "pycuda cannot be imported" in caplog.text
-
-
-def test_a_package_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda"})
-    monkeypatch.setitem(sys.modules, "pycuda", None)
     with pytest.raises(MissingError, match="pycuda cannot be imported"):
         open_device()
 

@@ -1,6 +1,5 @@
 """Each call to the device and to TensorRT fails once, at each place of a run: that is an error, and nothing leaks."""
 
-import gc
 import logging
 import shutil
 from collections import Counter
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from device_fake import FakeDevice
-from engine_fake import WORKSPACE, record_of, runtime_module
+from engine_fake import WORKSPACE, runtime_module
+from session_helpers import check, nothing_left, opened, windows
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.engine_cache import KERNELS
-from lkdn_deploy.backends.trt.session import TrtSession
 from lkdn_deploy.core.errors import DeviceError, LkdnError, OutOfDeviceMemory
 from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels
@@ -30,20 +29,11 @@ HARMLESS = {"begin_capture", "end_capture", "serialize", "set_runtime_cache"}
 PHOTOGRAPH = np.pad(sample_pixels(), ((0, 60), (0, 60), (0, 0)), mode="reflect")
 
 
-def large(batch: np.ndarray) -> np.ndarray:
-    return (batch * np.float32(0.5)).repeat(2, axis=2).repeat(2, axis=3)
-
-
-def session_on(device: FakeDevice, artefact: Path) -> TrtSession:
-    return TrtSession(artefact.read_bytes(), record_of(artefact), runtime_module(device), device)
-
-
 def failure(device: FakeDevice, artefact: Path) -> tuple[str, str] | None:
     """The error of a whole life, as its kind and text: the error itself would keep what it passed through alive."""
     try:
-        with session_on(device, artefact) as session:
-            for batch, result in zip(BATCHES, session.run_many(BATCHES), strict=True):
-                assert np.array_equal(result, large(batch))
+        with opened(artefact, device) as session:
+            check(session, BATCHES)
             assert session.inference_seconds(BATCHES[0]) > 0
     except LkdnError as error:
         return type(error).__name__, str(error)
@@ -85,27 +75,82 @@ def test_every_call_at_every_place(artefact: Path) -> None:
             kind, text = error
             assert kind in ("DeviceError", "UnusableEngineError", "UsageError"), fault
             assert "injected" in text or fault[0] in ("set_input_shape", "set_tensor_address", "Runtime"), (fault, text)
-        gc.collect()
-        assert not any(device.counts().values()), (fault, device.counts())
+        assert nothing_left(device), (fault, device.counts())
         device.fault = None
         assert failure(device, artefact) is None, fault  # and another session works
-        gc.collect()
-        assert not any(device.counts().values()), fault
+        assert nothing_left(device), fault
 
 
 def test_the_same_session_works_again_after_a_failed_run(artefact: Path) -> None:
     for fault in [place for place in places(artefact) if place[0] in ("upload", "download", "synchronise", "launch")]:
         device = FakeDevice()
-        with session_on(device, artefact) as session:
+        with opened(artefact, device) as session:
             device.fault = fault
             try:
-                results = list(session.run_many(BATCHES))
+                check(session, BATCHES)
             except DeviceError:
                 assert device.counts()["device"] == device.counts()["pinned"] == device.counts()["streams"] == 0
-                device.fault = None
-                results = list(session.run_many(BATCHES))
             device.fault = None
-            assert all(np.array_equal(large(batch), result) for batch, result in zip(BATCHES, results, strict=True))
+            check(session, BATCHES)
+
+
+# what is left after a failure
+
+
+def test_stopping_early_or_failing_leaves_nothing_on_the_device(artefact: Path) -> None:
+    def failing() -> Any:
+        yield from windows(3)
+        msg = "the disk is gone"
+        raise OSError(msg)
+
+    with opened(artefact, device := FakeDevice()) as session:
+        results = session.run_many(windows(9))
+        next(results)
+        results.close()
+        assert nothing_left(device)
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(session.run_many(failing()))
+        assert nothing_left(device)
+        check(session, windows(1))
+
+
+def test_a_context_for_which_there_is_no_memory_is_reported_as_such(artefact: Path) -> None:
+    module = runtime_module(device := FakeDevice())
+    module.complaint = "Error Code 2: OutOfMemory (Requested size was 12 bytes.)"
+    device.fault = ("create_execution_context", 0)
+    with opened(artefact, device, module=module) as session, pytest.raises(OutOfDeviceMemory, match="Requested size"):
+        session.run(windows(1)[0])
+    assert nothing_left(device)
+
+
+def test_a_failure_to_close_does_not_hide_the_first_failure(artefact: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        with opened(artefact, device) as session:
+            session.run(windows(1)[0])
+            msg = "the disk is gone"
+            raise OSError(msg)
+
+    device = FakeDevice()
+    device.fault = ("destroy_stream", 0)
+    with pytest.raises(OSError, match="the disk is gone"):
+        fail()
+    assert "closing a TensorRT session: destroy_stream failed" in caplog.text
+    assert nothing_left(device)
+
+
+def test_a_window_that_does_not_fit_leaves_nothing(artefact: Path) -> None:
+    with opened(artefact, device := FakeDevice(capacity=50 * 50 * (WORKSPACE + 60))) as session:
+        with pytest.raises(OutOfDeviceMemory):
+            session.run(windows(1, (1, 3, 64, 64))[0])
+        assert nothing_left(device)
+        check(session, windows(1, (1, 3, 40, 40)))
+
+
+def test_a_runtime_that_does_not_start_is_a_device_error(artefact: Path) -> None:
+    device = FakeDevice()
+    device.fault = ("Runtime", 0)
+    with pytest.raises(DeviceError, match="the runtime of tensorrt-rtx does not start"):
+        opened(artefact, device)
 
 
 # memory runs out in the middle of a picture
@@ -122,7 +167,7 @@ def bundled() -> Path:
 
 
 def upscaled(bundled: Path, device: FakeDevice, picture: np.ndarray, **options: Any) -> np.ndarray:
-    with session_on(device, bundled) as session:
+    with opened(bundled, device) as session:
         return Upscaler(session, **options)(picture)
 
 
@@ -137,7 +182,7 @@ def test_out_of_memory_halves_the_windows_and_the_result_is_still_exact(
     assert "no memory for a window of 170x200 pixels: trying windows of 157" in caplog.text
     theirs = Upscaler(open_session(bundled, "ort-cpu", threads=1), tile=157 - 2 * 63)
     assert np.array_equal(result, theirs(picture))
-    assert not any(device.counts().values())
+    assert nothing_left(device)
 
 
 def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
@@ -146,7 +191,7 @@ def test_a_device_too_small_for_the_picture_does_it_in_windows_that_fit(
     device = FakeDevice(capacity=2 * 100 * 100 * (WORKSPACE + 60))
     picture = PHOTOGRAPH[:220, :250]
     seen: list[tuple[int, int]] = []
-    with session_on(device, artefact) as session:
+    with opened(artefact, device) as session:
         upscaler = Upscaler(session)
         result = upscaler(picture, progress=lambda done, total: seen.append((done, total)))
         assert seen[-1] == (16, 16)
@@ -163,9 +208,9 @@ def test_out_of_memory_in_the_middle_of_a_picture_starts_it_anew(artefact: Path)
     device = FakeDevice()
     picture = np.dstack([PHOTOGRAPH[:220, :250], PHOTOGRAPH[:220, :250, 0]])
     device.lack = {4}
-    with session_on(device, artefact) as session:
+    with opened(artefact, device) as session:
         assert np.array_equal(Upscaler(session)(picture), Upscaler(open_session(artefact, "ort-cpu"))(picture))
-    assert not any(device.counts().values())
+    assert nothing_left(device)
 
 
 def test_without_memory_for_the_least_window_there_is_an_error_with_a_way_out(
@@ -173,7 +218,7 @@ def test_without_memory_for_the_least_window_there_is_an_error_with_a_way_out(
 ) -> None:
     device = FakeDevice(capacity=1000)
     with (
-        session_on(device, artefact) as session,
+        opened(artefact, device) as session,
         caplog.at_level(logging.WARNING),
         pytest.raises(OutOfDeviceMemory, match="no memory for a window of 64x64") as error,
     ):

@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from device_fake import FakeDevice
 from engine_fake import record_of, runtime_module
+from session_helpers import check, windows
 
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.registry import open_session
@@ -17,8 +17,6 @@ from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.session import TrtSession, open_trt
 from lkdn_deploy.core.errors import InputError
-
-BATCH = np.random.default_rng(0).random((1, 3, 40, 48), np.float32)
 
 
 @pytest.fixture
@@ -45,10 +43,6 @@ def engines(monkeypatch: pytest.MonkeyPatch, artefact: Path) -> list[bytes]:
     return engines
 
 
-def check(session: TrtSession) -> None:
-    assert np.array_equal(session.run(BATCH), (BATCH * np.float32(0.5)).repeat(2, axis=2).repeat(2, axis=3))
-
-
 def test_a_missing_engine_is_built_once_and_then_found(
     device: FakeDevice, engines: list[bytes], artefact: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,10 +52,10 @@ def test_a_missing_engine_is_built_once_and_then_found(
     assert "building a TensorRT engine of twice.onnx once, which takes seconds to minutes: there is none" in caplog.text
     assert not engines
     with first:
-        check(first)
+        check(first, windows(1, (1, 3, 40, 48)))
     assert KERNELS.read(first.record.engine_sha256) == b"kernels: one"
     with open_trt(read_artifact(artefact), threads=3) as second:
-        check(second)
+        check(second, windows(1, (1, 3, 40, 48)))
         assert second.record == first.record
 
 
@@ -72,11 +66,11 @@ def test_a_cached_engine_that_does_not_load_is_built_again(
     with pytest.raises(UnusableEngineError, match=r"tensorrt-rtx 1.7 cannot load this engine"):
         open_trt(read_artifact(artefact))
     with open_trt(read_artifact(artefact)) as session:
-        check(session)
+        check(session, windows(1, (1, 3, 40, 48)))
     assert "the engine in the cache is not used: tensorrt-rtx 1.7 cannot load this engine" in caplog.text
     assert not engines
     with open_trt(read_artifact(artefact)) as session:  # it is not built for ever
-        check(session)
+        check(session, windows(1, (1, 3, 40, 48)))
 
 
 def test_a_missing_artefact_is_named(device: FakeDevice, tmp_path: Path) -> None:

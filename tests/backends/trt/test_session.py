@@ -1,7 +1,6 @@
 """Sessions on a device of host memory, with engines of ONNX Runtime, whose pixels they must equal to the bit."""
 
 import dataclasses
-import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 from artefacts_fake import METADATA, twice
 from device_fake import FakeDevice, MisuseError
-from engine_fake import PROFILE, WORKSPACE, record_of, runtime_module
+from engine_fake import WORKSPACE, record_of, runtime_module
+from session_helpers import check, large, nothing_left, opened, windows
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.ort import OrtSession
@@ -18,13 +18,11 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.engine import Engine, UnusableEngineError
 from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.record import Tensor
-from lkdn_deploy.backends.trt.session import STREAMS, TrtSession
+from lkdn_deploy.backends.trt.session import STREAMS
 from lkdn_deploy.backends.trt.spec import Profile
-from lkdn_deploy.core.errors import DeviceError, InputError, OutOfDeviceMemory, UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels
-
-random = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -35,41 +33,6 @@ def bundled() -> Path:
 @pytest.fixture(scope="module")
 def reference(bundled: Path) -> OrtSession:
     return open_session(bundled, "ort-cpu", threads=1)
-
-
-def opened(
-    artefact: Path,
-    device: FakeDevice,
-    *,
-    jit: bool = True,
-    profile: Profile = PROFILE,
-    module: Any = None,
-    **changes: Any,
-) -> TrtSession:
-    module = module or runtime_module(device, profile, jit=jit)
-    record = record_of(artefact, profile=profile, jit=jit, **changes)
-    return TrtSession(artefact.read_bytes(), record, module, device)
-
-
-def windows(count: int, shape: tuple[int, ...] = (1, 3, 9, 12)) -> list[np.ndarray]:
-    return [random.random(shape, np.float32) for _ in range(count)]
-
-
-def large(batch: np.ndarray) -> np.ndarray:
-    """The result of ``twice``."""
-    return (batch * np.float32(0.5)).repeat(2, axis=2).repeat(2, axis=3)
-
-
-def check(session: TrtSession, batches: list[np.ndarray]) -> None:
-    """Run all batches and compare the results, which must stay as they are when buffers are used again."""
-    results = list(session.run_many(iter(batches)))
-    assert len(results) == len(batches)
-    assert all(np.array_equal(large(batch), result) for batch, result in zip(batches, results, strict=True))
-
-
-def nothing_left(device: FakeDevice) -> bool:
-    gc.collect()
-    return not any(device.counts().values())
 
 
 # the stand-ins
@@ -152,7 +115,7 @@ def test_every_kind_of_picture_whole_and_in_tiles_is_what_onnx_runtime_makes_of_
 def test_every_type_of_engine_takes_and_gives_float32(tmp_path: Path, io: Any, jit: bool) -> None:
     artefact = twice(tmp_path / "a.onnx", dataclasses.replace(METADATA, io=io))
     theirs = open_session(artefact, "ort-cpu", threads=1)
-    batches = [*windows(3), random.uniform(-0.5, 1.5, (1, 3, 9, 12)).astype(np.float32)]
+    batches = [*windows(3), np.random.default_rng(0).uniform(-0.5, 1.5, (1, 3, 9, 12)).astype(np.float32)]
     with opened(artefact, FakeDevice(), jit=jit) as session:
         assert session.backend == ("trt-rtx" if jit else "trt")
         for batch, result in zip(batches, session.run_many(batches), strict=True):
@@ -172,7 +135,7 @@ def test_shapes_may_change_within_a_run_and_come_back(
     artefact: Path, batch: int, shapes: list[tuple[int, ...]]
 ) -> None:
     with opened(artefact, device := FakeDevice(), batch=batch) as session:
-        check(session, [random.random(shape, np.float32) for shape in shapes])
+        check(session, [np.random.default_rng(0).random(shape, np.float32) for shape in shapes])
         check(session, windows(1))
     assert nothing_left(device)
 
@@ -383,65 +346,6 @@ def test_a_second_run_in_the_middle_of_one_is_refused_and_does_no_harm(artefact:
             assert np.array_equal(large(batch), result)
             with pytest.raises(UsageError, match="in the middle of another run"):
                 session.run(batches[0])
-
-
-# what is left after a failure
-
-
-def test_stopping_early_or_failing_leaves_nothing_on_the_device(artefact: Path) -> None:
-    def failing() -> Any:
-        yield from windows(3)
-        msg = "the disk is gone"
-        raise OSError(msg)
-
-    with opened(artefact, device := FakeDevice()) as session:
-        results = session.run_many(windows(9))
-        next(results)
-        results.close()
-        assert nothing_left(device)
-        with pytest.raises(OSError, match="the disk is gone"):
-            list(session.run_many(failing()))
-        assert nothing_left(device)
-        check(session, windows(1))
-
-
-def test_a_context_for_which_there_is_no_memory_is_reported_as_such(artefact: Path) -> None:
-    module = runtime_module(device := FakeDevice())
-    module.complaint = "Error Code 2: OutOfMemory (Requested size was 12 bytes.)"
-    device.fault = ("create_execution_context", 0)
-    with opened(artefact, device, module=module) as session, pytest.raises(OutOfDeviceMemory, match="Requested size"):
-        session.run(windows(1)[0])
-    assert nothing_left(device)
-
-
-def test_a_failure_to_close_does_not_hide_the_first_failure(artefact: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def fail() -> None:
-        with opened(artefact, device) as session:
-            session.run(windows(1)[0])
-            msg = "the disk is gone"
-            raise OSError(msg)
-
-    device = FakeDevice()
-    device.fault = ("destroy_stream", 0)
-    with pytest.raises(OSError, match="the disk is gone"):
-        fail()
-    assert "closing a TensorRT session: destroy_stream failed" in caplog.text
-    assert nothing_left(device)
-
-
-def test_a_window_that_does_not_fit_leaves_nothing(artefact: Path) -> None:
-    with opened(artefact, device := FakeDevice(capacity=50 * 50 * (WORKSPACE + 60))) as session:
-        with pytest.raises(OutOfDeviceMemory):
-            session.run(windows(1, (1, 3, 64, 64))[0])
-        assert nothing_left(device)
-        check(session, windows(1, (1, 3, 40, 40)))
-
-
-def test_a_runtime_that_does_not_start_is_a_device_error(artefact: Path) -> None:
-    device = FakeDevice()
-    device.fault = ("Runtime", 0)
-    with pytest.raises(DeviceError, match="the runtime of tensorrt-rtx does not start"):
-        opened(artefact, device)
 
 
 # kernels compiled for the GPU at hand

@@ -18,7 +18,7 @@ GARBAGE = 0xA7  # what memory holds that nobody has written; as float32 no value
 
 
 class MisuseError(AssertionError):
-    """What a real device would answer with wrong pixels, or with the end of the process."""
+    """A mistake that a real device would answer with wrong pixels, or with the end of the process."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Stream:
 
 
 class FakeDevice:
-    """See ``lkdn_deploy.backends.trt.device.Device``.
+    """A ``Device`` without hardware.
 
     Args:
         capacity: bytes of device memory.
@@ -50,11 +50,11 @@ class FakeDevice:
         """The name of a call and which of them fails, from 0; what releases something does so nevertheless, as CUDA
         does, which tells then what went wrong before."""
         self.lack: set[int] = set()
-        """Which allocations, from 0, find no memory."""
+        """Numbers of the allocations, from 0, that find no memory."""
         self.log: list[tuple[str, int]] = []
-        """What was put on streams, and what was waited for: name and stream."""
+        """Work put on streams and waits for it: name and stream."""
         self.order: list[tuple[str, str, int]] = []
-        """What was made and released: ``+`` or ``-``, kind and number."""
+        """Objects made and released: ``+`` or ``-``, kind and number."""
         self._numbers = itertools.count(1)
         self._device: dict[int, NDArray[np.uint8]] = {}
         self._pinned: dict[int, NDArray[np.uint8]] = {}
@@ -67,7 +67,7 @@ class FakeDevice:
         self._kept: list[NDArray[np.uint8]] = []  # released memory, so that a use of it ends in a check, not a crash
 
     def counts(self) -> dict[str, int]:
-        """What is not released."""
+        """Return the number of objects not released, by kind."""
         return {
             "device": len(self._device),
             "pinned": len(self._pinned),

@@ -28,25 +28,25 @@ NO_KERNEL = (
 
 @dataclass
 class Behaviour:
-    """How a fake behaves, and what was done with it."""
+    """The behaviour of a fake, and a record of what was done with it."""
 
     version: str = "11.5.0.7"
     rtx: bool = False
     device: bool = True
     """Whether engines can be opened."""
     no_kernel: bool = False
-    """It builds no grouped convolution in FP16."""
+    """Whether it builds no grouped convolution in FP16."""
     names_node: bool = True
-    """It then says which."""
+    """Whether it then names it."""
     in_fp32: bool = False
-    """Its engines are in FP32, whatever the graph's types: what was reported of TensorRT 11."""
+    """Whether its engines are in FP32, whatever the graph's types, as was reported of TensorRT 11."""
     refuses: tuple[str, ...] = ()
-    """Targets."""
+    """Targets that it refuses."""
     gives_nothing: str = ""
-    """It builds no engine, and says this."""
+    """The message with which it builds no engine."""
     builds: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the last build."""
+    """Settings of the last build."""
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *behaviours: Behaviour, gpu: Gpu | None = None) -> None:
@@ -59,301 +59,256 @@ def install(monkeypatch: pytest.MonkeyPatch, *behaviours: Behaviour, gpu: Gpu | 
 
 
 def fake(behaviour: Behaviour) -> ModuleType:
-    """A module."""
-    module = ModuleType("tensorrt_rtx" if behaviour.rtx else "tensorrt")
-    names = _Names(behaviour)
-    for name in dir(names):
-        if not name.startswith("_"):
-            setattr(module, name, getattr(names, name))
-    module.__dict__["__version__"] = behaviour.version
-    module.__spec__ = ModuleSpec(module.__name__, None)
-    return module
+    """Return a module, whose classes are made anew each time, since they are of one behaviour."""
+    Severity = Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
 
+    class ILogger:
+        Severity: Any = None
 
-class _Names:
-    """The content of the module; made anew each time, since its classes are of one behaviour."""
+        def __init__(self) -> None: ...
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        class Severity(Enum):
-            INTERNAL_ERROR = 0
-            ERROR = 1
-            WARNING = 2
-            INFO = 3
-            VERBOSE = 4
+        def log(self, severity: Any, msg: str) -> None: ...
 
-        class ILogger:
-            Severity: Any = None
+    ILogger.Severity = Severity
 
-            def __init__(self) -> None: ...
+    class IProgressMonitor:
+        def __init__(self) -> None: ...
 
-            def log(self, severity: Any, msg: str) -> None: ...
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None: ...
 
-        ILogger.Severity = Severity
+        def step_complete(self, phase_name: str, step: int) -> bool: ...
 
-        class IProgressMonitor:
-            def __init__(self) -> None: ...
+        def phase_finish(self, phase_name: str) -> None: ...
 
-            def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None: ...
+    NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
+    ProfilingVerbosity = Enum("ProfilingVerbosity", ["DETAILED"])
+    MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
+    LayerType = Enum("LayerType", ["CONVOLUTION", "DECONVOLUTION", "CAST", "ELEMENTWISE"])
+    DataType = Enum("DataType", ["FLOAT", "HALF", "UINT8"])
+    LayerInformationFormat = Enum("LayerInformationFormat", ["JSON"])
+    ComputeCapability = Enum("ComputeCapability", ["NONE", "CURRENT", "SM75", "SM80", "SM86", "SM89", "SM120", "SM121"])
 
-            def step_complete(self, phase_name: str, step: int) -> bool: ...
+    class ITensor:
+        def __init__(self, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> None:
+            self.name, self.dtype, self.shape = name, dtype, shape
 
-            def phase_finish(self, phase_name: str) -> None: ...
+    class ILayer:
+        def __init__(self, node: onnx.NodeProto, dtype: Any) -> None:
+            types = {
+                "Conv": LayerType.CONVOLUTION,
+                "ConvTranspose": LayerType.DECONVOLUTION,
+                "Cast": LayerType.CAST,
+            }
+            self.name, self.type = node.name, types.get(node.op_type, LayerType.ELEMENTWISE)
+            self._input = ITensor(node.input[0], dtype)
+            groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
+            self._grouped = bool(groups) and groups[0] > 1
 
-        class NetworkDefinitionCreationFlag(IntEnum):
-            STRONGLY_TYPED = 1
+        def get_input(self, index: int) -> Any:
+            assert index == 0
+            return self._input
 
-        class ProfilingVerbosity(Enum):
-            DETAILED = 2
+    class INetworkDefinition:
+        def __init__(self) -> None:
+            self._layers: list[Any] = []
+            self._inputs: list[Any] = []
+            self._outputs: list[Any] = []
 
-        class MemoryPoolType(Enum):
-            WORKSPACE = 0
+        num_layers = property(lambda self: len(self._layers))
+        num_inputs = property(lambda self: len(self._inputs))
+        num_outputs = property(lambda self: len(self._outputs))
 
-        class LayerType(Enum):
-            CONVOLUTION = 0
-            DECONVOLUTION = 1
-            CAST = 2
-            ELEMENTWISE = 3
+        def get_layer(self, index: int) -> Any:
+            return self._layers[index]
 
-        class DataType(Enum):
-            FLOAT = 0
-            HALF = 1
-            UINT8 = 2
+        def get_input(self, index: int) -> Any:
+            return self._inputs[index]
 
-        class LayerInformationFormat(Enum):
-            JSON = 1
+        def get_output(self, index: int) -> Any:
+            return self._outputs[index]
 
-        class ComputeCapability(Enum):
-            NONE = 0
-            CURRENT = 1
-            SM75 = 75
-            SM80 = 80
-            SM86 = 86
-            SM89 = 89
-            SM120 = 120
-            SM121 = 121
+    class ParserError:
+        def __init__(self, node: onnx.NodeProto) -> None:
+            self._node = node
 
-        class ITensor:
-            def __init__(self, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> None:
-                self.name, self.dtype, self.shape = name, dtype, shape
+        def desc(self) -> str:
+            return f"no importer for {self._node.op_type}"
 
-        class ILayer:
-            def __init__(self, node: onnx.NodeProto, dtype: Any) -> None:
-                types = {
-                    "Conv": LayerType.CONVOLUTION,
-                    "ConvTranspose": LayerType.DECONVOLUTION,
-                    "Cast": LayerType.CAST,
-                }
-                self.name, self.type = node.name, types.get(node.op_type, LayerType.ELEMENTWISE)
-                self._input = ITensor(node.input[0], dtype)
-                groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
-                self._grouped = bool(groups) and groups[0] > 1
+        def node_name(self) -> str:
+            return self._node.name
 
-            def get_input(self, index: int) -> Any:
-                assert index == 0
-                return self._input
+        def node_operator(self) -> str:
+            return self._node.op_type
 
-        class INetworkDefinition:
-            def __init__(self) -> None:
-                self._layers: list[Any] = []
-                self._inputs: list[Any] = []
-                self._outputs: list[Any] = []
+    class OnnxParser:
+        def __init__(self, network: Any, logger: Any) -> None:
+            self._network, self._errors = network, []
 
-            num_layers = property(lambda self: len(self._layers))
-            num_inputs = property(lambda self: len(self._inputs))
-            num_outputs = property(lambda self: len(self._outputs))
+        num_errors = property(lambda self: len(self._errors))
 
-            def get_layer(self, index: int) -> Any:
-                return self._layers[index]
+        def get_error(self, index: int) -> Any:
+            return self._errors[index]
 
-            def get_input(self, index: int) -> Any:
-                return self._inputs[index]
+        def parse(self, model: bytes, path: str | None = None) -> bool:
+            graph = onnx.load_model_from_string(model).graph
+            kinds = {onnx.TensorProto.FLOAT: DataType.FLOAT, onnx.TensorProto.FLOAT16: DataType.HALF}
+            weights = {tensor.name: kinds.get(tensor.data_type) for tensor in graph.initializer}
+            self._errors = [ParserError(node) for node in graph.node if node.op_type == "Nonsense"]
+            for node in graph.node:
+                known = [weights[name] for name in node.input if name in weights]
+                self._network._layers.append(ILayer(node, known[0] if known else DataType.FLOAT))
+            for values, into in ((graph.input, self._network._inputs), (graph.output, self._network._outputs)):
+                for value in values:
+                    kind = value.type.tensor_type
+                    shape = tuple(dim.dim_value or -1 for dim in kind.shape.dim)
+                    into.append(ITensor(value.name, kinds[kind.elem_type], shape))
+            return not self._errors
 
-            def get_output(self, index: int) -> Any:
-                return self._outputs[index]
+    class IOptimizationProfile:
+        def __init__(self) -> None:
+            self._shapes: dict[str, Any] = {}
 
-        class ParserError:
-            def __init__(self, node: onnx.NodeProto) -> None:
-                self._node = node
+        def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002
+            self._shapes[input] = [list(min), list(opt), list(max)]
 
-            def desc(self) -> str:
-                return f"no importer for {self._node.op_type}"
+    class ITimingCache:
+        def __init__(self, data: bytes) -> None:
+            self._data = data
 
-            def node_name(self) -> str:
-                return self._node.name
+        def serialize(self) -> bytes:
+            return self._data + b" measured"
 
-            def node_operator(self) -> str:
-                return self._node.op_type
+    class IBuilderConfig:
+        def __init__(self) -> None:
+            self._did: dict[str, Any] = {"profiles": [], "targets": {}}
+            self._count = 0
+            self.profiling_verbosity: Any = None
+            self.progress_monitor: Any = None
 
-        class OnnxParser:
-            def __init__(self, network: Any, logger: Any) -> None:
-                self._network, self._errors = network, []
+        def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+            self._did[pool.name] = pool_size
 
-            num_errors = property(lambda self: len(self._errors))
+        def add_optimization_profile(self, profile: Any) -> int:
+            self._did["profiles"].append(profile._shapes)
+            return len(self._did["profiles"]) - 1
 
-            def get_error(self, index: int) -> Any:
-                return self._errors[index]
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+            self._no_timing_on_rtx()
+            return None if serialized_timing_cache == b"foreign" else ITimingCache(serialized_timing_cache)
 
-            def parse(self, model: bytes, path: str | None = None) -> bool:
-                graph = onnx.load_model_from_string(model).graph
-                kinds = {onnx.TensorProto.FLOAT: DataType.FLOAT, onnx.TensorProto.FLOAT16: DataType.HALF}
-                weights = {tensor.name: kinds.get(tensor.data_type) for tensor in graph.initializer}
-                self._errors = [ParserError(node) for node in graph.node if node.op_type == "Nonsense"]
-                for node in graph.node:
-                    known = [weights[name] for name in node.input if name in weights]
-                    self._network._layers.append(ILayer(node, known[0] if known else DataType.FLOAT))
-                for values, into in ((graph.input, self._network._inputs), (graph.output, self._network._outputs)):
-                    for value in values:
-                        kind = value.type.tensor_type
-                        shape = tuple(dim.dim_value or -1 for dim in kind.shape.dim)
-                        into.append(ITensor(value.name, kinds[kind.elem_type], shape))
-                return not self._errors
-
-        class IOptimizationProfile:
-            def __init__(self) -> None:
-                self._shapes: dict[str, Any] = {}
-
-            def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002
-                self._shapes[input] = [list(min), list(opt), list(max)]
-
-        class ITimingCache:
-            def __init__(self, data: bytes) -> None:
-                self._data = data
-
-            def serialize(self) -> bytes:
-                return self._data + b" measured"
-
-        class IBuilderConfig:
-            def __init__(self) -> None:
-                self._did: dict[str, Any] = {"profiles": [], "targets": {}}
-                self._count = 0
-                self.profiling_verbosity: Any = None
-                self.progress_monitor: Any = None
-
-            def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
-                self._did[pool.name] = pool_size
-
-            def add_optimization_profile(self, profile: Any) -> int:
-                self._did["profiles"].append(profile._shapes)
-                return len(self._did["profiles"]) - 1
-
-            def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
-                self._no_timing_on_rtx()
-                return None if serialized_timing_cache == b"foreign" else ITimingCache(serialized_timing_cache)
-
-            def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
-                self._no_timing_on_rtx()
-                self._did["timing"] = cache._data.decode()
-                return True
-
-            @staticmethod
-            def _no_timing_on_rtx() -> None:
-                assert not behaviour.rtx, "a timing cache was touched, which forces a GPU"
-
-        def set_compute_capability(self: Any, compute_capability: Any, index: int) -> bool:
-            name = compute_capability.name.lower()
-            if index >= self._count or name in behaviour.refuses:
-                return False
-            self._did["targets"][index] = name
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            self._no_timing_on_rtx()
+            self._did["timing"] = cache._data.decode()
             return True
 
+        @staticmethod
+        def _no_timing_on_rtx() -> None:
+            assert not behaviour.rtx, "a timing cache was touched, which forces a GPU"
+
         if behaviour.rtx:
-            IBuilderConfig.set_compute_capability = set_compute_capability  # type: ignore[attr-defined]
-            IBuilderConfig.num_compute_capabilities = property(  # type: ignore[attr-defined]
+
+            def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+                name = compute_capability.name.lower()
+                if index >= self._count or name in behaviour.refuses:
+                    return False
+                self._did["targets"][index] = name
+                return True
+
+            num_compute_capabilities = property(
                 lambda self: self._count, lambda self, count: setattr(self, "_count", count)
             )
 
-        class Builder:
-            def __init__(self, logger: Any) -> None:
-                assert isinstance(logger, ILogger)
-                self._logger = logger
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            assert isinstance(logger, ILogger)
+            self._logger = logger
 
-            def create_network(self, flags: int = 0) -> Any:
-                assert flags == 1 << int(NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-                return INetworkDefinition()
+        def create_network(self, flags: int = 0) -> Any:
+            assert flags == 1 << int(NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+            return INetworkDefinition()
 
-            def create_builder_config(self) -> Any:
-                return IBuilderConfig()
+        def create_builder_config(self) -> Any:
+            return IBuilderConfig()
 
-            def create_optimization_profile(self) -> Any:
-                return IOptimizationProfile()
+        def create_optimization_profile(self) -> Any:
+            return IOptimizationProfile()
 
-            def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
-                behaviour.builds += 1
-                did = config._did | {"verbosity": config.profiling_verbosity.name, "version": behaviour.version}
-                did["input"] = list(network._inputs[0].shape)
-                behaviour.settings = did
-                monitor = config.progress_monitor
-                monitor.phase_start("Building engine", None, 2)
-                for step in range(2):
-                    if not monitor.step_complete("Building engine", step):
-                        return None
-                monitor.phase_finish("Building engine")
-                self._logger.log(Severity.VERBOSE, "chose kernels")
-                half = [layer for layer in network._layers if layer.get_input(0).dtype == DataType.HALF]
-                if behaviour.no_kernel and (bad := [layer.name for layer in half if layer._grouped]):
-                    text = f"{NO_KERNEL} Failing node: {bad[0]}" if behaviour.names_node else NO_KERNEL
-                    self._logger.log(Severity.ERROR, text)
+        def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+            behaviour.builds += 1
+            did = config._did | {"verbosity": config.profiling_verbosity.name, "version": behaviour.version}
+            did["input"] = list(network._inputs[0].shape)
+            behaviour.settings = did
+            monitor = config.progress_monitor
+            monitor.phase_start("Building engine", None, 2)
+            for step in range(2):
+                if not monitor.step_complete("Building engine", step):
                     return None
-                if behaviour.gives_nothing:
-                    self._logger.log(Severity.ERROR, behaviour.gives_nothing)
-                    return None
-                kind = {True: "Half", False: "Float"}
-                did["layers"] = [
-                    [layer.name, kind[layer in half and not behaviour.in_fp32]] for layer in network._layers
-                ]
-                lines = [
-                    f"Name: {name}_myl0, LayerType: correlation, Inputs: [ {{ Name: x, Dimensions: [1,3,-1,-1], "
-                    f"Datatype: {kind}, Format: (NHWC) }}], Constants: [ {{ Name: w, Datatype: Half }}], "
-                    f"Outputs: [ {{ Name: y, Datatype: Float, Format: (NHWC) }}], TacticName: , "
-                    f"Metadata: [ONNX Layer: {name}]"
-                    for name, kind in did["layers"]
-                ]
-                text = "\n".join(["Layers:", *lines])
-                self._logger.log(Severity.VERBOSE, text)
-                return b"fake engine\n" + json.dumps(did).encode()
+            monitor.phase_finish("Building engine")
+            self._logger.log(Severity.VERBOSE, "chose kernels")
+            half = [layer for layer in network._layers if layer.get_input(0).dtype == DataType.HALF]
+            if behaviour.no_kernel and (bad := [layer.name for layer in half if layer._grouped]):
+                text = f"{NO_KERNEL} Failing node: {bad[0]}" if behaviour.names_node else NO_KERNEL
+                self._logger.log(Severity.ERROR, text)
+                return None
+            if behaviour.gives_nothing:
+                self._logger.log(Severity.ERROR, behaviour.gives_nothing)
+                return None
+            kind = {True: "Half", False: "Float"}
+            did["layers"] = [[layer.name, kind[layer in half and not behaviour.in_fp32]] for layer in network._layers]
+            lines = [
+                f"Name: {name}_myl0, LayerType: correlation, Inputs: [ {{ Name: x, Dimensions: [1,3,-1,-1], "
+                f"Datatype: {kind}, Format: (NHWC) }}], Constants: [ {{ Name: w, Datatype: Half }}], "
+                f"Outputs: [ {{ Name: y, Datatype: Float, Format: (NHWC) }}], TacticName: , "
+                f"Metadata: [ONNX Layer: {name}]"
+                for name, kind in did["layers"]
+            ]
+            text = "\n".join(["Layers:", *lines])
+            self._logger.log(Severity.VERBOSE, text)
+            return b"fake engine\n" + json.dumps(did).encode()
 
-        class EngineInspector:
-            def __init__(self, layers: list[list[str]]) -> None:
-                self._layers = layers
+    class EngineInspector:
+        def __init__(self, layers: list[list[str]]) -> None:
+            self._layers = layers
 
-            def get_engine_information(self, format: Any) -> str:  # noqa: A002
-                assert format is LayerInformationFormat.JSON
-                old = behaviour.version.startswith("10.")
-                text = {"Half": "Channel major FP16 format where channel % 8 == 0", "Float": "Row major linear FP32"}
+        def get_engine_information(self, format: Any) -> str:  # noqa: A002
+            assert format is LayerInformationFormat.JSON
+            old = behaviour.version.startswith("10.")
+            text = {"Half": "Channel major FP16 format where channel % 8 == 0", "Float": "Row major linear FP32"}
 
-                def tensor(kind: str) -> dict[str, str]:
-                    return {"Format/Datatype": text[kind]} if old else {"Format": "Linear", "Datatype": kind}
+            def tensor(kind: str) -> dict[str, str]:
+                return {"Format/Datatype": text[kind]} if old else {"Format": "Linear", "Datatype": kind}
 
-                layers = [
-                    {
-                        "Name": f"{name} + PWN(gelu)",
-                        "Inputs": [tensor(kind)],
-                        "Outputs": [tensor("Float")],
-                        "Metadata": f"[ONNX Layer: {name}]\x1f[ONNX Layer: gelu]",
-                    }
-                    for name, kind in self._layers
-                ]
-                return json.dumps({"Layers": layers, "Bindings" if old else "I/O Tensors": []})
+            layers = [
+                {
+                    "Name": f"{name} + PWN(gelu)",
+                    "Inputs": [tensor(kind)],
+                    "Outputs": [tensor("Float")],
+                    "Metadata": f"[ONNX Layer: {name}]\x1f[ONNX Layer: gelu]",
+                }
+                for name, kind in self._layers
+            ]
+            return json.dumps({"Layers": layers, "Bindings" if old else "I/O Tensors": []})
 
-        class ICudaEngine:
-            def __init__(self, data: bytes) -> None:
-                self._layers = json.loads(data.partition(b"\n")[2])["layers"]
+    class ICudaEngine:
+        def __init__(self, data: bytes) -> None:
+            self._layers = json.loads(data.partition(b"\n")[2])["layers"]
 
-            def create_engine_inspector(self) -> Any:
-                return EngineInspector(self._layers)
+        def create_engine_inspector(self) -> Any:
+            return EngineInspector(self._layers)
 
-        class Runtime:
-            def __init__(self, logger: Any) -> None:
-                self._logger = logger
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
 
-            def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
-                if not behaviour.device:
-                    self._logger.log(Severity.ERROR, "no CUDA-capable device is detected")
-                    return None
-                return ICudaEngine(serialized_engine)
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
+            if not behaviour.device:
+                self._logger.log(Severity.ERROR, "no CUDA-capable device is detected")
+                return None
+            return ICudaEngine(serialized_engine)
 
-        made = dict(locals())
-        rtx_only = {"ComputeCapability"}
-        for name, value in made.items():
-            if isinstance(value, type) and (behaviour.rtx or name not in rtx_only) and name != "Severity":
-                setattr(self, name, value)
+    names = {name: value for name, value in locals().items() if isinstance(value, type) and name != "Severity"}
+    if not behaviour.rtx:
+        del names["ComputeCapability"]
+    module = ModuleType("tensorrt_rtx" if behaviour.rtx else "tensorrt")
+    vars(module).update(names, __version__=behaviour.version, __spec__=ModuleSpec(module.__name__, None))
+    return module
