@@ -1,0 +1,210 @@
+"""The networks: how far they see, what they return, and what each has of its own.
+
+Their parameters, Multi-Adds and radii at full size are counted in ``tests/cli/test_zoo.py``; published weights are
+measured in ``tests/models/test_published.py`` and ``tests/export``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
+from lkdn_models.nets.carn import CARN
+from lkdn_models.nets.drrn import DRRN
+from lkdn_models.nets.fsrcnn import FSRCNN
+from lkdn_models.nets.idn import IDN
+from lkdn_models.nets.imdn import IMDN
+from lkdn_models.nets.lapar import LAPAR
+from lkdn_models.nets.lapsrn import LapSRN
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.nets.memnet import MemNet
+from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
+from lkdn_models.nets.rlfn import RLFN
+from lkdn_models.nets.srcnn import SRCNN
+from lkdn_models.nets.vapsr import VAPSR
+from lkdn_models.nets.vdsr import VDSR
+
+Make = Callable[[], nn.Module]
+
+
+def at(scales: tuple[int, ...], make: Callable[..., nn.Module], **settings: object) -> list[Make]:
+    return [partial(make, scale, **settings) for scale in scales]
+
+
+# Networks with a receptive radius, narrow and mostly shallow, and those of the published depth.
+LUMA: list[Make] = [
+    partial(SRCNN, channels=(6, 5)),
+    partial(SRCNN, kernels=(9, 1, 5), channels=(6, 5)),
+    *at((2, 3, 4), FSRCNN, channels=6, shrunk_channels=5, mappings=2),
+    partial(VDSR, depth=4, channels=6),
+    *at((2, 4), LapSRN, depth=2, channels=6),
+    *at((2, 4), LapSRN, depth=2, channels=6, up_kernel=4),
+    partial(DRRN, units=2, channels=6),
+    partial(DRRN, units=2, channels=6, batch_norm=True),
+    partial(MemNet, blocks=2, units=2, channels=6),
+    partial(MemNet, blocks=2, units=2, channels=6, batch_norm=True),
+]
+LUMA_AT_FULL_DEPTH: list[Make] = [
+    SRCNN,
+    partial(SRCNN, kernels=(9, 1, 5)),
+    *at((2, 3, 4), FSRCNN),
+    partial(VDSR, channels=6),
+    *at((2, 4), LapSRN, channels=6),
+    partial(DRRN, channels=6),
+    partial(MemNet, channels=4),
+    *at((2, 3, 4), IDN),
+]
+COLOUR: list[Make] = [
+    *at((2, 3, 4), LAPAR, blocks=1, channels=6),
+    *at((2, 3, 4), VAPSR, channels=8, blocks=2),
+    *at((2, 3, 4), PAN, channels=8, blocks=2),
+    *at((2, 3, 4), BSRN, channels=8, blocks=1, block=PlainESDB),
+    partial(LKDN, LkdnSpec(2, 2, 4, 4, Block.RBSB, Upsampler.REP)),
+]
+COLOUR_AT_FULL_DEPTH: list[Make] = [
+    *at((2, 3, 4), CARN, channels=8),
+    partial(CARN, 2, channels=8, groups=4, shared=True),
+    *at((2, 3, 4), LAPAR, channels=4),
+    partial(IDN.rgb, 2),
+]
+# Networks whose every pixel depends on the whole picture.
+ESA = [
+    *at((2, 3, 4), BSRN, blocks=1, channels=16),
+    *at((2, 3, 4), BSRN, blocks=1, channels=8, block=SmallESDB, conv=BiasedBSConv, pointwise=Pointwise),
+    *at((2, 3, 4), RFDN, blocks=1, channels=8, block=ChallengeRFDB),
+    *at((2, 3, 4), RLFN, blocks=1, channels=8, inner=6),
+]
+GLOBAL: list[Make] = [
+    *ESA,
+    *at((2, 3, 4), RFDN, blocks=1, channels=16),
+    *at((2, 3, 4), IMDN, blocks=1, channels=16),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "channels"),
+    [(make, 1) for make in LUMA + LUMA_AT_FULL_DEPTH] + [(make, 3) for make in COLOUR + COLOUR_AT_FULL_DEPTH],
+)
+def test_a_change_reaches_as_far_as_the_receptive_radius_and_no_further(
+    make: Make, channels: int, reach: Callable[..., int]
+) -> None:
+    network = make()
+    assert reach(network, channels) == network.receptive_radius
+
+
+@pytest.mark.parametrize("make", GLOBAL[::3])
+def test_with_global_attention_a_pixel_depends_on_the_whole_picture(
+    make: Make, sees_everything: Callable[..., bool]
+) -> None:
+    network = make()
+    assert network.receptive_radius is None
+    assert sees_everything(network)
+
+
+@pytest.mark.parametrize("make", ESA[::3])
+def test_with_esa_a_smaller_picture_than_stated_is_too_small(make: Make) -> None:
+    network = make()
+    with pytest.raises(RuntimeError, match="too small"):
+        network(torch.rand(1, 3, 17, network.smallest - 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "channels"), [(make, 1) for make in [*LUMA, *at((2, 3, 4), IDN)]] + [(make, 3) for make in COLOUR + GLOBAL]
+)
+def test_the_result_has_scale_times_the_size(make: Make, channels: int) -> None:
+    network = make().eval()
+    with torch.no_grad():
+        out = network(torch.rand(2, channels, network.smallest, 17))
+    assert out.shape == (2, channels, network.smallest * network.scale, 17 * network.scale)
+
+
+@pytest.mark.parametrize(
+    ("make", "parameters"),
+    [
+        # LapSRN x2 as most tables have it: half as deep, with the up-convolution of the paper's text.
+        (partial(LapSRN, 2, depth=5, up_kernel=4), 251_473),
+        (partial(CARN, 2, scales=(2,)), 964_187),
+        (partial(CARN, 3, scales=(3,)), 1_148_827),
+        (partial(CARN, 4, scales=(4,)), 1_111_899),
+        (partial(IDN.rgb, 2), 542_348),
+        # The six numbers that weigh the outputs are not in the papers' count.
+        (MemNet, 678_209 + 6),
+    ],
+)
+def test_forms_that_papers_count_have_their_parameters(make: Make, parameters: int) -> None:
+    assert sum(value.numel() for value in make().parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(LapSRN, 3), r"LapSRN has no x3 \(it has x2, x4\)"),
+        (partial(CARN, 5), r"CARN has no x5 \(it has x2, x3, x4\)"),
+        (partial(CARN, 4, scales=(2, 3)), r"CARN has no x4 \(it has x2, x3\)"),
+        (partial(PAN, 5), r"PAN has no x5 \(it has x2, x3, x4\)"),
+    ],
+)
+def test_a_scale_that_a_network_lacks_is_refused(make: Make, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_memnet_mixes_its_outputs() -> None:
+    torch.manual_seed(0)
+    network = MemNet(blocks=3, units=2, channels=6).double()
+    x = torch.rand(1, 1, 9, 8, dtype=torch.float64)
+    with torch.no_grad():
+        network.mix.copy_(torch.rand(3))
+        outputs = network.outputs(x)
+        expected = sum(weight * output for weight, output in zip(network.mix, outputs, strict=True))
+        assert len(outputs) == 3
+        assert torch.allclose(network(x), expected, rtol=0, atol=1e-12)
+
+
+def test_lapsrn_begins_as_bilinear_interpolation() -> None:
+    network = LapSRN(4, depth=1, channels=4)
+    x = torch.rand(1, 1, 6, 7)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if "residual_conv" in name:
+                value.zero_()
+        first, last = network.pyramid(x)
+        assert torch.equal(last, network(x))
+        # The published network pads zeros, interpolation repeats the edge.
+        expected = nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+        assert torch.allclose(first[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+
+
+def test_carn_of_one_scale_takes_its_part_of_the_published_weights() -> None:
+    torch.manual_seed(0)
+    whole, part = CARN.mobile(3), CARN.mobile(3, scales=(3,))
+    missing, unexpected = part.load_state_dict(whole.state_dict(), strict=False)
+    assert not missing
+    assert {name.rpartition(".body")[0] for name in unexpected} == {"upsample.up2", "upsample.up4"}
+    x = torch.rand(1, 3, 5, 6)
+    with torch.no_grad():
+        assert torch.equal(whole(x), part(x))
+
+
+def test_the_1x1_convolution_of_bsrn_s_is_a_linear_layer_of_each_pixel() -> None:
+    torch.manual_seed(0)
+    layer = Pointwise(3, 5)
+    x = torch.rand(2, 3, 4, 7)
+    by_pixel = torch.nn.functional.linear(x.permute(0, 2, 3, 1), layer.weight, layer.bias).permute(0, 3, 1, 2)
+    assert torch.allclose(layer(x), by_pixel, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_first_sample_of_caffe_s_transposed_convolution_in_idn_is_scale_less_one_pixels_inside(scale: int) -> None:
+    torch.manual_seed(0)
+    features, up = torch.rand(1, 64, 5, 7), IDN(scale).upsample
+    with torch.no_grad():
+        ours = up(features)[..., : 5 * scale, : 7 * scale]
+        caffes = torch.nn.functional.conv_transpose2d(features, up.weight, up.bias, stride=scale, padding=8)
+    assert torch.allclose(ours[..., scale - 1 :, scale - 1 :], caffes, atol=1e-6)
