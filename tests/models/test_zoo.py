@@ -15,7 +15,7 @@ from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.rgb import as_rgb
 from lkdn_models.zoo import Input, ZooEntry, all_entries, entries, find, name_of, names, published_scale
 from lkdn_models.zoo.facts import BUNDLED, HD, LR, SETS, Weights
-from lkdn_models.zoo.read import read_networks
+from lkdn_models.zoo.networks import read_networks
 
 each_entry = pytest.mark.parametrize("entry", all_entries(), ids=lambda entry: f"{entry.name}-x{entry.scale}")
 PUBLISHED = {entry.weights for entry in all_entries() if entry.weights}

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -78,7 +78,8 @@ def train(recipe: Recipe, places: Places, resume: bool = False, workers: int = 0
             made by another recipe; or if the processes cannot share a batch.
         LkdnError: if the loss is no longer finite, or compiling fails.
     """
-    with _sigterm_as_interrupt(), start_team() as team, closing(RunFolder(places.out)) as run:
+    # Outside the loop nothing is saved at a signal, but half-written files are removed.
+    with _on_signals(_interrupt, signal.SIGTERM), start_team() as team, closing(RunFolder(places.out)) as run:
         return _train(recipe, places, run, team, resume, workers, bar)
 
 
@@ -141,15 +142,16 @@ def _train(
             save(start)
     source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed, drawings)
     losses: list[float] = []
+    stops: list[object] = []
     with (
-        _stop_requests() as stopped,
+        _on_signals(lambda *signal_and_frame: stops.append(signal_and_frame), signal.SIGINT, signal.SIGTERM),
         closing(batches(source, start, settings.iterations, team.rank, team.size, workers)) as stream,
         tqdm(total=settings.iterations, initial=start, disable=not (bar and team.leads), dynamic_ncols=True) as meter,
     ):
         since = time.monotonic()
         for step, (low, high) in enumerate(stream, start):
             rate = settings.rate(step)
-            loss, stop = team.share(learner.weights.values(), learner.differentiate(low, high), bool(stopped))
+            loss, stop = team.share(learner.weights.values(), learner.differentiate(low, high), bool(stops))
             if stop:
                 save(step)
                 return None
@@ -262,31 +264,16 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM a KeyboardInterrupt: outside the loop nothing is saved, but half-written files are removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _on_signals(handler: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> Iterator[None]:
+    """Handle signals in another way for the time of a block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C in a list instead of ending the process at once."""
-    requests: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        requests.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

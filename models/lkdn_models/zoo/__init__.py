@@ -10,7 +10,7 @@ from functools import cache
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.zoo.facts import Input, Network, Printed, Weights, ZooEntry
-from lkdn_models.zoo.read import NETWORKS, read_networks
+from lkdn_models.zoo.networks import NETWORKS, read_networks
 
 __all__ = [
     "Input",
