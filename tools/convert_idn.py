@@ -2,10 +2,10 @@
 
     python tools/convert_idn.py IDN_x4.caffemodel idn_x4.safetensors
 
-The file is a protobuf message, caffe.proto's NetParameter. Read of it are the layers (100) and of each its name (1),
-its blobs (7) and, for the scale, the stride (6) of its convolution_param (106); of a blob its shape (7, with dim 1) and
-its values (5, packed floats). Nothing in it is run. Names become NAME.weight and NAME.bias; the scale, which no shape
-tells, is in the header as "scale".
+The file is a protobuf message, caffe.proto's NetParameter. The script reads the layers (100), and of each layer its
+name (1), its blobs (7) and, for the scale, the stride (6) of its convolution_param (106); of each blob it reads the
+shape (7, with dim 1) and the values (5, packed floats). Nothing in the file is run. Names become NAME.weight and
+NAME.bias; the scale, which the shapes do not show, goes into the header as "scale".
 """
 
 import math
@@ -28,11 +28,11 @@ SCALES = (2, 3, 4)
 LAYER, NAME, BLOB, CONVOLUTION, STRIDE = 100, 1, 7, 106, 6
 BLOB_VALUES, BLOB_SHAPE, SHAPE_DIM = 5, 7, 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-"""Wire types of protobuf; its groups are in no file of today."""
+"""Wire types of protobuf, without its obsolete groups."""
 
 
 def main(source: str, target: str) -> None:
-    """Convert one file."""
+    """Convert a file."""
     try:
         state, scale = read(Path(source))
         with publish(target) as part:
@@ -42,7 +42,7 @@ def main(source: str, target: str) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], int]:
-    """The weights of a Caffe model of IDN, and its scale.
+    """Return the weights of a Caffe model of IDN, and its scale.
 
     Raises:
         InputError: if the file cannot be read, is damaged, or holds another network.
@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], int]:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            msg = f"{size:,} bytes are more than a model may have ({MAX_BYTES:,})"
+            msg = f"it has {size:,} bytes, more than the {MAX_BYTES:,} that a model may have"
             raise InputError(msg)
         state, stride = parse(path.read_bytes())
     except OSError as error:
@@ -72,7 +72,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], int]:
 
 
 def parse(data: bytes) -> tuple[dict[str, Tensor], int | None]:
-    """The weights in a NetParameter, and the stride of its layer ``upsample``."""
+    """Return the weights in a NetParameter, and the stride of its layer ``upsample``."""
     state: dict[str, Tensor] = {}
     stride = None
     for number, layer in fields(data):
@@ -94,7 +94,7 @@ def parse(data: bytes) -> tuple[dict[str, Tensor], int | None]:
 
 
 def blob(data: bytes, name: str) -> Tensor:
-    """A BlobProto: its shape and as many floats."""
+    """Return the floats of a BlobProto in its shape."""
     shape: list[int] = []
     values = b""
     for number, value in fields(data):
@@ -111,7 +111,7 @@ def blob(data: bytes, name: str) -> Tensor:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: number, and an integer or the bytes of whatever else it is."""
+    """Yield the fields of a message: number, and an integer or the bytes of any other type."""
     at = 0
     while at < len(data):
         tag, at = varint(data, at)
@@ -135,7 +135,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def varints(data: bytes) -> Iterator[int]:
-    """Packed integers."""
+    """Yield packed integers."""
     at = 0
     while at < len(data):
         value, at = varint(data, at)
@@ -143,7 +143,7 @@ def varints(data: bytes) -> Iterator[int]:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer of seven bits a byte, low ones first, and where it ends."""
+    """Return an integer of seven bits a byte, low ones first, and the position of its end."""
     value = 0
     for count in range(10):  # 64 bits at most
         if at + count >= len(data):
@@ -157,7 +157,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def message(value: int | bytes) -> bytes:
-    """A field that must hold bytes: a message, a string, packed numbers."""
+    """Return a field that must hold bytes: a message, a string or packed numbers."""
     if isinstance(value, int):
         msg = "damaged: a number where a message must be"
         raise InputError(msg)

@@ -1,10 +1,10 @@
-"""Turn the published weights of VDSR into safetensors with the names of ``lkdn_models.nets.vdsr``.
+"""Convert the published weights of VDSR to safetensors with the names of ``lkdn_models.nets.vdsr``.
 
     python tools/convert_vdsr.py VDSR_Official.mat vdsr.safetensors
 
-The file is MATLAB's own (level 5, not HDF5): a structure ``model`` with cells ``weight`` and ``bias``, a layer each.
-Of the format ("MAT-File Format", The MathWorks) only what such a file needs is read: structures, cells and real arrays
-in single or double precision. Nothing in it is run.
+The file is in MATLAB's own format (level 5, not HDF5): a structure ``model`` with cells ``weight`` and ``bias``, one
+entry for each layer. The script reads the parts of the format ("MAT-File Format", The MathWorks) that such a file
+needs: structures, cells and real arrays in single or double precision. Nothing in the file is run.
 """
 
 import math
@@ -35,7 +35,7 @@ Value = np.ndarray | list["Value"] | dict[str, "Value"]
 
 
 def main(source: str, target: str) -> None:
-    """Convert one file."""
+    """Convert a file."""
     try:
         state = read(Path(source))
         with publish(target) as part:
@@ -45,7 +45,7 @@ def main(source: str, target: str) -> None:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The weights of VDSR.
+    """Return the weights of VDSR.
 
     Raises:
         InputError: if the file cannot be read, is damaged, or holds another network.
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            msg = f"{size:,} bytes are more than a model may have ({MAX_BYTES:,})"
+            msg = f"it has {size:,} bytes, more than the {MAX_BYTES:,} that a model may have"
             raise InputError(msg)
         state = convert(variables(path.read_bytes()))
     except OSError as error:
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def convert(found: dict[str, Value]) -> dict[str, Tensor]:
-    """State dict of ``VDSR`` from the file's variables.
+    """Return the state dict of ``VDSR`` from the file's variables.
 
     Weights are (row, column, input, output), for a correlation as in PyTorch; MATLAB drops a last dimension of 1.
 
@@ -103,7 +103,7 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def variables(data: bytes) -> dict[str, Value]:
-    """The variables of a MATLAB level 5 file.
+    """Return the variables of a MATLAB level 5 file.
 
     Raises:
         InputError: if it is none, is damaged, or holds what is not read here.
@@ -134,18 +134,18 @@ def _inflate(data: bytes) -> bytes:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and payload of the elements that follow each other."""
+    """Yield kind and payload of consecutive elements."""
     at = 0
     while at < len(data):
         if len(data) - at < 8:
             msg = "cut short in the head of an element"
             raise InputError(msg)
         kind, size = struct.unpack_from("<II", data, at)
-        if kind >> 16:  # up to four bytes lie in the head itself
+        if kind >> 16:  # the head itself holds up to four bytes
             kind, size, start, step = kind & 0xFFFF, kind >> 16, at + 4, 8
         else:
             start = at + 8
-            # Compressed elements alone are not filled up to eight bytes.
+            # Only compressed elements are not padded to eight bytes.
             step = 8 + (size if kind == COMPRESSED else -(-size // 8) * 8)
         if start + size > min(len(data), at + step):
             msg = f"an element claims {size:,} bytes and has {max(len(data) - start, 0):,}"
@@ -155,7 +155,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _array(kind: int, data: bytes) -> tuple[str, Value]:
-    """Name and value of an array element: flags, dimensions, name, contents."""
+    """Return name and value of an array element, which holds flags, dimensions, name and contents."""
     if kind != MATRIX:
         msg = f"an array was expected, got an element of kind {kind}"
         raise InputError(msg)
@@ -187,20 +187,20 @@ def _array(kind: int, data: bytes) -> tuple[str, Value]:
 
 
 def _numbers(parts: Iterator[tuple[int, bytes]], expected: int | None = None) -> np.ndarray:
-    """The numbers of the next element."""
+    """Return the numbers of the next element."""
     kind, data = next(_take(parts, 1, ""))
     if kind not in DTYPES or (expected is not None and kind != expected):
         msg = f"numbers of kind {expected or 'any'} were expected, got kind {kind}"
         raise InputError(msg)
     dtype = np.dtype(DTYPES[kind])
     if len(data) % dtype.itemsize:
-        msg = f"{len(data)} bytes are no whole numbers of {dtype.itemsize}"
+        msg = f"{len(data)} bytes are not a multiple of {dtype.itemsize}"
         raise InputError(msg)
     return np.frombuffer(data, dtype)
 
 
 def _take(parts: Iterator[tuple[int, bytes]], count: int, name: str) -> Iterator[tuple[int, bytes]]:
-    """So many elements, no fewer."""
+    """Return exactly so many elements."""
     for _ in range(count):
         part = next(parts, None)
         if part is None:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 ROUNDS = 600
 HOLD = 1e-3
-"""What holds the polynomial near 0, where its error would count for nothing."""
+"""Weight that keeps the polynomial close near 0, where its error would otherwise have no weight."""
 
 
 def main() -> None:
-    """Fit, print, check."""
+    """Fit the polynomial, print it and its largest errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--end", type=float, default=5.5)
     parser.add_argument("--degree", type=int, default=8)
@@ -33,12 +33,12 @@ def main() -> None:
 
 
 def phi(x: Floats | NDArray[np.float32]) -> Floats:
-    """The normal distribution."""
+    """Return the cumulative normal distribution."""
     return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x.tolist()])
 
 
 def fit(end: float, degree: int, squarings: int) -> tuple[Floats, float]:
-    """Of the root of Phi(-c) over c from 0 to ``end``, so that c times the error of its power is least.
+    """Fit the root of Phi(-c) for c from 0 to ``end`` so that c times the error of its power is smallest.
 
     Least squares whose weights grow where the error is large, again and again (Lawson's algorithm).
     """
@@ -47,7 +47,7 @@ def fit(end: float, degree: int, squarings: int) -> tuple[Floats, float]:
     c = end * (w + 1) / 2
     share = phi(-c)
     wanted = share ** (1 / power)
-    size = power * c * share / wanted + HOLD  # what a small error of the root is worth
+    size = power * c * share / wanted + HOLD  # weight of a small error of the root
     basis = chebyshev.chebvander(w, degree)
     weights = np.ones_like(w)
     for _ in range(ROUNDS):
@@ -63,7 +63,7 @@ def fit(end: float, degree: int, squarings: int) -> tuple[Floats, float]:
 
 
 def gelu(x: NDArray[np.float32], coefficients: NDArray[np.float32], end: float, squarings: int) -> NDArray[np.float32]:
-    """As the kernels compute it, but for what fused multiplication and addition spares."""
+    """Compute GELU as the kernels do, but without fused multiply-adds."""
     c = np.minimum(np.abs(x), np.float32(end))
     p = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:

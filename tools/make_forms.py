@@ -1,8 +1,8 @@
-"""Write the forms of the bundled artefacts for engines on CPUs, beside them.
+"""Write the optimised forms of the bundled artefacts for engines on CPUs beside them.
 
     python tools/make_forms.py
 
-To be run when a bundled artefact, a rewrite or a target changes; a test compares what is there with what this writes.
+Run it when a bundled artefact, a rewrite or a target changes; a test compares the files with what this script writes.
 """
 
 import onnx
@@ -15,7 +15,7 @@ from lkdn_deploy.runtime.optimised import TARGETS
 
 
 def main() -> None:
-    """Each artefact, each target."""
+    """Write the form of each artefact for each target."""
     for path in bundled().values():
         model = onnx.load(path)
         metadata = ArtifactMetadata.from_props({prop.key: prop.value for prop in model.metadata_props})

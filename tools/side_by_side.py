@@ -14,7 +14,7 @@ CROP = 480
 
 
 def main(small: str, large: str, target: str) -> None:
-    """Crop the centre of both, label them, save."""
+    """Write the centres of both pictures, labelled."""
     with Image.open(small) as image:
         source = np.asarray(image.convert("RGB"))
     with Image.open(large) as image:

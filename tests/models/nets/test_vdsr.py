@@ -135,7 +135,7 @@ ONES = np.ones((3, 3), np.float32)
         (mat(compressed(b"")), "the file ends early"),
         (mat(element(9, bytes(8))), "an array was expected, got an element of kind 9"),
         (mat(array(6, (2, 2), element(9, bytes(24)), name=b"x")), r"x of \(2, 2\) holds 3 numbers"),
-        (mat(array(6, (1, 1), element(9, bytes(7)))), "7 bytes are no whole numbers of 8"),
+        (mat(array(6, (1, 1), element(9, bytes(7)))), "7 bytes are not a multiple of 8"),
         (mat(array(6, (1, 1), element(9, bytes(8)), element(9, bytes(8)), flags=0x800)), "only structures, cells and"),
         (mat(array(4, (1, 1), element(4, bytes(2)))), "is of class 4: only structures"),
         (mat(array(6, (1, 1), element(99, bytes(8)))), "numbers of kind any were expected, got kind 99"),
