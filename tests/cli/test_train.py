@@ -97,7 +97,7 @@ def test_no_shipped_recipe_is_named_like_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ([], "Usage: "),
         (["tiny"], "--data"),
@@ -107,12 +107,12 @@ def test_no_shipped_recipe_is_named_like_a_command() -> None:
         (["plot", "a", "-o", "curves.doc"], ""),
     ],
 )
-def test_wrong_usage(args: list[str], said: str, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(args: list[str], message: str, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     args = [str(make(arg)) if arg == "a" else arg for arg in args]
     assert run(command, args) == ExitCode.USAGE
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert said in printed.err
+    assert message in printed.err
 
 
 @pytest.mark.parametrize("task", ["", "run", "plot", "export", "tiny"])
@@ -199,7 +199,7 @@ def test_of_a_run_without_validation_the_newest_weights_are_taken(make: Make) ->
 
 def test_the_step_of_weights_is_what_they_say_and_not_guessed(make: Make, weights: Path) -> None:
     run_folder = make("run", "weights.safetensors")
-    shutil.copy(weights, run_folder / "weights.safetensors")  # it does not tell its step
+    shutil.copy(weights, run_folder / "weights.safetensors")  # without its step
     assert "step unknown" in str(pick_weights(run_folder))
     best = make("other", "best.safetensors", validated=False)
     assert "step 1,000, the best on the first validation set" in str(pick_weights(best))
@@ -239,7 +239,7 @@ def test_what_is_no_run_or_has_no_weights_is_refused_with_the_reason(
     (tmp_path / "file").touch()
     strange = make("strange", "best.safetensors")
     (strange / "log.jsonl").write_text("[1]\n")
-    for args, said in (
+    for args, message in (
         (["export", tmp_path / "gone"], "gone/log.jsonl cannot be read"),
         (["export", tmp_path / "empty"], "give the folder of a training run"),
         (["plot", tmp_path / "empty"], "give the folder of a training run"),
@@ -251,9 +251,9 @@ def test_what_is_no_run_or_has_no_weights_is_refused_with_the_reason(
         (["plot", whole, "-o", tmp_path / "nowhere" / "curves.png"], "curves.png cannot be written"),
     ):
         out = [] if args[0] == "plot" or "-o" in args else ["-o", tmp_path / "out"]
-        assert run(command, list(map(str, [*args, *out]))) == ExitCode.INPUT_FAILED, said
+        assert run(command, list(map(str, [*args, *out]))) == ExitCode.INPUT_FAILED, message
         printed = capsys.readouterr()
-        assert said in printed.err
+        assert message in printed.err
         assert "Traceback" not in printed.err
         assert printed.out == ""
     assert not (tmp_path / "out").exists()

@@ -52,19 +52,19 @@ def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(capsys: p
                 facts += [f"{psnr} / {ssim} in papers" for psnr, ssim in printed.quality.values()]
             if weights := entry.weights:
                 facts += [f"weights: {weights.page}", f"sha256 {weights.sha256}", f"licence: {weights.licence}"]
-            said = words(part)
-            assert [fact for fact in facts if fact not in said] == []
-            assert ("bundled" in said) == (entry.bundled is not None)
-            assert said.endswith("no weights") == (entry.weights is entry.bundled is None)
+            shown = words(part)
+            assert [fact for fact in facts if fact not in shown] == []
+            assert ("bundled" in shown) == (entry.bundled is not None)
+            assert shown.endswith("no weights") == (entry.weights is entry.bundled is None)
 
 
 @pytest.mark.parametrize("task", ["show", "get"])
 def test_an_unknown_network_is_refused_with_the_known_ones(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, [task, "edsr"]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "no network is called edsr" in said.err
-    assert "lkdn-s" in said.err
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no network is called edsr" in shown.err
+    assert "lkdn-s" in shown.err
 
 
 @pytest.fixture
@@ -99,20 +99,20 @@ def test_weights_are_fetched_once_and_their_paths_printed_and_their_licence_told
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(command, ["get", *args]) == 0
-    said = capsys.readouterr()
+    shown = capsys.readouterr()
     assert downloaded == [find(args[0], scale).weights for scale in scales]
-    assert said.out.splitlines() == [str(Path("cache", file)) for file in files]
-    assert said.err.splitlines() == [f"{weights.repository}: licence {weights.licence}" for weights in downloaded]
+    assert shown.out.splitlines() == [str(Path("cache", file)) for file in files]
+    assert shown.err.splitlines() == [f"{weights.repository}: licence {weights.licence}" for weights in downloaded]
 
 
 def test_of_weights_to_convert_the_command_is_told(
     downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command, ["get", "idn", "--scale", "3"]) == 0
-    said = capsys.readouterr()
+    shown = capsys.readouterr()
     path = Path("cache", "IDN_x3.caffemodel")
-    assert said.out == f"{path}\n"
-    assert f"python tools/convert_idn.py {path} {path.with_suffix('.safetensors')}\n" in said.err
+    assert shown.out == f"{path}\n"
+    assert f"python tools/convert_idn.py {path} {path.with_suffix('.safetensors')}\n" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_weights_that_are_nowhere_are_refused(
     args: Sequence[str], message: str, downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command, ["get", *args]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert message in said.err
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert message in shown.err
     assert downloaded == []
 
 
@@ -149,12 +149,12 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
         lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ()),
     )
     assert run(command, ["check"]) == 0
-    said = capsys.readouterr()
-    lines = said.out.splitlines()
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     rows = [line.split()[:2] for line in lines[1:] if not line.startswith(" ")]
     assert rows == [[entry.name, f"x{entry.scale}"] for entry in all_entries()]
     assert max(map(len, lines)) <= 80
-    assert f"{len(all_entries())} rows" in said.err
+    assert f"{len(all_entries())} rows" in shown.err
 
 
 def check(monkeypatch: pytest.MonkeyPatch, *changed: ZooEntry) -> int:
@@ -170,14 +170,14 @@ def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(monkeypatch, FSRCNN, LAPSRN, SRCNN) == 0
-    said = capsys.readouterr()
-    assert [words(line) for line in said.out.splitlines()[1:]] == [
+    shown = capsys.readouterr()
+    assert [words(line) for line in shown.out.splitlines()[1:]] == [
         "fsrcnn x4 13 12.809 4.6 4.6370 C-out 5",
         "lapsrn x4 813 814.242 149.4 149.3508 C-out 5",
         "813 K is without biases",
         "srcnn-915 x3 - 8.129 - 7.4023 C 1280x720 -",
     ]
-    assert said.err == "3 rows: all figures agree\n"
+    assert shown.err == "3 rows: all figures agree\n"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_figure_that_is_not_what_is_counted_is_named_and_the_exit_code_is_4(
     entry: ZooEntry, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(monkeypatch, entry, find("srcnn-915", 2)) == 4
-    said = capsys.readouterr()
-    assert f"differ from what is counted: {problem}" in said.err
-    assert "all figures agree" not in said.err
-    assert "srcnn-915" in said.out
+    shown = capsys.readouterr()
+    assert f"differ from what is counted: {problem}" in shown.err
+    assert "all figures agree" not in shown.err
+    assert "srcnn-915" in shown.out

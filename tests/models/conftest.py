@@ -1,4 +1,4 @@
-"""What the reference networks are held against: their own reach."""
+"""Measurements of the reach of networks."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def _draw(network: nn.Module) -> None:
-    """Weights and whatever is drawn next, the same each time."""
+    """Draw the same weights, and the same random numbers next, each time."""
     torch.manual_seed(0)
     for module in network.modules():
         if hasattr(module, "reset_parameters"):
@@ -17,10 +17,10 @@ def _draw(network: nn.Module) -> None:
 
 @pytest.fixture(scope="session")
 def reach() -> Callable[..., int]:
-    """How far a network's output sees, in LR pixels, of a picture that goes 2 pixels beyond its receptive radius.
+    """Return the reach of a network in LR pixels, on a picture that goes 2 pixels beyond its receptive radius.
 
-    That something changes with the pixel at the answer is told by the derivative: the change of the output itself is
-    lost in rounding after so many layers. Beyond the answer another picture changes nothing at all.
+    The derivative shows that the pixels up to there matter: the change of the output itself is lost in rounding after
+    so many layers. Beyond it, another picture changes nothing at all.
     """
 
     def measured(network: nn.Module, channels: int = 3) -> int:
@@ -45,7 +45,7 @@ def reach() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def sees_everything() -> Callable[[nn.Module], bool]:
-    """Whether a picture's left part hangs on what lies further to the right than any convolution of it reaches."""
+    """Return whether a picture's left part depends on pixels further to the right than its convolutions reach."""
 
     def asked(network: nn.Module) -> bool:
         _draw(network)

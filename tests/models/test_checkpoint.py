@@ -108,7 +108,7 @@ def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda state: state.pop("B2.c6.bias"), r"B2\.c6\.bias is missing"),
         (lambda state: state.update({"B1.extra": torch.zeros(1)}), r"B1\.extra is unknown"),
@@ -125,11 +125,11 @@ def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
     ],
 )
 def test_a_network_that_almost_fits_is_refused_with_what_is_wrong(
-    tmp_path: Path, state: dict[str, torch.Tensor], change: Any, said: str
+    tmp_path: Path, state: dict[str, torch.Tensor], change: Any, message: str
 ) -> None:
     change(state)
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         load_checkpoint(tmp_path / "w.pth")
 
 

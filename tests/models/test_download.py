@@ -1,4 +1,4 @@
-"""Published checkpoints in the cache: from a server on this machine, never from the network."""
+"""Published checkpoints, downloaded into the cache from a server on this machine, never from the network."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ TO_CONVERT = replace(PLAIN, weights=replace(WEIGHTS, path="folder/net_x4.mat", c
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request with ``content``, or as it is told to."""
+    """Answers every request with ``content``, or otherwise as its attributes say."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -160,31 +160,28 @@ def test_other_content_is_refused(server: Server, cache: Path) -> None:
     assert files(cache) == []
 
 
-@pytest.mark.parametrize(("status", "said"), [(404, "404 Not Found"), (500, "500 Internal Server Error")])
-def test_a_server_that_does_not_give_it_is_told_with_the_cure(
-    server: Server, cache: Path, status: int, said: str
+@pytest.mark.parametrize(("status", "answer"), [(404, "404 Not Found"), (500, "500 Internal Server Error")])
+def test_a_server_that_does_not_send_it_is_named_with_the_remedy(
+    server: Server, cache: Path, status: int, answer: str
 ) -> None:
     server.status = status
     with pytest.raises(MissingError) as missing:
         download(WEIGHTS)
-    assert missing.value.message == f"{WEIGHTS.url} cannot be downloaded: the server answered {said}"
+    assert missing.value.message == f"{WEIGHTS.url} cannot be downloaded: the server answered {answer}"
     assert missing.value.hint == f"download {WEIGHTS.page} by hand and put it at {local(WEIGHTS)}"
     assert files(cache) == []
 
 
-def test_no_network_is_told_with_the_cure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:  # by the time that it is asked
-        monkeypatch.setattr("lkdn_models.zoo.facts.HOST", f"http://127.0.0.1:{closed.getsockname()[1]}")
-    with pytest.raises(MissingError, match="cannot be downloaded: Connection refused") as missing:
+@pytest.mark.parametrize(
+    "host", ["http://host.invalid", "http://127.0.0.1:{port}"]
+)  # no such name (RFC 2606), no answer
+def test_a_missing_network_is_named_with_the_remedy(cache: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:  # closed before it is asked
+        monkeypatch.setattr("lkdn_models.zoo.facts.HOST", host.format(port=closed.getsockname()[1]))
+    reason = "" if "invalid" in host else " Connection refused"
+    with pytest.raises(MissingError, match=f"cannot be downloaded:{reason}") as missing:
         download(WEIGHTS)
     assert str(local(WEIGHTS)) in missing.value.hint
-    assert files(cache) == []
-
-
-def test_an_unknown_host_is_told(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr("lkdn_models.zoo.facts.HOST", "http://host.invalid")  # a name that never is (RFC 2606)
-    with pytest.raises(MissingError, match="cannot be downloaded"):
-        download(WEIGHTS)
     assert files(cache) == []
 
 
@@ -198,25 +195,21 @@ def test_a_server_that_hangs_up_midway_leaves_what_was_there(server: Server, cac
     assert all(path.read_bytes() == b"damaged" for path in before)
 
 
-@pytest.mark.parametrize("sent", [0, len(CONTENT) // 2])
-def test_a_silent_server_is_given_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
+@pytest.mark.parametrize("sent", [None, 0, len(CONTENT) // 2])
+def test_a_silent_server_is_given_up(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, sent: int | None
+) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     given_up = threading.Event()
-    server.sent, server.then = sent, lambda: given_up.wait(10)
-    try:
-        with pytest.raises(MissingError, match="cannot be downloaded: timed out"):
-            download(WEIGHTS)
-    finally:
-        given_up.set()
-    assert files(cache) == []
-
-
-def test_a_server_that_never_answers_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TIMEOUT", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # it accepts no connection
-        monkeypatch.setattr("lkdn_models.zoo.facts.HOST", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        with pytest.raises(MissingError, match="cannot be downloaded: timed out"):
-            download(WEIGHTS)
+    server.sent, server.then = sent or 0, lambda: given_up.wait(10)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it accepts no connection
+        if sent is None:
+            monkeypatch.setattr("lkdn_models.zoo.facts.HOST", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        try:
+            with pytest.raises(MissingError, match="cannot be downloaded: timed out"):
+                download(WEIGHTS)
+        finally:
+            given_up.set()
     assert files(cache) == []
 
 
@@ -252,22 +245,18 @@ def test_a_full_disk_leaves_no_file(server: Server, cache: Path) -> None:
     assert files(cache) == []
 
 
-def test_an_unwritable_cache_is_told_with_the_cure(server: Server, cache: Path) -> None:
-    cache.write_bytes(b"a file where a folder must be")
-    with pytest.raises(InputError, match="cannot be read or written") as refused:
-        download(WEIGHTS)
-    assert "XDG_CACHE_HOME" in refused.value.hint
-    assert cache.read_bytes() == b"a file where a folder must be"
-    assert server.paths == []
-
-
-def test_a_folder_in_the_place_of_the_file_is_told(server: Server, cache: Path) -> None:
-    local(WEIGHTS).mkdir(parents=True)
-    with pytest.raises(InputError, match="cannot be read or written: Is a directory"):
-        download(WEIGHTS)
-    with pytest.raises(InputError, match="cannot be read or written: Is a directory"):
-        usable(PLAIN)
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_cache_that_cannot_be_used_is_named_with_the_remedy(server: Server, cache: Path, folder: bool) -> None:
+    if folder:
+        local(WEIGHTS).mkdir(parents=True)
+    else:
+        cache.write_bytes(b"a file where a folder must be")
+    for use in (lambda: download(WEIGHTS), lambda: usable(PLAIN)) if folder else (lambda: download(WEIGHTS),):
+        with pytest.raises(InputError, match="cannot be read or written") as refused:
+            use()
+        assert "XDG_CACHE_HOME" in refused.value.hint
     assert files(cache) == []
+    assert server.paths == []
 
 
 def test_the_zoos_checkpoints_have_a_place_each() -> None:
@@ -277,17 +266,14 @@ def test_the_zoos_checkpoints_have_a_place_each() -> None:
     assert len(places) == len(set(places))
 
 
-def test_downloaded_weights_are_usable() -> None:
+def test_downloaded_and_converted_weights_are_usable() -> None:
     put(local(WEIGHTS))
     assert usable(PLAIN) == local(WEIGHTS)
+    converted = put(local(TO_CONVERT.weights).with_suffix(".safetensors"), b"converted")
+    assert usable(TO_CONVERT) == converted
 
 
-def test_converted_weights_are_usable() -> None:
-    target = put(local(TO_CONVERT.weights).with_suffix(".safetensors"), b"converted")
-    assert usable(TO_CONVERT) == target
-
-
-def test_of_weights_to_convert_the_command_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_to_convert_come_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
     path = put(local(TO_CONVERT.weights))
     with pytest.raises(MissingError, match="not converted") as missing:
@@ -298,7 +284,7 @@ def test_of_weights_to_convert_the_command_is_told(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("entry", [PLAIN, TO_CONVERT])
-def test_of_weights_that_are_not_there_the_command_is_told(entry: object) -> None:
+def test_missing_weights_come_with_the_command(entry: object) -> None:
     with pytest.raises(MissingError, match="not downloaded") as missing:
         usable(entry)
     assert "lkdn-zoo get lkdn --scale 4" in missing.value.hint

@@ -61,7 +61,7 @@ def test_a_scale_that_is_none_of_those_that_fit_is_refused_with_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda state: state.pop("B3.esa.conv_f.bias"), r"\(B3\.esa\.conv_f\.bias is missing\)"),
         (lambda state: state.update(extra=torch.zeros(1)), r"\(extra is unknown\)"),
@@ -72,10 +72,10 @@ def test_a_scale_that_is_none_of_those_that_fit_is_refused_with_them() -> None:
         ),
     ],
 )
-def test_a_network_that_almost_fits_is_named_with_what_is_wrong(change: Callable[[dict], object], said: str) -> None:
+def test_a_network_that_almost_fits_is_named_with_what_is_wrong(change: Callable[[dict], object], message: str) -> None:
     state = dict(weights_of(find("bsrn", 3)))
     change(state)
-    with pytest.raises(InputError, match=f"looks like bsrn x3, but does not fit it {said}"):
+    with pytest.raises(InputError, match=f"looks like bsrn x3, but does not fit it {message}"):
         recognise(state)
 
 
@@ -130,13 +130,13 @@ def test_a_header_cannot_change_what_the_weights_tell(tmp_path: Path, header: di
 
 
 @pytest.mark.parametrize(
-    ("scale", "said"),
+    ("scale", "message"),
     [("5", "may be for x2, x3, x4"), ("two", "not a safetensors file"), ("", "not a safetensors file")],
 )
-def test_a_header_whose_scale_is_none_is_refused(tmp_path: Path, scale: str, said: str) -> None:
+def test_a_header_whose_scale_is_none_is_refused(tmp_path: Path, scale: str, message: str) -> None:
     path = tmp_path / "fsrcnn.safetensors"
     safetensors.torch.save_file(FSRCNN(3).state_dict(), path, metadata={"scale": scale})
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         load_checkpoint(path)
 
 

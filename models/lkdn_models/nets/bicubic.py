@@ -17,7 +17,7 @@ class Bicubic(nn.Module):
 
     REACH = 2
     SMALLEST = 2
-    """What is mirrored lies inside the picture."""
+    """Least height and width, so that the mirrored pixels are inside the picture."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_models.nets.blocks import conv1x1, conv3x3
 
 _MEAN = (0.4488, 0.4371, 0.4040)
-"""Of DIV2K's training images."""
+"""Mean colour of DIV2K's training images."""
 _UNITS = 3
 """Residual units in a block, and blocks in the network."""
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _KERNEL = 9
-"""Of the deconvolution."""
+"""Side of the deconvolution's kernel."""
 
 
 class FSRCNN(nn.Module):

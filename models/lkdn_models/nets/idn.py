@@ -14,7 +14,7 @@ from lkdn_models.nets.blocks import conv1x1, conv3x3, leaky, shuffled
 
 CHANNELS = 64
 KEPT = 16
-"""Of the channels after an enhancement unit's first half: these go round its second half."""
+"""Channels after an enhancement unit's first half that skip its second half."""
 UNIT = (
     (CHANNELS, 48, 1),
     (48, 32, 4),

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 _MEAN = (0.4488, 0.4371, 0.4040)
-"""Of DIV2K's training images."""
+"""Mean colour of DIV2K's training images."""
 _UNITS = 4
 """Residual units in a block."""
 

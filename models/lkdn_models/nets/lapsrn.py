@@ -11,7 +11,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_models.nets.blocks import conv3x3
 
 _SLOPE = 0.2
-"""Of the leaky ReLU."""
+"""Negative slope of the leaky ReLU."""
 
 
 class LapSRN(nn.Module):

@@ -1,4 +1,4 @@
-"""What is known about a network, in plain values: importing this needs no torch."""
+"""The facts about a network, in plain values: importing this needs no torch."""
 
 import re
 from collections.abc import Callable, Mapping

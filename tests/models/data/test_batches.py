@@ -63,8 +63,8 @@ def test_processes_end_with_the_iterator_and_before_that_ignore_an_interrupt(sou
 
 @pytest.mark.skipif(not hasattr(os, "setpgid"), reason="no process groups here")
 def test_what_is_sent_to_the_callers_group_spares_the_processes_but_the_caller_can_still_end_them(source):
-    told = []
-    before = signal.signal(signal.SIGTERM, lambda *facts: told.append(facts))  # they start with a copy of it
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *facts: seen.append(facts))  # they start with a copy of it
     try:
         with closing(batches(source, 0, 1000, workers=2)) as stream:
             next(stream), next(stream)  # one of each process: so both have set their signals up
@@ -75,7 +75,7 @@ def test_what_is_sent_to_the_callers_group_spares_the_processes_but_the_caller_c
             assert psutil.wait_procs(started, timeout=30)[1] == []
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert told == []
+    assert seen == []
 
 
 def test_the_callers_signals_and_random_numbers_stay_as_they_are(source):

@@ -125,11 +125,11 @@ def test_an_unreadable_image_is_named_and_left_out(tmp_path, write, photos_of):
     (tmp_path / "lost.png").symlink_to("nowhere")
     (tmp_path / "notes.txt").write_text("not an image")
     for _ in range(2):
-        with pytest.warns(UserWarning, match="left out") as said:
+        with pytest.warns(UserWarning, match="left out") as caught:
             photos = photos_of(tmp_path).training
         assert [photo.name for photo in photos] == ["good.png"]
         for name in ("broken.png", "nothing.jpg", "lost.png"):
-            assert sum(name in str(warning.message) for warning in said) == 1
+            assert sum(name in str(warning.message) for warning in caught) == 1
 
 
 def test_another_name_for_a_folder_finds_the_same_pack_what_it_left_out_included(tmp_path, write, photos_of, cache):

@@ -44,12 +44,12 @@ def test_grey_is_repeated_and_the_colours_under_an_alpha_stay(tmp_path, write, p
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_upright_at_the_size_told_beforehand(tmp_path, photos_of, monkeypatch, suffix, orientation):
-    told = []
+def test_photographs_are_upright_at_the_size_of_the_header(tmp_path, photos_of, monkeypatch, suffix, orientation):
+    sizes = []
 
     def planned(path, read=read_size):
-        told.append(read(path))
-        return told[-1]
+        sizes.append(read(path))
+        return sizes[-1]
 
     monkeypatch.setattr("lkdn_models.data.photos.read_size", planned)
     image = np.full((40, 60, 3), 255, np.uint8)
@@ -60,7 +60,7 @@ def test_photographs_are_upright_at_the_size_told_beforehand(tmp_path, photos_of
     (photo,) = photos_of(tmp_path).training
     shape = (40, 60) if orientation < 5 else (60, 40)
     assert photo.high.shape == (*shape, 3)
-    assert told == [shape[::-1]]
+    assert sizes == [shape[::-1]]
     # The corner where EXIF puts the first row and column: bottom for 3, 4, 7, 8, right for 2, 3, 6, 7.
     dark = np.zeros((2, 2), bool)
     dark[int(orientation in (3, 4, 7, 8)), int(orientation in (2, 3, 6, 7))] = True

@@ -198,7 +198,7 @@ def test_a_whole_number_is_taken_for_a_fraction_and_a_list_for_a_tuple() -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"optimization": {}}, "unknown key optimization"),
         ({"sead": 1}, "unknown key sead"),
@@ -248,10 +248,10 @@ def test_a_whole_number_is_taken_for_a_fraction_and_a_list_for_a_tuple() -> None
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:48],
 )
-def test_a_wrong_value_is_refused_by_its_name(changes: dict[str, Any], said: str) -> None:
+def test_a_wrong_value_is_refused_by_its_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as refused:
         from_table(table(**changes))
-    assert refused.value.message.startswith(said)
+    assert refused.value.message.startswith(message)
 
 
 @pytest.mark.parametrize("name", ["network", "data", "optimisation"])
@@ -282,7 +282,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     with pytest.raises(InputError, match=r"own\.toml cannot be read: No such file"):
         read_recipe(path)
-    for content, said in (
+    for content, message in (
         (b"seed = ", "is not a TOML file"),
         (b"\xff", "is not a TOML file"),
         (b"seed = 1", "incomplete"),
@@ -291,7 +291,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as refused:
             read_recipe(path)
         assert str(path) in refused.value.message
-        assert said in refused.value.message
+        assert message in refused.value.message
 
 
 def test_the_rate_grows_through_the_warm_up() -> None:

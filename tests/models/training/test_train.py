@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lkdn_deploy.cli import _shell
-from lkdn_deploy.cli import train as cli
+from lkdn_deploy.cli._shell import run as run_command
+from lkdn_deploy.cli.train import command
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_models.checkpoint import load_checkpoint
 from lkdn_models.training.learner import Learner
@@ -41,12 +41,21 @@ def picture(seed, side=96, fine=3):
     return image.reshape(side, fine, side, fine, 3).mean(axis=(1, 3)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for number in range(6):
+def saved(folder, *numbers):
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
         Image.fromarray(picture(number)).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("photos"), *range(6))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return saved(tmp_path / "Pictures", 77)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,19 +98,18 @@ def states(run):
     return sorted(path.name for path in (run / "states").iterdir())
 
 
-def command(*arguments, processes=0):
+def start(*arguments, processes=0, **options):
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes else []
-    return [sys.executable, "-m", *launcher, "lkdn_models.training", *map(str, arguments)]
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", *launcher, "lkdn_models.training", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 def run(*arguments, processes=0):
-    return subprocess.run(
-        command(*arguments, processes=processes), env=environment(), capture_output=True, text=True, check=False
-    )
+    process = start(*arguments, processes=processes)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def assert_same_weights(one, other):
@@ -150,20 +158,18 @@ def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, t
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path, number):
     recipe = recipe_file(tmp_path, log_every=1, iterations=60)
-    cut = command(
-        recipe, "--data", photos, "--output", tmp_path / "cut", "--workers", 1 if number == signal.SIGINT else 0
-    )
+    words = (recipe, "--data", photos, "--output", tmp_path / "cut", "--workers", int(number == signal.SIGINT))
     # A session of its own, so that Ctrl-C reaches the workers too, as it does from a terminal, but not us.
-    with subprocess.Popen(cut, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with start(*words, start_new_session=True) as process:
         limit = time.monotonic() + 240
         log = tmp_path / "cut" / "log.jsonl"
         while not (log.exists() and '"loss": 0.' in log.read_text()) and time.monotonic() < limit:
             time.sleep(0.005)
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "--resume" in said
-    assert "Traceback" not in said
+        output = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    assert "Traceback" not in output
     assert 0 < RunFolder(tmp_path / "cut").newest()["step"] < 60
     resumed = train(read_recipe(recipe), places(photos, tmp_path / "cut"), resume=True)
     whole = train(read_recipe(recipe), places(photos, tmp_path / "whole"))
@@ -214,9 +220,9 @@ def test_a_resumed_run_whose_learning_rate_follows_another_schedule_says_so(phot
 def test_decoding_without_a_terminal_is_reported_now_and_then(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lkdn_models.training.train.REPORT_EVERY", 0.0)
     train(tiny(1), places(photos, tmp_path / "run", cache=tmp_path / "cache"))
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == [f"decoded {number} of 6 photographs" for number in range(1, 7)]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [f"decoded {number} of 6 photographs" for number in range(1, 7)]
 
 
 def test_run_folders_are_not_mixed_up(photos, tmp_path):
@@ -330,33 +336,24 @@ def test_other_ways_to_learn_resume_bit_identically_too(photos, tmp_path, change
 
 def test_a_run_does_not_go_on_with_other_photographs_or_given_weights(photos, tmp_path):
     weights = train(tiny(1), places(photos, tmp_path / "run"))
-    other = tmp_path / "other"
-    other.mkdir()
-    for number in range(3):
-        Image.fromarray(picture(50 + number)).save(other / f"new{number}.png")
+    other = saved(tmp_path / "other", 50, 51, 52)
     with pytest.raises(UsageError, match="trained on other photographs"):
         train(tiny(2), places(other, tmp_path / "run"), resume=True)
     with pytest.raises(UsageError, match="a resumed run starts from its own weights"):
         train(tiny(2), places(photos, tmp_path / "run", init=weights), resume=True)
 
 
-def test_the_best_on_one_set_is_not_compared_with_another(photos, tmp_path):
-    val = tmp_path / "Pictures"
-    val.mkdir()
-    Image.fromarray(picture(77)).save(val / "new.png")
+def test_the_best_on_one_set_is_not_compared_with_another(photos, tmp_path, pictures):
     train(tiny(2), places(photos, tmp_path / "run"))
     state = RunFolder(tmp_path / "run").newest()
     RunFolder(tmp_path / "run").save(2, {**state, "best": {"held-out": 99.0}}, keep=1)
-    train(tiny(4), places(photos, tmp_path / "run", val=[val]), resume=True)
+    train(tiny(4), places(photos, tmp_path / "run", val=[pictures]), resume=True)
     assert list(RunFolder(tmp_path / "run").newest()["best"]) == ["Pictures"]
     assert load_checkpoint(tmp_path / "run" / "best.safetensors").step == 4
 
 
 def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(3):
-        Image.fromarray(picture(number)).save(folder / f"{number}.png")
+    folder = saved(tmp_path / "photos", 0, 1, 2)
     (folder / "bad.png").write_bytes((folder / "0.png").read_bytes()[:300])
     done = run("tiny", "--data", folder, "--output", tmp_path / "run", "--iterations", 1)
     assert done.returncode == 0, done.stderr
@@ -365,7 +362,7 @@ def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         (("tiny", "--data", "{empty}"), 1, "holds no image"),
         (("tiny", "--data", "{empty}/nowhere"), 1, "cannot be read"),
@@ -384,12 +381,12 @@ def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_p
         (("tiny",), 2, "Missing option '--data'"),
     ],
 )
-def test_bad_input_is_one_clear_error(photos, data, tmp_path, capsys, arguments, code, says):
+def test_bad_input_is_one_clear_error(photos, data, tmp_path, capsys, arguments, code, message):
     (tmp_path / "empty").mkdir()
     named = {"empty": tmp_path / "empty", "photos": photos, "weights": data / "weights"}
     words = [word.format(**named) for word in arguments]
-    assert _shell.run(cli.command, [*words, "--output", str(tmp_path / "run")]) == code
-    assert says in capsys.readouterr().err
+    assert run_command(command, [*words, "--output", str(tmp_path / "run")]) == code
+    assert message in capsys.readouterr().err
 
 
 def test_weights_of_another_scale_give_all_but_the_upsampler(photos, tmp_path):
@@ -456,12 +453,9 @@ def test_tensorboard_shows_the_log(photos, tmp_path):
     assert reached == pytest.approx({s: v["held-out"]["psnr_y"] for s, v in measured.items()}, rel=1e-6)
 
 
-def test_validation_folders_are_measured_instead_of_held_out_photographs(photos, tmp_path):
-    val = tmp_path / "Pictures"
-    val.mkdir()
-    Image.fromarray(picture(77)).save(val / "new.png")
-    train(tiny(2), places(photos, tmp_path / "run", val=[val]))
+def test_validation_folders_are_measured_instead_of_held_out_photographs(photos, tmp_path, pictures):
+    train(tiny(2), places(photos, tmp_path / "run", val=[pictures]))
     first, *_ = (json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines())
     assert set(first["bicubic"]) == {"Pictures"}
     assert set(validations(tmp_path / "run")[2]) == {"Pictures"}
-    assert (tmp_path / "run" / "samples" / "Pictures_new_000000002.png").exists()
+    assert (tmp_path / "run" / "samples" / "Pictures_77_000000002.png").exists()
