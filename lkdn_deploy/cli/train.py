@@ -76,7 +76,7 @@ def command() -> None:
     multiple=True,
     type=PATH,
     metavar="DIR",
-    help="Folder of drawings, for a recipe that takes a share of each batch from them. May be repeated.",
+    help="Folder of drawings, for a recipe that takes a share of each batch from them; repeatable.",
 )
 @click.option("--teacher", type=PATH, metavar="FILE", help="Weights to learn from, for a recipe with [distillation].")
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16 where PyTorch's autocast does.")
@@ -196,7 +196,3 @@ def export_command(folder: Path, output: Path, overwrite: bool) -> None:
 def main() -> None:
     """Run the command."""
     sys.exit(run(command))
-
-
-if __name__ == "__main__":
-    main()

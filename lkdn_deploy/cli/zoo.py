@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.group()
 @click.version_option(__version__, prog_name="lkdn-zoo")
 def command() -> None:
-    """List the networks: their cost, their quality, and where to get their weights.
+    """Show the networks with their cost and quality, and download their weights.
 
     Names are accepted in any case.
     """
