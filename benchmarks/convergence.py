@@ -1,11 +1,11 @@
-"""Adan against Adam: the same network, photographs, crops and first weights (the paper's Figure 5, at our scale).
+"""Compare Adan with Adam on the same network, photographs, crops and first weights (the paper's Figure 5, smaller).
 
     python benchmarks/convergence.py --data DIR [--iterations 3000] [--runs DIR] [--output FILE.json]
 
 A narrow LKDN x4 is trained with each optimiser at the learning rates below. The authors train with 5e-3 for Adan and
-1e-3 for Adam; each is also given the other's rate, so that the rule is compared and not its rate alone. Losses and PSNR
-on photographs held out from training are written as JSON and drawn beside it. Nothing is timed: runs that were cut off
-are resumed from ``--runs``.
+1e-3 for Adam; each is also given the other's rate, so that optimisers are compared and not only rates. Losses and PSNR
+on photographs held out from training are written as JSON, and as a plot beside it. Nothing is timed, so interrupted
+runs can resume from ``--runs``.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CONTENDERS = {
 
 
 def recipe(iterations: int, **changes) -> Recipe:
-    """Constant rate and L1, as the paper trains; no bound on gradients, which would help one more than the other."""
+    """Return the paper's recipe: constant rate and L1. Gradients are not clipped, which would favour one optimiser."""
     return Recipe(
         network=LkdnSpec(scale=4, blocks=3, channels=24, attention_channels=24),
         data=CropSettings(patch=24, batch=8, max_sides=(2000, 1000), candidates=3, held_out=4),
@@ -47,7 +47,7 @@ def recipe(iterations: int, **changes) -> Recipe:
 
 
 def main() -> None:
-    """Train all, write the curves."""
+    """Train every combination and write the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--iterations", type=int, default=3000)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def summary(logs: dict[str, list[dict]]) -> dict:
-    """What the figure shows, in numbers."""
+    """Return the figures that the plot shows."""
     first = next(iter(logs.values()))[0]
     contenders = {}
     for name, log in logs.items():

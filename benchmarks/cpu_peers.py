@@ -1,20 +1,19 @@
-"""The same network and weights on this machine's CPU, by everything that could run it, and by this toolkit.
+"""Compare the same network and weights on this machine's CPU on all usable engines and this toolkit.
 
     python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size WxH ...] [--rounds 12]
                                    [--output benchmarks/results/cpu_peers.json]
 
-Peers run the network as its authors wrote it, in the best of their usual settings: PyTorch eager, channels-last and
+Peers run the network as its authors wrote it, with the best of their usual settings: PyTorch eager, channels-last and
 compiled; its plain export on ONNX Runtime and OpenVINO, fixed to the size; ncnn, through pnnx; LiteRT. "Ours" is what
-`lkdn-upscale` runs: the artefact rewritten for the engine, or plain on the native one. What is not installed is left
-out and named:
+`lkdn-upscale` runs: the artefact optimised for the engine, or as it is on the native engine. Engines that are not
+installed are left out and named:
 
     pip install ncnn pnnx            # ncnn
-    pip install litert-torch && pip install 'typing_extensions>=4.16'    # LiteRT, which asks for an older one
+    pip install litert-torch && pip install 'typing_extensions>=4.16'    # LiteRT, which requires an older one
 
-Rounds time each candidate once in changing order, each opened anew (but for those whose opening compiles for many
-seconds), with untimed runs before. Results are compared with PyTorch's before anything is timed. Weights are the
-published ones under DIR, else random: time does not hang on them. The picture is drawn from the JSON by
-`benchmarks/cpu_peers_picture.py`.
+Each round times every candidate once in random order, reopened (except candidates that compile for many seconds), and
+after untimed runs. Results are compared with PyTorch's before anything is timed. Weights are the published ones under
+DIR, else random: times do not depend on them. `benchmarks/cpu_peers_picture.py` draws the plot from the JSON.
 """
 
 import argparse
@@ -53,7 +52,7 @@ FILES = ("LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x4.pth", "BSRN/net_g_BSRN_x4.pth", "Va
 MODELS = ("lkdn-s", "lkdn", "bsrn", "vapsr")
 SIZES = ((61, 83), (180, 320), (360, 640))
 ALLOWED = 1e-4
-"""Largest difference from PyTorch on 0..1, on a soft picture."""
+"""Largest accepted difference from PyTorch, in 0..1, on a soft picture."""
 THREADS = cores()
 
 Batch = NDArray[np.float32]
@@ -62,18 +61,18 @@ Call = Callable[[], Batch]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What all candidates run."""
+    """The network that all candidates run."""
 
     network: nn.Module
     plain: Path
-    """Its plain export, of free size."""
+    """File of its plain export with dynamic size."""
     fixed: Path
-    """Its plain export, of this size."""
+    """File of its plain export with the size fixed."""
     batch: Batch
 
 
 def main() -> None:
-    """Measure, print, write after each model and size."""
+    """Measure and print each model and size, and write all results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="folder of published checkpoints")
     parser.add_argument("--model", action="append", choices=MODELS, default=[])
@@ -115,7 +114,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Subject:
-    """The network as it is deployed, its exports, and a picture of soft noise."""
+    """Build the deployed network, its exports, and a picture of soft noise."""
     height, width = shape
     seeds = np.random.default_rng(0).random((1, 3, -(-height // 4), -(-width // 4)), np.float32)
     batch = np.ascontiguousarray(seeds.repeat(4, 2).repeat(4, 3)[:, :, :height, :width])
@@ -128,7 +127,7 @@ def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Sub
 
 
 def measure(subject: Subject, rounds: int) -> dict[str, Any]:
-    """Every candidate that works here, compared and timed."""
+    """Compare and time every candidate that works here."""
     opened: dict[str, Callable[[], Call]] = {}
     left_out: dict[str, str] = {}
     differences: dict[str, float] = {}
@@ -155,7 +154,7 @@ def measure(subject: Subject, rounds: int) -> dict[str, Any]:
 
 
 def of_rounds(opening: Callable[[], Call]) -> Prepare:
-    """A candidate opened anew for each round."""
+    """Return what reopens a candidate for each round."""
 
     def prepared(_: int) -> Run:
         call = opening()
@@ -169,7 +168,7 @@ def of_rounds(opening: Callable[[], Call]) -> Prepare:
 
 
 def row(name: str, samples: dict[str, list[float]], differences: dict[str, float]) -> dict[str, Any]:
-    """Its times in ms, and its ratios to eager and to the fastest peer of the same rounds."""
+    """Summarise a candidate: times in ms, and ratios to eager and to the fastest peer in the same rounds."""
     mine = samples[name]
     best = min((other for other in samples if not other.startswith("ours")), key=lambda it: np.median(samples[it]))
     found: dict[str, Any] = {
@@ -186,7 +185,7 @@ def row(name: str, samples: dict[str, list[float]], differences: dict[str, float
 
 
 def show(run: dict[str, Any]) -> None:
-    """A table in the terminal."""
+    """Print a table."""
     print(f"\n{run['model']} {run['size']}: least {run['bounds ms']} ms by the roofline", flush=True)
     for each in sorted(run["rows"], key=lambda it: it["median"]):
         ratios = "  ".join(
@@ -200,24 +199,24 @@ def show(run: dict[str, Any]) -> None:
 
 
 def eager(subject: Subject) -> Callable[[], Call]:
-    """PyTorch as it is."""
+    """Open eager PyTorch."""
     return in_torch(subject, lambda network: network)
 
 
 def channels_last(subject: Subject) -> Callable[[], Call]:
-    """PyTorch with channels as the last axis in memory."""
+    """Open eager PyTorch with channels last in memory."""
     return in_torch(subject, lambda network: network.to(memory_format=torch.channels_last), torch.channels_last)
 
 
 def compiled(subject: Subject) -> Callable[[], Call]:
-    """``torch.compile``, which needs a C++ compiler."""
+    """Open ``torch.compile``, which needs a C++ compiler."""
     return in_torch(subject, lambda network: torch.compile(network), torch.channels_last)  # type: ignore[arg-type]
 
 
 def in_torch(
     subject: Subject, change: Callable[[nn.Module], nn.Module], layout: torch.memory_format = torch.contiguous_format
 ) -> Callable[[], Call]:
-    """A copy of the network, changed."""
+    """Open a changed copy of the network."""
 
     def opening() -> Call:
         import copy
@@ -235,7 +234,7 @@ def in_torch(
 
 
 def ort_plain(path: Callable[[Subject], Path]) -> Callable[[Subject], Callable[[], Call]]:
-    """ONNX Runtime on an export, with its default settings."""
+    """Open an export on ONNX Runtime with its default settings."""
 
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:
@@ -250,7 +249,7 @@ def ort_plain(path: Callable[[Subject], Path]) -> Callable[[Subject], Callable[[
 
 
 def openvino_plain(subject: Subject) -> Callable[[], Call]:
-    """OpenVINO on the export of this size."""
+    """Open the export of fixed size on OpenVINO."""
 
     def opening() -> Call:
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
@@ -261,7 +260,7 @@ def openvino_plain(subject: Subject) -> Callable[[], Call]:
 
 
 def in_ncnn(subject: Subject) -> Callable[[], Call]:
-    """ncnn, converted by pnnx at this size; the converter's files go into a folder of their own."""
+    """Open ncnn, converted by pnnx at this size, with the converter's files in a separate folder."""
     import ncnn
     import pnnx
 
@@ -293,7 +292,7 @@ def in_ncnn(subject: Subject) -> Callable[[], Call]:
 
 
 def in_litert(subject: Subject) -> Callable[[], Call]:
-    """LiteRT with XNNPACK, converted at this size."""
+    """Open LiteRT with XNNPACK, converted at this size."""
     import litert_torch
     from ai_edge_litert.interpreter import Interpreter
 
@@ -317,7 +316,7 @@ def in_litert(subject: Subject) -> Callable[[], Call]:
 
 
 def ours(backend: str) -> Callable[[Subject], Callable[[], Call]]:
-    """What `lkdn-upscale` runs on a backend."""
+    """Open what `lkdn-upscale` runs on a backend."""
 
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:

@@ -1,4 +1,4 @@
-"""The picture of ``cpu_peers.py``, drawn from what that recorded: python benchmarks/cpu_peers_picture.py"""
+"""Draw the plot of the results of ``cpu_peers.py``: python benchmarks/cpu_peers_picture.py"""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ OURS, PEER = "#0072B2", "0.72"
 
 
 def main() -> None:
-    """Draw every model and size that is recorded."""
+    """Draw all recorded models and sizes."""
     runs = json.loads((RESULTS / "cpu_peers.json").read_text())["runs"]
     models = list(dict.fromkeys(run["model"] for run in runs))
     sizes = list(dict.fromkeys(run["size"] for run in runs))
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def panel(axes: Axes, run: dict[str, Any]) -> None:
-    """One model at one size, the fastest on top."""
+    """Draw one model at one size, the fastest candidate on top."""
     axes.set_visible(True)
     rows = sorted(run["rows"], key=lambda row: row["median"], reverse=True)
     eager = next(row["median"] for row in rows if row["name"] == "PyTorch eager")

@@ -1,9 +1,9 @@
-"""Engines of TensorRT for RTX, built ahead of time: how long, how large, how much in FP16. No GPU is needed.
+"""Build engines of TensorRT for RTX ahead of time, and record build time, size and share in FP16. Needs no GPU.
 
     python benchmarks/engines.py [--weights DIR] [--output benchmarks/results/engines.json]
 
-LKDN, LKDN-S, BSRN, VAPSR and RFDN x4, in FP32 and FP16, of one size and of a range, for one GPU and for two. Weights
-are the published ones under DIR where they are, else random: neither time nor size hang on them. Nothing is run.
+LKDN, LKDN-S, BSRN, VAPSR and RFDN x4, in FP32 and FP16, for one size and a range of sizes, for one GPU and for two.
+Weights are the published ones under DIR, else random: neither time nor size depends on them. No engine is run.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TARGETS = (("sm86",), ("sm86", "sm89"))
 
 
 def main() -> None:
-    """Build, print, write."""
+    """Build the engines, print the results and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="folder of published checkpoints")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "engines.json")

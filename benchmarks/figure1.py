@@ -1,15 +1,15 @@
-"""PSNR against Multi-Adds and parameters, as the first figure of every paper on efficient super-resolution has it.
+"""Measure PSNR against Multi-Adds and parameters, as in the first figure of papers on efficient super-resolution.
 
     python benchmarks/figure1.py --weights DIR --testsets DIR [--only NAME ...] [--again] [--output FILE.json]
     python benchmarks/figure1.py --draw [--output FILE.json]
 
-Every checkpoint under ``--weights`` that is of a network of the zoo, and the bundled ones, are measured on Set5 and
-Set14 in PyTorch, and on ONNX Runtime as ``export_onnx`` writes them. Formats that need it are converted first; one set
-of weights for every scale is measured at each. Each result is written as soon as it is there, and what is recorded is
-not measured again, so that a recording may be made in parts. Nothing is timed.
+Every checkpoint under ``--weights`` of a network of the zoo, and the bundled ones, are measured on Set5 and Set14 in
+PyTorch, and on ONNX Runtime as ``export_onnx`` writes them. Formats that need it are converted first; weights that
+serve several scales are measured at each. Each result is written at once and not measured again, so a recording can be
+made in parts. Nothing is timed.
 
-The picture beside the JSON is drawn from that alone. In the end all that is recorded is printed beside what the zoo
-says of the same weights; where two of these figures differ by more than ``TOLERANCE``, the exit status is 1.
+The plot beside the JSON is drawn from the JSON alone. In the end, all recorded figures are printed beside those of the
+zoo for the same weights; if two of them differ by more than ``TOLERANCE``, the exit status is 1.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from lkdn_models.zoo import ZooEntry, all_entries, names
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".pth", ".pt", ".safetensors", *CONVERTERS)
 TOLERANCE = (0.01, 0.0005)
-"""Of PSNR in dB and of SSIM."""
+"""Tolerances of PSNR in dB and of SSIM."""
 
 
 # Measuring
@@ -66,23 +66,23 @@ class Source:
     entry: ZooEntry
     file: Path
     sha256: str
-    """Of ``file``, before any conversion."""
+    """SHA-256 of ``file``, before any conversion."""
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """That of the row to come."""
+        """Identity of the row."""
         return self.entry.name, self.entry.scale, self.sha256
 
     @property
     def origin(self) -> str:
-        """``bundled``, ``published`` if they are the very file that the zoo names, or ``other``."""
+        """``bundled``, ``published`` if the file is exactly the one in the zoo, or ``other``."""
         if self.file == self.entry.bundled:
             return "bundled"
         return "published" if self.entry.weights and self.entry.weights.sha256 == self.sha256 else "other"
 
 
 def sources(folder: Path, work: Path) -> Iterator[Source]:
-    """The bundled checkpoints, then those under ``folder``; a line on stderr for each file that is left out."""
+    """Yield the bundled checkpoints, then those under ``folder``; files that are left out are named on stderr."""
     found = set()
     bundled = [entry.bundled for entry in all_entries() if entry.bundled]
     below = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -104,7 +104,7 @@ def sources(folder: Path, work: Path) -> Iterator[Source]:
 
 
 def read(path: Path, work: Path) -> list[Checkpoint]:
-    """A file's checkpoint, or one for each scale that its weights serve; what was converted for it is in ``work``.
+    """Return a file's checkpoint, or one for each scale that its weights serve; converted files go into ``work``.
 
     Raises:
         InputError: as ``load_checkpoint`` does, or if the file cannot be converted.
@@ -125,7 +125,7 @@ def read(path: Path, work: Path) -> list[Checkpoint]:
 
 
 def measured(source: Source, testsets: Path, work: Path) -> Row:
-    """The row of one set of weights.
+    """Measure the row of one set of weights.
 
     Raises:
         LkdnError: if a test set cannot be read, or the exported network's numbers are not the checkpoint's.
@@ -156,18 +156,18 @@ def measured(source: Source, testsets: Path, work: Path) -> Row:
 
 @cache
 def pictures_of(folder: Path, scale: int) -> ValidationSet:
-    """A test set, read once."""
+    """Read a test set, once."""
     return open_set(folder, scale)
 
 
 def qualities(upscale: Upscale, run: Run, luma_only: bool, pictures: list[ValidationSet]) -> dict[str, Any]:
-    """The mean PSNR and SSIM by test set, as the papers of networks of this kind measure them."""
+    """Measure mean PSNR and SSIM by test set, as the papers of such networks do."""
     means = {each.name: mean(measure_luma(run, each) if luma_only else measure(upscale, each)) for each in pictures}
     return {name: {"psnr": round(value.psnr_y, 5), "ssim": round(value.ssim_y, 6)} for name, value in means.items()}
 
 
 def record(options: argparse.Namespace) -> bool:
-    """Measure what is not recorded yet, or with ``--again`` all; whether it went well with every checkpoint."""
+    """Measure what is not recorded yet, or everything with ``--again``; return whether all checkpoints succeeded."""
     facts = machine_facts()
     failed = False
     with TemporaryDirectory() as name:
@@ -195,35 +195,35 @@ def record(options: argparse.Namespace) -> bool:
 
 
 def recorded(path: Path) -> list[Row]:
-    """The rows of a recording; none if there is no such file yet."""
+    """Read the rows of a recording; a missing file has none."""
     return json.loads(path.read_text())["rows"] if path.is_file() else []
 
 
 def key(row: Row) -> tuple[str, int, str]:
-    """What tells rows apart."""
+    """Return the identity of a row."""
     return row["name"], row["scale"], row["sha256"]
 
 
 def replaces(new: Row, old: Row) -> bool:
-    """Whether they are of the same weights, or of bundled or published ones that have since become others."""
+    """Return whether the rows have the same weights, or are earlier and later bundled or published ones."""
     same_place = all(new[field] == old[field] for field in ("name", "scale", "origin"))
     return key(new) == key(old) or (same_place and new["origin"] != "other")
 
 
 def order(row: Row) -> tuple[int, int, str, str]:
-    """That of the zoo."""
+    """Return the order of the zoo."""
     return names().index(row["name"]), row["scale"], row["origin"], row["sha256"]
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with publish(path) as part:
         part.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def tell(line: str) -> None:
-    """Say how far it is."""
+    """Print progress."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -231,7 +231,7 @@ def tell(line: str) -> None:
 
 
 def compare(rows: Iterable[Row]) -> bool:
-    """Print a line for each row and set; whether all figures that must be equal are."""
+    """Print a line for each row and set; return whether all figures that must be equal are."""
     line = "{:<10} {:>5}  {:<10} {:<6} {:>14} {:>14} {:>14}  {}"
     print(line.format("network", "scale", "weights", "set", "PyTorch", "ONNX Runtime", "zoo", ""))
     equal = True
@@ -249,9 +249,9 @@ def compare(rows: Iterable[Row]) -> bool:
 
 
 def written(row: Row, set_name: str) -> tuple[tuple[float, float] | None, bool]:
-    """What the zoo says of these very weights, if anything, and whether it was measured in the same way.
+    """Return the zoo's figures for exactly these weights, if any, and whether they were measured in the same way.
 
-    Set14 has a grey picture, of which the scripts of networks of luma take another luma (see ``measure_luma``).
+    Set14 has a grey picture, whose luma is computed differently for luma networks (see ``measure_luma``).
     """
     if row["origin"] != "published":
         return None, True
@@ -260,18 +260,18 @@ def written(row: Row, set_name: str) -> tuple[tuple[float, float] | None, bool]:
 
 
 def near(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two pairs of PSNR and SSIM are equal but for ``TOLERANCE``."""
+    """Return whether two pairs of PSNR and SSIM are equal within ``TOLERANCE``."""
     return all(abs(a - b) <= most for a, b, most in zip(one, other, TOLERANCE, strict=True))
 
 
 def main() -> None:
-    """Record, draw, compare."""
+    """Record results, draw the plot and compare with the zoo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="folder of checkpoints, at whatever depth")
+    parser.add_argument("--weights", type=Path, help="folder of checkpoints, including its subfolders")
     parser.add_argument("--testsets", type=Path, help="folder that holds NAME/xSCALE/HR/*.png")
     parser.add_argument("--only", nargs="+", choices=names(), metavar="NAME", help="networks to measure")
-    parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
-    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--again", action="store_true", help="also measure what is already recorded")
+    parser.add_argument("--draw", action="store_true", help="only draw the plot")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "figure1.json")
     options = parser.parse_args()
     if not options.draw and not (options.weights and options.testsets):

@@ -1,4 +1,4 @@
-"""The picture of ``figure1.py``, drawn from what that recorded."""
+"""The plot of the results of ``figure1.py``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 
 Row = dict[str, Any]
-"""What is recorded of one set of weights."""
+"""The recorded results of one set of weights."""
 
 SETS = ("Set5", "Set14")
 SCALE = 4
@@ -29,7 +29,7 @@ LABELS = {
     "vapsr": "VapSR",
     "vapsr-s": "VapSR-S",
 }
-"""Names that are not written in capitals."""
+"""Labels of networks whose names are not written in capitals."""
 LABEL_SIZE = 9
 EMPHASISED = ("lkdn", "lkdn-s")
 # Of Okabe and Ito's palette, which the colour-blind tell apart too.
@@ -38,9 +38,9 @@ AXES = {
     "multi_adds_g": (1, "Multi-Adds for a 1280x720 output (G)", (5, 10, 20, 50, 100, 200, 500, 1000)),
     "parameters": (1e3, "parameters (K)", (50, 100, 150, 200, 300, 400, 500, 700, 1000, 1500)),
 }
-"""A row of panels each: the unit, the axis label, its ticks."""
+"""Rows of panels: unit, axis label and ticks."""
 AREA = 0.4
-"""Points**2 of a marker for each thousand parameters."""
+"""Area of a marker in points**2 per thousand parameters."""
 NOTE = (
     "PSNR on luma, measured on ONNX Runtime. Multi-Adds are the multiply-accumulates of convolutions and linear layers."
     "\nNetworks of luma are given luma that was not rounded, as in their papers."
@@ -49,7 +49,7 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a network is drawn."""
+    """The style of a network's marker and label."""
 
     label: str
     colour: str
@@ -58,7 +58,7 @@ class Look:
 
 
 def look(row: Row) -> Look:
-    """The paper's networks and the bundled one stand out; those of luma stand back."""
+    """Return the style of a row: the paper's and the bundled networks stand out, luma networks stand back."""
     label = LABELS.get(row["name"], row["name"].upper())
     if row["origin"] == "bundled":
         return Look(f"{label}, bundled", BLUE, "bold", 4)
@@ -68,14 +68,14 @@ def look(row: Row) -> Look:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """A column for each test set, a row for each of ``AXES``; marker areas go by parameters everywhere.
+    """Draw a column for each test set and a row for each of ``AXES``; marker areas show parameters.
 
     Raises:
         InputError: if there is nothing to draw at this scale.
     """
     drawn = [row for row in rows if row["scale"] == SCALE and row["origin"] != "other"]
     if not drawn:
-        msg = f"nothing is recorded at x{SCALE}"
+        msg = f"there are no recorded results at x{SCALE}"
         raise InputError(msg, "record published or bundled weights first")
     # At 72 dots an inch, points are pixels: labels are placed in these.
     figure = Figure(figsize=(10.0, 8.6), dpi=72, layout="constrained")
@@ -89,7 +89,7 @@ def draw(rows: list[Row]) -> Figure:
                 plot(axes, row, (row[field] / unit, row["onnx"][set_name]["psnr"]))
     figure.legend(handles=legend(drawn), loc="outside upper center", ncols=4, frameon=False)
     figure.supxlabel(NOTE, fontsize="small", color="0.35")
-    figure.draw_without_rendering()  # the layout is made now: labels must know where their markers are
+    figure.draw_without_rendering()  # computes the layout: labels need the positions of their markers
     figure.set_layout_engine("none")
     for panels, (field, (unit, *_)) in zip(grid, AXES.items(), strict=True):
         for axes, set_name in zip(panels, SETS, strict=True):
@@ -98,7 +98,7 @@ def draw(rows: list[Row]) -> Figure:
 
 
 def prepare(axes: Axes, ticks: tuple[int, ...]) -> None:
-    """An empty panel with a logarithmic axis below."""
+    """Prepare an empty panel with a logarithmic x axis."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -110,18 +110,18 @@ def prepare(axes: Axes, ticks: tuple[int, ...]) -> None:
 
 
 def plot(axes: Axes, row: Row, at: tuple[float, float]) -> None:
-    """One marker."""
+    """Draw one marker."""
     style = look(row)
     axes.scatter(*at, AREA * row["parameters"] / 1e3, style.colour, alpha=0.85, edgecolors="white", zorder=style.layer)
 
 
 def radius(row: Row) -> float:
-    """Of a marker, in points."""
+    """Return the radius of a marker in points."""
     return float(np.sqrt(AREA * row["parameters"] / 1e3 / np.pi))
 
 
 def legend(drawn: list[Row]) -> list[Line2D]:
-    """What colours and areas mean."""
+    """Return legend entries for colours and areas."""
     styles = {look(row).colour for row in drawn}
     colours = {
         ORANGE: "the LKDN paper's, its authors' weights",
@@ -138,7 +138,7 @@ def legend(drawn: list[Row]) -> list[Line2D]:
 
 
 def write_labels(axes: Axes, points: list[tuple[Row, tuple[float, float]]]) -> None:
-    """Each name beside its marker, or further off with a line to it where it is crowded."""
+    """Write each name beside its marker, or further away with a line to it where it is crowded."""
     styles = [look(row) for row, _ in points]
     radii = np.array([radius(row) for row, _ in points])
     centres = axes.transData.transform([at for _, at in points])
@@ -161,12 +161,12 @@ def write_labels(axes: Axes, points: list[tuple[Row, tuple[float, float]]]) -> N
 
 
 def extent(style: Look) -> np.ndarray:
-    """Width and height of a label in points, with a little room around it."""
+    """Return width and height of a label in points, with a small margin."""
     path = TextPath((0, 0), style.label, LABEL_SIZE, prop=FontProperties(weight=style.weight))
     return np.array([path.get_extents().width + 4, 1.2 * LABEL_SIZE])
 
 
 def write_picture(path: Path, rows: list[Row]) -> None:
-    """The same rows give the same bytes, and its words can be searched and read out."""
+    """Write the plot as SVG; the same rows give the same bytes, and its texts can be searched and read aloud."""
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), publish(path) as part:
         draw(rows).savefig(part, metadata={"Date": None})

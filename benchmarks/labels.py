@@ -1,31 +1,31 @@
-"""Where the labels of a scatter plot are best, so that none lies on another or on a marker."""
+"""Placement of the labels of a scatter plot, so that none overlaps another label or a marker."""
 
 from itertools import combinations
 
 import numpy as np
 
 GAPS = (2, 5, 10, 18, 28, 40)
-"""Points that a label may be from its marker; beyond ``BESIDE`` it needs a line."""
+"""Distances of a label from its marker in points; beyond ``BESIDE`` it needs a line."""
 BESIDE = 5
 DEAR = 1000
-"""What overlapping costs, where a gap costs its points."""
+"""Cost of an overlap; a gap costs its points."""
 STARTS = 40
-"""From which labels look for their places."""
+"""Number of random starts of the search."""
 
 
 def label_offsets(
     centres: np.ndarray, radii: np.ndarray, sizes: np.ndarray, frame: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the middle of each label is best, seen from its marker's, and whether that needs a line.
+    """Return the best offset of each label's middle from its marker's, and whether it needs a line.
 
-    Every label may be in all directions at some distances. Near is cheap, and so is the side where there are few other
-    markers; to lie on something is dear.
+    Candidate places lie in all directions at some distances. Near places are cheap, as are sides with few other
+    markers; overlaps are expensive.
 
     Args:
-        centres: (N, 2), of the markers.
-        radii: (N,), of the markers.
-        sizes: (N, 2), width and height of the labels.
-        frame: left, bottom, right and top of what must hold them.
+        centres: centres of the markers, (N, 2).
+        radii: radii of the markers, (N,).
+        sizes: width and height of the labels, (N, 2).
+        frame: left, bottom, right and top of the area that must hold the labels.
     """
     angles, gaps = (grid.ravel() for grid in np.meshgrid(np.radians(np.arange(0, 360, 15)), GAPS))
     directions = np.column_stack([np.cos(angles), np.sin(angles)])
@@ -33,7 +33,7 @@ def label_offsets(
     offsets = (radii[:, None] + gaps)[..., None] * directions + np.clip(1.5 * directions, -1, 1) * sizes[:, None] / 2
     middles = centres[:, None] + offsets
     boxes = np.concatenate([middles - sizes[:, None] / 2, middles + sizes[:, None] / 2], axis=2)  # (N, places, 4)
-    # From the marker's edge to the label's middle; where there is no line, its points are nowhere.
+    # From the marker's edge to the label's middle; NaN where there is no line.
     shares = np.linspace(radii[:, None] / np.hypot(*np.moveaxis(offsets, 2, 0)), 1, 12, axis=2)[..., None]
     lines = np.where(far[:, None, None], centres[:, None, None] + shares * offsets[:, :, None], np.nan)
 
@@ -47,7 +47,7 @@ def label_offsets(
         nearest = np.clip(centre, boxes[..., :2], boxes[..., 2:])
         distance = np.hypot(*np.moveaxis(nearest - centre, 2, 0)) - reach
         crossed = (np.hypot(*np.moveaxis(lines - centre, 3, 0)) < reach).any(axis=2)
-        wrong = DEAR * ((distance < 0) | crossed) + 8 * (distance <= gaps)  # nearer than to its own
+        wrong = DEAR * ((distance < 0) | crossed) + 8 * (distance <= gaps)  # nearer than to its own marker
         wrong[index] = 0
         cost += wrong
     chosen = cheapest(cost, DEAR * overlaps(boxes, lines))
@@ -55,7 +55,7 @@ def label_offsets(
 
 
 def overlaps(boxes: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """Whether label and line at one place meet another's at one of its: (N, places, N, places), 0 or 1."""
+    """Return whether each label and line at each place overlaps each other one: (N, places, N, places), 0 or 1."""
     count, places = boxes.shape[:2]
     result = np.zeros((count, places, count, places), np.int16)
     for i, j in combinations(range(count), 2):
@@ -68,13 +68,13 @@ def overlaps(boxes: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 
 def cheapest(cost: np.ndarray, mutual: np.ndarray) -> np.ndarray:
-    """A place for each (N,), of least cost in sum, or nearly.
+    """Return a place for each label, (N,), with nearly the least total cost.
 
-    Each takes in turn the place that is cheapest as the others lie, until none moves; the best of several starts.
+    Labels move in turn to their cheapest place given the others, until none moves; the best of several starts is taken.
 
     Args:
-        cost: (N, places), of each place alone.
-        mutual: (N, places, N, places), of two together, the same seen from either: so the sum falls with every move.
+        cost: cost of each place alone, (N, places).
+        mutual: cost of two places together, (N, places, N, places), symmetric, so the total falls with every move.
     """
     rng = np.random.default_rng(0)
     everyone = np.arange(len(cost))
@@ -91,5 +91,5 @@ def cheapest(cost: np.ndarray, mutual: np.ndarray) -> np.ndarray:
 
 
 def within(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Whether points (..., 2) lie in boxes (..., 4)."""
+    """Return whether points (..., 2) lie in boxes (..., 4)."""
     return ((points > boxes[..., :2]) & (points < boxes[..., 2:])).all(axis=-1)

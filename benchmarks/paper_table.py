@@ -1,10 +1,10 @@
-"""The paper's Set5 and Set14 columns from deployed files: published weights, exported, on ONNX Runtime.
+"""Measure the paper's Set5 and Set14 columns on deployed files: published weights, exported, on ONNX Runtime.
 
     python benchmarks/paper_table.py --weights DIR --testsets DIR [--output benchmarks/results/paper_table.json]
 
-Runs `lkdn-eval` once over the published checkpoints of LKDN, LKDN-S, BSRN and VAPSR, at every scale that there is,
-and writes what it wrote. Then prints each figure beside the paper's and beside the zoo's, which was measured in PyTorch
-and says where published weights fall short of their paper. The exit status is 1 where a figure is neither.
+Runs `lkdn-eval` once on the published checkpoints of LKDN, LKDN-S, BSRN and VAPSR at all their scales, and writes its
+results. Then prints each figure beside those of the paper and of the zoo, which were measured in PyTorch and show where
+published weights fall short of their paper. The exit status is 1 if a figure agrees with neither.
 """
 
 import argparse
@@ -24,7 +24,7 @@ FILES = (
 )
 SETS = ("Set5", "Set14")
 TOLERANCE = (0.01, 0.0005)
-"""Of PSNR in dB and of SSIM."""
+"""Tolerances of PSNR in dB and of SSIM."""
 EVAL = [sys.executable, "-c", "from lkdn_deploy.cli.eval import main; main()"]
 
 Figures = tuple[float, float]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def table(report: dict[str, Any]) -> bool:
-    """Print it; whether every figure is the paper's or the zoo's."""
+    """Print the table; return whether every figure is the paper's or the zoo's."""
     print(f"{'network':<8} {'':<2} {'set':<6} {'here':>15} {'paper':>15} {'zoo':>15}")
     good = True
     for model in report["models"]:
@@ -68,13 +68,13 @@ def table(report: dict[str, Any]) -> bool:
 
 
 def printed(entry: ZooEntry, name: str) -> Figures | None:
-    """The paper's."""
+    """Return the paper's figures."""
     figures = entry.printed.quality.get(name) if entry.printed else None
     return (float(figures[0]), float(figures[1])) if figures else None
 
 
 def near(one: Figures, other: Figures) -> bool:
-    """Whether two are equal but for ``TOLERANCE``, as far as the paper's digits go."""
+    """Return whether two figures are equal within ``TOLERANCE``, at the precision of the paper."""
     return all(abs(a - b) <= most + 1e-9 for a, b, most in zip(one, other, TOLERANCE, strict=True))
 
 

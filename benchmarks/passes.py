@@ -1,10 +1,10 @@
-"""What each rewrite of a graph is worth on each CPU engine: alone, and behind those before it.
+"""Measure the gain of each graph rewrite on each CPU engine, alone and after those before it.
 
     python benchmarks/passes.py [--model lkdn-s] [--size 320x180] [--rounds 12]
                                 [--output benchmarks/results/passes.json]
 
-All candidates run in turn in one process, each opened anew in each round and fixed to the size. Ratios are over the
-plain graph on the same engine. Weights do not matter here: those at hand, else random.
+All candidates run in turn in one process, reopened in each round and fixed to the size. Ratios are to the plain graph
+on the same engine. Weights are those available, else random: times do not depend on them.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all candidates, print the results and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lkdn-s")
     parser.add_argument("--size", default="320x180", metavar="WxH")
@@ -72,13 +72,13 @@ def main() -> None:
 
 
 def forms_of(names: tuple[str, ...]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Each rewrite alone, and each with all before it."""
+    """Return each rewrite alone, and each with all before it."""
     alone = {("alone", name): (name,) for name in names}
     return alone | {("chain", name): names[: place + 1] for place, name in enumerate(names)}
 
 
 def opened(path: Path, engine: str, batch: Batch) -> Prepare:
-    """A session of its own for each round."""
+    """Return what opens a new session for each round."""
 
     def prepare(_: int) -> Run:
         session = open_session(path, engine, threads=cores())

@@ -1,15 +1,15 @@
-"""Whether `lkdn-bench` says the same when it is asked again, and whether its harness sees what is planted.
+"""Check that repeated runs of `lkdn-bench` agree, and that its harness detects a planted slowdown.
 
     python benchmarks/repeat.py [--runs 3] [--rounds 30] [--model NAME ...] [--output benchmarks/results/repeat.json]
 
 Two measurements:
 
-- planted: LKDN-S x4 on ONNX Runtime at 320x180, opened anew in each round, three candidates: as it is, as it is once
-  more, and with a wait of a tenth of its median after each run. The harness should tell the third from the first, and
+- planted: LKDN-S x4 on ONNX Runtime at 320x180, reopened in each round, as three candidates: unchanged, unchanged
+  again, and with a wait of a tenth of its median after each run. The harness should tell the third from the first, but
   not the second;
-- repeated: `lkdn-bench --torch --ort` with its default models or those named, so many times, each in a process of its
-  own. Of every row, one value of the ratio to the first row should lie in the intervals of all runs; and what a run
-  gives should lie in the interval of another for 93 of 100 pairs, since both scatter (2.58 standard errors of one are
+- repeated: `lkdn-bench --torch --ort` with its default models or those named, ``--runs`` times in separate processes.
+  For every row, some value of the ratio to the first row should lie in the intervals of all runs; and a run's ratio
+  should lie in the interval of another run for 93 of 100 pairs, since both scatter (2.58 standard errors of one are
   1.82 of a difference).
 """
 
@@ -41,11 +41,11 @@ PLANTED_ROUNDS = 30
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the results and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=30, help="of lkdn-bench")
-    parser.add_argument("--model", action="append", default=[], help="of lkdn-bench; may be repeated")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds of lkdn-bench")
+    parser.add_argument("--model", action="append", default=[], help="model of lkdn-bench; repeatable")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "repeat.json")
     options = parser.parse_args()
     results: dict[str, Any] = {
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def planted(rounds: int) -> dict[str, Any]:
-    """The ratios of the second and the third candidate to the first."""
+    """Measure the ratios of the second and the third candidate to the first."""
     batch = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
 
     def opened(_: int = 0) -> Run:
@@ -95,13 +95,13 @@ def planted(rounds: int) -> dict[str, Any]:
 
 
 def said(ratio: Ratio) -> dict[str, Any]:
-    """With the verdict."""
+    """Return a ratio as text with its verdict."""
     figures = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
     return {name: round(value, 4) for name, value in figures.items()} | {"told apart": ratio.told_apart}
 
 
 def repeated(runs: int, rounds: int, models: list[str]) -> dict[str, Any]:
-    """The same command several times."""
+    """Run the same command several times, and compare the reports."""
     arguments = ["--torch", "--ort", "--rounds", str(rounds)]
     for name in models:
         arguments += ["--model", name]

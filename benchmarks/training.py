@@ -1,4 +1,4 @@
-"""Images a second of the training loop against a plain one, in turn in one process (A B A B).
+"""Compare the training loop's images per second with a plain loop's, in turn in one process (A B A B).
 
     python benchmarks/training.py [--rounds 7] [--steps 6] [--output benchmarks/results/training.json]
 
@@ -6,7 +6,7 @@ All train LKDN-S x4 on the same batches (8 crops of 32x32 LR pixels, cut anew fo
 of the weights, on one thread:
 
 
-- `plain`: the branch form, NCHW, eager: what one writes first;
+- `plain`: the branch form, NCHW, eager: the obvious loop;
 - `channels_last`: the same with channels last;
 - `loop`: `lkdn_models.training.learner` as it is: channels last, through merged weights.
 
@@ -36,7 +36,7 @@ RECIPE = Recipe(LkdnSpec.lkdn_s(4), CropSettings(patch=32, batch=8), Optimisatio
 
 
 class Plain:
-    """A training loop's step as one writes it first."""
+    """A step of the obvious training loop."""
 
     def __init__(self, memory_format: torch.memory_format) -> None:
         torch.manual_seed(RECIPE.seed)
@@ -46,7 +46,7 @@ class Plain:
         self._ema = Ema(dict(self._network.named_parameters()), RECIPE.optimisation.ema)
 
     def step(self, index: int, low: torch.Tensor, high: torch.Tensor) -> float:
-        """One update; returns the loss before it."""
+        """Update the weights, and return the loss before."""
         low, high = (batch.contiguous(memory_format=self._format) for batch in (low, high))
         loss = torch.nn.functional.l1_loss(self._network(low), high)
         self._optimiser.zero_grad()
@@ -57,23 +57,23 @@ class Plain:
 
 
 class Loop:
-    """The project's own."""
+    """A step of the project's training loop."""
 
     def __init__(self) -> None:
         self._learner = Learner(RECIPE, torch.device("cpu"))
 
     def step(self, index: int, low: torch.Tensor, high: torch.Tensor) -> float:
-        """One update; returns the loss before it."""
+        """Update the weights, and return the loss before."""
         loss = self._learner.differentiate(low, high)
         self._learner.update(index, RECIPE.optimisation.learning_rate)
         return loss
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=6, help="steps a round")
+    parser.add_argument("--steps", type=int, default=6, help="steps per round")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "training.json")
     options = parser.parse_args()
     facts = machine_facts()
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def compare(source: CropSource, options: argparse.Namespace) -> dict:
-    """Images a second of each, and how many times as many as the plain loop."""
+    """Return images per second of each loop, and their ratios to the plain loop."""
     contenders = {"plain": Plain(torch.contiguous_format), "channels_last": Plain(torch.channels_last), "loop": Loop()}
     losses: dict[str, list[float]] = {name: [] for name in contenders}
 

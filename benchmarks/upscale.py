@@ -1,17 +1,17 @@
-"""Start-up cost, time and memory of `lkdn-upscale` on this machine's CPU.
+"""Measure start-up, time and memory of `lkdn-upscale` on this machine's CPU.
 
     python benchmarks/upscale.py [--rounds 5] [--output benchmarks/results/upscale.json]
 
 Three measurements, written with the machine's facts:
 
-- whole processes from a 64x64 PNG to a PNG, by each backend, with everything that is kept in the user's cache there,
-  and `lkdn-upscale --help`; and what one on the default backend is made of;
+- whole processes from a 64x64 PNG to a PNG, by each backend, with a warm user's cache, and `lkdn-upscale --help`; and
+  the steps of one process on the default backend;
 - a 2000x1500 photograph x4 with the bundled LKDN-S, PNG to PNG and JPEG to JPEG: the whole process, after one that is
-  not counted, against the network alone on the same windows, halos included, in turn; the ratio is what to quote. The
-  native engine, asked for pixels, computes only the rows that they need, so there is also what it takes to give one
-  column of each window's pixels. And the whole process after a pause: virtual machines give free memory back to their
-  host within seconds, and to get 2 MB again takes 5 ms where clearing them takes 0.2. Peak memory of the process;
-- growth of a process's memory over one run of the network, by LR pixel, against what tile sizes are chosen by.
+  not counted, against the network alone on the same windows, halos included, in turn; quote the ratio. When the native
+  engine makes pixels, it computes only the rows that they need, so the time of making one column of each window's
+  pixels is also measured. So is the whole process after a pause: virtual machines return free memory to their host
+  within seconds, and getting 2 MB again takes 5 ms where clearing them takes 0.2. And the process's peak memory;
+- growth of a process's memory over one run of the network, per LR pixel, against the estimate that chooses tile sizes.
 """
 
 import argparse
@@ -44,10 +44,10 @@ PAUSE = 5  # seconds
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--photograph", type=Path, help="of 2000x1500 pixels or more; else the bundled one, enlarged")
+    parser.add_argument("--photograph", type=Path, help="2000x1500 pixels or more; default: the bundled one, enlarged")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "upscale.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def start_up(folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of whole processes, in turn, and of the steps of one."""
+    """Measure the seconds of whole processes, in turn, and of the steps of one."""
     small, target = folder / "small.png", folder / "small_x4.png"
     Image.fromarray(sample_pixels()[:64, :64]).save(small)
     commands = {"--help": [*UPSCALE, "--help"], "python alone": [sys.executable, "-c", ""]}
@@ -100,7 +100,7 @@ print(json.dumps({"backend": upscaler.session.backend} | {
 
 
 def photograph(folder: Path, rounds: int, given: Path | None) -> dict[str, Any]:
-    """Whole processes against the network alone, by format, and peak memory in MiB."""
+    """Measure whole processes against the network alone, by format, and peak memory in MiB."""
     source = Image.open(given).convert("RGB") if given else Image.fromarray(sample_pixels())
     scale = max(WIDTH / source.width, HEIGHT / source.height)
     size = max(WIDTH, round(source.width * scale)), max(HEIGHT, round(source.height * scale))
@@ -139,7 +139,7 @@ def photograph(folder: Path, rounds: int, given: Path | None) -> dict[str, Any]:
 
 
 class NetworkAlone:
-    """The network of `lkdn-upscale` on the windows that an image is cut into, and nothing else."""
+    """The network of `lkdn-upscale` on the windows of an image, without anything else."""
 
     def __init__(self, path: Path) -> None:
         from lkdn_deploy import load
@@ -159,14 +159,14 @@ class NetworkAlone:
             pass
 
     def give_one_column(self, session: PixelSession) -> None:
-        """Of the pixels that the upscaler asks for."""
+        """Compute the pixels that the upscaler asks for."""
         for batch, (rows, columns) in zip(self._batches, self._kept, strict=True):
             column = np.empty((rows.stop - rows.start, 1, 3), np.uint8)
             session.fill(batch, (rows, slice(columns.start, columns.start + 1)), column)
 
 
 def upscaled(source: Path, target: Path) -> int:
-    """Peak resident memory of `lkdn-upscale`, in MiB."""
+    """Measure the peak resident memory of `lkdn-upscale` in MiB."""
     code = (
         "import json, sys; from lkdn_deploy.cli.upscale import main\n"
         "sys.argv += ['--json', '--overwrite']\ntry: main()\nfinally: print(json.dumps(peak() >> 20))"
@@ -175,7 +175,7 @@ def upscaled(source: Path, target: Path) -> int:
 
 
 def bytes_per_pixel(backend: str) -> dict[str, Any]:
-    """Growth of the peak over one run of LKDN-S x4 at 500x500, against what tile sizes are chosen by."""
+    """Measure the growth of the peak over one run of LKDN-S x4 at 500x500, against the estimate for tile sizes."""
     artefact = bundled()["lkdn-s", 4]
     code = (
         "import sys; import numpy as np; from lkdn_deploy.backends.registry import open_session\n"
@@ -192,7 +192,10 @@ def in_turn(
 ) -> dict[str, dict[str, Any]]:
     """Time the candidates round by round, in random order within each, after one call that is not counted.
 
-    What is to come ``before`` one, each time, is not timed.
+    Args:
+        candidates: functions to time.
+        rounds: number of rounds.
+        before: functions to call, untimed, before the candidate of the same name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
@@ -209,7 +212,7 @@ def in_turn(
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Of a few measurements."""
+    """Summarise a few measurements."""
     return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
 
 
@@ -224,7 +227,7 @@ def peak():
 
 
 def measured(code: str, *args: str) -> Any:
-    """Run ``code``, which may call ``peak()`` and prints JSON in its last line, in a process of its own. Linux only."""
+    """Run ``code``, which may call ``peak()`` and prints JSON in its last line, in a new process. Linux only."""
     done = subprocess.run([sys.executable, "-c", PEAK + code, *args], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
