@@ -1,1 +1,1 @@
-"""What a network costs: its operations counted, by the rules of the papers."""
+"""Benchmarks: time, memory, counted operations and quality of models on every engine."""

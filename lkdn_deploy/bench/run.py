@@ -30,7 +30,7 @@ Stage = Callable[[str], AbstractContextManager[Progress | None]]
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """What to measure.
+    """The models, engines, precisions and settings to measure.
 
     Raises:
         UsageError: if the models differ in scale or do not take the size, or the protocol needs test sets.

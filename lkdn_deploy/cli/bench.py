@@ -45,7 +45,7 @@ FILES = ("bench.json", "bench.md", "bench.html")
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Weights of the --model (.pth, .safetensors, .onnx), which default to the network in the file; repeatable.",
+    help="Weights of the --model, which is detected if not given (.pth, .safetensors, .onnx); repeatable.",
 )
 @click.option(
     "--precision",
@@ -128,7 +128,11 @@ def command(
     models = find_models(names, scale, weights)
     precisions = tuple(dict.fromkeys(precisions)) or (("fp32", "fp16") if trt else ("fp32",))
     if predict:
-        click.echo(_predicted(models, predict, precisions, size))
+        from lkdn_deploy.bench.complexity.devices import find
+        from lkdn_deploy.bench.complexity.predict import predict as predicted
+        from lkdn_models.zoo.facts import LR
+
+        click.echo(predicted(models, find(predict), precisions, size or LR[models[0].scale]))
         return
     flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
     wanted = [name for name, flag in flags.items() if flag]
@@ -244,14 +248,6 @@ def _refuse(options: list[str], why: str) -> None:
         called = {"names": "model", "precisions": "precision"}
         msg = f"{why}: {', '.join(f'--{called.get(name, name)}' for name in options)}"
         raise UsageError(msg, "leave that out")
-
-
-def _predicted(models: "list[Model]", name: str, precisions: tuple[str, ...], size: tuple[int, int] | None) -> str:
-    from lkdn_deploy.bench.complexity.devices import find
-    from lkdn_deploy.bench.complexity.predict import predict
-    from lkdn_models.zoo.facts import LR
-
-    return predict(models, find(name), precisions, size or LR[models[0].scale])
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ GRAPHICS = "graphics"
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Weights of the --model (.pth, .safetensors, .onnx), which defaults to the network in the file; repeatable.",
+    help="Weights of the --model, which is detected if not given (.pth, .safetensors, .onnx); repeatable.",
 )
 @click.option(
     "--backend", type=click.Choice(ENGINES), default="auto", show_default=True, help="Engine that runs the models."

@@ -23,7 +23,7 @@ from lkdn_deploy.bench.results import (
 from lkdn_deploy.core.errors import ExitCode, UsageError
 
 NOISE = 0.02
-"""Of a row in each round, as a fraction; the rounds themselves have five times as much, which all rows share."""
+"""Relative noise of a row in each round; the rounds themselves have five times as much, which all rows share."""
 ROUNDS = 30
 
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on: of this machine, and of GPUs as a stand-in for nvidia-smi tells them."""
+"""Facts about this machine, and about GPUs as a stand-in for nvidia-smi reports them."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""How --model, --scale and --weights combine; and a model on every engine, PyTorch among them."""
+"""Combinations of --model, --scale and --weights, and a model on every engine, including PyTorch."""
 
 import subprocess
 import sys
@@ -180,32 +180,15 @@ def test_an_artefact_is_nothing_for_pytorch(tmp_path: Path, given: str, suffix: 
     assert "--weights" in str(error.value.hint)
 
 
-@pytest.mark.parametrize("engine", ["ort-cpu", "openvino"])
-def test_half_precision_is_refused_where_the_file_is_in_full(engine: str) -> None:
-    path = bundled()["lkdn-s", 2]
-    for choice in (ModelChoice(model=str(path)), ModelChoice(weights=path)):
-        with pytest.raises(UsageError, match=r"fp16 was asked for, but .*lkdn-s_x2\.onnx is fp32") as e:
-            open_engine(choice, engine, "fp16", 1, never)
-        assert "give the checkpoint instead of the file" in str(e.value.hint)
-
-
-def test_an_artefact_of_another_network_than_named_is_refused() -> None:
-    path = bundled()["lkdn-s", 3]
-    assert open_engine(ModelChoice(str(path), 3), "ort-cpu", "fp32", 1, never).metadata.scale == 3
-    with pytest.raises(UsageError, match=r"lkdn x3 was asked for, but .* is lkdn-s x3"):
-        open_engine(ModelChoice("lkdn", None, path), "ort-cpu", "fp32", 1, never)
-    with pytest.raises(UsageError, match=r"lkdn-s x4 was asked for, but .* is lkdn-s x3"):
-        open_engine(ModelChoice(str(path), 4), "openvino", "fp32", 1, never)
+def test_pytorch_refuses_weights_of_another_network_and_networks_without_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageError, match=r"lkdn x4 was asked for, but .* is lkdn-s x4"):
         open_engine(ModelChoice("lkdn", 4, BUNDLED), "torch", "fp32", 1, never)
-
-
-def test_a_network_without_weights_is_missing_on_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for engine in ("ort-cpu", "openvino", "torch"):
-        with pytest.raises(MissingError, match="the weights of bsrn x4 are not downloaded") as error:
-            open_engine(ModelChoice("bsrn"), engine, "fp32", 1, never)
-        assert "lkdn-zoo get bsrn --scale 4" in str(error.value.hint)
+    with pytest.raises(MissingError, match="the weights of bsrn x4 are not downloaded") as error:
+        open_engine(ModelChoice("bsrn"), "torch", "fp32", 1, never)
+    assert "lkdn-zoo get bsrn --scale 4" in str(error.value.hint)
 
 
 def test_pytorch_that_is_not_there_is_named_and_the_others_run() -> None:

@@ -66,17 +66,13 @@ class Complexity:
 
     def multi_adds(self, rule: Rule) -> int:
         """Return the Multi-Adds by a counting rule."""
-        match rule:
-            case Rule.C:
-                return self.macs
-            case Rule.C_OUT:
-                return self.macs_at_outputs
-            case Rule.B:
-                return self.macs + self.bias_additions
-            case Rule.B_POOLS:
-                return self.macs + self.bias_additions + self.pool_additions
-            case Rule.T:
-                return self.macs + 4 * self.norm_elements
+        return {
+            Rule.C: self.macs,
+            Rule.C_OUT: self.macs_at_outputs,
+            Rule.B: self.macs + self.bias_additions,
+            Rule.B_POOLS: self.macs + self.bias_additions + self.pool_additions,
+            Rule.T: self.macs + 4 * self.norm_elements,
+        }[rule]
 
     @property
     def ntire_flops(self) -> int:

@@ -1,4 +1,4 @@
-"""What one call of an ATen operation adds to a network's complexity figures, and its FLOPs.
+"""Additions of single calls of ATen operations to a network's complexity figures, and their FLOPs.
 
 An operation's name is ATen's without the underscore of in-place variants; ``args`` are the call's arguments.
 """
@@ -30,7 +30,7 @@ def flops(kind: OpKind, name: str, args: tuple[Any, ...], result: Tensor, weight
             counted = FIGURES[name](args, result)
             return 2 * counted["macs"] + counted.get("bias_additions", 0)
         case OpKind.NORM if name == "batch_norm":
-            return _batch_norm(args, result)["batch_norm_operations"]
+            return FIGURES[name](args, result)["batch_norm_operations"]
         case OpKind.NORM:
             return result.numel() * (5 + min(weights, 2))  # scale and shift, if present
         case OpKind.POOLING:
@@ -77,10 +77,6 @@ def _linear(args: tuple[Any, ...], result: Tensor) -> Figures:
     return _product(args, result) | {"bias_additions": result.numel() if biased else 0}
 
 
-def _product_and_sum(args: tuple[Any, ...], result: Tensor) -> Figures:
-    return _product(args[1:], result) | {"bias_additions": result.numel()}
-
-
 def _mean(args: tuple[Any, ...], _: Tensor) -> Figures:
     x, axes = args[0], args[1] if len(args) > 1 else None
     if x.ndim < 3 or axes is None or {axis % x.ndim for axis in axes} != set(range(2, x.ndim)):
@@ -88,32 +84,18 @@ def _mean(args: tuple[Any, ...], _: Tensor) -> Figures:
     return {"pool_additions": x.numel()}
 
 
-def _relu(_: tuple[Any, ...], result: Tensor) -> Figures:
-    return {"relu_elements": result.numel()}
-
-
-def _hardtanh(args: tuple[Any, ...], result: Tensor) -> Figures:
-    return _relu(args, result) if args[1:] == (0, 6) else {}  # ReLU6
-
-
-def _layer_norm(args: tuple[Any, ...], _: Tensor) -> Figures:
-    return {"norm_elements": args[0].numel()}
-
-
-def _batch_norm(args: tuple[Any, ...], result: Tensor) -> Figures:
-    return {"batch_norm_operations": result.numel() * (1 if args[1] is None else 2)}
-
-
 FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
-    "batch_norm": _batch_norm,
+    "batch_norm": lambda args, y: {"batch_norm_operations": y.numel() * (1 if args[1] is None else 2)},
     "convolution": _convolution,
-    "hardtanh": _hardtanh,
-    "layer_norm": _layer_norm,
+    "hardtanh": lambda args, y: {"relu_elements": y.numel()} if args[1:] == (0, 6) else {},  # ReLU6
+    "layer_norm": lambda args, _: {"norm_elements": args[0].numel()},
     "linear": _linear,
     "mean": _mean,
-    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _product_and_sum),
+    **dict.fromkeys(
+        ("addmm", "addmv", "baddbmm"), lambda args, y: _product(args[1:], y) | {"bias_additions": y.numel()}
+    ),
     **dict.fromkeys(("bmm", "dot", "mm", "mv"), _product),
-    **dict.fromkeys(("elu", "leaky_relu", "prelu", "relu"), _relu),
+    **dict.fromkeys(("elu", "leaky_relu", "prelu", "relu"), lambda _, y: {"relu_elements": y.numel()}),
 }
 """Counting function of each operation that some rule counts, called with its arguments and its first result."""
 

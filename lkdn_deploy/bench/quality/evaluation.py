@@ -329,25 +329,12 @@ COLUMNS = (
 def to_csv(results: Sequence[Results]) -> str:
     """Write one line for each picture, and after those of a set one with their average. Unknown values are empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for result in results:
-        subject = result.subject
-        common = {
-            "model": subject.name,
-            "scale": subject.scale,
-            "border_y": result.borders.y,
-            "border_rgb": result.borders.rgb,
-            "backend": subject.backend,
-            "precision": subject.precision,
-        }
-        for one in result.averages:
-            common["set"] = one.test_set
-            for record in result.records:
-                if record.test_set == one.test_set:
-                    facts: dict[str, Any] = {"kind": "image", "image": record.image, "lr": _lr(record)}
-                    facts |= {"tiles": record.tiles, "exact": record.exact, "error": record.error}
-                    writer.writerow(common | facts | (_scores(record.scores) or {}))
-            facts = {"kind": "average", "images": one.images, "failed": one.failed}
-            writer.writerow(common | facts | (_scores(one.scores) or {}))
+        common = _model(result) | {"border_y": result.borders.y, "border_rgb": result.borders.rgb}
+        for one in common["sets"]:
+            for record in one["records"]:
+                writer.writerow(common | {"kind": "image", "set": one["set"]} | record)
+            writer.writerow(common | one | {"kind": "average"} | (one["average"] or {}))
     return text.getvalue()

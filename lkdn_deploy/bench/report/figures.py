@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lkdn_deploy.bench.measure.statistics import CONFIDENCE
-from lkdn_deploy.bench.results import Latency, Protocol, Report, Row
+from lkdn_deploy.bench.results import Latency, Protocol, Row
 
 INTERVAL = f"{100 * CONFIDENCE:g} %"
 """Confidence of the intervals of ratios."""
@@ -51,12 +51,3 @@ def by_name(rows: Iterable[Row]) -> dict[str, Row]:
         same = sum(each == name or each.startswith(f"{name} #") for each in result)
         result[f"{name} #{same + 1}" if same else name] = row
     return result
-
-
-def not_told_apart(report: Report) -> list[str]:
-    """Return the names of the rows whose difference from the first is within the noise."""
-    return [
-        name
-        for name, row in by_name(report.rows).items()
-        if row.latency and row.latency.ratio and not row.latency.ratio.told_apart
-    ]

@@ -1,31 +1,31 @@
 """Notes that a reader of a report needs beside its figures."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 
 from lkdn_deploy.bench.complexity.devices import PAPER_LATENCY
 from lkdn_deploy.bench.measure.statistics import LEAST_ROUNDS
-from lkdn_deploy.bench.report.figures import by_name, model, not_told_apart
-from lkdn_deploy.bench.results import Copies, Report, Row
+from lkdn_deploy.bench.report.figures import by_name, model
+from lkdn_deploy.bench.results import Copies, Latency, Report
 
 
 def notes(report: Report) -> list[str]:
     """Return the notes that apply, as sentences."""
     rows = by_name(report.rows)
+    timed = {name: row.latency for name, row in rows.items() if row.latency}
     found = []
     if report.interrupted:
         found.append("Interrupted: the run was stopped before everything was measured.")
     first = next(iter(rows), "")
-    if same := ", ".join(not_told_apart(report)):
+    if same := ", ".join(name for name, each in timed.items() if each.ratio and not each.ratio.told_apart):
         found.append(f"~ Not told apart from {first}: {same}. The machine is too noisy for so small a difference.")
-    if alone := _which(report, lambda row: row is not rows[first] and _without_ratio(row)):
-        why = f"that takes {LEAST_ROUNDS} rounds or images" if rows[first].latency else f"{first} has no latency"
+    if alone := ", ".join(name for name, each in timed.items() if name != first and each.ratio is None):
+        why = f"that takes {LEAST_ROUNDS} rounds or images" if first in timed else f"{first} has no latency"
         found.append(f"No ratio of {alone}: {why}.")
-    if unsettled := _which(report, _unsettled):
+    if unsettled := ", ".join(name for name, each in timed.items() if each.warm_up and not each.warm_up.stable):
         found.append(f"Warm-up did not settle within its limits, so times may still have been drifting: {unsettled}.")
     if random := ", ".join(dict.fromkeys(model(row) for row in report.rows if row.weights == "random")):
         found.append(f"Random weights: {random}. They change the pictures, not the times.")
-    found += _copies(report)
+    found += _copies(timed)
     found += _paper_latencies(report)
     found += [f"{name}: {row.problem}" for name, row in rows.items() if row.problem]
     found += [f"Left out: {each.what}: {each.why}" for each in report.left_out]
@@ -47,31 +47,14 @@ def _paper_latencies(report: Report) -> list[str]:
     ]
 
 
-def _copies(report: Report) -> list[str]:
+def _copies(timed: Mapping[str, Latency]) -> list[str]:
     """Say which times include host copies, if a row runs on a device with memory of its own."""
     texts = {
         Copies.TIMED: "Copies between host and device are part of the time of",
         Copies.LEFT_OUT: "Copies between host and device are left out of the time of",
         Copies.NONE: "There are no copies, since the engine works in the host's memory:",
     }
-    named = {kind: _which(report, partial(_has_copies, kind)) for kind in texts}
+    named = {kind: ", ".join(name for name, each in timed.items() if each.copies is kind) for kind in texts}
     if not named[Copies.TIMED] and not named[Copies.LEFT_OUT]:
         return []
     return [f"{text} {named[kind]}." for kind, text in texts.items() if named[kind]]
-
-
-def _has_copies(kind: Copies, row: Row) -> bool:
-    return row.latency is not None and row.latency.copies is kind
-
-
-def _unsettled(row: Row) -> bool:
-    return row.latency is not None and row.latency.warm_up is not None and not row.latency.warm_up.stable
-
-
-def _without_ratio(row: Row) -> bool:
-    return row.latency is not None and row.latency.ratio is None
-
-
-def _which(report: Report, holds: Callable[[Row], bool]) -> str:
-    """Return the names of the rows for which ``holds`` is true."""
-    return ", ".join(name for name, row in by_name(report.rows).items() if holds(row))

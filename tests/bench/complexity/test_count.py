@@ -47,7 +47,7 @@ class Fixed(nn.Module):
 
 
 def none_but(counted: Complexity, **figures: int) -> bool:
-    """Whether of the sums just these are not 0, and are so much."""
+    """Whether these are the only sums that are not 0."""
     sums = {
         name: value for name, value in asdict(counted).items() if name not in {"parameters", "peak_floats", "left_out"}
     }
@@ -329,7 +329,7 @@ def test_shared_layers_count_at_every_call_and_their_parameters_once() -> None:
 
 
 def everything() -> nn.Module:
-    """Of every kind one."""
+    """A network with a layer of each kind."""
     return nn.Sequential(
         nn.Conv2d(4, 6, 3, padding=1),
         nn.ReLU(),
@@ -397,7 +397,7 @@ def test_operations_of_padded_networks_grow_with_the_picture(height: int, width:
 
 
 def figures(counted: Complexity) -> dict[str, int]:
-    """What depends on the size."""
+    """The figures that depend on the size."""
     elements = {name: left.elements for name, left in counted.left_out.items()}
     rest = {"parameters": 0, "convolutions": 0, "left_out": 0}
     return {name: value for name, value in (asdict(counted) | rest | elements).items() if value}

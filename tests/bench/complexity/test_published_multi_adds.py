@@ -29,7 +29,7 @@ C, C_OUT, B, B_POOLS, T = Rule.C, Rule.C_OUT, Rule.B, Rule.B_POOLS, Rule.T
 HD = (720, 1280)
 X2, X3, X4 = (360, 640), (240, 426), (180, 320)
 WIDE = (240, 427)
-"""What some papers take for a third of 1280x720."""
+"""The size that some papers use for a third of 1280x720."""
 NINTH = (320, 320)
 """As many positions as a ninth of it."""
 

@@ -226,7 +226,7 @@ def test_whatever_the_network(steps: list[tuple[Callable[[Tensor, Tensor], Tenso
 
 
 def in_order(found: tuple[RooflineKernel, ...]) -> bool:
-    """Whether each reads only what it or one before it made, or what none did."""
+    """Whether each kernel reads only what it or an earlier one wrote, or what no kernel wrote."""
     makers = {
         part.value: place
         for place, kernel in enumerate(found)

@@ -8,7 +8,7 @@ from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap
 
 
 def samples(seed: int, rounds: int, *factors: float) -> list[NDArray[np.float64]]:
-    """Of things that take 100 ms times a factor, on a machine whose speed wanders far and jitters by 2 %."""
+    """Latencies of 100 ms times each factor, on a machine whose speed wanders far and jitters by 2 %."""
     random = np.random.default_rng(seed)
     speed = 100 * np.exp(np.cumsum(random.normal(0, 0.1, rounds)))
     return [speed * factor * random.lognormal(0, 0.02, rounds) for factor in factors]

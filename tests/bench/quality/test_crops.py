@@ -49,7 +49,7 @@ def test_the_caption_has_psnr_and_ssim_of_the_detail_alone() -> None:
 
 
 def whole_pixels(sheet: NDArray[np.uint8], detail: NDArray[np.uint8], factor: int) -> list[tuple[int, int]]:
-    """Where the enlarged detail is found, row and column."""
+    """Positions of the enlarged detail, row and column."""
     large = detail.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = large.shape[:2]
     rows, columns = np.nonzero((sheet[: -height + 1 or None, : -width + 1 or None] == large[0, 0]).all(axis=2))

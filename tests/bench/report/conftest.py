@@ -1,4 +1,4 @@
-"""Made-up reports."""
+"""Reports that were not measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from lkdn_deploy.bench.results import (
 )
 
 COST = Cost(129_177, 6_412_345_678, 61_234_567, 84, (180, 320))
-"""Of one model, at 320x180."""
+"""The cost of a model at 320x180."""
 
 
 def latency(typical: float = 200.0, **given: Any) -> Latency:
@@ -51,7 +51,7 @@ def row(model: str = "lkdn-s", backend: str = "ort-cpu", typical: float | None =
 
 
 def report(*rows: Row, protocol: Protocol = Protocol.STEADY, **given: Any) -> Report:
-    """Of these rows, with nothing that would need a note."""
+    """A report of these rows, with nothing that would need a note."""
     values: dict[str, Any] = {
         "settings": Settings(protocol, (180, 320), 2, 30, 0),
         "machine": {
@@ -118,17 +118,14 @@ def hostile() -> Callable[[str], Report]:
 
 @pytest.fixture
 def make_row() -> Callable[..., Row]:
-    """See ``row``."""
     return row
 
 
 @pytest.fixture
 def make_report() -> Callable[..., Report]:
-    """See ``report``."""
     return report
 
 
 @pytest.fixture
 def make_latency() -> Callable[..., Latency]:
-    """See ``latency``."""
     return latency

@@ -16,7 +16,7 @@ NAMESPACES = {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}
 
 
 class Page(HTMLParser):
-    """What is in a page, and whether its tags are closed in order."""
+    """The content of a page; fails if its tags are not closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def asked_for(page: Page, source: str) -> list[str]:
-    """What a browser might fetch."""
+    """Everything that a browser might fetch."""
     found = [tag for tag in page.tags if tag in LOADING]
     found += [name for name, _ in page.attributes if name.startswith("on") or name in {"src", "srcset"}]
     found += [value for name, value in page.attributes if name.endswith("href") and not value.startswith("#")]

@@ -140,7 +140,7 @@ NOTES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "no kernel": ({}, {"problem": "no kernel"}, {}),
     "Left out": ({"left_out": (LeftOut("TensorRT", "no GPU"),)}, {}, {}),
 }
-"""What a note says, and what of the report, of a row and of its latency calls for it."""
+"""Words of each note, with the fields of the report, of a row and of its latency that call for it."""
 
 
 @pytest.mark.parametrize("given", [None, *NOTES])
@@ -188,7 +188,7 @@ def test_without_a_latency_of_the_first_row_the_note_says_so(make_report: Report
 
 
 def cells(line: str) -> list[str]:
-    """Of a row of GitHub Markdown."""
+    """The cells of a row of GitHub Markdown."""
     return re.split(r"(?<!\\)\|", line)[1:-1]
 
 
