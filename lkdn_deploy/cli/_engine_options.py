@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lkdn_deploy.cli._shell import echo_path, progress_bar, size_option
+from lkdn_deploy.cli._shell import echo_path, progress_bar, refuse_existing, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     return packed
 
 
-def write_engine(artefact: Path, spec: "EngineSpec", output: Path, triton: Path | None = None) -> None:
+def write_engine(
+    artefact: Path, spec: "EngineSpec", output: Path, triton: Path | None = None, *, overwrite: bool = False
+) -> None:
     """Build the engine of an ``.onnx`` file, or take it from the cache, write it to a folder and report it.
 
     Prints the paths of the engine, its side-car and the builder's log, and of what was put into ``triton``.
@@ -92,14 +94,20 @@ def write_engine(artefact: Path, spec: "EngineSpec", output: Path, triton: Path 
         spec: what to build for.
         output: folder of the three files.
         triton: a model repository for the engine.
+        overwrite: whether existing files may be replaced.
 
     Raises:
+        UsageError: if a file exists and must not be replaced.
         LkdnError: as ``make_engine`` and ``triton.write_engine``.
     """
     from lkdn_deploy.backends.onnx_bytes import read_artifact
     from lkdn_deploy.backends.trt.engine_cache import log_path, sidecar_path
-    from lkdn_deploy.backends.trt.make import make_engine
+    from lkdn_deploy.backends.trt.make import engine_name, make_engine
+    from lkdn_deploy.backends.trt.resolve import resolve_for
 
+    artifact = read_artifact(artefact)
+    name = engine_name(artefact, resolve_for(spec, artifact))
+    refuse_existing([output / name, *([triton / Path(name).stem] if triton else [])], overwrite)
     with progress_bar("building") as advance:
         outermost: list[str] = []
 
@@ -109,7 +117,7 @@ def write_engine(artefact: Path, spec: "EngineSpec", output: Path, triton: Path 
                 advance(done, total)
 
         stored = make_engine(
-            read_artifact(artefact), spec, output, on_build=_announce, progress=progress, on_complaint=_report_complaint
+            artifact, spec, output, on_build=_announce, progress=progress, on_complaint=_report_complaint
         )
     record, spec = stored.record, stored.record.spec
     took = f"built in {record.build_seconds:.1f} s" if stored.reason else f"from the cache, built {record.made}"

@@ -5,14 +5,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
 
-from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError
+from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 
 
@@ -106,6 +106,18 @@ def size_option(_context: click.Context, _parameter: click.Parameter, value: str
         msg = f"expected WIDTHxHEIGHT, such as 320x180, got {value!r}"
         raise click.BadParameter(msg)
     return int(match[2]), int(match[1])
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace files or folders that exist.
+
+    Raises:
+        UsageError: if one exists and ``overwrite`` is false.
+    """
+    for path in () if overwrite else paths:
+        if path.exists():
+            msg = f"{path} already exists"
+            raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
 
 
 def converting(weights: Path) -> None:

@@ -1,4 +1,4 @@
-"""``lkdn-export --fuse --onnx --trt``."""
+"""The command ``lkdn-export``."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._engine_options import engine_options, write_engine
-from lkdn_deploy.cli._shell import echo_path, run, size_option
+from lkdn_deploy.cli._shell import echo_path, refuse_existing, run, size_option
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
@@ -21,36 +21,52 @@ if TYPE_CHECKING:
 @click.command(context_settings={"max_content_width": 100})
 @click.option("--fuse/--no-fuse", default=True, show_default=True, help="Collapse branches into single convolutions.")
 @click.option("--onnx", is_flag=True, help="Write an ONNX file.")
-@click.option("--model", metavar="NAME", help="The network.  [default: lkdn-s, or what the weights are]")
-@click.option("--scale", type=click.IntRange(2, 4), help="Its scale.  [default: 4, or what the weights are for]")
-@click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: bundled, or downloaded]")
+@click.option(
+    "--model", metavar="NAME", help="Network of `lkdn-zoo list`.  [default: lkdn-s, or detected from the weights]"
+)
+@click.option("--scale", type=click.IntRange(2, 4), help="Scale.  [default: 4, or detected from the weights]")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Checkpoint of the network.  [default: the bundled or downloaded one]",
+)
 @click.option("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23.  [default: 20]")
 @click.option(
     "--static", callback=size_option, metavar="WxH", help="Fix the input size.  [default: any size and batch]"
 )
-@click.option("--fp16", is_flag=True, help="Weights and values in FP16, and FP32 where the numbers need it.")
+@click.option("--fp16", is_flag=True, help="Store weights and values in FP16; operations that need FP32 keep it.")
 @click.option(
     "--io",
     type=click.Choice(["fp32", "fp16", "uint8"]),
     default="fp32",
     show_default=True,
-    help="What the input and output of an FP16 file hold.",
+    help="Type of the input and output of an FP16 file.",
 )
 @engine_options
 @click.option(
-    "--triton", type=click.Path(path_type=Path), metavar="DIR", help="Put it into a model repository of Triton's."
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model repository of Triton Inference Server to add the model to.",
 )
 @click.option(
     "--target",
     default="plain",
     show_default=True,
     metavar="NAME",
-    help="Engine that the graph is made for: plain, ort-cpu, openvino, tensorrt.",
+    help="Engine to rewrite the graph for: plain, ort-cpu, openvino or tensorrt.",
 )
-@click.option("--skip", multiple=True, metavar="REWRITE", help="Leave out a rewrite of the target's; may be repeated.")
+@click.option("--skip", multiple=True, metavar="PASS", help="Rewrite of the target to leave out; repeatable.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path(), help="Folder to write to.  [default: .]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    default=Path(),
+    help="Folder to write to.  [default: .]",
 )
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.version_option(__version__, prog_name="lkdn-export")
 def command(
     fuse: bool,
@@ -66,27 +82,28 @@ def command(
     target: str,
     skip: tuple[str, ...],
     output: Path,
+    overwrite: bool,
     engine: "EngineSpec | None",
 ) -> None:
-    """Export a checkpoint, fused and verified, into the folder of -o.
+    """Export a checkpoint to a fused and verified ONNX file, TensorRT engine or Triton model.
 
-    The file is compared with the checkpoint in PyTorch, without --static at sizes it was not traced at. If the numbers
-    differ, nothing is written and the exit code is 4. A file in FP16 is held to the 8-bit image that it gives, and must
-    give finite values on noise, black and white. A file of the same name is replaced. Prints the path of each file
-    written.
+    The file is run on ONNX Runtime and compared with the checkpoint in PyTorch, without --static at sizes at which it
+    was not traced. If the results differ, nothing is written and the exit code is 4. An FP16 file may differ by what an
+    8-bit image does not show, and must give finite values on noise, black and white. The command prints the path of
+    each file that it writes.
 
-    With --target the graph is rewritten into what that engine runs fastest: the same numbers by other operations. What
-    was rewritten, and what was not and why, is said.
+    With --target the graph is rewritten for one engine: other operations, the same results. The command reports what it
+    rewrote, what it skipped, and why.
 
-    With --trt the file becomes a TensorRT engine, which goes into the user's cache too. Its precision is that of the
-    file: with --fp16 the convolutions of the engine are counted, and the exit code is 4 if they are not in FP16.
-    TensorRT for RTX needs no GPU to build.
+    With --trt the file is built into a TensorRT engine, which is also kept in the user's cache. The engine has the
+    precision of the file: with --fp16 its convolutions are counted, and the exit code is 4 if too few are in FP16.
+    TensorRT for RTX builds engines without a GPU.
 
-    With --triton a model repository gets the ONNX file, or with --trt the engine, if it is TensorRT's own.
+    With --triton the ONNX file, or with --trt the TensorRT engine, is added to a model repository.
     """
     if not onnx and engine is None and triton is None:
         msg = "nothing to write"
-        raise UsageError(msg, "say what: --onnx, --trt, --triton DIR")
+        raise UsageError(msg, "choose at least one of --onnx, --trt and --triton DIR")
     from lkdn_deploy.export.job import ExportSettings, export_onnx, file_name, open_checkpoint
     from lkdn_deploy.export.to_onnx import DEFAULT_OPSET
 
@@ -100,14 +117,16 @@ def command(
         skip=skip,
     )
     checkpoint = open_checkpoint(weights, model, scale)
+    name = Path(file_name(checkpoint, settings))
+    refuse_existing([output / name] if onnx else [], overwrite)
+    refuse_existing([triton / name.stem] if triton and engine is None else [], overwrite)
     with temporary_folder() as elsewhere:
-        folder = output if onnx else elsewhere
-        report = export_onnx(checkpoint, folder / file_name(checkpoint, settings), settings)
+        report = export_onnx(checkpoint, (output if onnx else elsewhere) / name, settings)
         tell(report)
         if onnx:
             echo_path(report.path)
         if engine is not None:
-            write_engine(report.path, engine, output, triton)
+            write_engine(report.path, engine, output, triton, overwrite=overwrite)
         elif triton is not None:
             from lkdn_deploy.export.triton import write_onnx
 
@@ -116,7 +135,7 @@ def command(
 
 
 def tell(report: "ExportReport") -> None:
-    """Say on stderr what was fused, what was not, and how far the file's numbers are from the checkpoint's."""
+    """Report on stderr what was fused and rewritten, what was not and why, and how the file compares."""
     for line in report.applied:
         click.echo(f"fused    {line}", err=True)
     for line in report.skipped:

@@ -1,4 +1,4 @@
-"""Compare two runs of a network."""
+"""Compare two runs of a network, and judge the difference by one table of tolerances."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far apart two results may be."""
+    """The largest difference that two results may have."""
 
     max_abs: float = float("inf")
-    """Largest difference on 0..1."""
+    """Largest absolute difference, on 0..1."""
     psnr_y: float = 0.0
-    """Least PSNR in dB of the luma of 8-bit images made of them."""
+    """Least PSNR of the luma of the 8-bit images, in dB."""
 
 
 TOLERANCE = {"fp32": Tolerance(max_abs=5e-5), "fp16": Tolerance(psnr_y=60.0)}
-"""By precision.
+"""Tolerances by precision.
 
 float32 rounding alone gives up to about 1e-5 on these networks; a level of an 8-bit image is 4e-3.
 
@@ -39,26 +39,25 @@ a difference of one level at every eleventh pixel.
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far apart two results for one input are."""
+    """The difference of two results for one input."""
 
     name: str
+    """Name of the input."""
     shape: tuple[int, ...]
-    """Of the input."""
+    """Shape of the input."""
     max_abs: float
-    """Infinite if the shapes differ or a value is not finite."""
-    psnr: float
-    """In dB, against a full scale of 1."""
+    """Largest absolute difference; infinite if the shapes differ or a value is not finite."""
     psnr_y: float
-    """In dB, of the luma of the 8-bit images, as test sets are measured; the least of a batch."""
+    """PSNR of the luma of the 8-bit images in dB, as test sets are measured; the least of a batch."""
     tolerance: Tolerance
 
     def __bool__(self) -> bool:
-        """Whether the difference is within the tolerance."""
+        """Return whether the difference is within the tolerance."""
         close = self.max_abs <= self.tolerance.max_abs and self.psnr_y >= self.tolerance.psnr_y
-        return close and np.isfinite(self.max_abs).item()
+        return close and bool(np.isfinite(self.max_abs))
 
     def __str__(self) -> str:
-        """One line for a report."""
+        """Return one line for a report."""
         size = "{1}x{0}".format(*self.shape[2:])
         if self.tolerance.psnr_y:
             return f"{self.name} {size}: PSNR {self.psnr_y:.1f} dB (at least {self.tolerance.psnr_y:.0f})"
@@ -68,25 +67,37 @@ class Comparison:
 def compare(
     name: str, batch: NDArray[np.float32], candidate: Run, reference: Run, precision: str = "fp32"
 ) -> Comparison:
-    """Run both on ``batch``."""
+    """Compare two runs on one input.
+
+    Args:
+        name: name of the input.
+        batch: (N, 3, H, W) in 0..1.
+        candidate: the run to judge.
+        reference: the run that is right.
+        precision: key of ``TOLERANCE``.
+    """
     got, want = candidate(batch), reference(batch)
     tolerance = TOLERANCE[precision]
     if got.shape != want.shape or not (np.isfinite(got).all() and np.isfinite(want).all()):
-        return Comparison(name, batch.shape, float("inf"), float("-inf"), float("-inf"), tolerance)
-    difference = got.astype(np.float64) - want
-    error = float(np.mean(difference**2))
-    psnr = float("inf") if error == 0 else -10 * float(np.log10(error))
-    seen = min(psnr_y(_image(one), _image(other), border=0) for one, other in zip(got, want, strict=True))
-    return Comparison(name, batch.shape, float(np.abs(difference).max()), psnr, seen, tolerance)
+        return Comparison(name, batch.shape, float("inf"), float("-inf"), tolerance)
+    largest = float(np.abs(got.astype(np.float64) - want).max())
+    luma = min(psnr_y(_to_image(one), _to_image(other), border=0) for one, other in zip(got, want, strict=True))
+    return Comparison(name, batch.shape, largest, luma, tolerance)
 
 
 def verify(
     inputs: Mapping[str, NDArray[np.float32]], candidate: Run, reference: Run, precision: str = "fp32"
 ) -> list[Comparison]:
-    """Compare on every input.
+    """Compare two runs on every input.
+
+    Args:
+        inputs: (N, 3, H, W) in 0..1, by name.
+        candidate: the run to judge.
+        reference: the run that is right.
+        precision: key of ``TOLERANCE``.
 
     Raises:
-        VerificationError: if any result is too far from the reference, naming all that are.
+        VerificationError: if any result differs too much from the reference; it names all of them.
     """
     results = [compare(name, batch, candidate, reference, precision) for name, batch in inputs.items()]
     if failed := [str(result) for result in results if not result]:
@@ -96,16 +107,16 @@ def verify(
 
 
 def check_finite(inputs: Mapping[str, NDArray[np.float32]], candidate: Run) -> None:
-    """Run on every input.
+    """Run on every input and check that all results are finite.
 
     Raises:
-        VerificationError: if any result has a value that is not finite, naming all that have.
+        VerificationError: if any result has a value that is not finite; it names all of them.
     """
     if failed := [name for name, batch in inputs.items() if not np.isfinite(candidate(batch)).all()]:
         msg = f"values of the network leave the range of FP16, which ends at 65504, on: {', '.join(failed)}"
         raise VerificationError(msg, "nothing was written; leave out --fp16 for this network")
 
 
-def _image(result: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(3, H, W) -> (H, W, 3)."""
+def _to_image(result: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in 0..1 to (H, W, 3) in 8 bits."""
     return from_batch(result[None], result.shape[0], np.dtype(np.uint8))

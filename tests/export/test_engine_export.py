@@ -23,9 +23,9 @@ from lkdn_deploy.backends.trt.make import make_engine
 from lkdn_deploy.backends.trt.record import Audit
 from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.bench.models import DEFAULT_MODELS, find_models
-from lkdn_deploy.cli import zoo
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
+from lkdn_deploy.cli.zoo import command as zoo
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import ExitCode
 from lkdn_deploy.core.spec import LkdnSpec
@@ -175,22 +175,22 @@ def test_what_cannot_be_asked_for_is_refused_before_the_work(
 
 
 def test_the_zoo_lists_and_removes_engines(fake_rtx: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(zoo.command, ["engines"]) == 0
+    assert run(zoo, ["engines"]) == 0
     assert capsys.readouterr().out == ""
     path = make_engine(read_artifact(bundled()["lkdn-s", 4]), resolve.resolve(targets=("sm86", "sm89"))).path
-    assert run(zoo.command, ["engines"]) == 0
+    assert run(zoo, ["engines"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"lkdn-s x4 fp32, tensorrt-rtx {RTX}, sm86, sm89"
     assert re.fullmatch(r"    32x32:256x256:512x512 pixels, \d+\.\d MiB, made \S+", lines[1])
     assert lines[2] == f"    {path}"
     sidecar_path(path).unlink()
-    assert run(zoo.command, ["engines"]) == 0
+    assert run(zoo, ["engines"]) == 0
     assert "no readable side-car" in capsys.readouterr().out
-    assert run(zoo.command, ["engines", "--prune", "1"]) == 0
+    assert run(zoo, ["engines", "--prune", "1"]) == 0
     assert capsys.readouterr().out == ""
-    assert run(zoo.command, ["engines", "--prune", "all"]) == 0
+    assert run(zoo, ["engines", "--prune", "all"]) == 0
     said = capsys.readouterr()
     assert said.out == f"{path}\n"
     assert said.err.startswith("removed 1 engines")
     assert not path.exists()
-    assert run(zoo.command, ["engines", "--prune", "soon"]) == 2
+    assert run(zoo, ["engines", "--prune", "soon"]) == 2

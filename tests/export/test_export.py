@@ -151,7 +151,7 @@ def test_a_failed_verification_keeps_the_earlier_file(
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["--fuse"], 2, "say what: --onnx"),
+        (["--fuse"], 2, "choose at least one of --onnx"),
         (["--onnx", "--opset", "9"], 2, "opset must be one of 18"),
         (["--onnx", "--static", "180"], 2, "expected WIDTHxHEIGHT"),
         (["--onnx", "--static", "0x8"], 2, "expected WIDTHxHEIGHT"),
@@ -177,6 +177,19 @@ def test_a_wrong_request_ends_with_its_code_and_no_file(
 def test_weights_of_another_network_than_the_one_named_are_refused(weights: Path) -> None:
     with pytest.raises(UsageError, match=r"lkdn x2 was asked for, but .*\.safetensors is lkdn-b1-c8-a8 x2"):
         job.open_checkpoint(weights, "lkdn")
+
+
+def test_a_file_that_exists_is_replaced_only_if_allowed(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lkdn-b1-c8-a8_x2.onnx"
+    path.write_bytes(b"earlier")
+    words = ["--onnx", "--weights", str(weights), "-o", str(tmp_path)]
+    assert run(command, words) == ExitCode.USAGE
+    assert f"{path} already exists" in capsys.readouterr().err
+    assert path.read_bytes() == b"earlier"
+    assert run(command, [*words, "--overwrite"]) == ExitCode.DONE
+    onnx.checker.check_model(path)
 
 
 def test_a_folder_that_cannot_be_made_is_an_input_error(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 
 from torch import nn
 
+from lkdn_deploy.bench.complexity.eager_memory import peak_floats
 from lkdn_deploy.bench.complexity.trace import trace
 from lkdn_deploy.core.counting import Rule
-from lkdn_models.liveness import peak_floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Complexity:
     convolutions: int
     """Number of calls of convolutions."""
     peak_floats: int
-    """Values alive at the same time at most, see ``lkdn_models.liveness.peak_floats``."""
+    """Values alive at the same time at most, see ``lkdn_deploy.bench.complexity.eager_memory.peak_floats``."""
     left_out: Mapping[str, Uncounted]
     """Operations on the image that none of the figures above counts, by PyTorch's name.
 

@@ -25,9 +25,9 @@ from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lkdn_deploy.bench.complexity.eager_memory import meta_input, without_values
 from lkdn_deploy.bench.complexity.op_counts import FIGURES, WEIGHT_ARGS, flops, positions
 from lkdn_deploy.bench.complexity.op_kinds import OpKind, conv_kind, kind_of
-from lkdn_models.liveness import meta_input, without_values
 
 _KEPT_WHOLE = ("_upsample", "instance_norm", "selu", "upsample")
 """Prefixes of operations that are not decomposed: their parts would count as layers, or have no telling name."""

@@ -15,8 +15,8 @@ with needs("train"):
     import torch
     from torch import Tensor
 
+    from lkdn_deploy.bench.complexity.eager_memory import peak_floats
     from lkdn_models.checkpoint import Checkpoint
-    from lkdn_models.liveness import peak_floats
     from lkdn_models.rgb import as_rgb
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.fp16.keep_fp32 import KeptNode, count_subnormal, find_kept_nodes
+from lkdn_deploy.graph.fp16.keep_fp32 import KeptNode, find_kept_nodes
 from lkdn_deploy.graph.fp16.ranges import Ranges
 from lkdn_deploy.graph.fp16.types import FLOAT, FP32_INPUTS, HALF, float_names
 
@@ -31,8 +31,6 @@ class CastResult:
     """The nodes that stay in FP32, in the order of the graph."""
     held: frozenset[str]
     """The tensors of the FP32 graph that are in FP16 now, be it for one of their consumers only; without weights."""
-    subnormal: int
-    """Number of weights that have fewer than 11 bits left in FP16, or are 0 now, because they are small."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -73,7 +71,7 @@ def cast_to_fp16(model: onnx.ModelProto, io: Io = "fp32", ranges: Ranges | None 
     graph.initializer.extend(writer.weights.values())
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.elem_type = _IO_TYPES[io]
-    return CastResult(result, tuple(kept.values()), frozenset(writer.held), writer.subnormal)
+    return CastResult(result, tuple(kept.values()), frozenset(writer.held))
 
 
 class _Writer:
@@ -89,7 +87,6 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
         self.held: set[str] = set()
-        self.subnormal = 0
         self._floats, self._io = floats, io
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._input, self._output = model.graph.input[0].name, model.graph.output[0].name
@@ -171,7 +168,6 @@ class _Writer:
         new = self._free(name + _SUFFIX[kind]) if taken else name
         values = numpy_helper.to_array(self._initializers[name])
         if kind == HALF:
-            self.subnormal += count_subnormal(values)
             values = values.astype(np.float16)
         self.weights[new] = numpy_helper.from_array(values, new)
         return new

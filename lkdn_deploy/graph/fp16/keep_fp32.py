@@ -96,11 +96,6 @@ def find_kept_nodes(model: onnx.ModelProto, floats: frozenset[str], ranges: Rang
     return kept
 
 
-def count_subnormal(values: NDArray[np.float32]) -> int:
-    """Return how many values FP16 holds with fewer than 11 bits, or as zero, because they are too small."""
-    return int(np.count_nonzero((np.abs(values) < MIN_PEAK) & (values != 0)))
-
-
 def _find_statistics(nodes: Sequence[onnx.NodeProto], weights: Collection[str]) -> set[int]:
     maker = {name: position for position, node in enumerate(nodes) for name in node.output}
     found = {position for position, node in enumerate(nodes) if node.op_type in _NORMS | _SUMS}

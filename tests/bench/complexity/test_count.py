@@ -14,9 +14,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkdn_deploy.bench.complexity.count import Complexity, Uncounted, count
+from lkdn_deploy.bench.complexity.eager_memory import peak_floats
 from lkdn_deploy.core.counting import Rule
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.liveness import peak_floats
 from lkdn_models.nets.blocks import CCA, PixelNorm
 from lkdn_models.nets.bsrn import BSRN
 from lkdn_models.nets.carn import CARN

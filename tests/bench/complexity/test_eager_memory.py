@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from lkdn_deploy.bench.complexity.eager_memory import peak_floats
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_models.liveness import peak_floats
 from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.blocks import BSRB, PixelNorm
 from lkdn_models.nets.lapar import LAPAR

@@ -1,4 +1,7 @@
-"""How much memory a network's activations need, told without computing any."""
+"""The memory that the activations of an eager PyTorch run need, counted without computing any.
+
+It is more than ``graph.liveness`` counts for the exported graph: a function's variables keep tensors until it returns.
+"""
 
 import copy
 import weakref
@@ -12,16 +15,16 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_floats(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """How many values of activations are alive at the worst moment of one eager run for inference.
+    """Return how many values of activations are alive at the worst moment of one eager run for inference.
 
-    The input and everything made on the way is counted for as long as something refers to it; tensors that share
-    memory count once. Parameters and buffers do not count, nor what an operation takes for itself while it runs:
-    reordered copies, workspaces. So this is the least that a run takes.
+    The input and every intermediate tensor count for as long as something refers to them; tensors that share memory
+    count once. Parameters and buffers do not count, nor what an operation allocates while it runs: reordered copies,
+    workspaces. So this is the least that a run takes.
 
     Args:
-        network: on whatever device and in whatever mode; it is left as it is. ``forward`` may make tensors on its
-            input's device only.
-        shape: of the input, (N, C, H, W).
+        network: on any device and in any mode; it is left as it is. ``forward`` may create tensors on its input's
+            device only.
+        shape: (N, C, H, W) of the input.
 
     Raises:
         RuntimeError: PyTorch's, if the network does not take such an input.
@@ -35,11 +38,11 @@ def peak_floats(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def without_values(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters and buffers have shapes only: it runs on the device ``meta``.
+    """Return a copy in evaluation mode, on the device ``meta``: parameters and buffers have shapes but no values.
 
-    Parameters that were shared are shared.
+    Shared parameters stay shared.
     """
-    # What the copy finds in its memo it takes for copied already, so that no value is.
+    # deepcopy takes what it finds in its memo for copied already, so no value is copied.
     memo: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
     for parameter in network.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
@@ -47,13 +50,13 @@ def without_values(network: nn.Module) -> nn.Module:
 
 
 def meta_input(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    """An input without values, of the parameters' type."""
+    """Return an input without values, of the parameters' type."""
     types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
     return torch.empty(shape, dtype=next(types, None), device="meta")
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the memory of every tensor that an operation returns, until its last reference is gone."""
+    """Tracks the memory of every tensor that an operation returns, until its last reference is gone."""
 
     def __init__(self, free: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -63,7 +66,7 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sizes = {id(tensor.untyped_storage()): 0 for tensor in free}
 
     def follow(self, tensor: Tensor) -> None:
-        """Count the tensor's memory, unless it is counted already."""
+        """Count a tensor's memory, unless it is counted already."""
         storage = tensor.untyped_storage()
         if id(storage) in self._sizes:
             return
