@@ -5,9 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from lkdn_deploy.samples import sample_pixels
 
 PYTHON = f"{sys.executable} -c 'from lkdn_deploy.cli.{{}} import main; main()'"
 ZOO, UPSCALE = PYTHON.format("zoo"), PYTHON.format("upscale")
@@ -42,6 +47,27 @@ def test_help_and_wrong_usage(args: str, code: int) -> None:
     done = shell(f"{UPSCALE} {args}")
     assert done.returncode == code
     assert (done.stdout == "") == (code != 0)
+
+
+def test_an_interrupt_ends_with_130_and_leaves_no_file(tmp_path: Path, random_artefacts: dict[str, Path]) -> None:
+    Image.fromarray(np.tile(sample_pixels(), (6, 6, 1))).save(tmp_path / "in.png")
+    args = ["in.png", "out.png", "--model", str(random_artefacts["lkdn"]), "--tile", "32"]
+    code = "from lkdn_deploy.cli.upscale import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell lets its background jobs ignore it
+    )
+    time.sleep(3)  # the whole of it would take minutes
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.decode().strip() == "interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
 SLEEPER = """

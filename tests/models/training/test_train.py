@@ -58,23 +58,6 @@ def pictures(tmp_path):
     return saved(tmp_path / "Pictures", 77)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory):
-    """The user's cache, for this process and those it starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """More threads take sums in another order, and are slow beyond measure where other work holds a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def tiny(iterations, log_every=1, **changes):
     """The recipe, without the final fall of the rate, which would depend on the number of iterations."""
     recipe = read_recipe(TINY)
