@@ -17,8 +17,10 @@ from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.runtimes import installed
 from lkdn_deploy.backends.trt.session import TrtSession, open_trt
-from lkdn_deploy.cli import bench, export, upscale
 from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.bench import command as bench
+from lkdn_deploy.cli.export import command as export
+from lkdn_deploy.cli.upscale import command as upscale
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.metrics import psnr_y
 from lkdn_deploy.runtime.bundled import bundled
@@ -43,7 +45,7 @@ def opened(scale: int = 4) -> TrtSession:
 
 def half(folder: Path) -> Path:
     """The bundled LKDN-S x4 in FP16."""
-    assert run(export.command, ["--onnx", "--fp16", "-o", str(folder)]) == 0
+    assert run(export, ["--onnx", "--fp16", "-o", str(folder)]) == 0
     return folder / "lkdn-s_x4_fp16.onnx"
 
 
@@ -105,9 +107,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     Image.fromarray(sample_pixels()).save(tmp_path / "in.png")
     args = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--backend", "trt", "--json"]
-    assert run(upscale.command, args) == 0
+    assert run(upscale, args) == 0
     assert json.loads(capsys.readouterr().out)["backend"].startswith("trt")
-    assert run(bench.command, ["--trt", "--model", "lkdn-s", "--rounds", "10", "-o", str(tmp_path / "report")]) == 0
+    assert run(bench, ["--trt", "--model", "lkdn-s", "--rounds", "10", "-o", str(tmp_path / "report")]) == 0
     rows = json.loads((tmp_path / "report" / "bench.json").read_text())["rows"]
     assert [row["precision"] for row in rows] == ["fp32", "fp16"]
     assert all(row["latency"]["device_samples"] for row in rows)
