@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.backends.trt.make import make_engine
 from lkdn_deploy.backends.trt.resolve import resolve
-from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish

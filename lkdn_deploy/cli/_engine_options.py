@@ -12,7 +12,7 @@ from lkdn_deploy.cli._shell import echo_path, progress_bar, refuse_existing, siz
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.spec import EngineSpec, Size
+    from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Size
 
 
 def _range_option(
@@ -143,8 +143,8 @@ def _spec(
     **others: Any,
 ) -> "EngineSpec":
     """Resolve the options before the export, which takes longer than finding out that they cannot be met."""
+    from lkdn_deploy.backends.trt.engine_spec import Profile
     from lkdn_deploy.backends.trt.resolve import resolve
-    from lkdn_deploy.backends.trt.spec import Profile
 
     if shape and dynamic:
         msg = "--shape and --dynamic exclude each other"

@@ -13,7 +13,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.trt.spec import EngineSpec
+    from lkdn_deploy.backends.trt.engine_spec import EngineSpec
     from lkdn_deploy.core.artifact import Io
     from lkdn_deploy.export.job import ExportReport
 

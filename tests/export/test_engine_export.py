@@ -19,9 +19,9 @@ from tensorrt_fake import Behaviour, install
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.trt import resolve
 from lkdn_deploy.backends.trt.engine_cache import sidecar_path
+from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.backends.trt.make import make_engine
 from lkdn_deploy.backends.trt.record import Audit
-from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.bench.models import DEFAULT_MODELS, find_models
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command

@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
-from lkdn_deploy.backends.trt.spec import EngineSpec, Profile
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import ArtifactMetadata

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lkdn_deploy.backends.trt.audit import audit_engine, check_half, convolutions, inspected, listed
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.backends.trt.logger import attached_logger
 from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, creation_flags, open_runtime, set_targets
-from lkdn_deploy.backends.trt.spec import EngineSpec
 from lkdn_deploy.core.errors import InputError, UsageError
 
 Progress = Callable[[str, int, int], None]

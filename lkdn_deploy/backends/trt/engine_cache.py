@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
-from lkdn_deploy.backends.trt.spec import EngineSpec
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import needs

@@ -11,9 +11,9 @@ from pathlib import Path
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.build import BuiltEngine, NoHalfKernelError, OnComplaint, Progress, build
 from lkdn_deploy.backends.trt.engine_cache import TIMINGS, StoredEngine, keep, log_path, sidecar_path, timing_name
+from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, EngineSpec
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.backends.trt.resolve import resolve_for
-from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, EngineSpec
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from lkdn_deploy.backends.onnx_bytes import Artifact
+from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, DEFAULT_WORKSPACE, EngineSpec, Profile, Size
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
 from lkdn_deploy.backends.trt.runtimes import (
     RUNTIMES,
@@ -13,7 +14,6 @@ from lkdn_deploy.backends.trt.runtimes import (
     open_runtime,
     system,
 )
-from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, DEFAULT_WORKSPACE, EngineSpec, Profile, Size
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.optional import needs

@@ -19,9 +19,9 @@ from tensorrt_fake import Behaviour, fake, install
 from lkdn_deploy.backends.trt import audit as audits
 from lkdn_deploy.backends.trt.audit import EngineLayer, audit_engine, check_half, inspected, listed
 from lkdn_deploy.backends.trt.build import BuildError, NoHalfKernelError, build
+from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
-from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.runtime.bundled import bundled

@@ -16,8 +16,8 @@ from artefacts_fake import METADATA, OTHER, SPEC
 
 from lkdn_deploy.backends.trt import engine_cache
 from lkdn_deploy.backends.trt.engine_cache import KERNELS, StoredEngine, find_engine, keep, log_path, sidecar_path
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
-from lkdn_deploy.backends.trt.spec import EngineSpec
 from lkdn_deploy.core.errors import InputError
 
 Made = tuple[bytes, EngineRecord, str]

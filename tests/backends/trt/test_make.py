@@ -12,10 +12,10 @@ from tensorrt_fake import Behaviour, install
 
 from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
 from lkdn_deploy.backends.trt.engine_cache import StoredEngine, find_engine, log_path, sidecar_path
+from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.make import make_engine
 from lkdn_deploy.backends.trt.record import Audit, EngineRecord
 from lkdn_deploy.backends.trt.resolve import resolve, resolve_for
-from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.errors import InputError, VerificationError
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.runtime.bundled import bundled

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from artefacts_fake import SPEC
 
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.backends.trt.record import Audit, EngineRecord, Tensor
-from lkdn_deploy.backends.trt.spec import EngineSpec
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError
 

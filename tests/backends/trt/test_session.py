@@ -17,9 +17,9 @@ from lkdn_deploy.backends.ort import OrtSession
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt.engine import Engine, UnusableEngineError
 from lkdn_deploy.backends.trt.engine_cache import KERNELS
+from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.record import Tensor
 from lkdn_deploy.backends.trt.session import STREAMS
-from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels

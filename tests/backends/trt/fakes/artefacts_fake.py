@@ -6,8 +6,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.gpu import Gpu
-from lkdn_deploy.backends.trt.spec import EngineSpec, Profile
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=0, live_channels=12, fused=True)

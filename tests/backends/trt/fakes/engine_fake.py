@@ -19,8 +19,8 @@ import onnxruntime as ort
 from artefacts_fake import SPEC
 from device_fake import FakeDevice, MisuseError
 
+from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
-from lkdn_deploy.backends.trt.spec import Profile
 from lkdn_deploy.core.artifact import ArtifactMetadata
 
 WORKSPACE = 40  # bytes a pixel

@@ -8,8 +8,8 @@ import numpy as np
 from device_fake import FakeDevice
 from engine_fake import PROFILE, record_of, runtime_module
 
+from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.session import TrtSession
-from lkdn_deploy.backends.trt.spec import Profile
 
 random = np.random.default_rng(0)
 

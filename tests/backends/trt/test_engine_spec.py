@@ -11,9 +11,9 @@ from artefacts_fake import ADA, METADATA, OTHER, SPEC
 from tensorrt_fake import Behaviour, install
 
 from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, DEFAULT_WORKSPACE, EngineSpec, Profile
 from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.backends.trt.resolve import resolve, resolve_for, suitable_profile
-from lkdn_deploy.backends.trt.spec import DEFAULT_PROFILE, DEFAULT_WORKSPACE, EngineSpec, Profile
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled
 
