@@ -297,7 +297,7 @@ def _percent(quotient: float) -> str:
 def _notes(comparison: ReportComparison) -> list[str]:
     """Return notes on how to read the verdicts, and on their limits."""
     found = [
-        f"A change counts if its whole interval lies beyond {100 * DRIFT:g} %: from run to run, latencies shift "
+        f"A change counts if its whole interval lies beyond {100 * DRIFT:g} %: between runs, latencies shift by "
         "more than the rounds of one run show."
     ]
     if any(row.basis is Basis.RATIO for row in comparison.rows):
