@@ -9,7 +9,7 @@ Two ways, after "Distilling the Knowledge in a Neural Network" (Hinton et al., 2
   features of a network that has learned by itself have another meaning.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -23,6 +23,9 @@ from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.training.online import merge
 from lkdn_models.training.recipe import Distillation
 from lkdn_models.zoo import Input
+
+FLAT = 0.02
+"""Crops whose values differ by less are flat."""
 
 
 class Teacher:
@@ -58,11 +61,13 @@ class Teacher:
         """(N, 3, H, W) -> (N, 3, scale * H, scale * W), RGB in 0..1, not clipped."""
         return self._network(low)  # type: ignore[no-any-return]
 
-    def loss(self, output: Tensor, low: Tensor, high: Tensor, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return the loss of the student's output: that to the original and that to the teacher's output, weighed."""
-        share = self._settings.output
-        loss = share * measure(output, self.output(low))
-        return loss + (1 - share) * measure(output, high) if share < 1 else loss
+    def target(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the student's output is compared with besides the original, and by which share, (N, 1, 1, 1).
+
+        The share is 0 for flat crops: of these the original is the only right answer, and teachers err at borders.
+        """
+        flat = high.amax(dim=(1, 2, 3), keepdim=True) - high.amin(dim=(1, 2, 3), keepdim=True) < FLAT
+        return self.output(low), self._settings.output * (~flat).float()
 
     def block_loss(self, weights: Mapping[str, Tensor], low: Tensor) -> Tensor:
         """Return the sum over the student's parts of their errors, given the teacher's features.

@@ -14,10 +14,7 @@ from lkdn_models.training.online import OnlineLKDN, merge
 from lkdn_models.training.optim import Adan, Ema
 from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
 
-LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
-    Loss.L1: nn.functional.l1_loss,
-    Loss.L2: nn.functional.mse_loss,
-}
+ERRORS: Mapping[Loss, Callable[[Tensor], Tensor]] = {Loss.L1: torch.abs, Loss.L2: torch.square}
 
 
 class Learner:
@@ -46,7 +43,7 @@ class Learner:
         self.ema = Ema(self.weights, recipe.optimisation.ema)
         self._optimiser = _optimiser(self.weights.values(), recipe.optimisation)
         self._device = device
-        self._loss = LOSSES[recipe.optimisation.loss]
+        self._error = ERRORS[recipe.optimisation.loss]
         self._network = OnlineLKDN(recipe.network)
         self._teacher = teacher
         self._run = torch.compile(self._measure) if recipe.optimisation.compile else self._measure
@@ -126,9 +123,11 @@ class Learner:
             if self._teacher and self._recipe.distillation.blocks:
                 return self._teacher.block_loss(self.weights, low)
             output = self._network(self.weights, low)
+        error = self._error(output.float() - high)
         if self._teacher:
-            return self._teacher.loss(output.float(), low, high, self._loss)
-        return self._loss(output.float(), high)
+            target, share = self._teacher.target(low, high)
+            error = share * self._error(output.float() - target.float()) + (1 - share) * error
+        return error.mean()
 
 
 def _optimiser(weights: Iterable[Tensor], settings: Optimisation) -> torch.optim.Optimizer:

@@ -196,3 +196,14 @@ def test_a_share_of_each_batch_is_of_drawings(tmp_path, write, photos_of):
         names = source.names(index)
         assert sum(str(tmp_path / "drawings") in name for name in names) == 2
         assert sum(str(tmp_path / "drawings") in name for name in source.names(index, 1, 2)) == 1
+
+
+def test_half_of_the_crops_of_drawings_are_reduced_by_block_means(tmp_path, write, photos_of):
+    write(tmp_path / "a.png", 40, 40)
+    photos = photos_of(tmp_path).training
+    source = CropSource(photos, 2, CropSettings(patch=8, batch=40, graphics=0.5), 1, photos)
+    low, high = source.batch(0)
+    means = torch.nn.functional.avg_pool2d(high, 2)
+    exact = ((low - means).abs().amax(dim=(1, 2, 3)) < 0.51 / 255).tolist()
+    assert 4 <= sum(exact[:20]) <= 16
+    assert not any(exact[20:])

@@ -61,6 +61,14 @@ def test_the_output_of_the_teacher_counts_by_its_share(teacher_file: Path, share
     assert found.differentiate(low, high) == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_flat_crops_are_compared_with_the_original_alone(teacher_file: Path) -> None:
+    low, high = torch.full((1, 3, 12, 12), 0.3), torch.full((1, 3, 24, 24), 0.3)
+    found = learner(Distillation(output=1.0), teacher_file)
+    student = LKDN(SMALL.deployed)
+    student.load_state_dict(merge(found.weights))
+    assert found.differentiate(low, high) == pytest.approx(nn.functional.l1_loss(student(low), high).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("distillation", [Distillation(output=1.0), Distillation(blocks=True)])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher_file: Path, distillation: Distillation) -> None:
     assert learner(distillation, teacher_file, teacher_file).differentiate(*batch()) < 1e-5
