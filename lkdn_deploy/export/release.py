@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from lkdn_deploy.core.errors import InputError, UsageError
@@ -295,21 +296,20 @@ def public_path(path: str) -> str:
 
 def card(facts: CardFacts) -> str:
     """Return the model card, in Markdown."""
-    spec, history, stem = facts.spec, facts.history, f"{facts.name}_x{facts.spec.scale}"
-    recipe, (fused, branched) = history.recipe or {}, facts.parameters
-    crops, settings = _inner(recipe, "data"), _inner(recipe, "optimisation")
-    reached, bicubic, init = history.reached(facts.step), history.bicubic or {}, history.init
+    spec, history, (fused, branched) = facts.spec, facts.history, facts.parameters
+    recipe, init, folders = history.recipe or {}, history.init, history.folders
+    settings, reached, bicubic = _inner(recipe, "optimisation"), history.reached(facts.step), history.bicubic or {}
     rows = [(name, figures, bicubic.get(name, UNKNOWN)) for name, figures in reached.items()]
-    fields: dict[str, object] = {
-        "name": facts.name,
-        "scale": spec.scale,
-        "stem": stem,
-        "sha256": facts.sha256,
-        "paper": facts.paper,
+    start = "" if init == "" else _codes([public_path(init)]) if init else None
+    fields = {
+        "facts": facts,
+        "spec": spec,
+        "history": history,
+        "data": _inner(recipe, "data"),
+        "settings": settings,
+        "seed": recipe.get("seed"),
+        "stem": f"{facts.name}_x{spec.scale}",
         "blocks": f"{spec.blocks} block{'' if spec.blocks == 1 else 's'}",
-        "kind": spec.block.upper(),
-        "channels": spec.channels,
-        "attention": spec.attention_channels,
         "upsampler": "re-parameterised" if spec.upsampler is Upsampler.REP else "plain",
         "size": f"It has {fused:,} parameters fused, {branched:,} in training form."
         if branched != fused
@@ -323,43 +323,47 @@ def card(facts: CardFacts) -> str:
         "picked": facts.picked and len(history.validations) > 1 and reached,
         "validations": len(history.validations),
         "first_set": next(iter(reached), ""),
-        "images": _known(history.images),
-        "megapixels": _known(history.megapixels),
-        "folders": UNKNOWN if history.folders is None else _codes(map(public_path, history.folders)),
-        "loss": _known(settings.get("loss")).upper() if "loss" in settings else UNKNOWN,
-        "optimiser": _known(settings.get("optimiser")).capitalize() if "optimiser" in settings else UNKNOWN,
+        "folders": None if folders is None else _codes(map(public_path, folders)),
         "rate": _rate(settings)
         + "".join(
             f"; until step {_known(step)} the run was planned for {_known(before)} steps, which moved the fall"
             for step, before in history.replanned
         ),
-        "batch": _known(crops.get("batch")),
-        "patch": _known(crops.get("patch")),
-        "step": _known(facts.step),
-        "planned": _known(history.planned),
-        "ema": _known(settings.get("ema")),
-        "seed": _known(recipe.get("seed")),
-        "started_from": UNKNOWN if init is None else _codes([public_path(init)]) if init else "random weights",
+        "started_from": "random weights" if start == "" else start,
         "recipe": as_toml(recipe),
-        "weights_too": {None: " and of the weights that it may have started from", "": ""}.get(
-            init, f" and of the weights that it started from ({_codes([public_path(init or '')])})"
-        ),
+        "weights_too": " and of the weights that it may have started from"
+        if start is None
+        else start and f" and of the weights that it started from ({start})",
         "licence_files": _codes(facts.licence_files),
-        "no_licence_files": history.folders and not facts.licence_files and not facts.absent_folders,
+        "no_licence_files": folders and not facts.licence_files and not facts.absent_folders,
         "absent_folders": _codes(facts.absent_folders),
     }
     return _fill(Path(__file__).with_name("card.md").read_text(encoding="utf-8"), fields)
 
 
-def _fill(template: str, fields: Mapping[str, object]) -> str:
+class _Formatter(Formatter):
+    """Formats values for people to read, and missing ones as unknown; ``{name:upper}`` applies a method of strings."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return super().get_field(field_name, args, kwargs)
+        except KeyError:
+            return None, field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text = _known(value)
+        return str(getattr(text, format_spec)()) if format_spec and value is not None else text
+
+
+def _fill(template: str, fields: Mapping[str, Any]) -> str:
     """Replace ``{name}`` by fields, wrap prose, and keep paragraphs marked ``[name]`` if the field is true."""
-    paragraphs = []
+    paragraphs, formatter = [], _Formatter()
     for paragraph in template.strip().split("\n\n"):
-        if marked := re.match(r"\[(not )?(\w+)\] ", paragraph):
-            if bool(fields[marked[2]]) == bool(marked[1]):
+        if marked := re.match(r"\[(not )?([\w.]+)\] ", paragraph):
+            if bool(formatter.get_field(marked[2], (), fields)[0]) == bool(marked[1]):
                 continue
             paragraph = paragraph[marked.end() :]
-        text = paragraph.format_map(fields)
+        text = formatter.vformat(paragraph, (), fields)
         if text[0] not in "#|-`" or "\n" not in text:
             text = textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
         paragraphs.append(text)

@@ -46,27 +46,11 @@ def identity_into_depthwise(weight: Array) -> Array:
     return kernel + delta
 
 
-def pointwise_into_depthwise(weight: Array, bias: Array, point: Array, point_bias: Array) -> tuple[Array, Array]:
-    """Fold a parallel depthwise 1x1: ``K * x + b + p x + c = (K + p delta) * x + (b + c)``.
-
-    Exact for (C, 1, k, k) with k // 2 of zero padding and (C, 1, 1, 1): both read the same pixel at the centre.
-
-    Args:
-        weight: K, (C, 1, k, k).
-        bias: b, (C,).
-        point: p, (C, 1, 1, 1).
-        point_bias: c, (C,).
-
-    Raises:
-        ValueError: if a weight has another shape.
-    """
-    return parallel([(_depthwise(weight), bias), (_depthwise(point), point_bias)])
-
-
 def parallel(branches: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Add parallel convolutions of one input: the sum of their kernels, the smaller ones centred in the largest.
 
-    Exact if kernel sizes are odd and each branch is zero-padded by half its kernel, so that all see the same border.
+    All are dense, or all depthwise. Exact if kernel sizes are odd and each branch is zero-padded by half its kernel, so
+    that all see the same border.
 
     Args:
         branches: the weight and bias of each.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,60 +31,51 @@ def fuse_state(state: Mapping[str, NDArray[np.float32]], spec: LkdnSpec) -> Fuse
 
     Fusing a fused state changes nothing.
     """
-    result = FuseResult(dict(state), spec)
-    for step in (_fuse_blocks, _fuse_upsampler, _fuse_input):
-        done = step(result.state, result.spec)
-        result = replace(done, applied=result.applied + done.applied, skipped=result.skipped + done.skipped)
-    return result
-
-
-def _fuse_blocks(state: State, spec: LkdnSpec) -> FuseResult:
-    """RBSB -> BSB: eq. 8's shortcut into the 1x1; eq. 9's shortcut and depthwise 1x1 into the depthwise 3x3."""
+    fused, applied = fuse_branches(state)
+    skipped = []
     if spec.block is Block.BSRB:
-        reason = "blocks: a BSRB's shortcut spans both convolutions, and their sum with it is not separable"
-        return FuseResult(state, spec, skipped=(reason,))
-    if spec.block is Block.BSB:
-        return FuseResult(state, spec, skipped=("blocks: BSB has no branches",))
+        skipped.append("blocks: a BSRB's shortcut spans both convolutions, and their sum with it is not separable")
+    elif spec.block is Block.BSB:
+        skipped.append("blocks: BSB has no branches")
+    if spec.upsampler is Upsampler.PLAIN:
+        skipped.append("upsampler: it is a single convolution")
+    if spec.input_copies == 1:
+        skipped.append("input: it is read once")
+    else:
+        name = "fea_conv.pw.weight"
+        fused[name] = kernels.replicated_input(fused[name], spec.input_copies)
+        applied.append(f"input: {spec.input_copies} copies -> 1")
+    dtype = next(iter(state.values())).dtype
+    rounded = {name: np.asarray(value, dtype) for name, value in fused.items()}
+    return FuseResult(rounded, replace(spec.deployed, input_copies=1), tuple(applied), tuple(skipped))
+
+
+def fuse_branches(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Collapse the branches that the names in a state dict show.
+
+    An RBSB becomes a BSB: eq. 8's shortcut goes into the 1x1, eq. 9's shortcut and depthwise 1x1 go into the depthwise
+    3x3. The three branches of a re-parameterised up-sampler become one 3x3.
+
+    Args:
+        state: NumPy arrays or tensors by name. Fused arrays are in float64; fused tensors are differentiable.
+
+    Returns:
+        The fused state, and a line for each fusion.
+    """
     fused, applied = dict(state), []
     for site in sorted(name.removesuffix(".rep1x1.weight") for name in state if name.endswith(".rep1x1.weight")):
-        weight, bias = kernels.pointwise_into_depthwise(
-            kernels.identity_into_depthwise(state[f"{site}.dw.weight"]),
-            state[f"{site}.dw.bias"],
-            fused.pop(f"{site}.rep1x1.weight"),
-            fused.pop(f"{site}.rep1x1.bias"),
-        )
-        fused[f"{site}.pw.weight"] = _like(state, kernels.identity_into_pointwise(state[f"{site}.pw.weight"]))
-        fused[f"{site}.dw.weight"], fused[f"{site}.dw.bias"] = _like(state, weight), _like(state, bias)
+        depthwise = kernels.identity_into_depthwise(state[f"{site}.dw.weight"]), state[f"{site}.dw.bias"]
+        branch = fused.pop(f"{site}.rep1x1.weight"), fused.pop(f"{site}.rep1x1.bias")
+        fused[f"{site}.dw.weight"], fused[f"{site}.dw.bias"] = kernels.parallel([depthwise, branch])
+        fused[f"{site}.pw.weight"] = kernels.identity_into_pointwise(state[f"{site}.pw.weight"])
         applied.append(f"{site}: RBSB -> 1x1 and depthwise 3x3")
-    return FuseResult(fused, replace(spec, block=Block.BSB), tuple(applied))
-
-
-def _fuse_upsampler(state: State, spec: LkdnSpec) -> FuseResult:
-    """Three parallel branches -> one 3x3."""
-    if spec.upsampler is Upsampler.PLAIN:
-        return FuseResult(state, spec, skipped=("upsampler: it is a single convolution",))
-    fused = dict(state)
-    branch = {
-        name: (fused.pop(f"upsampler.{name}.weight"), fused.pop(f"upsampler.{name}.bias"))
-        for name in ("conv1", "conv3", "conv1x1", "conv3x3")
-    }
-    composed = kernels.pointwise_then_conv(*branch["conv1x1"], *branch["conv3x3"])
-    weight, bias = kernels.parallel([branch["conv3"], branch["conv1"], composed])
-    fused["upsampler.0.weight"], fused["upsampler.0.bias"] = _like(state, weight), _like(state, bias)
-    applied = "upsampler: 1x1 + 3x3 + (1x1, 3x3) -> one 3x3"
-    return FuseResult(fused, replace(spec, upsampler=Upsampler.PLAIN), (applied,))
-
-
-def _fuse_input(state: State, spec: LkdnSpec) -> FuseResult:
-    """Copies of the input that the first 1x1 reads -> the input read once."""
-    if spec.input_copies == 1:
-        return FuseResult(state, spec, skipped=("input: it is read once",))
-    name = "fea_conv.pw.weight"
-    weight = _like(state, kernels.replicated_input(state[name], spec.input_copies))
-    applied = f"input: {spec.input_copies} copies -> 1"
-    return FuseResult({**state, name: weight}, replace(spec, input_copies=1), (applied,))
-
-
-def _like(state: State, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``values`` in the type of the state's weights."""
-    return values.astype(next(iter(state.values())).dtype)
+    if "upsampler.conv3.weight" in fused:
+        part = {
+            name: (fused.pop(f"upsampler.{name}.weight"), fused.pop(f"upsampler.{name}.bias"))
+            for name in ("conv1", "conv3", "conv1x1", "conv3x3")
+        }
+        composed = kernels.pointwise_then_conv(*part["conv1x1"], *part["conv3x3"])
+        merged = kernels.parallel([part["conv3"], part["conv1"], composed])
+        fused["upsampler.0.weight"], fused["upsampler.0.bias"] = merged
+        applied.append("upsampler: 1x1 + 3x3 + (1x1, 3x3) -> one 3x3")
+    return fused, applied

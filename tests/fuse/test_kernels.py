@@ -52,7 +52,7 @@ def test_a_depthwise_pointwise_branch_folds_into_the_larger_kernel(seed: int, c:
     x = random.normal(size=(1, c, 6, 3))
     weight, bias = random.normal(size=(c, 1, k, k)), random.normal(size=c)
     point, point_bias = random.normal(size=(c, 1, 1, 1)), random.normal(size=c)
-    folded = kernels.pointwise_into_depthwise(weight, bias, point, point_bias)
+    folded = kernels.parallel([(weight, bias), (point, point_bias)])
     assert_same(conv(x, *folded, c), conv(x, weight, bias, c) + conv(x, point, point_bias, c))
 
 
@@ -134,7 +134,7 @@ def test_tensors_are_fused_as_arrays_are_and_stay_differentiable() -> None:
 
     def fused(w: dict[str, Any]) -> list[Any]:
         dense = kernels.pointwise_then_conv(kernels.identity_into_pointwise(w["pw"]), w["b"], w["conv"], w["c"])
-        depthwise = kernels.pointwise_into_depthwise(kernels.identity_into_depthwise(w["dw"]), w["b"], w["rep"], w["b"])
+        depthwise = kernels.parallel([(kernels.identity_into_depthwise(w["dw"]), w["b"]), (w["rep"], w["b"])])
         return [*dense, *depthwise, kernels.replicated_input(w["conv"], 2)]
 
     for got, want in zip(fused(tensors), fused(arrays), strict=True):

@@ -12,7 +12,7 @@ from onnx import numpy_helper, parser
 MakeGraph = Callable[..., onnx.ModelProto]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def graph() -> MakeGraph:
     """``graph(body, channels=3, w=array)``: from ``lr`` (1, 3, H, W) to ``sr``, with weights."""
 
@@ -28,7 +28,7 @@ def graph() -> MakeGraph:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[[onnx.ModelProto, NDArray[np.generic]], NDArray[np.generic]]:
     """``run(model, batch)``: the output on ONNX Runtime."""
 
@@ -41,7 +41,7 @@ def run() -> Callable[[onnx.ModelProto, NDArray[np.generic]], NDArray[np.generic
     return on_cpu
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noise() -> NDArray[np.float32]:
     """(1, 3, 9, 11) in 0..1."""
     return np.random.default_rng(0).random((1, 3, 9, 11), np.float32)

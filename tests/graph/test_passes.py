@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from lkdn_deploy.graph.pipeline import PASSES, rewrite
@@ -244,25 +243,20 @@ def test_what_is_of_no_use_goes(graph: Make) -> None:
     depthwise=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_chains_of_any_widths_keep_their_numbers(widths: list[int], depthwise: bool, seed: int) -> None:
+def test_chains_of_any_widths_keep_their_numbers(graph: Make, widths: list[int], depthwise: bool, seed: int) -> None:
     """Pointwise, depthwise, norm, concatenation of all before: everything at once, on made-up networks."""
     random = np.random.default_rng(seed)
     lines, weights, seen = [], {}, []
     before, depth = "lr", 3
     for index, width in enumerate(widths):
         weights[f"w{index}"] = random.normal(size=(width, depth, 1, 1)) / depth**0.5
-        weights[f"b{index}"] = random.normal(size=width)
+        weights[f"d{index}"] = random.normal(size=(width, 1, 3, 3)) / 3
+        weights |= {f"{name}{index}": random.normal(size=width) for name in "bgh"}
         lines.append(f"a{index} = Conv({before}, w{index}, b{index})")
         before = f"a{index}"
         if depthwise:
-            weights[f"d{index}"] = random.normal(size=(width, 1, 3, 3)) / 3
-            lines.append(
-                f"d{index} = Conv<group={width}, pads=[1, 1, 1, 1]>({before}, d{index})".replace(
-                    f"d{index} =", f"e{index} ="
-                )
-            )
+            lines.append(f"e{index} = Conv<group={width}, pads=[1, 1, 1, 1]>(a{index}, d{index})")
             before = f"e{index}"
-        weights[f"g{index}"], weights[f"h{index}"] = random.normal(size=width), random.normal(size=width)
         lines += [
             f"t{index} = Transpose<perm=[0, 2, 3, 1]>({before})",
             f"l{index} = LayerNormalization<axis=-1>(t{index}, g{index}, h{index})",
@@ -273,14 +267,7 @@ def test_chains_of_any_widths_keep_their_numbers(widths: list[int], depthwise: b
     total = sum(width for _, width in seen)
     weights["last"] = random.normal(size=(3, total, 1, 1)) / total**0.5
     lines += [f"all = Concat<axis=1>({', '.join(name for name, _ in seen)})", "sr = Conv(all, last)"]
-    text = (
-        '<ir_version: 10, opset_import: ["" : 20]> g (float[N, 3, H, W] lr) => (float[N, 3, HH, WW] sr) { '
-        + "\n".join(lines)
-        + " }"
-    )
-    model = parser.parse_model(text)
-    for name, value in weights.items():
-        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+    model = graph("\n".join(lines), **weights)
     names = [name for name in PASSES if name != "layer-norm-to-rms"]
     result = rewrite(model, names)
     assert result.outcomes["layer-norm-to-conv"].applied == len(widths)

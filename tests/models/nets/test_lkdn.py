@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_deploy.fuse.state_dict import fuse_state
+from lkdn_deploy.fuse.state_dict import fuse_branches
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.zoo import ZooEntry, all_entries
 
@@ -19,8 +19,8 @@ def parameters(spec: LkdnSpec) -> int:
 def test_parameters_are_those_of_the_paper(entry: ZooEntry) -> None:
     state = {name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()}
     # The published files keep the four input copies; reading the input once saves their weights.
-    fused = fuse_state(state, entry.spec, skip={"input"})
-    assert sum(value.size for value in fused.state.values()) == entry.parameters
+    fused, _ = fuse_branches(state)
+    assert sum(value.size for value in fused.values()) == entry.parameters
 
 
 def test_parameters_of_training_forms_and_of_the_ablation_with_a_narrow_attention() -> None:
