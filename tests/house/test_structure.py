@@ -19,7 +19,6 @@ MOST_LINES = 450
 # Stems that stand for two things, each with the reason.
 SHARED_STEMS = {
     "files": "safe files in core; image files through an upscaler in runtime",
-    "liveness": "the same count of live memory, of an ONNX graph and of a PyTorch network",
     "session": "the class of each backend that implements Session",
     "spec": "the specification of a network, and of an engine",
     "threads": "work on several cores, by Python and by generated code",

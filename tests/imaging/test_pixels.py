@@ -65,10 +65,10 @@ def test_a_part_of_a_picture_is_filled_and_no_more(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [(0, 0, 0), (1, 350, 45), (2, 699, 89)])
-def test_what_is_no_number_is_refused_wherever_it_is(at: tuple[int, int, int], bad: float) -> None:
+def test_a_value_that_is_not_finite_is_refused_wherever_it_is(at: tuple[int, int, int], bad: float) -> None:
     batch = np.zeros((1, 3, 700, 90), np.float32)
     batch[0][at] = bad
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="not finite"):
         from_batch(batch, 3, np.dtype(np.uint8))
 
 
