@@ -6,13 +6,17 @@ result. Only the wire format of Protocol Buffers is parsed here (protobuf.dev, "
 onnx.proto.
 """
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.core.files import open_regular
+from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.files import open_regular, printable
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 512 << 20
 """Limit of an artefact's size. The networks of the zoo have 16 MiB at most."""
@@ -63,6 +67,15 @@ def read_artifact(path: Path) -> Artifact:
     if len(data) > MAX_BYTES:
         msg = f"{path} is larger than {MAX_BYTES >> 20} MiB, the most that an artefact may have"
         raise InputError(msg)
+    return parse_artifact(path, data)
+
+
+def parse_artifact(path: Path, data: bytes) -> Artifact:
+    """Return the artefact in the content of a file of ``lkdn-export``.
+
+    Raises:
+        InputError: if it is not an ONNX file, keeps weights in other files, or has no valid metadata.
+    """
     try:
         properties = read_properties(data)
     except ValueError as error:
@@ -76,6 +89,28 @@ def read_artifact(path: Path) -> Artifact:
     except InputError as error:
         msg = f"{path}: {error.message}"
         raise InputError(msg, error.hint) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever reading or rewriting an artefact raises into an error that names its file.
+
+    Packages that parse ONNX raise errors of many kinds on damaged files, which have no common base.
+
+    Raises:
+        InputError: in place of any exception but an ``LkdnError``.
+    """
+    try:
+        yield
+    except LkdnError:
+        raise
+    except Exception as error:
+        log.debug("%s", path, exc_info=True)
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        msg = f"{path} cannot be used: {type(error).__name__}{': ' * bool(reason)}{printable(reason)}"
+        raise InputError(
+            msg, "the file is damaged, or was not made by lkdn-export; export the checkpoint again"
+        ) from error
 
 
 def read_properties(model: bytes) -> dict[str, str] | None:

@@ -25,6 +25,9 @@ _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
 # live values. Its memory grows in powers of two, so other networks of the zoo took 0.8 to 2.5 times the live values.
 _OVERHEAD = 1.6
 
+_TRT_FOLDERS = 16
+"""Models whose engines ONNX Runtime's TensorRT provider keeps in the user's cache."""
+
 FIXED_SIZE_PIXELS = 50_000
 """Pixels of one size after which a session fixed to that size pays: it is a sixth faster, and creating it takes as long
 as it saves on about this many pixels (benchmarks/README.md)."""
@@ -144,7 +147,7 @@ def _providers(provider: str, data: bytes) -> list[Any]:
     if provider != TRT:
         return [provider]
     # One folder per model: in a common one, the provider has taken one model's engine for another's.
-    folder = str(cache.make_folder(cache.folder("ort-trt") / hashlib.sha256(data).hexdigest()))
+    folder = str(cache.recent_folder("ort-trt", hashlib.sha256(data).hexdigest(), most=_TRT_FOLDERS))
     options = {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,

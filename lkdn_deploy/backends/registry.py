@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact, reading
 from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Session
 
@@ -90,4 +90,10 @@ def open_session(
 
 def _opener(backend: str) -> Opener:
     module, _, name = BACKENDS[backend].partition(":")
-    return cast("Opener", getattr(import_module(module), name))
+    opener = cast("Opener", getattr(import_module(module), name))
+
+    def guarded(artifact: Artifact, *, threads: int | None = None) -> Session:
+        with reading(artifact.path):
+            return opener(artifact, threads=threads)
+
+    return guarded

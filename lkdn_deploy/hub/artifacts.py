@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lkdn_deploy import __version__
-from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.backends.onnx_bytes import Artifact, parse_artifact, read_artifact
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, temporary_folder
@@ -90,12 +90,13 @@ def _converted(weights: Path, model: str | None, scale: int | None, precision: s
         raise InputError(msg) from error
     variant = "" if scale is None else f"-x{scale}"  # some weights serve several scales
     name = f"{digest}{variant}-{precision}-{__version__}"
-    if path := STORE.find(name):
-        return read_artifact(path)
+    if found := STORE.load(name):
+        return parse_artifact(*found)
     converting(weights)
     from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 
     checkpoint = open_checkpoint(weights, model, scale)
     with temporary_folder() as folder:
         report = export_onnx(checkpoint, folder / "converted.onnx", ExportSettings(precision=precision))
-        return read_artifact(STORE.write(name, report.path.read_bytes()))
+        content = report.path.read_bytes()
+        return parse_artifact(STORE.write(name, content), content)

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 
 from lkdn_deploy import __version__
-from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.backends.onnx_bytes import Artifact, parse_artifact, read_artifact, reading
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import LkdnError
@@ -40,13 +40,15 @@ def optimised_for(artifact: Artifact, backend: str) -> Artifact:
         return read_artifact(shipped)
     name = f"{hashlib.sha256(artifact.data).hexdigest()}-{target}-{__version__}"
     try:
-        if (path := STORE.find(name)) is not None:
-            return read_artifact(path)
+        if (found := STORE.load(name)) is not None:
+            return parse_artifact(*found)
         if importlib.util.find_spec("onnx_ir") is None:
             log.info("%s runs as it is: with the package onnx-ir it would be rewritten for %s", artifact.path, target)
             return artifact
-        return read_artifact(STORE.write(name, _rewritten(artifact, target, backend)))
-    except (LkdnError, OSError) as error:
+        with reading(artifact.path):
+            form = _rewritten(artifact, target, backend)
+        return parse_artifact(STORE.write(name, form), form)
+    except LkdnError as error:
         log.warning("%s runs as it is, not rewritten for %s: %s", artifact.path, target, error)
         return artifact
 

@@ -1,10 +1,12 @@
 """The native engine as a backend."""
 
+import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import numpy as np
 import psutil
@@ -58,6 +60,11 @@ class NativeSession(SequentialSession):
         self._threads = threads or _physical_cores()
         self._network = CompiledNetwork(program, processor())
         self._make_executor = Executor
+        self._start()
+        _SESSIONS.add(self)
+
+    def _start(self) -> None:
+        """Make what belongs to one process. After a fork, the child has none of the parent's threads."""
         self._executor: Executor | None = None
         """For the last size: an image has tiles of one size."""
         self._pool = ThreadPoolExecutor(max(self._threads - 1, 1), "lkdn-native")
@@ -112,6 +119,18 @@ class NativeSession(SequentialSession):
     def bytes_per_pixel(self) -> int:
         """Return the memory that ``fill`` takes, in bytes for each input pixel; ``run`` allocates the result too."""
         return int(self._network.bytes_per_pixel() * _OVERHEAD)
+
+
+_SESSIONS: WeakSet[NativeSession] = WeakSet()
+
+
+def _start_all() -> None:
+    for session in list(_SESSIONS):
+        session._start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_all)
 
 
 def open_native(artifact: Artifact, *, threads: int | None = None) -> NativeSession:

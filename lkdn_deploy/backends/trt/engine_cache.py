@@ -87,9 +87,10 @@ def load(spec: EngineSpec) -> StoredEngine | str:
     if not path.exists() and not beside.exists():
         return "there is none yet for this artefact, version, target and size"
     try:
-        if not all(map(cache.is_private, (path.parent, path, beside))):
+        described, data = cache.read_private(beside), cache.read_private(path)
+        if described is None or data is None:
             return f"other users could have written {path}"
-        record, data = EngineRecord.from_json(beside.read_bytes()), path.read_bytes()
+        record = EngineRecord.from_json(described)
     except FileNotFoundError as error:
         return f"there is no {Path(error.filename).name}"
     except OSError as error:

@@ -1,7 +1,10 @@
 """The native engine as a backend: published and bundled networks, files that it refuses, memory."""
 
 import itertools
+import os
+import signal
 import sys
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ pytest.importorskip("llvmlite")
 from native_graphs import Graph, clouds, compiled, everything, noise
 
 from lkdn_deploy.backends.native.frontend.importer import import_program
+from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
@@ -56,6 +60,32 @@ def test_a_session_serves_several_threads_at_once() -> None:
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(session.run, batches))
     assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_session_works_in_a_process_that_is_forked_from_its_own_even_during_a_run() -> None:
+    session = open_session(bundled()["lkdn-s", 2], "native", threads=2)
+    batch = noise(20, 40)[None]
+    expected = session.run(batch)
+    running = session.run_many([batch, batch])
+    next(running)
+    assert isinstance(session, NativeSession)
+    with session._lock:  # as another thread might
+        child = os.fork()
+        if not child:
+            os._exit(0 if np.array_equal(session.run(batch), expected) else 1)
+    deadline = time.monotonic() + 30
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.02)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended, "it hangs"
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert np.array_equal(session.run(batch), expected)
 
 
 def test_results_of_run_are_the_callers_and_those_of_run_many_share_memory() -> None:
