@@ -20,7 +20,6 @@ MOST_LINES = 450
 SHARED_STEMS = {
     "files": "safe files in core; image files through an upscaler in runtime",
     "session": "the class of each backend that implements Session",
-    "spec": "the specification of a network, and of an engine",
     "threads": "work on several cores, by Python and by generated code",
     "train": "a command, and the loop that it runs",
 }
