@@ -1,29 +1,42 @@
 """Reading and writing of network weights, as data only: no code of a file is run."""
 
 import hashlib
-import io
 import json
 import os
-import pickle
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
+from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import open_regular, printable, publish
 from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
 from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.pickles import MAX_BYTES, read_pickle
 from lkdn_models.recognise import recognise
 from lkdn_models.zoo import Input, ZooEntry, name_of, published_scale
 
-MAX_BYTES = 1 << 30  # the networks here have a few million parameters at most
+T = TypeVar("T")
+
 CONVERTERS = {".mat": "tools/convert_vdsr.py", ".caffemodel": "tools/convert_idn.py"}
-WRAPPERS = ("params_ema", "params", "state_dict")
+
+# What trainers write around a state dict: BasicSR, PyTorch's tutorials, Lightning, ema-pytorch, torch.compile, thop.
+WRAPPERS = (
+    *("params_ema", "params-ema", "ema_state_dict", "params", "state_dict", "model_state_dict"),
+    *("model", "net_g", "net", "generator"),
+)
+"""Keys under which a state dict is kept, averaged weights first. Empty ones are passed over."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "params.", "state_dict.")
+"""Prefixes of all names."""
+CHOSEN = ("ema_model.", "params_ema.", "net_g.", "generator.")
+"""Prefixes of the wanted names, beside which other networks may stand."""
+COUNTERS = {"n_averaged", "initted", "step", "total_ops", "total_params"}
+"""Last parts of the names of single numbers that are no weights."""
+MAX_VALUES = 1 << 26
+"""Largest number of values of a network: tensors that share memory take little in a file, and more when converted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +88,16 @@ class Checkpoint:
 def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> Checkpoint:
     """Read weights and recognise their network: an LKDN of any widths, or another network of the zoo.
 
-    If the file has EMA weights (``params_ema``), these are taken.
+    If the file has averaged weights (such as ``params_ema``), these are taken. Wrappers and prefixes of names that
+    trainers add are removed.
 
     Args:
-        path: a ``.safetensors`` file, or PyTorch's ``.pth``.
+        path: a file of safetensors or of ``torch.save``, whatever its suffix.
         scale: scale of weights that fit a network at several scales.
 
     Raises:
         InputError: if the file is missing or damaged, holds more than tensors or no known network, or its scale is
-            unknown.
+            unknown; or if it is too large, as it is or when it is expanded.
         MissingError: if the installed torch cannot read a ``.pth`` safely.
     """
     path = Path(path)
@@ -93,10 +107,11 @@ def load_checkpoint(path: str | os.PathLike[str], scale: int | None = None) -> C
         if kind in CONVERTERS:
             msg = f"{kind} files cannot be read directly"
             raise InputError(msg, f"convert it: python {CONVERTERS[kind]} {path} OUT.safetensors")
-        if kind == ".safetensors":
+        # The content decides; of content that is neither, the suffix, so that the message fits.
+        if _is_safetensors(data) or (kind == ".safetensors" and not data.startswith((b"PK", b"\x80"))):
             raw, notes = _parse_safetensors(data)
         else:
-            raw = _parse_pickle(data)
+            raw = read_pickle(data)
         state = _unwrap(raw)
         digest = hashlib.sha256(data).hexdigest()
         network = recognise(state, notes.scale or published_scale(digest) or scale)
@@ -154,6 +169,11 @@ class _Notes:
     step: int | None = None
 
 
+def _is_safetensors(data: bytes) -> bool:
+    """Return whether the data begin as safetensors do: with the length of a JSON table, and the table."""
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
 def _parse_safetensors(data: bytes) -> tuple[Any, _Notes]:
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -161,16 +181,24 @@ def _parse_safetensors(data: bytes) -> tuple[Any, _Notes]:
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        notes = header.get("__metadata__", {})
-        spec = _spec_from_json(notes["spec"]) if "spec" in notes else None
-        numbers = {name: int(notes[name]) for name in ("scale", "step") if name in notes}
-        if not 1 <= numbers.get("scale", 1) <= MAX_SCALE:
-            msg = f"its header has scale {notes['scale']!r}"
-            raise InputError(msg)
-        return tensors, _Notes(spec.block if spec else None, **numbers)
-    except (SafetensorError, LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        msg = f"not a safetensors file: {error}"
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        msg = f"not a safetensors file: {printable(str(error))[:200]}"
         raise InputError(msg) from error
+    table = header.get("__metadata__", {})
+    scale = _own(lambda: int(table["scale"]))
+    return tensors, _Notes(
+        block=_own(lambda: _spec_from_json(table["spec"]).block),
+        scale=scale if scale and 1 <= scale <= MAX_SCALE else None,
+        step=_own(lambda: int(table["step"])),
+    )
+
+
+def _own(read: Callable[[], T]) -> T | None:
+    """Return an entry of our own in a header; ``None`` if it is missing, or another program's of the same name."""
+    try:
+        return read()
+    except (LkdnError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _spec_from_json(text: str) -> LkdnSpec:
@@ -178,43 +206,52 @@ def _spec_from_json(text: str) -> LkdnSpec:
     return LkdnSpec(**{**values, "block": Block(values["block"]), "upsampler": Upsampler(values["upsampler"])})
 
 
-def _parse_pickle(data: bytes) -> Any:
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
-        msg = f"a .pth file can make torch {torch.__version__} run code (CVE-2026-24747)"
-        raise MissingError(msg, "install torch 2.10 or newer, or convert the weights to .safetensors")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Its reasons do not distinguish a forbidden object from noise; the file's beginning does: a zip or a pickle.
-        if data.startswith((b"PK", b"\x80")):
-            msg = "refused: it holds Python objects, not only tensors, and reading them could run code"
-            raise InputError(msg, "save the state dict alone: torch.save(model.state_dict(), path)") from error
-        msg = "not a PyTorch checkpoint"
-        raise InputError(msg) from error
-    except Exception as error:  # whatever damaged input makes the unpickler trip over
-        msg = "not a PyTorch checkpoint, or a damaged one"
-        raise InputError(msg, "give a file that torch.save or safetensors wrote") from error
-
-
 def _unwrap(raw: Any) -> dict[str, Tensor]:
-    """Return the state dict inside the known wrappers, without DataParallel's ``module.`` prefix."""
-    for _ in range(3):
-        key = next((key for key in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(key), dict)), None)
+    """Return the state dict inside the known wrappers, without prefixes and counters that trainers add.
+
+    Raises:
+        InputError: if there is none; the message names the key in the way.
+    """
+    for _ in range(4):
+        key = next((it for it in WRAPPERS if isinstance(raw, dict) and isinstance(raw.get(it), dict) and raw[it]), None)
         if key is None:
             break
         raw = raw[key]
-    if not isinstance(raw, dict) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-        held = ", ".join(map(str, list(raw)[:8])) if isinstance(raw, dict) else type(raw).__name__
-        msg = "expected a state dict of tensors, bare or under " + ", ".join(WRAPPERS)
-        raise InputError(msg, f"it holds: {printable(held) or 'nothing'}")
-    state = {str(name).removeprefix("module."): value for name, value in raw.items()}
+    if not isinstance(raw, dict) or not raw:
+        held = "nothing" if raw == {} else type(raw).__name__
+        raise _no_state_dict(held)
+    names = [name for name in raw if isinstance(name, str)]
+    others = [name for name in names if not isinstance(raw[name], Tensor)]
+    if others or len(names) < len(raw):
+        held = f"{printable(', '.join(others[:8])) or 'keys that are not texts'}, which are no tensors"
+        raise _no_state_dict(held)
+    counters = {name for name in names if name.rpartition(".")[2] in COUNTERS and raw[name].numel() == 1}
+    state = _without_prefixes({name: raw[name] for name in names if name not in counters})
     # An expanded tensor can claim any size, and so can a sparse one or one on another device.
     odd = [name for name, value in state.items() if not _is_whole(value)]
     if odd:
         msg = "weights must be dense tensors of floating-point numbers, all of them in the file"
         raise InputError(msg, f"these are not: {printable(', '.join(odd[:8]))}")
+    if (size := sum(value.numel() for value in state.values())) > MAX_VALUES:
+        msg = f"it holds {size:,} values, more than a network may have ({MAX_VALUES:,})"
+        raise InputError(msg)
+    return state
+
+
+def _no_state_dict(held: str) -> InputError:
+    msg = f"expected a state dict of tensors, bare or under {', '.join(WRAPPERS)}"
+    return InputError(msg, f"it holds {held}")
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes that all names have, or that mark the wanted ones."""
+    for _ in range(8):
+        shared = [it for it in PREFIXES if state and all(name.startswith(it) for name in state)]
+        chosen = [it for it in CHOSEN if any(name.startswith(it) for name in state)]
+        if not shared + chosen:
+            break
+        prefix = (shared + chosen)[0]
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,11 @@ def _telling(state: State) -> tuple[str, str, str]:
 def _no_network(found: Layout) -> InputError:
     nearest = max(all_entries(), key=lambda entry: _alike(found, _layout_of(entry)))
     if _alike(found, _layout_of(nearest))[0] < ALIKE:
-        return InputError("no network of lkdn-zoo has weights with these names", f"its keys: {_some(list(found))}")
+        # What the first and the last name in order share, all share.
+        pairs = zip(min(found).split(".")[:-1], max(found).split("."), strict=False)
+        shared = "".join(f"{one}." for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        way = f"if the prefix {printable(shared)[:80]} is in the way, save them without it; " if shared else ""
+        return InputError("no network of lkdn-zoo has weights with these names", f"{way}its keys: {_some(list(found))}")
     msg = f"looks like {nearest.name} x{nearest.scale}, but does not fit it"
     return InputError(msg, _some(_misfits(found, _layout_of(nearest))))
 

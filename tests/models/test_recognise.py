@@ -129,14 +129,11 @@ def test_a_header_cannot_change_what_the_weights_tell(tmp_path: Path, header: di
     assert load_checkpoint(path).network is find("pan", 4)
 
 
-@pytest.mark.parametrize(
-    ("scale", "message"),
-    [("5", "may be for x2, x3, x4"), ("two", "not a safetensors file"), ("", "not a safetensors file")],
-)
-def test_a_header_whose_scale_is_none_is_refused(tmp_path: Path, scale: str, message: str) -> None:
+@pytest.mark.parametrize("scale", ["5", "two", "", "0", "9", "-1", "1" * 30])
+def test_a_header_whose_scale_is_none_does_not_tell_it(tmp_path: Path, scale: str) -> None:
     path = tmp_path / "fsrcnn.safetensors"
     safetensors.torch.save_file(FSRCNN(3).state_dict(), path, metadata={"scale": scale})
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="may be for x2, x3, x4"):
         load_checkpoint(path)
 
 
@@ -145,14 +142,6 @@ def test_ablations_of_lkdn_have_their_own_names(tmp_path: Path, name: str) -> No
     entry = find(name, 4)
     save_checkpoint(tmp_path / "w.safetensors", entry.spec, entry.build().state_dict())
     assert load_checkpoint(tmp_path / "w.safetensors").name == name
-
-
-@pytest.mark.parametrize("scale", ["0", "9", "-1", "1" * 30])
-def test_a_scale_that_cannot_be_is_refused_in_a_header(tmp_path: Path, scale: str) -> None:
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(safetensors.torch.save(find("idn", 4).build().state_dict(), metadata={"scale": scale}))
-    with pytest.raises(InputError, match="scale"):
-        load_checkpoint(path, 4)
 
 
 def test_what_is_written_of_a_file_cannot_drive_a_terminal(tmp_path: Path) -> None:
