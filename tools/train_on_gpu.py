@@ -32,7 +32,9 @@ from lkdn_deploy.imaging.resample import imresize
 from lkdn_models.data.folders import find_sources
 
 LIMIT = 60 << 20
-"""Bytes of a pack."""
+"""Bytes that a pack takes at most."""
+PHOTOGRAPHS = 44 << 20
+"""Bytes of it for photographs: the same ones whatever goes along, so that a run can be resumed."""
 SIDE = 640
 """Pixels of the sides of a part of a photograph."""
 LONGER = 2000
@@ -70,7 +72,7 @@ def command() -> None:
 @click.option("--run", "folder", type=PATH, help="Run folder whose newest state goes along.")
 @click.option("--weights", type=PATH, help="Weights to start from, where there is no run.")
 @click.option("--teacher", type=PATH, help="Weights of the teacher.")
-@click.option("--limit", default=LIMIT, show_default=True, help="Bytes of the pack.")
+@click.option("--photographs", default=PHOTOGRAPHS, show_default=True, help="Bytes for the photographs.")
 def pack(
     pack: Path,
     data: tuple[Path, ...],
@@ -78,7 +80,7 @@ def pack(
     folder: Path | None,
     weights: Path | None,
     teacher: Path | None,
-    limit: int,
+    photographs: int,
 ) -> None:
     """Write PACK, a tar file."""
     files: dict[str, bytes] = {}
@@ -93,11 +95,13 @@ def pack(
     for path in (path for one in graphics for path in sorted(one.glob("*.png"))):
         files[f"graphics/{path.name}"] = path.read_bytes()
     found = sorted((part for source in find_sources(data, 1) for part in parts(source.high)), reverse=True)
-    left = limit - sum(map(len, files.values())) - 1024 * len(files) - 20480
     for _, name, content in found:
-        if (need := len(content) + 1024) <= left:
+        if len(content) <= photographs:
             files[f"photos/{name}"] = content
-            left -= need
+            photographs -= len(content)
+    if (size := sum(1024 + len(content) for content in files.values())) > LIMIT:
+        message = f"the pack would take {size} bytes, more than {LIMIT}: give fewer drawings or less --photographs"
+        raise SystemExit(message)
     with tarfile.open(pack, "w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
@@ -121,6 +125,7 @@ def train(pack: Path, recipe: str, minutes: float, output: Path, iterations: int
         options = ["--data", inputs / "photos", "-o", output, "--cache", inputs / "cache"]
         if (inputs / "run").is_dir():
             shutil.copytree(inputs / "run", output, dirs_exist_ok=True)
+            (output / "samples").mkdir(exist_ok=True)
             options.append("--resume")
         for option, found in (("--init", "weights.*"), ("--teacher", "teacher.*"), ("--graphics", "graphics")):
             options += [item for path in inputs.glob(found) for item in (option, path)]
