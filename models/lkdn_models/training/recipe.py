@@ -57,6 +57,8 @@ class Optimisation:
         tail: share of the iterations, at the end, in which the rate falls to zero along a cosine.
         ema: share that the average of the weights keeps in each step.
         max_grad_norm: largest norm of the gradients; larger ones are scaled down to it.
+        flat: weight of a second loss: what becomes of flat pictures of 1 to 16 pixels a side, in colours of the batch.
+            Border pixels are few in crops, and small flat pictures consist of them.
         bf16: whether to run the network in bfloat16 where PyTorch's autocast does; weights and their updates stay
             float32.
         compile: whether to run the network through ``torch.compile``.
@@ -76,6 +78,7 @@ class Optimisation:
     tail: float = 0.0
     ema: float = 0.999
     max_grad_norm: float = math.inf
+    flat: float = 0.0
     bf16: bool = False
     compile: bool = False
 
@@ -100,6 +103,7 @@ class Optimisation:
             ("tail", 0 <= self.tail <= 1, "a share from 0 to 1"),
             ("ema", 0 <= self.ema < 1, "a share from 0 to below 1"),
             ("max_grad_norm", self.max_grad_norm > 0, "above 0"),
+            ("flat", 0 <= self.flat <= 100, "from 0 to 100"),
         ):
             if not fits:
                 msg = f"{name} must be {what}, got {getattr(self, name)}"

@@ -107,6 +107,19 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> 
         Distillation(**settings)  # type: ignore[arg-type]
 
 
+def test_flat_pictures_in_colours_of_the_batch_count_by_their_weight() -> None:
+    low, high = batch()
+    low[0, 0, 0, 0] = 5.5 / 255
+    plain = recipe(Distillation())
+    weighed = replace(plain, optimisation=replace(plain.optimisation, flat=0.5))
+    student = LKDN(SMALL.deployed)
+    student.load_state_dict(merge(Learner(plain, CPU).weights))
+    colours = low[:, :, :1, :1]
+    expected = nn.functional.l1_loss(student(colours.expand(-1, -1, 6, 6)), colours.expand(-1, -1, 12, 12)).item()
+    losses = [Learner(one, CPU).differentiate(low, high) for one in (plain, weighed)]
+    assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-4)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     for folder, seed in (("photos", 0), ("drawings", 1)):
