@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     "--threads", type=click.IntRange(1, 256), metavar="N", help="Number of CPU threads.  [default: all cores]"
 )
 @click.option(
-    "--quality", type=click.IntRange(1, 100), metavar="N", help="JPEG or WebP quality, 1 to 100.  [default: 95]"
+    "--quality",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="Quality of JPEG, WebP, AVIF and JPEG XL, 1 to 100.  [default: 95]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, one line per file.")
@@ -68,8 +71,9 @@ def command(
 ) -> None:
     """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
 
-    The folder is created if it does not exist. The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF or BMP.
-    Transparency, 16 bits, colour profile and EXIF are kept where the format can hold them. Large images are processed
+    The folder is created if it does not exist. The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF,
+    BMP, AVIF or JPEG XL. Transparency, 16 bits, colour profile, EXIF and other metadata are kept where the format can
+    hold them. Large images are processed
     in tiles, with the same result as the whole image. Networks with global attention give different results when tiled,
     so they are tiled only with --tile. Files in a folder keep their names; if one fails, the others are still upscaled.
     Prints the path of each file written.
@@ -118,7 +122,7 @@ def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrit
         InputError: if a folder cannot be read, holds no image, or cannot be created.
     """
     from lkdn_deploy.imaging.files.formats import BY_SUFFIX
-    from lkdn_deploy.imaging.files.read import image_files
+    from lkdn_deploy.imaging.files.read import scan_folder
     from lkdn_deploy.runtime.files import Job
 
     if len(sources) == 1 and not _is_folder(sources[0]) and not _is_folder(target):
@@ -127,7 +131,16 @@ def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrit
         msg = f"{target} is a file, and several images need a folder to be written to"
         raise UsageError(msg, "name a folder as the last argument")
     jobs: dict[Path, Job] = {}
-    for source in [file for path in sources for file in (image_files(path) if _is_folder(path) else [path])]:
+    files: list[Path] = []
+    for path in sources:
+        if _is_folder(path):
+            images, note = scan_folder(path)
+            files += images
+            if note is not None:
+                click.echo(f"note: {note}", err=True)
+        else:
+            files.append(path)
+    for source in files:
         place = target / source.name
         if place.suffix.lower() not in BY_SUFFIX:
             place = place.with_suffix(".png")

@@ -23,7 +23,9 @@ _BLOCK = 8  # pixels a side of what is transformed at once: the unit of a scan w
 _MAX_INTERVAL = 65535  # units between two restart markers
 _STRIPE = 1 << 19  # bytes of samples, about
 _START, _END, _SCAN, _FRAME, _INTERVAL, _RESTART = 0xD8, 0xD9, 0xDA, 0xC0, 0xDD, 0xD0
-_APPLICATION = range(0xE0, 0xF0)  # markers of metadata: JFIF, EXIF, colour profile
+_APPLICATION = range(0xE0, 0xF0)  # markers of metadata: JFIF, EXIF, XMP, colour profile
+_COMMENT = 0xFE
+_IPTC_HEAD = b"Photoshop 3.0\08BIM\x04\x04\0\0"
 
 
 def write_jpeg(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
@@ -67,6 +69,14 @@ def _header(picture: Picture, stripe: bytes, interval: int | None) -> bytes:
     Image.new("L" if picture.channels == 1 else "RGB", (1, 1)).save(stand_in, "JPEG", **picture.metadata)
     header = bytes((0xFF, _START))
     header += b"".join(segment for marker, segment in _segments(stand_in.getvalue()) if marker in _APPLICATION)
+    if picture.iptc is not None:
+        header += _segment(
+            _APPLICATION[13],
+            _IPTC_HEAD + struct.pack(">I", len(picture.iptc)) + picture.iptc + bytes(len(picture.iptc) % 2),
+        )
+    for kind, data in picture.texts:
+        if (kind, data[:8]) == (b"tEXt", b"Comment\0"):
+            header += _segment(_COMMENT, data[8:])
     for marker, segment in _segments(stripe):
         if marker == _FRAME:  # the height follows the marker, the length and the bits per sample
             header += segment[:5] + struct.pack(">H", picture.height) + segment[7:]
@@ -75,6 +85,10 @@ def _header(picture: Picture, stripe: bytes, interval: int | None) -> bytes:
         elif marker not in _APPLICATION:
             header += segment
     return header
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data
 
 
 def _scan(stripe: bytes) -> memoryview:

@@ -35,6 +35,10 @@ class Header:
         return replace(self, width=self.height, height=self.width) if orientation > 4 else self
 
 
+Chunk = tuple[bytes, bytes]
+"""Name and data of a PNG chunk."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """Upright pixels, and what the file recorded about them.
@@ -46,6 +50,10 @@ class Picture:
         exif: an EXIF block, beginning with ``Exif\\0\\0``; its orientation is normal, as the pixels are upright.
         dpi: pixels per inch, (horizontal, vertical).
         notes: what reading changed or left out, a sentence each, for the user.
+        xmp: an XMP packet, without sizes and thumbnails; its orientation is normal.
+        iptc: IPTC-IIM records.
+        texts: texts by keyword, as chunks of PNG (tEXt, zTXt, iTXt); a JPEG file's comment is one of them.
+        colour: further facts on the colour space, as chunks of PNG (gAMA, cHRM, sRGB, cICP, mDCV, cLLI).
 
     Raises:
         UsageError: for pixels of another shape or type.
@@ -56,6 +64,10 @@ class Picture:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    texts: tuple[Chunk, ...] = ()
+    colour: tuple[Chunk, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -82,13 +94,17 @@ class Picture:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Profile, EXIF and resolution, as far as there are any, under Pillow's names for them."""
-        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "dpi": self.dpi}
+        """Profile, EXIF, XMP and resolution, as far as there are any, under Pillow's names for them."""
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.xmp, "dpi": self.dpi}
         return {key: value for key, value in metadata.items() if value is not None}
 
     def with_pixels(self, pixels: Pixels) -> "Picture":
-        """Return a picture of other pixels with the same profile, EXIF, resolution and notes."""
+        """Return a picture of other pixels with all else the same."""
         return replace(self, pixels=pixels)
+
+    def with_colour(self, colour: tuple[Chunk, ...]) -> "Picture":
+        """Return the same picture with other facts on its colour space."""
+        return replace(self, colour=colour)
 
     def with_notes(self, *notes: str) -> "Picture":
         """Return the same picture with further notes."""
@@ -114,6 +130,37 @@ def check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         msg = f"the image is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
         raise InputError(msg, "crop it or cut it into parts first")
+
+
+def refuse_raw(is_raw: bool, camera: str) -> None:
+    """Refuse a file that holds a camera's sensor data.
+
+    Raises:
+        InputError: if ``is_raw``.
+    """
+    if is_raw:
+        named = f" ({camera})" if camera and camera.isprintable() else ""
+        msg = f"the file is a camera raw file{named}: sensor data, with a small preview that is not the picture"
+        hint = "develop it to a PNG or TIFF file with the camera's software, darktable or RawTherapee first"
+        raise InputError(msg, hint)
+
+
+def widened(pixels: Pixels, bits: int) -> Pixels:
+    """Stretch values of less than 8 bits to uint8, and those of 9 to 15 bits to uint16, over the full range."""
+    if bits in (8, 16):
+        return pixels
+    depth = 8 if bits < 8 else 16
+    table = np.arange(1 << bits, dtype=np.uint32) * ((1 << depth) - 1)
+    table = (table + (1 << bits - 1) // 2) // ((1 << bits) - 1)
+    values: Pixels = table.astype(np.uint8 if depth == 8 else np.uint16)
+    return values[np.minimum(pixels, (1 << bits) - 1)]
+
+
+def cicp_chunks(primaries: int, transfer: int) -> tuple[Chunk, ...]:
+    """Return the chunk for a colour space by its numbers in ITU-T H.273; none for sRGB and what is taken for it."""
+    if primaries in (0, 1, 2) and transfer in (0, 1, 2, 6, 13, 14, 15):
+        return ()
+    return ((b"cICP", bytes((primaries & 255, transfer & 255, 0, 1))),)
 
 
 def to_eight_bits(pixels: Pixels) -> Pixels:

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import IO
 
@@ -23,6 +24,7 @@ from lkdn_deploy.imaging.files.picture import (
     profile_fits,
     to_eight_bits,
 )
+from lkdn_deploy.imaging.files.xmp import MAX_XMP, clean_xmp, parts_left_out
 from lkdn_deploy.imaging.pixels import Pixels
 
 # Mode -> the mode to ask Pillow for: full bytes, no padding, straight alpha.
@@ -30,6 +32,7 @@ _PLAIN = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBX": "RGB
 _OTHER_SPACES = {"CMYK", "YCbCr", "HSV", "LAB"}
 _GREY_16 = {"I;16", "I;16L", "I;16B", "I;16N"}
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+_IPTC = 0x0404  # number of Photoshop's resource that holds it
 _quiet_lock = threading.Lock()
 
 
@@ -60,9 +63,18 @@ def open_with_pillow(name: str, file: IO[bytes]) -> OpenedImage:
         depth = 16 if image.mode in _GREY_16 else 8
         header = Header(image.width, image.height, channels_of(image), depth).upright(orientation_of(image))
     if image.format == "MPO":
-        note = "the file holds several pictures (MPO); only the first was read"
-        return OpenedImage(header, lambda: from_pil(image).with_notes(note))
+        return OpenedImage(header, partial(_decode_mpo, file, image))
     return OpenedImage(header, partial(from_pil, image))
+
+
+def _decode_mpo(file: IO[bytes], image: Image.Image) -> Picture:
+    file.seek(0)
+    parts = parts_left_out(file.read())
+    picture = from_pil(image)
+    return picture.with_notes(
+        "the file holds several pictures (MPO); only the first was read",
+        *(note for note in parts if note not in picture.notes),
+    )
 
 
 def open_image(name: str, file: IO[bytes]) -> Image.Image:
@@ -121,12 +133,15 @@ def from_pil(image: Image.Image) -> Picture:
     """
     check_size(image.width, image.height)
     channels_of(image)
+    promised = image.info.get("transparency")
     with quiet():
         try:
             image.load()
         except Exception as error:  # a damaged file makes Pillow raise whatever its decoder trips over
             msg = f"the image cannot be decoded: {error}"
             raise InputError(msg, "its file may be cut off or damaged") from error
+        if promised is None:
+            image.info.pop("transparency", None)  # in a PNG, from behind the pixels, where it has no effect
         pixels, notes = _pixels_of(image)
     return with_metadata_of(image, pixels, notes)
 
@@ -150,7 +165,25 @@ def with_metadata_of(image: Image.Image, pixels: Pixels, notes: tuple[str, ...] 
     elif icc_profile and not profile_fits(icc_profile, pixels.shape[2]):
         notes += ("its colour profile is for another colour space than its pixels and was left out",)
         icc_profile = None
-    return Picture(pixels, icc_profile, exif, plausible_dpi(image.info.get("dpi")), notes)
+    xmp, further = xmp_of(image.info.get("xmp"))
+    picture = Picture(pixels, icc_profile, exif, plausible_dpi(image.info.get("dpi")), notes + further, xmp)
+    resources, comment = image.info.get("photoshop"), image.info.get("comment")
+    if isinstance(resources, dict) and isinstance(resources.get(_IPTC), bytes):
+        picture = replace(picture, iptc=resources[_IPTC])
+    if isinstance(comment, bytes) and comment:
+        picture = replace(picture, texts=((b"tEXt", b"Comment\0" + comment.replace(b"\0", b"")),))
+    return picture
+
+
+def xmp_of(xmp: object) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return an XMP packet without what is no longer true, None if there is none, and notes."""
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    if not isinstance(xmp, bytes) or not xmp:
+        return None, ()
+    if len(xmp) > MAX_XMP:
+        return None, ("its XMP packet was left out: it is too large",)
+    return clean_xmp(xmp), parts_left_out(xmp)
 
 
 def to_pil(picture: Picture) -> Image.Image:

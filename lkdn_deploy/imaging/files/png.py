@@ -7,6 +7,7 @@ stripes of rows, which several threads filter and deflate independently of each 
 
 import struct
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import IO, NamedTuple
@@ -18,10 +19,11 @@ from zlib_ng import zlib_ng
 
 from lkdn_deploy.core.errors import MissingError
 from lkdn_deploy.core.threads import in_order
-from lkdn_deploy.imaging.files.compression import STREAM_HEAD, deflate_blocks, imagecodecs
+from lkdn_deploy.imaging.files.compression import STREAM_HEAD, DeflateError, deflate_blocks, imagecodecs
 from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, orientation_of
-from lkdn_deploy.imaging.files.picture import Header, OpenedImage, Picture
+from lkdn_deploy.imaging.files.picture import Chunk, Header, OpenedImage, Picture
 from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, with_metadata_of
+from lkdn_deploy.imaging.files.xmp import MAX_XMP
 from lkdn_deploy.imaging.pixels import Pixels
 
 Bytes = NDArray[np.uint8]
@@ -30,6 +32,15 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _INCH = 0.0254  # metres
 _ADLER_BASE = 65521
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_COLOUR_SIZES = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}  # bytes
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+_PROFILES = (
+    b"Raw profile type exif\0",
+    b"Raw profile type APP1\0",
+    b"Raw profile type icc\0",
+    b"Raw profile type xmp\0",
+)
 _MAX_CHUNK = 2**31 - 1  # bytes
 
 # Bytes of samples in a stripe: so many that its own Huffman codes, and its start without any history, cost 0.1 % of
@@ -51,54 +62,121 @@ def open_png(file: IO[bytes]) -> OpenedImage:
     """
     with quiet():
         image = open_image("PNG", file)
-        if not {"exif", "Raw profile type exif"} & set(image.info):
-            image.info["exif"] = _exif_chunk(file)
         file.seek(len(SIGNATURE) + 16)  # in IHDR, which always comes first, behind length, name, width and height
         depth = file.read(1)[0]
+        found = _read_metadata(file)
+        if not {"exif", "Raw profile type exif"} & set(image.info):
+            image.info["exif"] = found.exif
+        image.info["xmp"] = found.xmp
         channels = channels_of(image)
         # Pillow presents 16-bit grey+alpha as RGBA; the way it unpacks the samples tells them apart.
         tiles = getattr(image, "tile", [])
         if depth == 16 and image.mode == "RGBA" and tiles and str(tiles[0][3]).startswith("LA"):
             channels = 2
         header = Header(image.width, image.height, channels, max(depth, 8)).upright(orientation_of(image))
-    return OpenedImage(header, partial(_decode, file, image, depth, channels))
+    return OpenedImage(header, partial(_decode, file, image, depth, channels, found))
 
 
-def _exif_chunk(file: IO[bytes]) -> bytes:
-    """Return the EXIF block of a file, empty if there is none, skipping over all other chunks.
+class _Metadata(NamedTuple):
+    """Contents of the chunks that do not hold pixels, wherever they stand."""
 
-    Pillow decodes all pixels to look for one behind them.
+    exif: bytes
+    xmp: bytes
+    texts: tuple[Chunk, ...]
+    colour: tuple[Chunk, ...]
+    notes: tuple[str, ...]
+
+
+def _read_metadata(file: IO[bytes]) -> _Metadata:
+    """Read the chunks of metadata, skipping over all others.
+
+    Pillow decodes all pixels to look for those behind them.
     """
-    position = file.tell()
     file.seek(len(SIGNATURE))
-    exif = b""
+    exif, xmp, notes, left = b"", b"", [], MAX_XMP
+    texts: list[Chunk] = []
+    colour: dict[bytes, bytes] = {}
+    pixels_seen = False
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
-        if kind == b"eXIf":
-            exif = EXIF_PREFIX + file.read(length)
+        pixels_seen |= kind == b"IDAT"
+        size = _COLOUR_SIZES.get(kind)
+        if kind == b"tRNS" and pixels_seen:
+            notes.append("its transparency was left out: it stands behind the pixels, where it has no effect")
+        if kind not in (b"eXIf", *_TEXTS) and (length != size or pixels_seen):
+            file.seek(length + 4, 1)
+            continue
+        left -= length
+        if left < 0:
+            notes.append("texts and other metadata beyond 16 MiB were left out")
             break
-        file.seek(length + 4, 1)
-    file.seek(position)
-    return exif
+        data = file.read(length)
+        checksum = file.read(4)
+        if kind == b"eXIf":
+            exif = exif or EXIF_PREFIX + data
+        elif checksum != struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind))):
+            notes.append(f"a damaged {kind.decode()} chunk was left out")
+        elif size is not None:
+            colour.setdefault(kind, data)
+        elif data.startswith(_XMP_KEYWORD):
+            xmp = xmp or _xmp_text(data)
+        elif not data.startswith(_PROFILES):
+            texts.append((kind, data))
+    return _Metadata(exif, xmp, tuple(texts), tuple(colour.items()), tuple(notes))
 
 
-def _decode(file: IO[bytes], image: Image.Image, depth: int, channels: int) -> Picture:
+def _xmp_text(data: bytes) -> bytes:
+    """Return the text of an iTXt chunk of XMP; nothing if it is damaged or too large."""
+    compressed, rest = data[len(_XMP_KEYWORD) :][:1], data[len(_XMP_KEYWORD) + 2 :]
+    text = rest.split(b"\0", 2)[-1]  # behind language and translated keyword
+    if compressed != b"\1":
+        return text
+    inflate = zlib_ng.decompressobj()
+    try:
+        text = inflate.decompress(text, MAX_XMP)
+    except DeflateError:
+        return b""
+    return b"" if inflate.unconsumed_tail else text
+
+
+def _checksums_fit(data: bytes) -> bool:
+    """Return whether the checksum of every chunk of pixels is right."""
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            stored = data[at + 8 + length : at + 12 + length]
+            if zlib_ng.crc32(memoryview(data)[at + 4 : at + 8 + length]).to_bytes(4, "big")[: len(stored)] != stored:
+                return False
+        at += 12 + length
+    return True
+
+
+def _decode(file: IO[bytes], image: Image.Image, depth: int, channels: int, found: _Metadata) -> Picture:
     """Decode an opened file.
 
     Raises:
         MissingError: for 16 bits if imagecodecs is not installed.
         InputError, RuntimeError, ValueError: if the file is damaged.
     """
+    file.seek(0)
+    data = file.read()
+    picture = _decode_pixels(data, image, depth, channels)
+    if not _checksums_fit(data):
+        picture = picture.with_notes("a checksum of its pixels is wrong: the picture may be damaged")
+    return replace(picture, texts=found.texts, colour=found.colour).with_notes(*found.notes)
+
+
+def _decode_pixels(data: bytes, image: Image.Image, depth: int, channels: int) -> Picture:
     key = image.info.get("transparency")
     if depth == 16 or (depth == 8 and image.mode in ("L", "RGB", "RGBA") and key is None):
         shape = (image.height, image.width) + (channels,) * (channels > 1)
         # libpng and libspng decode into an array of the header's size, so that no file can make them allocate more.
         out = np.empty(shape, np.uint16 if depth == 16 else np.uint8)
-        file.seek(0)
         try:
             codecs = imagecodecs()
             decode = codecs.png_decode if depth == 16 else codecs.spng_decode
-            pixels = np.asarray(decode(file.read(), out=out)).reshape(*shape[:2], channels)
+            pixels = np.asarray(decode(data, out=out)).reshape(*shape[:2], channels)
         except (RuntimeError, MissingError):
             if depth == 16:
                 raise
@@ -111,7 +189,7 @@ def _decode(file: IO[bytes], image: Image.Image, depth: int, channels: int) -> P
 
 
 def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
-    """Write a PNG file of 8 or 16 bits per sample, with profile, EXIF and resolution.
+    """Write a PNG file of 8 or 16 bits per sample, with all metadata.
 
     Args:
         file: to write to. Only a few stripes are held in memory.
@@ -128,11 +206,17 @@ def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, picture.depth, _COLOUR_TYPES[channels], 0, 0, 0))
     if picture.icc_profile is not None:
         _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib_ng.compress(picture.icc_profile))
+    for kind, data in picture.colour:
+        _write_chunk(file, kind, data)
     if picture.dpi is not None:
         per_metre = (min(round(value / _INCH), 2**31 - 1) for value in picture.dpi)
         _write_chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
     if picture.exif is not None:
         _write_chunk(file, b"eXIf", picture.exif.removeprefix(EXIF_PREFIX))
+    if picture.xmp is not None:
+        _write_chunk(file, b"iTXt", _XMP_KEYWORD + b"\0\0\0\0" + picture.xmp)
+    for kind, data in picture.texts:
+        _write_chunk(file, kind, data)
     rows = max(1, _STRIPE // (width * channels * picture.depth // 8))
     checksum, head = 1, STREAM_HEAD
     bounds = pairwise([*range(0, height, rows), height])

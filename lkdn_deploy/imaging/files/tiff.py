@@ -1,18 +1,35 @@
 """TIFF files.
 
 Pillow reads 16-bit colour as 8 bits and refuses 16-bit grey+alpha, so such pixels come from libtiff through
-imagecodecs. Directories are parsed and laid out by Pillow either way.
+imagecodecs.
 """
 
+import struct
+from dataclasses import replace
+from fractions import Fraction
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import IO
 
 import numpy as np
-from PIL import Image, TiffTags
+from PIL import Image
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.threads import in_order
 from lkdn_deploy.imaging.files.compression import imagecodecs, zlib_stream
+from lkdn_deploy.imaging.files.directory import (
+    BYTE,
+    LONG,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    Field,
+    Tags,
+    integers,
+    lay_out,
+    layout_of,
+    read_tags,
+)
 from lkdn_deploy.imaging.files.exif import descriptive_tags, exif_from_tags, parse_exif
 from lkdn_deploy.imaging.files.picture import (
     MAX_PIXELS,
@@ -22,78 +39,116 @@ from lkdn_deploy.imaging.files.picture import (
     check_size,
     make_upright,
     plausible_dpi,
+    profile_fits,
+    refuse_raw,
 )
-from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, refuse_frames
+from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, refuse_frames, xmp_of
 from lkdn_deploy.imaging.pixels import Pixels
-
-if TYPE_CHECKING:
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 274, 277, 278, 279
 _X_RESOLUTION, _Y_RESOLUTION, _PLANAR, _RESOLUTION_UNIT, _PREDICTOR = 282, 283, 284, 296, 317
+_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _XMP, _IPTC, _DNG_VERSION = 254, 271, 330, 700, 33723, 50706
+_SENSOR = (32803, 34892)  # photometric interpretations of camera raw files: colour filter array, linear raw
 _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC_PROFILE = 322, 323, 338, 339, 34675
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _DEFLATE, _HORIZONTAL_DIFFERENCES = 8, 2
 _STRIP = 1 << 20  # bytes of samples
 
 
-def _new_directory(start: bytes = b"II*\0\0\0\0\0") -> "ImageFileDirectory_v2":
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2  # takes 9 ms to import, and few pictures need it
-
-    return ImageFileDirectory_v2(start)
-
-
 class _Directory:
     """The first directory of a file, as far as it decides how to read it. Sizes are as stored.
 
     Raises:
-        InputError: for several pages, too large images, floats and more than 16 bits per sample.
+        InputError: for several pages, too large images, camera raw files, signed and floating-point samples, and more
+            than 16 bits per sample.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         start = file.read(16)
-        tags = _new_directory(start if b"+" in start[2:4] else start[:8])  # BigTIFF has the longer header
-        first = tags.next
-        file.seek(first)
-        tags.load(file)
-        if tags.next == first or not {_WIDTH, _HEIGHT} <= set(tags):
+        try:
+            self.layout, first = layout_of(start)
+            tags, following = read_tags(file, first, self.layout)
+        except (ValueError, struct.error):
+            tags, following = {}, 0
+        self.tags = tags
+        refuse_raw(_is_raw(start, tags), self._text(_MAKE))
+        if not {_WIDTH, _HEIGHT} <= set(tags):
             msg = "the file is a TIFF without a whole directory"
             raise InputError(msg, "the file may be cut off or damaged")
-        self.width, self.height, self.bits = int(tags[_WIDTH]), int(tags[_HEIGHT]), _integers(tags.get(_BITS, 1))
+        self.width, self.height = self._number(_WIDTH, 0), self._number(_HEIGHT, 0)
+        self.bits = self._numbers(_BITS) or (1,)
         check_size(self.width, self.height)
-        formats = set(_integers(tags.get(_SAMPLE_FORMAT, _UNSIGNED)))
-        if max(self.bits) > 16 or not formats <= {_UNSIGNED, _SIGNED, _UNDEFINED}:
-            what = "floating-point" if _FLOAT in formats else "integer"
-            msg = f"the file holds {max(self.bits)}-bit {what} samples; expected integers of at most 16 bits"
+        self.samples = self._number(_SAMPLES, 1)
+        self.photometric = self._number(_PHOTOMETRIC, 0)
+        formats = set(self._numbers(_SAMPLE_FORMAT) or (_UNSIGNED,))
+        if max(self.bits) > 16 or not formats <= {_UNSIGNED, _UNDEFINED}:
+            signed = _SIGNED in formats and max(self.bits) <= 16
+            what = "floating-point" if _FLOAT in formats else "signed integer" if signed else "integer"
+            msg = f"the file holds {max(self.bits)}-bit {what} samples; expected unsigned integers of at most 16 bits"
             raise InputError(msg, "convert it to 16-bit PNG or TIFF first")
-        self.unsigned = formats <= {_UNSIGNED, _UNDEFINED}
-        self.samples = int(tags.get(_SAMPLES, 1))
-        self.photometric = int(tags.get(_PHOTOMETRIC, 0))
-        self.extra = _integers(tags.get(_EXTRA_SAMPLES, ()))
-        self.separate_planes = tags.get(_PLANAR, 1) == 2
-        orientation, profile = tags.get(_ORIENTATION, 1), tags.get(_ICC_PROFILE)
+        if self.photometric == _PALETTE and max(self.bits) > 8:
+            msg = f"the file holds a palette of {max(self.bits)} bits; expected at most 8"
+            raise InputError(msg, "convert it to RGB first")
+        self.extra = self._numbers(_EXTRA_SAMPLES)
+        self.separate_planes = self._number(_PLANAR, 1) == 2
+        orientation = self._number(_ORIENTATION, 1)
         self.orientation = orientation if orientation in range(1, 9) else 1
-        self.icc_profile = profile if isinstance(profile, bytes) and profile else None
-        self.exif, self.dpi = _exif(file, start, first), _dpi(tags)
+        self.icc_profile = self._bytes(_ICC_PROFILE)
         if self.is_deep and self.samples < self.colours:
             msg = f"the file is a damaged TIFF: {self.samples} samples per pixel for RGB"
             raise InputError(msg)
         # One tile is decoded into memory whole, however small the picture.
-        if int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_HEIGHT, 1)) * self.samples > 4 * MAX_PIXELS:
+        if self._number(_TILE_WIDTH, 1) * self._number(_TILE_HEIGHT, 1) * self.samples > 4 * MAX_PIXELS:
             msg = "the file is a damaged TIFF: its tiles are larger than any picture"
             raise InputError(msg)
-        refuse_frames(bool(tags.next))
+        refuse_frames(following > 0)
+
+    def _numbers(self, tag: int) -> tuple[int, ...]:
+        field = self.tags.get(tag)
+        return tuple(int(value) for value in field.numbers) if isinstance(field, Field) else ()
+
+    def _number(self, tag: int, default: int) -> int:
+        return next(iter(self._numbers(tag)), default)
+
+    def _bytes(self, tag: int) -> bytes | None:
+        field = self.tags.get(tag)
+        return field.data if isinstance(field, Field) and field.data else None
+
+    def _text(self, tag: int) -> str:
+        return (self._bytes(tag) or b"").split(b"\0")[0].decode("ascii", "replace").strip()
+
+    def with_metadata(self, picture: Picture) -> Picture:
+        """Return the picture with the EXIF, XMP, IPTC and resolution of the file."""
+        xmp, notes = xmp_of(self._bytes(_XMP))
+        iptc = self._bytes(_IPTC)
+        if iptc and self.tags[_IPTC].kind == LONG and self.layout.order == ">":  # type: ignore[union-attr]
+            iptc = np.frombuffer(iptc, "<u4").astype(">u4").tobytes()  # they are bytes, whatever their type says
+        picture = replace(picture, exif=exif_from_tags(self.tags), dpi=self._dpi(), xmp=xmp, iptc=iptc)
+        return picture.with_notes(*notes)
+
+    def _dpi(self) -> tuple[float, float] | None:
+        per_inch = {2: 1.0, 3: 2.54}.get(self._number(_RESOLUTION_UNIT, 2))
+        across, down = (self.tags.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+        if per_inch is None or not (isinstance(across, Field) and isinstance(down, Field)):
+            return None
+        return plausible_dpi([value * per_inch for value in (*across.numbers[:1], *down.numbers[:1])])
 
     @property
     def is_deep(self) -> bool:
         """Whether the file holds 16-bit grey or RGB."""
         grey_or_rgb = self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-        return self.unsigned and grey_or_rgb and set(self.bits) == {16}
+        return grey_or_rgb and set(self.bits) == {16}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file holds 8-bit grey or RGB in a layout that Pillow does not read: big-endian BigTIFF."""
+        grey_or_rgb = self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+        return self.layout == (">", True) and grey_or_rgb and set(self.bits) == {8}
 
     @property
     def colours(self) -> int:
@@ -118,9 +173,9 @@ def open_tiff(file: IO[bytes]) -> OpenedImage:
     with quiet():
         directory = _Directory(file)
         file.seek(0)
-        if directory.is_deep:
-            depth, channels = 16, directory.colours + bool(directory.alpha)
-            decode = partial(_decode_deep, file, directory)
+        if directory.is_deep or directory.is_plain:
+            depth, channels = directory.bits[0], directory.colours + bool(directory.alpha)
+            decode = partial(_decode_with_libtiff, file, directory)
         else:
             image = open_image("TIFF", file)
             depth, channels = 16 if image.mode.startswith("I;16") else 8, channels_of(image)
@@ -129,8 +184,8 @@ def open_tiff(file: IO[bytes]) -> OpenedImage:
     return OpenedImage(header, decode)
 
 
-def _decode_deep(file: IO[bytes], directory: _Directory) -> Picture:
-    """Decode a file for which ``directory.is_deep``.
+def _decode_with_libtiff(file: IO[bytes], directory: _Directory) -> Picture:
+    """Decode 8- or 16-bit grey or RGB.
 
     Raises:
         MissingError: if imagecodecs is not installed.
@@ -142,25 +197,32 @@ def _decode_deep(file: IO[bytes], directory: _Directory) -> Picture:
         shape = (directory.samples, *shape) if directory.separate_planes else (*shape, directory.samples)
     file.seek(0)
     # libtiff decodes into an array of the header's size, so that no file can make it allocate more.
-    decoded: Pixels = codecs.tiff_decode(file.read(), out=np.empty(shape, np.uint16))
+    decoded: Pixels = codecs.tiff_decode(
+        file.read(), out=np.empty(shape, np.uint8 if directory.bits[0] == 8 else np.uint16)
+    )
     if directory.samples == 1:
         decoded = decoded[..., None]
     elif directory.separate_planes:
         decoded = np.moveaxis(decoded, 0, 2)
     if directory.photometric == _WHITE_IS_ZERO:
-        decoded[..., 0] = 65535 - decoded[..., 0]
+        decoded[..., 0] = np.iinfo(decoded.dtype).max - decoded[..., 0]
     kept = directory.colours + bool(directory.alpha)
     pixels = np.ascontiguousarray(decoded[..., :kept])
     if directory.alpha == _PREMULTIPLIED:
         _to_straight(pixels)
     upright = make_upright(pixels, directory.orientation)
-    picture = Picture(upright, directory.icc_profile, directory.exif, directory.dpi)
+    profile = directory.icc_profile
+    notes: tuple[str, ...] = ()
+    if profile is not None and not profile_fits(profile, kept):
+        profile, notes = None, ("its colour profile is for another colour space than its pixels and was left out",)
+    picture = directory.with_metadata(Picture(upright, profile, notes=notes))
     return _with_note_on_extra(picture, directory.samples - kept)
 
 
 def _decode_with_pillow(image: Image.Image, directory: _Directory) -> Picture:
     """Decode any other file; undo or report what Pillow does to samples without saying so."""
-    picture = from_pil(image)
+    image.info.pop("xmp", None)
+    picture = directory.with_metadata(from_pil(image))
     if directory.bits == (12,):
         wide = picture.pixels << 4 | picture.pixels >> 8
         picture = picture.with_pixels(wide).with_notes("widened from 12 to 16 bits per sample")
@@ -175,7 +237,7 @@ def _with_note_on_extra(picture: Picture, dropped: int) -> Picture:
 
 
 def write_tiff(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
-    """Write a little-endian TIFF: deflated strips of horizontal differences, with profile, EXIF and resolution.
+    """Write a little-endian TIFF: deflated strips of horizontal differences, with all metadata but texts.
 
     Args:
         file: to write to, from its start. All compressed strips are held in memory.
@@ -192,24 +254,38 @@ def write_tiff(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
     parts = (picture.pixels[top : top + rows] for top in range(0, height, rows))
     strips = list(in_order(_deflated, parts, threads))
     sizes = [len(strip) for strip in strips]
-    tags = _new_directory()
-    for tag, value in descriptive_tags(parse_exif(picture.exif)).items():
-        tags[tag] = value
-    tags[_WIDTH], tags[_HEIGHT] = width, height
-    tags[_BITS], tags[_SAMPLES] = (picture.depth,) * channels, channels
-    tags[_PHOTOMETRIC], tags[_PLANAR], tags[_ORIENTATION] = (_RGB if channels > 2 else _BLACK_IS_ZERO), 1, 1
-    tags[_COMPRESSION], tags[_PREDICTOR], tags[_ROWS_PER_STRIP] = _DEFLATE, _HORIZONTAL_DIFFERENCES, rows
+    tags = descriptive_tags(parse_exif(picture.exif)) | {
+        _WIDTH: integers(LONG, width),
+        _HEIGHT: integers(LONG, height),
+        _BITS: integers(SHORT, *(picture.depth,) * channels),
+        _COMPRESSION: integers(SHORT, _DEFLATE),
+        _PHOTOMETRIC: integers(SHORT, _RGB if channels > 2 else _BLACK_IS_ZERO),
+        _ORIENTATION: integers(SHORT, 1),
+        _SAMPLES: integers(SHORT, channels),
+        _ROWS_PER_STRIP: integers(LONG, rows),
+        _STRIP_BYTES: integers(LONG, *sizes),
+        _PLANAR: integers(SHORT, 1),
+        _PREDICTOR: integers(SHORT, _HORIZONTAL_DIFFERENCES),
+    }
     if channels in (2, 4):
-        tags[_EXTRA_SAMPLES] = _STRAIGHT
-    if picture.icc_profile is not None:
-        tags[_ICC_PROFILE] = picture.icc_profile
+        tags[_EXTRA_SAMPLES] = integers(SHORT, _STRAIGHT)
     if picture.dpi is not None:
-        tags[_X_RESOLUTION], tags[_Y_RESOLUTION], tags[_RESOLUTION_UNIT] = *picture.dpi, 2
-    # Relative to the end of the directory, which Pillow adds when it lays the directory out.
-    tags[_STRIP_OFFSETS] = tuple(sum(sizes[:index]) for index in range(len(sizes)))
-    tags[_STRIP_BYTES] = tuple(sizes)
-    tags.tagtype[_STRIP_OFFSETS] = tags.tagtype[_STRIP_BYTES] = TiffTags.LONG
-    tags.save(file)
+        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), picture.dpi, strict=True):
+            tags[tag] = integers(LONG, *Fraction(value).limit_denominator(1000).as_integer_ratio())._replace(
+                kind=RATIONAL
+            )
+        tags[_RESOLUTION_UNIT] = integers(SHORT, 2)
+    for tag, kind, data in (
+        (_XMP, BYTE, picture.xmp),
+        (_IPTC, UNDEFINED, picture.iptc),
+        (_ICC_PROFILE, UNDEFINED, picture.icc_profile),
+    ):
+        if data is not None:
+            tags[tag] = Field(kind, data)
+    tags[_STRIP_OFFSETS] = integers(LONG, *sizes)  # as long as the offsets
+    first = 8 + len(lay_out(tags, 8))
+    tags[_STRIP_OFFSETS] = integers(LONG, *accumulate(sizes[:-1], initial=first))
+    file.write(b"II*\0" + struct.pack("<I", 8) + lay_out(tags, 8))
     for strip in strips:
         file.write(strip)
 
@@ -227,27 +303,12 @@ def _to_straight(pixels: Pixels) -> None:
     pixels[..., :-1] = np.where(alpha > 0, np.minimum(colour, 65535), 0)
 
 
-def _integers(value: Any) -> tuple[int, ...]:
-    return tuple(int(item) for item in value) if isinstance(value, tuple) else (int(value),)
+def _is_raw(start: bytes, tags: Tags) -> bool:
+    """Return whether a camera wrote the file: its first directory holds sensor data, or a preview of it."""
 
+    def number(tag: int) -> int:
+        field = tags.get(tag)
+        return int(next(iter(field.numbers), 0)) if isinstance(field, Field) else 0
 
-def _exif(file: IO[bytes], start: bytes, directory: int) -> bytes | None:
-    exif = Image.Exif()
-    exif.endian = "<" if start[:2] == b"II" else ">"
-    exif.bigtiff = b"+" in start[2:4]
-    try:
-        exif.load_from_fp(file, directory)
-        exif.bigtiff = False
-        return exif_from_tags(exif)
-    except Exception:  # damaged EXIF must not keep the picture from being read
-        return None
-
-
-def _dpi(tags: "ImageFileDirectory_v2") -> tuple[float, float] | None:
-    per_inch = {2: 1.0, 3: 2.54}.get(tags.get(_RESOLUTION_UNIT, 2))
-    if per_inch is None:
-        return None
-    try:
-        return plausible_dpi((float(tags[_X_RESOLUTION]) * per_inch, float(tags[_Y_RESOLUTION]) * per_inch))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
+    preview = number(_SUBFILE_TYPE) & 1 and _SUB_DIRECTORIES in tags
+    return bool(start[8:10] == b"CR" or _DNG_VERSION in tags or number(_PHOTOMETRIC) in _SENSOR or preview)

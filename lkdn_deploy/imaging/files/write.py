@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.files import printable, publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.imaging.files.compression import DeflateError
+from lkdn_deploy.imaging.files.directory import EXIF_DIRECTORY
+from lkdn_deploy.imaging.files.exif import MAKER_NOTE, parse_exif, resized_exif
 from lkdn_deploy.imaging.files.formats import ImageFormat, format_for
-from lkdn_deploy.imaging.files.picture import Picture, profile_fits, to_eight_bits
+from lkdn_deploy.imaging.files.picture import Chunk, Picture, profile_fits, to_eight_bits
 
 DEFAULT_QUALITY = 95
+_MAX_SEGMENT = 65533  # bytes of a JPEG file's segment
+_MAX_IPTC = _MAX_SEGMENT - 27  # less the head of the resource that holds it
+_SRGB_GAMMA = struct.pack(">I", 45455)
+_SRGB_POINTS = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
 def check_target(path: str | os.PathLike[str], *, quality: int | None = None, overwrite: bool = False) -> None:
@@ -21,7 +27,7 @@ def check_target(path: str | os.PathLike[str], *, quality: int | None = None, ov
 
     Args:
         path: the file; its suffix chooses the format.
-        quality: 1 to 100, for JPEG and WebP only; None is ``DEFAULT_QUALITY``. 100 makes WebP lossless.
+        quality: 1 to 100, for lossy formats only; None is ``DEFAULT_QUALITY``. 100 makes WebP and JPEG XL lossless.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -53,7 +59,7 @@ def check_fit(path: str | os.PathLike[str], *, width: int, height: int, channels
     if max(width, height) > kind.max_side:
         msg = f"{path} would be {width}×{height}; {kind.name} files hold at most {kind.max_side} pixels a side"
         raise UsageError(msg, "use .tif" if kind.name == "PNG" else "use .png or .tif")
-    size = (width * channels + 3) * height * (depth if kind.deep else 8) // 8
+    size = (width * channels + 3) * height * (16 if min(depth, kind.depth) > 8 else 8) // 8
     if kind.max_bytes is not None and size > kind.max_bytes:
         msg = f"{path} would be {width}×{height}, {size:,} bytes; {kind.name} files hold at most 4 GiB"
         raise UsageError(msg, "use .png")
@@ -64,8 +70,8 @@ def write_picture(
 ) -> tuple[str, ...]:
     """Write ``picture``, replacing what is at ``path``; the file appears whole or not at all.
 
-    PNG, TIFF and BMP are lossless, and WebP is at quality 100; JPEG keeps full colour resolution (4:4:4).
-    Profile, EXIF and resolution are kept where the format can hold them.
+    PNG, TIFF and BMP are lossless, and WebP and JPEG XL are at quality 100; JPEG and AVIF keep full colour resolution
+    (4:4:4). Metadata is kept where the format can hold it; sizes in EXIF become those of the picture.
 
     Args:
         path: the file; its suffix chooses the format.
@@ -79,7 +85,7 @@ def write_picture(
     Raises:
         UsageError: for an unknown suffix, a picture that the format cannot hold, a quality that it does not have.
         InputError: if the file cannot be written; no part of it is left.
-        MissingError: for JPEG where imagecodecs is not installed.
+        MissingError: for JPEG, JPEG XL and 16-bit AVIF where imagecodecs is not installed.
     """
     path = Path(path)
     kind = format_for(path)
@@ -99,20 +105,70 @@ def write_picture(
 
 def _reduced(picture: Picture, kind: ImageFormat) -> tuple[Picture, tuple[str, ...]]:
     """Drop from a picture what the format cannot hold; return it with a note on each thing dropped."""
-    pixels, icc_profile, exif = picture.pixels, picture.icc_profile, picture.exif
+    pixels, icc_profile, exif, xmp = picture.pixels, picture.icc_profile, picture.exif, picture.xmp
     notes = []
-    if not kind.deep and picture.depth > 8:
-        pixels = to_eight_bits(pixels)
-        notes.append(f"reduced from 16 to 8 bits per sample, as {kind.name} files hold no more; .png and .tif do")
+    if picture.depth > kind.depth:
+        pixels = to_eight_bits(pixels) if kind.depth == 8 else pixels
+        more = f"as {kind.name} files hold no more; .png and .tif do"
+        notes.append(f"reduced from {picture.depth} to {kind.depth} bits per sample, {more}")
+    # The encoder of such files takes no metadata.
+    bare = kind.name == "AVIF" and picture.depth > 8
     channels = picture.channels if kind.grey else 3
-    if icc_profile is not None and not (kind.profile and profile_fits(icc_profile, channels)):
+    if icc_profile is not None and not (kind.profile and not bare and profile_fits(icc_profile, channels)):
         icc_profile = None
         notes.append(f"the colour profile was left out: it does not fit a {kind.name} file of this picture")
     if exif is not None and len(exif) > kind.max_exif:
         exif = None
         limit = f"hold at most {kind.max_exif} bytes of it" if kind.max_exif else "have none"
         notes.append(f"the EXIF block was left out: {kind.name} files {limit}")
-    return replace(picture, pixels=pixels, icc_profile=icc_profile, exif=exif), tuple(notes)
+    if exif is not None and bare:
+        exif = None
+        notes.append("the EXIF block was left out: AVIF files of 12 bits are written without")
+    if exif is not None:
+        exif = resized_exif(exif, picture.width, picture.height)
+        inner = parse_exif(exif).get(EXIF_DIRECTORY) if kind.moves_exif else None
+        if isinstance(inner, dict) and MAKER_NOTE in inner:
+            notes.append("the camera's maker notes were moved: not every program can read them there")
+    if xmp is not None and (bare or len(xmp) > kind.max_xmp):
+        xmp = None
+        notes.append(f"the XMP packet was left out: {kind.name} files of this kind do not hold it")
+    iptc = picture.iptc
+    if iptc is not None and not (kind.iptc and (kind.name != "JPEG" or len(iptc) <= _MAX_IPTC)):
+        iptc = None
+        notes.append(f"the IPTC records were left out: {kind.name} files do not hold them")
+    texts = tuple(chunk for chunk in picture.texts if kind.texts is None or _fits_as_comment(chunk, kind))
+    if lost := sorted({_keyword(chunk) for chunk in picture.texts if chunk not in texts}):
+        notes.append(f"texts were left out, for which {kind.name} files have no place: {', '.join(lost)}")
+    colour = picture.colour if kind.colour and (kind.name == "PNG" or picture.depth > 8) else ()
+    if picture.colour and not colour and icc_profile is None and not _is_srgb(picture.colour):
+        names = ", ".join(name.decode() for name, _ in picture.colour)
+        notes.append(f"the colour space ({names}) was left out, for which {kind.name} files have no place: use .png")
+    reduced = replace(
+        picture, pixels=pixels, icc_profile=icc_profile, exif=exif, xmp=xmp, iptc=iptc, texts=texts, colour=colour
+    )
+    return reduced, tuple(notes)
+
+
+def _fits_as_comment(chunk: Chunk, kind: ImageFormat) -> bool:
+    name, data = chunk
+    return name == b"tEXt" and data.split(b"\0")[0] in (kind.texts or ()) and len(data) <= _MAX_SEGMENT
+
+
+def _keyword(chunk: Chunk) -> str:
+    return printable(chunk[1].split(b"\0")[0][:79].decode("latin-1"))
+
+
+def _is_srgb(colour: tuple[Chunk, ...]) -> bool:
+    """Return whether chunks say no more than that the picture is in sRGB, which readers take for granted."""
+    found = dict(colour)
+    if b"cICP" in found:
+        return found[b"cICP"][:2] == bytes((1, 13))
+    if b"sRGB" in found:
+        return True
+    gamma, points = found.get(b"gAMA", _SRGB_GAMMA), found.get(b"cHRM", _SRGB_POINTS)
+    near = abs(int.from_bytes(gamma, "big") - int.from_bytes(_SRGB_GAMMA, "big")) < 100
+    pairs = zip(struct.unpack(">8I", points), struct.unpack(">8I", _SRGB_POINTS), strict=True)
+    return near and all(abs(one - other) < 100 for one, other in pairs)
 
 
 def _check_quality(kind: ImageFormat, quality: int | None) -> None:
@@ -120,7 +176,7 @@ def _check_quality(kind: ImageFormat, quality: int | None) -> None:
         return
     if not kind.lossy:
         msg = f"{kind.name} files are lossless and have no quality, but {quality} was asked for"
-        raise UsageError(msg, "leave the quality out, or use .jpg or .webp")
+        raise UsageError(msg, "leave the quality out, or use .jpg, .webp, .avif or .jxl")
     if not 1 <= quality <= 100:
         msg = f"expected a quality from 1 to 100, got {quality}"
         raise UsageError(msg)

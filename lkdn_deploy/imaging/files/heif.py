@@ -1,0 +1,80 @@
+"""HEIC files, as phones write them, read through pi-heif, which only decodes."""
+
+from functools import partial
+from typing import IO, Any
+
+import numpy as np
+
+from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.imaging.files.exif import upright_exif
+from lkdn_deploy.imaging.files.picture import (
+    Header,
+    OpenedImage,
+    Picture,
+    check_size,
+    cicp_chunks,
+    profile_fits,
+    widened,
+)
+from lkdn_deploy.imaging.files.pillow import refuse_frames, xmp_of
+from lkdn_deploy.imaging.files.xmp import parts_left_out
+
+BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+
+
+def _pi_heif() -> Any:
+    try:
+        import pi_heif
+    except ImportError as error:
+        msg = "the file is a HEIC file: install the extra that reads them"
+        raise MissingError(msg, "pip install 'lkdn-deploy[heic]'") from error
+    return pi_heif
+
+
+def open_heif(file: IO[bytes]) -> OpenedImage:
+    """Open a HEIC file of 8 to 12 bits per sample. libheif turns the picture upright.
+
+    Raises:
+        MissingError: if pi-heif is not installed.
+        InputError: for sequences and too large images.
+        ValueError, RuntimeError, OSError: from pi-heif, if the file is damaged.
+    """
+    heif = _pi_heif()
+    opened = heif.open_heif(file.read(), convert_hdr_to_8bit=False)
+    image = opened[opened.primary_index]
+    width, height = image.size
+    check_size(width, height)
+    refuse_frames(b"msf1" in opened.mimetype.encode() or "sequence" in opened.mimetype)
+    mode, _, deep = image.mode.partition(";")
+    channels = _CHANNELS[mode]
+    return OpenedImage(Header(width, height, channels, 16 if deep else 8), partial(_decode, opened, image, channels))
+
+
+def _decode(opened: Any, image: Any, channels: int) -> Picture:
+    pixels = np.array(image).reshape(image.size[1], image.size[0], channels)
+    info, notes = image.info, []
+    if pixels.dtype == np.uint16 and info["bit_depth"] != 16:
+        bits = info["bit_depth"]
+        pixels = widened(pixels >> 16 - bits, bits)
+        notes.append(f"widened from {bits} to 16 bits per sample")
+    if len(opened) > 1:
+        notes.append(f"the file holds {len(opened)} pictures; only its primary one was read")
+    if info.get("depth_images"):
+        notes.append("the file's depth map was left out")
+    aux = " ".join(str(name) for name in info.get("aux", ())).encode()
+    xmp, further = xmp_of(info.get("xmp"))
+    notes.extend(note for note in (*parts_left_out(aux), *further) if note not in notes)
+    exif = upright_exif(info["exif"]) if info.get("exif") else None
+    if info.get("exif") and exif is None:
+        notes.append("its EXIF block is damaged and was left out")
+    profile = info.get("icc_profile") or None
+    if profile is not None and not profile_fits(profile, channels):
+        profile = None
+        notes.append("its colour profile is for another colour space than its pixels and was left out")
+    picture = Picture(pixels, profile, exif, notes=tuple(notes), xmp=xmp)
+    nclx = info.get("nclx_profile")
+    if profile is None and nclx:
+        primaries, transfer = int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])
+        picture = picture.with_colour(cicp_chunks(primaries, transfer))
+    return picture

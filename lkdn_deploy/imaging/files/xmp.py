@@ -1,0 +1,45 @@
+"""XMP packets without what is no longer true of the picture, and the parts of a file that are left out."""
+
+import re
+
+MAX_XMP = 1 << 24
+"""Most bytes of a packet that is kept."""
+
+_SIDES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|exif:Exif(?:Width|Height))"
+_OTHER_PARTS = rb"(?:hdrgm|HDRGainMap|GDepth|GImage|Container|GContainer|apdi|depthBlurEffect)"
+_VIDEO = rb"GCamera:(?:MotionPhoto|MicroVideo)\w*"
+_STALE = re.compile(rb"\s(?:" + _SIDES + rb"|" + _OTHER_PARTS + rb":\w+|" + _VIDEO + rb")\s?=\s?(?:\"[^\"]*\"|'[^']*')")
+_STALE_ELEMENT = re.compile(
+    rb"<(xmp:Thumbnails|xmpGImg:\w+|" + _SIDES + rb"|" + _OTHER_PARTS + rb":\w+|" + _VIDEO + rb")[\s>]"
+)
+_ORIENTATION = re.compile(rb"(tiff:Orientation\s?(?:=\s?[\"']|>)\s?)[2-8]")
+_MAX_NAMES = 32
+
+_PARTS = (
+    ("HDR gain map", re.compile(rb"ns\.adobe\.com/hdr-gain-map|aux:hdrgainmap|iso:ts:21496|ns\.apple\.com/HDRGainMap")),
+    ("depth map", re.compile(rb"GDepth:\w|Semantic=\"(?:http[^\"]*)?[dD]epth\"|aux:(?:disparity|depth)")),
+    ("video", re.compile(rb"GCamera:(?:MotionPhoto|MicroVideo)(?:=[\"']|>)1")),
+)
+
+
+def clean_xmp(xmp: bytes) -> bytes:
+    """Remove sizes, thumbnails, and descriptions of gain maps, depth maps and videos; set the orientation to normal."""
+    xmp = _ORIENTATION.sub(rb"\g<1>1", _STALE.sub(b"", xmp))
+    names = sorted({match[1] for match in _STALE_ELEMENT.finditer(xmp)})[:_MAX_NAMES]
+    for name in names:
+        xmp = _without_element(xmp, name)
+    return xmp
+
+
+def _without_element(xmp: bytes, name: bytes) -> bytes:
+    opening, closing = re.compile(rb"<" + name + rb"[\s>]"), b"</" + name + b">"
+    kept, at = [], 0
+    while (match := opening.search(xmp, at)) and (end := xmp.find(closing, match.start())) >= 0:
+        kept.append(xmp[at : match.start()])
+        at = end + len(closing)
+    return b"".join([*kept, xmp[at:]])
+
+
+def parts_left_out(data: bytes) -> tuple[str, ...]:
+    """Return a note on each part that an XMP packet, or a file of several pictures, has beside its first picture."""
+    return tuple(f"the file's {part} was left out" for part, pattern in _PARTS if pattern.search(data))
