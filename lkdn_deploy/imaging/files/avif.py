@@ -80,7 +80,6 @@ def write_avif(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
     if picture.depth == 8:
         buffer = io.BytesIO()
         metadata = {key: value for key, value in picture.metadata.items() if key != "dpi"}
-        # Pillow writes grey as RGB.
         to_pil(picture).save(buffer, "AVIF", quality=quality, subsampling="4:4:4", max_threads=threads, **metadata)
         file.write(buffer.getbuffer())
         return

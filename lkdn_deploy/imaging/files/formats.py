@@ -144,6 +144,7 @@ FORMATS = (
         brands=avif.BRANDS,
         max_side=16384,
         depth=12,
+        grey=False,
         lossy=True,
         colour=True,
     ),

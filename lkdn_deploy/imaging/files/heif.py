@@ -14,6 +14,7 @@ from lkdn_deploy.imaging.files.picture import (
     check_size,
     cicp_chunks,
     profile_fits,
+    to_straight,
     widened,
 )
 from lkdn_deploy.imaging.files.pillow import refuse_frames, xmp_of
@@ -53,6 +54,8 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
 
 def _decode(opened: Any, image: Any, channels: int) -> Picture:
     pixels = np.array(image).reshape(image.size[1], image.size[0], channels)
+    if image.mode.startswith("RGBa"):
+        to_straight(pixels)
     info, notes = image.info, []
     if pixels.dtype == np.uint16 and info["bit_depth"] != 16:
         bits = info["bit_depth"]

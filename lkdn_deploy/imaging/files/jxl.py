@@ -8,24 +8,35 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.compression import imagecodecs
 from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, upright_exif
-from lkdn_deploy.imaging.files.picture import Header, OpenedImage, Picture, check_size, cicp_chunks, widened
+from lkdn_deploy.imaging.files.picture import (
+    Header,
+    OpenedImage,
+    Picture,
+    check_size,
+    cicp_chunks,
+    to_straight,
+    widened,
+)
 from lkdn_deploy.imaging.files.pillow import refuse_frames, xmp_of
 from lkdn_deploy.imaging.files.xmp import MAX_XMP
+from lkdn_deploy.imaging.pixels import Pixels
 
 _CODESTREAM = b"\xff\x0a"
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 SIGNATURES = (_CODESTREAM, _CONTAINER)
 _RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-_ALPHA, _SPOT, _FILTER_ARRAY = 0, 2, 5  # kinds of extra channels
+_ALPHA, _SPOT, _BLACK, _FILTER_ARRAY = 0, 2, 4, 5  # kinds of extra channels
 _GREY, _XYB, _UNKNOWN = 1, 2, 3  # colour spaces
 _CUSTOM = 2  # white point or primaries
+_GAMMA = 255  # stands for a transfer function that H.273 does not have
+_LINEAR, _SRGB = 8, 13  # transfer functions
 _HEADER = 1 << 12  # bytes of the codestream in which the header is, unless the names of channels are long
 
 
@@ -42,6 +53,7 @@ class _Facts:
         others: number of channels beside colour and alpha.
         profile: whether it embeds an ICC profile.
         primaries, transfer: colour space, by its numbers in ITU-T H.273.
+        transfer_at: bit of the codestream at which the transfer function is named, 0 if it is not.
     """
 
     width: int
@@ -54,20 +66,21 @@ class _Facts:
     profile: bool = False
     primaries: int = 1
     transfer: int = 13
+    transfer_at: int = 0
 
 
 class _Bits:
     """Bits of a codestream, the lowest of each byte first."""
 
     def __init__(self, data: bytes) -> None:
-        self._value, self._size, self._at = int.from_bytes(data, "little"), 8 * len(data), 0
+        self._value, self._size, self.at = int.from_bytes(data, "little"), 8 * len(data), 0
 
     def take(self, count: int) -> int:
-        if self._at + count > self._size:
+        if self.at + count > self._size:
             msg = "the header is cut off"
             raise ValueError(msg)
-        value = self._value >> self._at & (1 << count) - 1
-        self._at += count
+        value = self._value >> self.at & (1 << count) - 1
+        self.at += count
         return value
 
     def choice(self, *offsets_and_bits: tuple[int, int]) -> int:
@@ -107,7 +120,7 @@ def _facts(codestream: bytes) -> _Facts:
     """Read the header of a codestream.
 
     Raises:
-        InputError: for animations and floating-point samples.
+        InputError: for animations, CMYK and floating-point samples.
         ValueError: if it is damaged.
     """
     if not codestream.startswith(_CODESTREAM):
@@ -131,13 +144,15 @@ def _facts(codestream: bytes) -> _Facts:
     alpha, premultiplied, others = 0, False, 0
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
         kind, own_depth, own_premultiplied = _extra_channel(bits)
+        if kind == _BLACK:
+            msg = "the file holds CMYK, which is not read from JPEG XL files"
+            raise InputError(msg, "convert it to RGB first")
         if kind == _ALPHA and not alpha:
             alpha, premultiplied = own_depth, own_premultiplied
         else:
             others += 1
     bits.take(1)
-    grey, profile, primaries, transfer = _colour(bits)
-    return _Facts(width, height, depth, grey, alpha, premultiplied, others, profile, primaries, transfer)
+    return _Facts(width, height, depth, alpha=alpha, premultiplied=premultiplied, others=others, **_colour(bits))
 
 
 def _skip_preview(bits: _Bits) -> None:
@@ -165,12 +180,12 @@ def _extra_channel(bits: _Bits) -> tuple[int, int, bool]:
     return kind, depth, premultiplied
 
 
-def _colour(bits: _Bits) -> tuple[bool, bool, int, int]:
-    """Read whether it is grey and whether it has an ICC profile, its primaries and its transfer function."""
+def _colour(bits: _Bits) -> dict[str, Any]:
+    """Read the facts on the colour space."""
     if bits.take(1):
-        return False, False, 1, 13
+        return {}
     profile, space = bool(bits.take(1)), bits.enumerated()
-    primaries, transfer = 1, 13
+    primaries, transfer, transfer_at = 1, 13, 0
     if not profile:
         white = bits.enumerated() if space != _XYB else 1
         if white == _CUSTOM:
@@ -183,8 +198,19 @@ def _colour(bits: _Bits) -> tuple[bool, bool, int, int]:
             elif primaries == 11:  # of DCI-P3, whose number in H.273 depends on the white point
                 primaries = 12 if white == 1 else 11
         if space != _XYB:
-            transfer = 255 if bits.take(1) and bits.take(24) else bits.enumerated()
-    return space == _GREY, profile, primaries, transfer
+            if bits.take(1):
+                bits.take(24)
+                transfer = _GAMMA
+            else:
+                transfer_at = 8 * len(_CODESTREAM) + bits.at
+                transfer = bits.enumerated()
+    return {
+        "grey": space == _GREY,
+        "profile": profile,
+        "primaries": primaries,
+        "transfer": transfer,
+        "transfer_at": transfer_at,
+    }
 
 
 def _skip_point(bits: _Bits) -> None:
@@ -257,14 +283,16 @@ def _decode(data: bytes, facts: _Facts, header: Header, exif: bytes, xmp: bytes)
         notes.append(f"{facts.others} further channel(s), which are not alpha, were left out")
     if facts.profile:
         notes.append("its colour profile cannot be read and was left out: colours may be off")
-    elif _CUSTOM in (facts.primaries,) or facts.transfer == 255:
+    elif facts.primaries == _CUSTOM or facts.transfer == _GAMMA:
         notes.append("its colour space cannot be named in other files and was left out: colours may be off")
+    if facts.premultiplied:
+        to_straight(pixels)
     block = upright_exif(exif) if exif else None
     if exif and block is None:
         notes.append("its EXIF block is damaged and was left out")
     packet, further = xmp_of(xmp)
     picture = Picture(pixels, exif=block, notes=(*notes, *further), xmp=packet)
-    if not facts.profile and facts.primaries != _CUSTOM and facts.transfer != 255:
+    if not facts.profile and facts.primaries != _CUSTOM and facts.transfer != _GAMMA:
         picture = picture.with_colour(cicp_chunks(facts.primaries, facts.transfer))
     return picture
 
@@ -283,18 +311,54 @@ def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
         OSError: if ``file`` does.
         RuntimeError, ValueError: from the encoder.
     """
-    samples = np.ascontiguousarray(picture.pixels[..., 0] if picture.channels == 1 else picture.pixels)
+    pixels = picture.pixels
+    if picture.depth == 16 and quality < 100:
+        pixels = _linear_colours(pixels)
+    samples = np.ascontiguousarray(pixels[..., 0] if picture.channels == 1 else pixels)
     options = {"lossless": True} if quality == 100 else {"distance": _distance(quality)}
     encoded = bytes(imagecodecs().jpegxl_encode(samples, numthreads=threads, **options))
+    level, codestream = b"", encoded
+    if encoded.startswith(_CONTAINER):
+        found = list(_boxes(encoded))
+        level = b"".join(_box(kind, contents) for kind, contents in found if kind == b"jxll")
+        parts = (contents[4 * (kind == b"jxlp") :] for kind, contents in found if kind in (b"jxlc", b"jxlp"))
+        codestream = b"".join(parts)
+    if picture.depth == 16:
+        codestream = _marked_as_srgb(codestream)
     boxes = b""
     if picture.exif is not None:
         boxes += _box(b"Exif", bytes(4) + picture.exif.removeprefix(EXIF_PREFIX))
     if picture.xmp is not None:
         boxes += _box(b"xml ", picture.xmp)
-    if boxes and encoded.startswith(_CODESTREAM):
-        encoded = _CONTAINER + _box(b"ftyp", b"jxl \0\0\0\0jxl ") + _box(b"jxlc", encoded)
-    file.write(encoded)
-    file.write(boxes)
+    if boxes or level:
+        file.write(_CONTAINER + _box(b"ftyp", b"jxl \0\0\0\0jxl ") + level + boxes)
+        codestream = _box(b"jxlc", codestream)
+    file.write(codestream)
+
+
+def _linear_colours(pixels: Pixels) -> Pixels:
+    """Undo sRGB's transfer function in the colours of 16-bit pixels (IEC 61966-2-1)."""
+    value = np.arange(65536) / 65535
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    converted: Pixels = np.rint(65535 * linear).astype(np.uint16)[pixels]
+    if pixels.shape[2] in (2, 4):
+        converted[..., -1] = pixels[..., -1]
+    return converted
+
+
+def _marked_as_srgb(codestream: bytes) -> bytes:
+    """Name sRGB's transfer function in a header: imagecodecs takes 16-bit samples for linear ones.
+
+    In a lossless file samples are as they were given; in others they are in a colour space of the format's own, which
+    decoders convert to that of the header.
+    """
+    facts = _facts(codestream[:_HEADER])
+    if facts.transfer != _LINEAR:
+        return codestream
+    at = facts.transfer_at + 2  # behind the choice of 2 plus four bits, which both functions have
+    value = int.from_bytes(codestream[:_HEADER], "little")
+    value ^= (_LINEAR - 2 << at) ^ (_SRGB - 2 << at)
+    return value.to_bytes(len(codestream[:_HEADER]), "little") + codestream[_HEADER:]
 
 
 def _box(kind: bytes, contents: bytes) -> bytes:

@@ -145,6 +145,14 @@ def refuse_raw(is_raw: bool, camera: str) -> None:
         raise InputError(msg, hint)
 
 
+def to_straight(pixels: Pixels) -> None:
+    """Divide premultiplied colour by its alpha, in place."""
+    peak = np.iinfo(pixels.dtype).max
+    alpha = pixels[..., -1:].astype(np.uint32)
+    colour = (pixels[..., :-1] * np.uint32(peak) + alpha // 2) // np.maximum(alpha, 1)
+    pixels[..., :-1] = np.where(alpha > 0, np.minimum(colour, peak), 0)
+
+
 def widened(pixels: Pixels, bits: int) -> Pixels:
     """Stretch values of less than 8 bits to uint8, and those of 9 to 15 bits to uint16, over the full range."""
     if bits in (8, 16):

@@ -45,7 +45,11 @@ def read_picture(path: StrPath) -> Picture:
             pi-heif is not.
     """
     with _opened(path) as image:
-        return image.decode()
+        picture, header = image.decode(), image.header
+        if Header(picture.width, picture.height, picture.channels, picture.depth) != header:
+            msg = f"its header says {header.width}×{header.height}, its pixels are {picture.width}×{picture.height}"
+            raise InputError(msg, "the file may be damaged")
+        return picture
 
 
 def image_files(folder: StrPath) -> list[Path]:

@@ -41,6 +41,7 @@ from lkdn_deploy.imaging.files.picture import (
     plausible_dpi,
     profile_fits,
     refuse_raw,
+    to_straight,
 )
 from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, refuse_frames, xmp_of
 from lkdn_deploy.imaging.pixels import Pixels
@@ -209,7 +210,7 @@ def _decode_with_libtiff(file: IO[bytes], directory: _Directory) -> Picture:
     kept = directory.colours + bool(directory.alpha)
     pixels = np.ascontiguousarray(decoded[..., :kept])
     if directory.alpha == _PREMULTIPLIED:
-        _to_straight(pixels)
+        to_straight(pixels)
     upright = make_upright(pixels, directory.orientation)
     profile = directory.icc_profile
     notes: tuple[str, ...] = ()
@@ -294,13 +295,6 @@ def _deflated(rows: Pixels) -> bytes:
     differences = rows.copy()
     differences[:, 1:] -= rows[:, :-1]  # modulo 2**bits, as the predictor is defined
     return zlib_stream(differences.astype(differences.dtype.newbyteorder("<"), copy=False))
-
-
-def _to_straight(pixels: Pixels) -> None:
-    """Divide premultiplied uint16 colour by its alpha, in place."""
-    alpha = pixels[..., -1:].astype(np.uint32)
-    colour = (pixels[..., :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
-    pixels[..., :-1] = np.where(alpha > 0, np.minimum(colour, 65535), 0)
 
 
 def _is_raw(start: bytes, tags: Tags) -> bool:
