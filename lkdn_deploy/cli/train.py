@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import echo_path, run
+from lkdn_deploy.cli._shell import echo_path, refuse_existing, run
 from lkdn_deploy.cli.export import tell
-from lkdn_deploy.core.errors import ExitCode, UsageError
+from lkdn_deploy.core.errors import ExitCode
 from lkdn_deploy.core.optional import needs
 
 PATH = click.Path(path_type=Path)
@@ -159,9 +159,7 @@ def plot(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     The left half shows the training loss, the right half the PSNR on the validation sets that all runs share, and
     bicubic's.
     """
-    if output.exists() and not overwrite:
-        msg = f"{output} already exists"
-        raise UsageError(msg, "choose another name, or allow overwriting with --overwrite")
+    refuse_existing([output], overwrite)
     with needs("train"):
         from lkdn_models.training.curves import labels, shared_sets, write_curves
         from lkdn_models.training.runs import RunFolder

@@ -92,11 +92,6 @@ class ArtifactMetadata:
                 msg = f"artefact metadata: this version runs {name} {only} only, got {getattr(self, name)!r}"
                 raise InputError(msg, _UPDATE)
 
-    @property
-    def margin(self) -> float | None:
-        """Ratio of the largest FP16 value to the peak."""
-        return 65504 / self.peak if self.peak else None
-
     def to_props(self) -> dict[str, str]:
         """Return the facts as string pairs for ``metadata_props``, with values in JSON."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}

@@ -68,7 +68,6 @@ def test_facts_of_an_fp16_artefact_come_back() -> None:
     facts = {"islands": {"statistics": 5}, "peak": 655.04, "peak_at": "conv2d_3", "ranges": {"conv2d_3": 655.04}}
     half = replace(METADATA, precision="fp16", io="uint8", **facts)
     assert ArtifactMetadata.from_props(half.to_props()) == half
-    assert half.margin == pytest.approx(100)
 
 
 def test_a_file_from_before_fp16_is_an_fp32_one() -> None:
@@ -76,4 +75,4 @@ def test_a_file_from_before_fp16_is_an_fp32_one() -> None:
     props = {key: value for key, value in METADATA.to_props().items() if key.removeprefix("lkdn.") not in later}
     old = ArtifactMetadata.from_props(props)
     assert old == METADATA
-    assert (old.io, old.margin) == ("fp32", None)
+    assert (old.io, old.peak) == ("fp32", None)

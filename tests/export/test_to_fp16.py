@@ -62,8 +62,8 @@ def test_the_command_writes_an_fp16_file_that_upscales_as_the_fp32_one_does(
     upscaler = load(path)
     metadata = upscaler.session.metadata
     assert (metadata.precision, metadata.io, metadata.islands) == ("fp16", io, {"statistics": 1})
-    assert metadata.margin is not None
-    assert metadata.margin > 8
+    assert metadata.peak is not None
+    assert 65504 / metadata.peak > 8
     assert metadata.peak_at
     assert metadata.ranges[metadata.peak_at] == pytest.approx(metadata.peak, rel=1e-3)
     assert max(metadata.ranges.values()) == metadata.ranges[metadata.peak_at]
@@ -85,8 +85,8 @@ def test_values_that_cannot_be_divided_stay_in_fp32(
     monkeypatch.setattr(to_fp16, "rescale", leave_as_is)
     report = export_onnx(steep, tmp_path / "a.onnx", ExportSettings(precision="fp16"))
     assert report.metadata.islands["range"] >= 4
-    assert report.metadata.margin is not None
-    assert report.metadata.margin > 8
+    assert report.metadata.peak is not None
+    assert 65504 / report.metadata.peak > 8
 
 
 @pytest.mark.parametrize("io", IOS)
