@@ -11,13 +11,12 @@ from lkdn_deploy.imaging.resample import imresize
 class Bicubic(nn.Module):
     """Enlargement by an integer, equal to ``imaging.resample.imresize`` on floats: Keys' cubic, edges mirrored.
 
-    The result is not clipped. PyTorch's own bicubic differs: a = -0.75, edges repeated. An output pixel depends on
-    input pixels at most 2 away. Height and width must be at least 2.
+    (N, C, H, W) -> (N, C, scale * H, scale * W), not clipped. PyTorch's own bicubic differs: a = -0.75, edges repeated.
+    An output pixel depends on input pixels at most ``REACH`` away. Height and width must be at least ``SMALLEST``, so
+    that the mirrored pixels are inside the picture.
     """
 
-    REACH = 2
-    SMALLEST = 2
-    """Least height and width, so that the mirrored pixels are inside the picture."""
+    REACH = SMALLEST = 2
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
@@ -34,7 +33,6 @@ class Bicubic(nn.Module):
         self.taps: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, scale * H, scale * W)."""
         for axis in (2, 3):
             size = x.shape[axis]
             near, far = x.narrow(axis, 0, 2).flip(axis), x.narrow(axis, size - 2, 2).flip(axis)

@@ -1,6 +1,6 @@
-"""Building blocks of several networks. All tensors are (N, C, H, W); every convolution keeps height and width.
+"""Building blocks of several networks, with the parameter names of the published checkpoints.
 
-Parameter names are those of the published checkpoints.
+Blocks map (N, C, H, W) to (N, C, H, W), unless stated otherwise.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,8 +29,30 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.05)
 
 
+class SRNetwork(nn.Module):
+    """A super-resolution network, (N, C, H, W) -> (N, C, scale * H, scale * W), not clipped: RGB, or luma (C = 1).
+
+    Luma is BT.601's in studio range over 255, so 16/255..235/255; networks of scale 1 take it enlarged to the output's
+    size by MATLAB's bicubic.
+
+    Attributes:
+        scale: enlargement factor; 1 if the input is enlarged already.
+        peak: top of the range of values.
+        smallest: least height and width of the input.
+        receptive_radius: distance in input pixels beyond which an input pixel cannot change an output pixel. None: an
+            output pixel depends on the whole picture, or on its size.
+    """
+
+    scale: int = 1
+    peak: float = 1.0
+    smallest: int = 1
+    receptive_radius: int | None = None
+
+
 class BSConv(nn.Module):
     """Blueprint separable convolution (Haase and Amthor, CVPR 2020): 1x1 without bias, then depthwise 3x3."""
+
+    pw: nn.Module
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -38,7 +60,6 @@ class BSConv(nn.Module):
         self.dw = nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H, W)."""
         return self.dw(self.pw(x))  # type: ignore[no-any-return]
 
 
@@ -49,7 +70,6 @@ class BSRB(BSConv):
         super().__init__(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x) + x
 
 
@@ -65,7 +85,6 @@ class RBSB(BSConv):
         self.rep1x1 = nn.Conv2d(channels, channels, 1, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         y = self.pw(x) + x
         return self.dw(y) + y + self.rep1x1(y)  # type: ignore[no-any-return]
 
@@ -84,7 +103,6 @@ class LargeKernelAttention(nn.Module):
         self.depthwise_dilated = nn.Conv2d(channels, channels, 5, padding=6, groups=channels, dilation=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x * self.depthwise_dilated(self.depthwise(self.pointwise(x)))  # type: ignore[no-any-return]
 
 
@@ -92,15 +110,15 @@ class PixelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel, with learned scale and shift."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class RepUpsampler(nn.Module):
-    """Training form of LKDN-S's up-sampler: three parallel maps to ``3 * scale**2`` channels, then pixel shuffle.
+    """Training form of LKDN-S's up-sampler, (N, C, H, W) -> (N, 3, scale * H, scale * W).
 
-    The third is a 1x1 to twice the width, followed by an unpadded 3x3. The map between them is bordered with the 1x1's
-    bias, which is its result for a zero, so the three merge exactly into one zero-padded 3x3, at the border too.
+    Three parallel maps to ``3 * scale**2`` channels, then pixel shuffle. The third is a 1x1 to twice the width and an
+    unpadded 3x3. The map between them is bordered with the 1x1's bias, which is its result for a zero, so the three
+    merge exactly into one zero-padded 3x3, at the border too.
     """
 
     def __init__(self, channels: int, scale: int) -> None:
@@ -113,7 +131,6 @@ class RepUpsampler(nn.Module):
         self.shuffle = nn.PixelShuffle(scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 3, scale * H, scale * W)."""
         # On the border of a zero-padded map, a 1x1 gives its bias.
         inner = self.conv1x1(F.pad(x, (1, 1, 1, 1)))
         return self.shuffle(self.conv1(x) + self.conv3(x) + self.conv3x3(inner))  # type: ignore[no-any-return]
@@ -122,6 +139,17 @@ class RepUpsampler(nn.Module):
 def replicate(x: Tensor, copies: int) -> Tensor:
     """Repeat the input along the channels, (N, C, H, W) -> (N, copies * C, H, W)."""
     return torch.cat([x] * copies, dim=1) if copies > 1 else x
+
+
+def add_numbered(parent: nn.Module, prefix: str, blocks: Iterable[nn.Module]) -> None:
+    """Add blocks to a module under the names PREFIX1, PREFIX2, ..."""
+    for number, block in enumerate(blocks, 1):
+        parent.add_module(f"{prefix}{number}", block)
+
+
+def numbered(parent: nn.Module, prefix: str) -> list[nn.Module]:
+    """Return the blocks that ``add_numbered`` added."""
+    return [block for name, block in parent.named_children() if name.rstrip("0123456789") == prefix]
 
 
 def joined(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
@@ -145,15 +173,14 @@ class SRB(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x) + x
 
 
 class FeatureDistillation(nn.Module):
-    """The part of RFDN's and BSRN's blocks before the attention (RFDN, Liu et al., ECCV-W 2020).
+    """The part of RFDN's, BSRN's and LKDN's blocks before the attention (RFDN, Liu et al., ECCV-W 2020).
 
-    In each of three steps, a 1x1 keeps half as many channels and a residual convolution refines all of them for the
-    next step. A 3x3 halves the last refined ones, and a 1x1 makes C channels of the four halves.
+    In each of three steps, a 1x1 keeps half as many channels and ``refine`` refines all of them for the next step. A
+    3x3 halves the last refined ones, and a 1x1 makes ``out_channels``, by default C, of the four halves.
     """
 
     def __init__(
@@ -164,6 +191,7 @@ class FeatureDistillation(nn.Module):
         refine: Callable[[int], nn.Module],
         conv: Layer = conv3x3,
         pointwise: Layer = conv1x1,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         half = channels // 2
@@ -175,10 +203,9 @@ class FeatureDistillation(nn.Module):
         self.c3_d = pointwise(channels, half)
         self.c3_r = refine(channels)
         self.c4 = conv(channels, half)
-        self.c5 = pointwise(4 * half, channels)
+        self.c5 = pointwise(4 * half, out_channels or channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         kept = []
         for distil, refine in ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r)):
             kept.append(self.act(distil(x)))
@@ -200,7 +227,6 @@ class CCA(nn.Module):
         self.conv_du = nn.Sequential(conv1x1(channels, inner), nn.ReLU(), conv1x1(inner, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         mean = x.mean((2, 3), keepdim=True)
         contrast = (x - mean).square().mean((2, 3), keepdim=True).sqrt()
         return x * self.conv_du(mean + contrast)  # type: ignore[no-any-return]
@@ -249,7 +275,6 @@ class ESA(nn.Module):
         self.conv4 = pointwise(width, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         narrow = self.conv1(x)
         seen = F.max_pool2d(self.conv2(narrow), 7, stride=3)
         for name in self._steps[:-1]:

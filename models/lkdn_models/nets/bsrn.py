@@ -4,7 +4,7 @@ Written from the paper, with the parameter names of the published checkpoints.
 """
 
 from collections import OrderedDict
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,11 @@ from lkdn_models.nets.blocks import (
     BSConv,
     FeatureDistillation,
     Layer,
+    SRNetwork,
+    add_numbered,
     conv1x1,
     joined,
+    numbered,
     replicate,
     shuffled,
 )
@@ -37,71 +40,50 @@ class StridedBSConv(BSConv):
 class ESDB(FeatureDistillation):
     """Efficient separable distillation block, with both attentions."""
 
-    reach: ClassVar[int | None] = None
-    smallest: ClassVar[int] = ESA.SMALLEST
-
     def __init__(self, channels: int) -> None:
         super().__init__(channels, F.gelu, refine=BSRB, conv=BSConv)
         self.esa = ESA(channels, channels // 4, F.gelu, conv=BSConv, shrink=StridedBSConv)
         self.cca = CCA(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x + self.cca(self.esa(super().forward(x)))  # type: ignore[no-any-return]
 
 
 class PlainESDB(FeatureDistillation):
     """The block of the ablation without attention."""
 
-    reach: ClassVar[int | None] = 4
-    """In pixels: its four 3x3 convolutions."""
-    smallest: ClassVar[int] = 1
-
     def __init__(self, channels: int) -> None:
         super().__init__(channels, F.gelu, refine=BSRB, conv=BSConv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x + super().forward(x)
 
 
 class Pointwise(nn.Linear):
-    """A 1x1 convolution that keeps its weights as (out, in), as BSRN-S does."""
+    """A 1x1 convolution, (N, in, H, W) -> (N, out, H, W), that keeps its weights as (out, in), as BSRN-S does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H, W)."""
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
-class BiasedBSConv(nn.Module):
+class BiasedBSConv(BSConv):
     """BSRN-S's blueprint separable convolution: its 1x1 has a bias."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(in_channels, out_channels)
         self.pw = Pointwise(in_channels, out_channels)
-        self.dw = nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H, W)."""
-        return self.dw(self.pw(x))  # type: ignore[no-any-return]
 
 
-class BiasedBSRB(BiasedBSConv):
+class BiasedBSRB(BSRB):
     """BSRN-S's blueprint separable convolution with a shortcut around both convolutions."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        return super().forward(x) + x
+        super().__init__(channels)
+        self.pw = Pointwise(channels, channels)
 
 
 class SmallESDB(FeatureDistillation):
     """The block of BSRN-S, with a learned weight per channel instead of channel attention, and one more 1x1."""
-
-    reach: ClassVar[int | None] = None
-    smallest: ClassVar[int] = ESA.SMALLEST
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, F.gelu, refine=BiasedBSRB, conv=BiasedBSConv, pointwise=Pointwise)
@@ -110,19 +92,14 @@ class SmallESDB(FeatureDistillation):
         self.conv_out = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x + self.conv_out(self.esa(super().forward(x)) * self.cw[:, :, None, None])  # type: ignore[no-any-return]
 
 
-class BSRN(nn.Module):
-    """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
+class BSRN(SRNetwork):
+    """BSRN, for RGB in 0..1; no mean is subtracted. The first convolution gets four copies of the input.
 
-    The first convolution gets four copies of the input. ``receptive_radius`` is the distance in LR pixels beyond which
-    an input pixel cannot change an output pixel; None with attention, where each depends on the whole picture.
+    With attention every pixel depends on the whole picture.
     """
-
-    peak = 1.0
-    """The top of the range of values."""
 
     def __init__(
         self,
@@ -136,13 +113,12 @@ class BSRN(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.smallest = block.smallest  # height and width
-        # The first convolution, the last and the up-sampling one add 1 each.
-        self.receptive_radius = None if block.reach is None else blocks * block.reach + 3
+        if block is PlainESDB:  # four 3x3 convolutions in a block; the first, the last and the up-sampling one
+            self.receptive_radius = 4 * blocks + 3
+        else:
+            self.smallest = ESA.SMALLEST
         self.fea_conv = conv(3 * INPUT_COPIES, channels)
-        self._block_names = [f"B{i + 1}" for i in range(blocks)]
-        for name in self._block_names:
-            self.add_module(name, block(channels))
+        add_numbered(self, "B", (block(channels) for _ in range(blocks)))
         self.c1 = pointwise(blocks * channels, channels)
         self.c2 = conv(channels, channels)
         self.upsampler = nn.Sequential(OrderedDict(upsampleOneStep=shuffled(channels, scale)))
@@ -158,7 +134,6 @@ class BSRN(nn.Module):
         return cls(scale, block=PlainESDB)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         shallow = self.fea_conv(replicate(x, INPUT_COPIES))
-        deep = F.gelu(self.c1(joined(map(self.get_submodule, self._block_names), shallow)))
+        deep = F.gelu(self.c1(joined(numbered(self, "B"), shallow)))
         return self.upsampler(self.c2(deep) + shallow)  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ Sohn, ECCV 2018.
 Parameter names are those of the published checkpoints.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_models.nets.blocks import conv1x1, conv3x3
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3
 
 _MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K's training images."""
@@ -20,11 +21,10 @@ _UNITS = 3
 """Residual units in a block, and blocks in the network."""
 
 
-class CARN(nn.Module):
+class CARN(SRNetwork):
     """CARN: three blocks of three residual units, each fused by a 1x1 with all earlier ones.
 
-    RGB in 0..1, at low resolution; DIV2K's mean is subtracted and added inside; not clipped.
-    (N, 3, H, W) -> (N, 3, scale * H, scale * W). Zeros are padded in every layer, after the mean is subtracted.
+    RGB in 0..1; DIV2K's mean is subtracted and added inside. Zeros are padded in every layer, after it is subtracted.
 
     Args:
         scale: enlargement factor.
@@ -37,8 +37,9 @@ class CARN(nn.Module):
         UsageError: if there is no up-sampler for the scale.
     """
 
-    peak = 1.0
-    smallest = 1
+    # A unit has two 3x3; entry, up-sampler and exit one each: at x4 the up-sampler's second convolution and the exit
+    # together see less than 2.
+    receptive_radius = 2 * _UNITS * _UNITS + 3
 
     def __init__(
         self,
@@ -54,13 +55,13 @@ class CARN(nn.Module):
             msg = f"CARN has no x{scale}"
             raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in scales)}")
         self.scale = scale
-        self.sub_mean = _MeanShift(-1)
-        self.add_mean = _MeanShift(1)
+        self.sub_mean = _mean_shift(-1)
+        self.add_mean = _mean_shift(1)
         self.entry = conv3x3(3, channels)
         for i in range(1, _UNITS + 1):
             self.add_module(f"b{i}", _CascadingBlock(channels, groups, shared))
-            self.add_module(f"c{i}", _Fusion(i + 1, channels))
-        self.upsample = nn.ModuleDict({f"up{s}": _Upsampler(s, channels, groups) for s in scales})
+            self.add_module(f"c{i}", _body(conv1x1((i + 1) * channels, channels), nn.ReLU()))
+        self.upsample = nn.ModuleDict({f"up{s}": _upsampler(s, channels, groups) for s in scales})
         self.exit = conv3x3(channels, 3)
 
     @classmethod
@@ -68,17 +69,7 @@ class CARN(nn.Module):
         """Return CARN-M, with efficient units of four groups, shared within a block."""
         return cls(scale, scales=scales, groups=4, shared=True)
 
-    @property
-    def receptive_radius(self) -> int:
-        """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
-
-        A unit adds 2; entry, up-sampler and exit 1 each: at x4 the second convolution of the up-sampler and the exit
-        together see less than 2.
-        """
-        return 2 * _UNITS * _UNITS + 3
-
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         features = _cascade(self, self.entry(self.sub_mean(x)), [f"b{i}" for i in range(1, _UNITS + 1)])
         return self.add_mean(self.exit(self.upsample[f"up{self.scale}"](features)))  # type: ignore[no-any-return]
 
@@ -101,10 +92,9 @@ class _CascadingBlock(nn.Module):
         for name in dict.fromkeys(self._units):
             self.add_module(name, _ResidualUnit(channels, groups))
         for i in range(1, _UNITS + 1):
-            self.add_module(f"c{i}", _Fusion(i + 1, channels))
+            self.add_module(f"c{i}", _body(conv1x1((i + 1) * channels, channels), nn.ReLU()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return _cascade(self, x, self._units)
 
 
@@ -123,47 +113,26 @@ class _ResidualUnit(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return F.relu(self.body(x) + x)
 
 
-class _Fusion(nn.Module):
-    """A 1x1 convolution and a ReLU."""
-
-    def __init__(self, inputs: int, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(conv1x1(inputs * channels, channels), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs * C, H, W) -> (N, C, H, W)."""
-        return self.body(x)  # type: ignore[no-any-return]
+def _body(*layers: nn.Module) -> nn.Sequential:
+    """Return layers in sequence, whose names begin with ``body``."""
+    return nn.Sequential(OrderedDict(body=nn.Sequential(*layers)))
 
 
-class _Upsampler(nn.Module):
-    """Convolution, ReLU and pixel shuffle: once by 2 or 3, twice by 2 for 4."""
-
-    def __init__(self, scale: int, channels: int, groups: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for factor in (2, 2) if scale == 4 else (scale,):
-            conv = nn.Conv2d(channels, factor**2 * channels, 3, padding=1, groups=groups)
-            layers += [conv, nn.ReLU(), nn.PixelShuffle(factor)]
-        self.body = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, scale * H, scale * W)."""
-        return self.body(x)  # type: ignore[no-any-return]
+def _upsampler(scale: int, channels: int, groups: int) -> nn.Sequential:
+    """Return convolution, ReLU and pixel shuffle: once by 2 or 3, twice by 2 for 4."""
+    layers: list[nn.Module] = []
+    for factor in (2, 2) if scale == 4 else (scale,):
+        conv = nn.Conv2d(channels, factor**2 * channels, 3, padding=1, groups=groups)
+        layers += [conv, nn.ReLU(), nn.PixelShuffle(factor)]
+    return _body(*layers)
 
 
-class _MeanShift(nn.Module):
-    """A frozen 1x1 convolution that adds ``sign`` times the mean, as the published files have it."""
-
-    def __init__(self, sign: int) -> None:
-        super().__init__()
-        self.shifter = conv1x1(3, 3)
-        self.shifter.weight = nn.Parameter(torch.eye(3)[:, :, None, None], requires_grad=False)
-        self.shifter.bias = nn.Parameter(sign * torch.tensor(_MEAN), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, H, W)."""
-        return self.shifter(x)  # type: ignore[no-any-return]
+def _mean_shift(sign: int) -> nn.Sequential:
+    """Return a frozen 1x1 convolution that adds ``sign`` times the mean, as the published files have it."""
+    shifter = conv1x1(3, 3)
+    shifter.weight = nn.Parameter(torch.eye(3)[:, :, None, None], requires_grad=False)
+    shifter.bias = nn.Parameter(sign * torch.tensor(_MEAN), requires_grad=False)
+    return nn.Sequential(OrderedDict(shifter=shifter))

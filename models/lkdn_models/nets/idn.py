@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lkdn_models.nets.bicubic import Bicubic
-from lkdn_models.nets.blocks import conv1x1, conv3x3, leaky, shuffled
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3, leaky, shuffled
 
 CHANNELS = 64
 KEPT = 16
@@ -29,22 +29,17 @@ STAGES = range(3, 7)
 KERNEL = 17
 
 
-class IDN(nn.Module):
-    """Luma in 0..1 (16/255..235/255), (N, 1, H, W) -> (N, 1, scale * H, scale * W), not clipped.
+class IDN(SRNetwork):
+    """IDN, for luma; MATLAB's bicubic enlargement is part of the network.
 
-    The input is not enlarged beforehand: MATLAB's bicubic enlargement is part of the network, as in the graph in which
-    the published weights were trained. There the transposed convolution leaves out the ``scale - 1`` first rows and
-    columns of the picture; here it covers them too. ``receptive_radius`` is the distance in LR pixels beyond
-    which an input pixel cannot change an output pixel.
+    So it is in the graph in which the published weights were trained. There the transposed convolution leaves out the
+    ``scale - 1`` first rows and columns of the picture; here it covers them too.
 
     With ``colours`` it is the network whose Multi-Adds later papers print: RGB in 0..1, and a 3x3 convolution with
     pixel shuffle instead of the transposed one. It is reconstructed from those figures and was never published.
     """
 
-    peak = 1.0
-    """The top of the range of values."""
     smallest = Bicubic.SMALLEST
-    """The least height and width that it takes."""
 
     def __init__(self, scale: int, *, colours: bool = False) -> None:
         super().__init__()
@@ -74,7 +69,6 @@ class IDN(nn.Module):
         return cls(scale, colours=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, scale * H, scale * W), C being 1, or 3 with colours."""
         out = leaky(self.conv2(leaky(self.conv1(x))))
         for block, stage in enumerate(STAGES, 1):
             out = leaky(self.get_submodule(f"down{block}")(self._enhance(out, stage)))

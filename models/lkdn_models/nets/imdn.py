@@ -3,10 +3,12 @@
 Written from the paper, with the parameter names of the published checkpoints (each behind ``module.``).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from lkdn_models.nets.blocks import CCA, conv1x1, conv3x3, joined, leaky, shuffled
+from lkdn_models.nets.blocks import CCA, SRNetwork, add_numbered, conv1x1, conv3x3, joined, leaky, numbered, shuffled
 
 
 class IMDB(nn.Module):
@@ -23,7 +25,6 @@ class IMDB(nn.Module):
         self.c5 = conv1x1(4 * kept, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         rest, parts = x, []
         for conv in (self.c1, self.c2, self.c3):
             out = leaky(conv(rest))
@@ -33,29 +34,31 @@ class IMDB(nn.Module):
         return x + self.c5(self.cca(torch.cat(parts, dim=1)))  # type: ignore[no-any-return]
 
 
-class IMDN(nn.Module):
-    """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted."""
+class IMDN(SRNetwork):
+    """IMDN, for RGB in 0..1; no mean is subtracted. By its attention every pixel depends on the whole picture.
 
-    peak = 1.0
-    """The top of the range of values."""
-    smallest = 1
-    """The least height and width that it takes."""
-    receptive_radius: int | None = None
-    """None: by contrast-aware attention every pixel depends on the whole picture."""
+    ``block`` and ``prefix``, which begins the blocks' names, are what later networks of this plan change.
+    """
 
-    def __init__(self, scale: int, *, channels: int = 64, blocks: int = 6) -> None:
+    def __init__(
+        self,
+        scale: int,
+        *,
+        channels: int = 64,
+        blocks: int = 6,
+        block: Callable[[int], nn.Module] = IMDB,
+        prefix: str = "IMDB",
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.fea_conv = conv3x3(3, channels)
-        self._block_names = [f"IMDB{i + 1}" for i in range(blocks)]
-        for name in self._block_names:
-            self.add_module(name, IMDB(channels))
+        self._prefix = prefix
+        add_numbered(self, prefix, (block(channels) for _ in range(blocks)))
         self.c = nn.Sequential(conv1x1(blocks * channels, channels))
         self.LR_conv = conv3x3(channels, channels)
         self.upsampler = shuffled(channels, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         shallow = self.fea_conv(x)
-        deep = leaky(self.c(joined(map(self.get_submodule, self._block_names), shallow)))
+        deep = leaky(self.c(joined(numbered(self, self._prefix), shallow)))
         return self.upsampler(self.LR_conv(deep) + shallow)  # type: ignore[no-any-return]

@@ -13,45 +13,38 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from lkdn_models.nets.blocks import SRNetwork, joined, numbered
+
 _MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K's training images."""
 _UNITS = 4
 """Residual units in a block."""
 
 
-class LAPAR(nn.Module):
+class LAPAR(SRNetwork):
     """LAPAR-A: bicubic interpolation, then a filter for every pixel.
 
     The filter is a mixture of those of ``dictionary``, with weights that a small network predicts from the image; it
-    is the same for the three colours. RGB in 0..1, at low resolution; DIV2K's mean is subtracted inside, for the small
-    network only; not clipped. (N, 3, H, W) -> (N, 3, scale * H, scale * W). The interpolation is PyTorch's bicubic
-    (a = -0.75), not MATLAB's; the enlarged image is mirrored beyond its edge, the network pads zeros.
+    is the same for the three colours. RGB in 0..1; DIV2K's mean is subtracted inside, for the small network only. The
+    interpolation is PyTorch's bicubic (a = -0.75), not MATLAB's; the enlarged image is mirrored beyond its edge, the
+    network pads zeros.
 
     ``dictionary`` is (F, k, k), by default ``gaussian_dictionary()``. It is the buffer ``decom_conv.weight``, so
     loading a checkpoint replaces it by that file's dictionary. Convolutions are weight-normalised, as in training,
     until ``fold()``.
     """
 
-    peak = 1.0
-    smallest = 2
-    """At x2: what is mirrored lies inside the enlarged picture."""
+    smallest = 2  # at x2: what is mirrored lies inside the enlarged picture
 
     def __init__(self, scale: int, *, channels: int = 32, blocks: int = 4, dictionary: Tensor | None = None) -> None:
         super().__init__()
         self.scale = scale
+        # A block has nine 3x3; the first and the up-sampling convolution are 3x3; the rest sees 4 enlarged pixels.
+        self.receptive_radius = 9 * blocks + 2 + math.ceil(4 / scale)
         self.decom_conv = _Dictionary(gaussian_dictionary() if dictionary is None else dictionary)
         self.w_conv = _WeightNet(scale, channels, blocks, len(self.decom_conv.weight))
 
-    @property
-    def receptive_radius(self) -> int:
-        """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
-
-        A block adds 9, the first and the up-sampling convolution 1 each, and the rest 4 enlarged pixels.
-        """
-        return 9 * len(self.w_conv.body) + 2 + math.ceil(4 / self.scale)
-
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         image = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
         return self.decom_conv(self.w_conv(x), image)  # type: ignore[no-any-return]
 
@@ -104,7 +97,6 @@ class _WeightNet(nn.Module):
         self.tail = _Tail(channels, filters)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, F, scale * H, scale * W)."""
         return self.tail(self.up(self.body(self.head(x - self.rgb_mean))))  # type: ignore[no-any-return]
 
 
@@ -120,12 +112,8 @@ class _LaparBlock(nn.Module):
         self.x_scale = _Scale(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        features, outputs = x, []
-        for i in range(_UNITS):
-            features = self.get_submodule(f"b{i}")(features)
-            outputs.append(features)
-        return self.res_scale(self.reduction(torch.cat(outputs, dim=1))) + self.x_scale(x)  # type: ignore[no-any-return]
+        outputs = joined(numbered(self, "b"), x)
+        return self.res_scale(self.reduction(outputs)) + self.x_scale(x)  # type: ignore[no-any-return]
 
 
 class _LaparUnit(nn.Module):
@@ -138,7 +126,6 @@ class _LaparUnit(nn.Module):
         self.x_scale = _Scale(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return self.res_scale(self.body(x)) + self.x_scale(x)  # type: ignore[no-any-return]
 
 
@@ -155,7 +142,6 @@ class _Tail(nn.Module):
         self.w_conv = _conv(channels, filters, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, F, H, W)."""
         both = self.scale_k3(self.tail_k3(x)) + self.scale_k5(self.tail_k5(x))
         return self.w_conv(F.relu(self.fuse(both)))  # type: ignore[no-any-return]
 
@@ -183,21 +169,15 @@ def gaussian_dictionary() -> Tensor:
     published; the result agrees with it to 2e-16.
     """
     narrow, middle, wide = 0.4, 1.2, 2.0
-    ratios, angles = (0.8, 0.6, 0.4), range(0, -180, -30)
-    filters = [_gaussian(wide)]
-    filters += [_gaussian(wide, ratio, angle) for ratio in ratios for angle in angles]
-    filters += [_gaussian(wide, 0.2, angle) for angle in range(0, -180, -15)]
-    filters += [_gaussian(middle)]
-    filters += [_gaussian(middle, ratio, angle) for ratio in ratios for angle in angles]
-    filters += [_gaussian(narrow)]
+    large, medium = (
+        [_gaussian(sigma, ratio, angle) for ratio in (0.8, 0.6, 0.4) for angle in range(0, -180, -30)]
+        for sigma in (wide, middle)
+    )
+    flat = [_gaussian(wide, 0.2, angle) for angle in range(0, -180, -15)]
     pairs = ((wide, middle), (wide, narrow), (middle, narrow))
-    filters += [_surround(_gaussian(outer), _gaussian(inner)) for outer, inner in pairs]
-    filters += [
-        _surround(_gaussian(wide, ratio, angle), _gaussian(middle, ratio, angle))
-        for ratio in ratios
-        for angle in angles
-    ]
-    return torch.stack(filters)
+    rings = [_surround(_gaussian(outer), _gaussian(inner)) for outer, inner in pairs]
+    plain = [_gaussian(wide), *large, *flat, _gaussian(middle), *medium, _gaussian(narrow)]
+    return torch.stack([*plain, *rings, *map(_surround, large, medium)])
 
 
 def _gaussian(sigma: float, ratio: float = 1.0, degrees: float = 0.0) -> Tensor:

@@ -8,26 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_models.nets.blocks import conv3x3
+from lkdn_models.nets.blocks import SRNetwork, add_numbered, conv3x3, numbered
 
 _SLOPE = 0.2
 """Negative slope of the leaky ReLU."""
 
 
-class LapSRN(nn.Module):
-    """LapSRN: a pyramid whose levels double the image and add predicted detail. Scale 2 or 4.
+class LapSRN(SRNetwork):
+    """LapSRN for luma: a pyramid whose levels double the image and add predicted detail. Scale 2 or 4.
 
-    Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), at low resolution; not clipped.
-    (N, 1, H, W) -> (N, 1, scale * H, scale * W). Zeros are padded in every layer.
-
-    A level has 10 convolutions and a 3x3 up-convolution, as in the published weights; the paper's text has a 4x4.
+    Zeros are padded in every layer. A level has 10 convolutions and a 3x3 up-convolution, as in the published weights;
+    the paper's text has a 4x4.
 
     Raises:
         UsageError: if the scale is neither 2 nor 4.
     """
-
-    peak = 1.0
-    smallest = 1
 
     def __init__(self, scale: int, *, depth: int = 10, channels: int = 64, up_kernel: int = 3) -> None:
         super().__init__()
@@ -35,47 +30,33 @@ class LapSRN(nn.Module):
             msg = f"LapSRN has no x{scale}"
             raise UsageError(msg, "it has x2, x4")
         self.scale = scale
-        self.depth = depth
         self.input_conv = conv3x3(1, channels)
-        # The published names count down: level1 has the full size.
-        self._level_names = [f"level{i}" for i in range(scale.bit_length() - 1, 0, -1)]
-        for name in self._level_names:
-            self.add_module(name, _Level(depth, channels, up_kernel))
-
-    @property
-    def receptive_radius(self) -> int:
-        """Distance in LR pixels beyond which an input pixel cannot change an output pixel."""
-        low, high = 0, self.scale - 1  # the input interval that an output interval sees, level after level
-        low, high = low - 1, high + 1
-        for name in reversed(self._level_names):
-            upconv: nn.ConvTranspose2d = self.get_submodule(name).upconv  # type: ignore[assignment]
-            kernel, padding = upconv.kernel_size[0], int(upconv.padding[0])
-            low, high = -((kernel - 1 - padding - low) // 2), (high + padding) // 2
-            low, high = low - self.depth, high + self.depth
-        return max(-low, high) + 1
+        levels, padding = scale // 2, _padding(up_kernel)
+        add_numbered(self, "level", (_Level(depth, channels, up_kernel) for _ in range(levels)))
+        low, high = -1, scale  # the input interval that a cell of the output sees, from the last level to the first
+        for _ in range(levels):
+            low, high = -((up_kernel - 1 - padding - low) // 2) - depth, (high + padding) // 2 + depth
+        self.receptive_radius = max(-low, high) + 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W) -> (N, 1, scale * H, scale * W)."""
         return self.pyramid(x)[-1]
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Return the images of all levels, (N, 1, 2H, 2W) first; the paper's loss is on each."""
         features, images = F.leaky_relu(self.input_conv(x), _SLOPE), []
-        for name in self._level_names:
-            features, x = self.get_submodule(name)(features, x)
+        for level in reversed(numbered(self, "level")):  # the published names count down: level1 has the full size
+            features, x = level(features, x)
             images.append(x)
         return images
 
 
 class _Level(nn.Module):
-    """A level that doubles features and image."""
+    """A level that doubles features (N, C, H, W) and image (N, 1, H, W)."""
 
     def __init__(self, depth: int, channels: int, up_kernel: int) -> None:
         super().__init__()
-        self._conv_names = [f"conv{i + 1}" for i in range(depth)]
-        for name in self._conv_names:
-            self.add_module(name, conv3x3(channels, channels))
-        self.upconv = nn.ConvTranspose2d(channels, channels, up_kernel, stride=2, padding=(up_kernel - 2) // 2)
+        add_numbered(self, "conv", (conv3x3(channels, channels) for _ in range(depth)))
+        self.upconv = nn.ConvTranspose2d(channels, channels, up_kernel, stride=2, padding=_padding(up_kernel))
         # An odd kernel gives a row and a column too many; the last are left out.
         self._odd = up_kernel % 2 == 1
         self.residual_conv = conv3x3(channels, 1)
@@ -85,10 +66,13 @@ class _Level(nn.Module):
         self.img_up.weight = nn.Parameter(torch.outer(bilinear, bilinear)[None, None])
 
     def forward(self, features: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W), (N, 1, H, W) -> (N, C, 2H, 2W), (N, 1, 2H, 2W)."""
-        for name in self._conv_names:
-            features = F.leaky_relu(self.get_submodule(name)(features), _SLOPE)
+        for conv in numbered(self, "conv"):
+            features = F.leaky_relu(conv(features), _SLOPE)
         features = F.leaky_relu(self.upconv(features), _SLOPE)
         if self._odd:
             features = features[..., :-1, :-1]
         return features, self.img_up(image) + self.residual_conv(features)
+
+
+def _padding(up_kernel: int) -> int:
+    return (up_kernel - 2) // 2

@@ -4,42 +4,43 @@ Written from the paper, with the parameter names of the published checkpoints.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.nets.blocks import BSRB, RBSB, BSConv, LargeKernelAttention, PixelNorm, RepUpsampler, replicate
+from lkdn_models.nets.blocks import (
+    BSRB,
+    RBSB,
+    BSConv,
+    FeatureDistillation,
+    LargeKernelAttention,
+    PixelNorm,
+    RepUpsampler,
+    SRNetwork,
+    add_numbered,
+    conv1x1,
+    numbered,
+    replicate,
+    shuffled,
+)
 
 
-class LKDB(nn.Module):
+class LKDB(FeatureDistillation):
     """Large kernel distillation block (paper, section 3.2): three distillation steps, attention, pixel norm."""
 
     def __init__(self, spec: LkdnSpec) -> None:
-        super().__init__()
-        channels, distilled = spec.channels, spec.distilled_channels
-        self.c1_d = nn.Conv2d(channels, distilled, 1)
-        self.c1_r = _refinement(spec.block, channels)
-        self.c2_d = nn.Conv2d(channels, distilled, 1)
-        self.c2_r = _refinement(spec.block, channels)
-        self.c3_d = nn.Conv2d(channels, distilled, 1)
-        self.c3_r = _refinement(spec.block, channels)
-        self.c4 = BSConv(channels, distilled)
-        self.c5 = nn.Conv2d(4 * distilled, spec.attention_channels, 1)
-        self.atten = LargeKernelAttention(spec.attention_channels)
-        self.c6 = nn.Conv2d(spec.attention_channels, channels, 1)
+        channels, attention = spec.channels, spec.attention_channels
+        refine = partial(_refinement, spec.block)
+        super().__init__(channels, F.gelu, refine=refine, conv=BSConv, out_channels=attention)
+        self.atten = LargeKernelAttention(attention)
+        self.c6 = conv1x1(attention, channels)
         self.pixel_norm = PixelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        refined, distilled = x, []
-        for distil, refine in ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r)):
-            distilled.append(F.gelu(distil(refined)))
-            refined = F.gelu(refine(refined))
-        distilled.append(F.gelu(self.c4(refined)))
-        out = self.atten(self.c5(torch.cat(distilled, dim=1)))
-        return self.pixel_norm(self.c6(out)) + x  # type: ignore[no-any-return]
+        return self.pixel_norm(self.c6(self.atten(super().forward(x)))) + x  # type: ignore[no-any-return]
 
 
 def _refinement(block: Block, channels: int) -> BSConv:
@@ -52,13 +53,8 @@ def _refinement(block: Block, channels: int) -> BSConv:
             return RBSB(channels)
 
 
-class LKDN(nn.Module):
-    """LKDN as ``spec`` describes it. RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped."""
-
-    peak = 1.0
-    """The top of the range of values."""
-    smallest = 1
-    """The least height and width that it takes."""
+class LKDN(SRNetwork):
+    """LKDN as ``spec`` describes it, for RGB in 0..1."""
 
     def __init__(self, spec: LkdnSpec) -> None:
         super().__init__()
@@ -67,26 +63,17 @@ class LKDN(nn.Module):
         self.receptive_radius = spec.receptive_radius
         channels = spec.channels
         self.fea_conv = BSConv(3 * spec.input_copies, channels)
-        self._block_names = [f"B{i + 1}" for i in range(spec.blocks)]
-        for name in self._block_names:
-            self.add_module(name, LKDB(spec))
-        self.c1 = nn.Conv2d(spec.blocks * channels, channels, 1)
+        add_numbered(self, "B", (LKDB(spec) for _ in range(spec.blocks)))
+        self.c1 = conv1x1(spec.blocks * channels, channels)
         self.c2 = BSConv(channels, channels)
-        self.upsampler: nn.Module
-        if spec.upsampler is Upsampler.REP:
-            self.upsampler = RepUpsampler(channels, spec.scale)
-        else:
-            self.upsampler = nn.Sequential(
-                nn.Conv2d(channels, 3 * spec.scale**2, 3, padding=1), nn.PixelShuffle(spec.scale)
-            )
+        self.upsampler = (RepUpsampler if spec.upsampler is Upsampler.REP else shuffled)(channels, spec.scale)
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The blocks in order."""
-        return [self.get_submodule(name) for name in self._block_names]
+        return numbered(self, "B")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         return self.reconstruct(self.features(x))
 
     def shallow(self, x: Tensor) -> Tensor:

@@ -3,25 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from lkdn_models.nets.blocks import conv1x1, conv3x3
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3
 from lkdn_models.nets.drrn import pre_activation
 
 
-class MemNet(nn.Module):
+class MemNet(SRNetwork):
     """MemNet-M6R6: six memory blocks of six recursions, with an output after each block (paper, figures 2 and 3).
 
-    Luma in 0..1, that is 16/255..235/255 (BT.601 studio range over 255), enlarged beforehand to the output's size by
-    MATLAB's bicubic; not clipped. (N, 1, H, W) -> (N, 1, H, W). One network for every scale. Zeros are padded in every
-    layer; every convolution comes after its activation, the first too.
-
-    Its authors put a batch normalisation with weights of its own before every activation. The counts in the papers
-    leave them out, and so does this class without ``batch_norm``. The papers' counts also leave out ``mix``.
+    It takes enlarged luma; one network for every scale. Padding, activations and ``batch_norm`` are as in DRRN. The
+    papers' counts of parameters also leave out ``mix``.
     """
-
-    scale = 1
-    """The input is enlarged already."""
-    peak = 1.0
-    smallest = 1
 
     def __init__(self, *, blocks: int = 6, units: int = 6, channels: int = 64, batch_norm: bool = False) -> None:
         super().__init__()
@@ -31,12 +22,7 @@ class MemNet(nn.Module):
         self.output_acts = nn.ModuleList(pre_activation(channels, batch_norm) for _ in range(blocks))
         self.reconstruct = conv3x3(channels, 1)
         self.mix = nn.Parameter(torch.full((blocks,), 1 / blocks))
-        self._radius = 2 + 2 * units * blocks
-
-    @property
-    def receptive_radius(self) -> int:
-        """Distance in pixels of the enlarged image beyond which one input pixel cannot change an output pixel."""
-        return self._radius
+        self.receptive_radius = 2 + 2 * units * blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of ``outputs`` weighted by ``mix``, (N, 1, H, W) -> (N, 1, H, W).

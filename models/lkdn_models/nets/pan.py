@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import UsageError
-from lkdn_models.nets.blocks import conv1x1, conv3x3
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3
 
 STAGES = {2: (2,), 3: (3,), 4: (2, 2)}
 """By scale, the factors by which it is enlarged one after the other."""
@@ -26,7 +26,6 @@ class PixelAttention(nn.Module):
         self.conv = conv1x1(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x * torch.sigmoid(self.conv(x))
 
 
@@ -40,7 +39,6 @@ class PAConv(nn.Module):
         self.k4 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return self.k4(self.k3(x) * torch.sigmoid(self.k2(x)))  # type: ignore[no-any-return]
 
 
@@ -57,14 +55,13 @@ class SCPA(nn.Module):
         self.conv3 = nn.Conv2d(2 * half, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         plain = _leaky(self.k1(_leaky(self.conv1_a(x))))
         weighed = _leaky(self.PAConv(_leaky(self.conv1_b(x))))
         return x + self.conv3(torch.cat([plain, weighed], dim=1))  # type: ignore[no-any-return]
 
 
-class PAN(nn.Module):
-    """RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
+class PAN(SRNetwork):
+    """PAN, for RGB in 0..1; no mean is subtracted.
 
     Enlargement is by nearest neighbour, and the network's result is added to the input enlarged bilinearly.
 
@@ -72,17 +69,15 @@ class PAN(nn.Module):
         UsageError: if the scale is not in ``STAGES``.
     """
 
-    peak = 1.0
-    """The top of the range of values."""
-    smallest = 1
-    """The least height and width that it takes."""
-
     def __init__(self, scale: int, *, channels: int = 40, enlarged_channels: int = 24, blocks: int = 16) -> None:
         super().__init__()
         if scale not in STAGES:
             msg = f"PAN has no x{scale}"
             raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in STAGES)}")
         self.scale = scale
+        # A block has two 3x3; the first and the trunk's convolution are 3x3. Of the enlarged pixels a stage's two see
+        # 2, the last convolution 1: together less than 1 input pixel at x3, and less than 2 at x2 and x4.
+        self.receptive_radius = 2 * blocks + 2 + (1 if scale == 3 else 2)
         self.conv_first = conv3x3(3, channels)
         self.SCPA_trunk = nn.Sequential(*(SCPA(channels) for _ in range(blocks)))
         self.trunk_conv = conv3x3(channels, channels)
@@ -92,17 +87,7 @@ class PAN(nn.Module):
             self.add_module(f"HRconv{stage}", conv3x3(enlarged_channels, enlarged_channels))
         self.conv_last = conv3x3(enlarged_channels, 3)
 
-    @property
-    def receptive_radius(self) -> int:
-        """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
-
-        A block adds 2, the first convolution and the trunk's 1 each. Of the enlarged pixels a stage's two 3x3 see 2,
-        the last convolution 1: together less than 1 input pixel at x3, and less than 2 at x2 and x4.
-        """
-        return 2 * len(self.SCPA_trunk) + 2 + (1 if self.scale == 3 else 2)
-
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         shallow = self.conv_first(x)
         out = shallow + self.trunk_conv(self.SCPA_trunk(shallow))
         for stage, factor in enumerate(STAGES[self.scale], 1):

@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from lkdn_models.nets.blocks import ESA, conv1x1, conv3x3, leaky, shuffled
+from lkdn_models.nets.blocks import ESA, SRNetwork, add_numbered, conv1x1, conv3x3, leaky, numbered, shuffled
 
 ESA_WIDTH = 16
 
@@ -27,33 +27,26 @@ class RLFB(nn.Module):
         self.esa = ESA(channels, ESA_WIDTH, steps=("conv3",))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         out = x
         for conv in (self.c1_r, self.c2_r, self.c3_r):
             out = leaky(conv(out))
         return self.esa(self.c5(out + x))  # type: ignore[no-any-return]
 
 
-class RLFN(nn.Module):
-    """RGB in 0..255, (N, 3, H, W) -> (N, 3, scale * H, scale * W), not clipped; no mean is subtracted.
+class RLFN(SRNetwork):
+    """RLFN, for RGB in 0..255; no mean is subtracted. By its attention a pixel depends on the picture's size.
 
     ``inner`` is the width between a block's convolutions; None: ``channels``.
     """
 
     peak = 255.0
-    """The top of the range of values."""
     smallest = ESA.SMALLEST
-    """The least height and width that it takes."""
-    receptive_radius: int | None = None
-    """None: by spatial attention a pixel depends on the picture's size."""
 
     def __init__(self, scale: int, *, channels: int = 52, inner: int | None = None, blocks: int = 6) -> None:
         super().__init__()
         self.scale = scale
         self.conv_1 = conv3x3(3, channels)
-        self._block_names = [f"block_{i + 1}" for i in range(blocks)]
-        for name in self._block_names:
-            self.add_module(name, RLFB(channels, inner or channels))
+        add_numbered(self, "block_", (RLFB(channels, inner or channels) for _ in range(blocks)))
         self.conv_2 = conv3x3(channels, channels)
         self.upsampler = shuffled(channels, scale)
 
@@ -68,9 +61,8 @@ class RLFN(nn.Module):
         return cls(scale, channels=46, inner=48, blocks=4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         shallow = self.conv_1(x)
         deep = shallow
-        for name in self._block_names:
-            deep = self.get_submodule(name)(deep)
+        for block in numbered(self, "block_"):
+            deep = block(deep)
         return self.upsampler(self.conv_2(deep) + shallow)  # type: ignore[no-any-return]
