@@ -6,13 +6,18 @@ measured in ``tests/models/test_published.py`` and ``tests/export``.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.fuse.state_dict import fuse_branches
+from lkdn_deploy.imaging.resample import imresize
+from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.nets.carn import CARN
 from lkdn_models.nets.drrn import DRRN
@@ -29,6 +34,7 @@ from lkdn_models.nets.rlfn import RLFN
 from lkdn_models.nets.srcnn import SRCNN
 from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.nets.vdsr import VDSR
+from lkdn_models.zoo import ZooEntry, all_entries
 
 Make = Callable[[], nn.Module]
 
@@ -66,6 +72,10 @@ COLOUR: list[Make] = [
     *at((2, 3, 4), PAN, channels=8, blocks=2),
     *at((2, 3, 4), BSRN, channels=8, blocks=1, block=PlainESDB),
     partial(LKDN, LkdnSpec(2, 2, 4, 4, Block.RBSB, Upsampler.REP)),
+]
+LKDNS: list[Make] = [
+    partial(LKDN, LkdnSpec(scale, 1, 8, 6, block, upsampler))
+    for scale, block, upsampler in product((2, 3, 4), Block, Upsampler)
 ]
 COLOUR_AT_FULL_DEPTH: list[Make] = [
     *at((2, 3, 4), CARN, channels=8),
@@ -115,7 +125,8 @@ def test_with_esa_a_smaller_picture_than_stated_is_too_small(make: Make) -> None
 
 
 @pytest.mark.parametrize(
-    ("make", "channels"), [(make, 1) for make in [*LUMA, *at((2, 3, 4), IDN)]] + [(make, 3) for make in COLOUR + GLOBAL]
+    ("make", "channels"),
+    [(make, 1) for make in [*LUMA, *at((2, 3, 4), IDN)]] + [(make, 3) for make in COLOUR + LKDNS + GLOBAL],
 )
 def test_the_result_has_scale_times_the_size(make: Make, channels: int) -> None:
     network = make().eval()
@@ -135,10 +146,22 @@ def test_the_result_has_scale_times_the_size(make: Make, channels: int) -> None:
         (partial(IDN.rgb, 2), 542_348),
         # The six numbers that weigh the outputs are not in the papers' count.
         (MemNet, 678_209 + 6),
+        (partial(LKDN, LkdnSpec.lkdn_s(4)), 172_449),
+        (partial(LKDN, LkdnSpec(4, 5, 42, 42, Block.RBSB)), 130_437),
+        (partial(LKDN, LkdnSpec(4, 8, 64, 32)), 321_904),
     ],
 )
 def test_forms_that_papers_count_have_their_parameters(make: Make, parameters: int) -> None:
     assert sum(value.numel() for value in make().parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in all_entries() if entry.spec], ids=lambda entry: f"{entry.name}-x{entry.scale}"
+)
+def test_a_fused_lkdn_has_the_parameters_of_the_paper(entry: ZooEntry) -> None:
+    # The published files keep the four input copies; reading the input once saves their weights.
+    fused, _ = fuse_branches({name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()})
+    assert sum(value.size for value in fused.values()) == entry.parameters
 
 
 @pytest.mark.parametrize(
@@ -208,3 +231,15 @@ def test_the_first_sample_of_caffe_s_transposed_convolution_in_idn_is_scale_less
         ours = up(features)[..., : 5 * scale, : 7 * scale]
         caffes = torch.nn.functional.conv_transpose2d(features, up.weight, up.bias, stride=scale, padding=8)
     assert torch.allclose(ours[..., scale - 1 :, scale - 1 :], caffes, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(2, 2), (2, 9), (7, 5)])
+def test_the_bicubic_layer_enlarges_as_imresize_does_and_is_no_part_of_a_checkpoint(
+    size: tuple[int, int], scale: int
+) -> None:
+    image = np.random.default_rng(0).random((*size, 3))
+    layer = Bicubic(3, scale)
+    enlarged = layer(torch.from_numpy(image).float().permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    assert np.allclose(enlarged.numpy(), imresize(image, scale), atol=1e-6)
+    assert not layer.state_dict()
