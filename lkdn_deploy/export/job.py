@@ -138,6 +138,19 @@ def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
     return "_".join(parts) + ".onnx"
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, unless it exists.
+
+    Raises:
+        InputError: if it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder} cannot be made: {error.strerror}"
+        raise InputError(msg) from error
+
+
 def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) -> ExportReport:
     """Write an ONNX file, if it computes what the checkpoint does.
 
@@ -156,11 +169,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         InputError: if the file cannot be written.
         MissingError: if a package is missing.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{path.parent} cannot be made: {error.strerror}"
-        raise InputError(msg) from error
+    make_folder(path.parent)
     fused = fuse(checkpoint) if settings.fuse else Fused(checkpoint.build(), skipped=("left out as asked",))
     deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
     smallest, static = int(deployed.smallest), settings.static  # type: ignore[arg-type]
@@ -173,8 +182,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         msg = "the sizes of the exported graph's tensors cannot be inferred"
         raise InputError(msg, "please report it with the checkpoint and the command")
     plain_metadata = describe(checkpoint, deployed, whole=fused.whole, live_channels=live)
-    rewritten = rewrite_for(plain, plain_metadata, settings.target, settings.skip)
-    model, metadata = rewritten.model, rewritten.metadata
+    model, metadata, rewrites = rewrite_for(plain, plain_metadata, settings.target, settings.skip)
     inputs = verification_inputs(metadata, static)
     if settings.io == "uint8":  # compare on what the file receives
         inputs = {name: from_output(to_input(batch, "uint8"), "uint8") for name, batch in inputs.items()}
@@ -191,7 +199,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         part.write_bytes(serialize(model, metadata))
         reference = floats(as_rgb(checkpoint.build(), checkpoint.input, checkpoint.scale).eval())
         comparisons = verify(inputs, open_session(part, "ort-cpu").run, reference, settings.precision)
-    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, rewritten.outcomes, converted)
+    return ExportReport(path, metadata, fused.applied, fused.skipped, comparisons, rewrites, converted)
 
 
 def describe(

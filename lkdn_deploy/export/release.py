@@ -18,7 +18,7 @@ from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.spec import LkdnSpec, Upsampler
-from lkdn_deploy.export.job import ExportReport, ExportSettings, export_onnx, file_name
+from lkdn_deploy.export.job import ExportReport, ExportSettings, export_onnx, file_name, make_folder
 
 with needs("train"):
     import torch
@@ -77,7 +77,6 @@ class CardFacts:
     Attributes:
         name: the network; with its scale, also the files' name.
         spec: the network in training form.
-        parameters: their number after fusion, with all input copies as papers count them, and in training form.
         paper: the paper that the network is from; empty if none has these widths.
         sha256: hash of the weights' file.
         step: step of the run that the weights are from, if known.
@@ -91,7 +90,6 @@ class CardFacts:
 
     name: str
     spec: LkdnSpec
-    parameters: tuple[int, int]
     paper: str
     sha256: str
     step: int | None
@@ -170,11 +168,7 @@ def release(picked: PickedWeights, folder: Path, *, overwrite: bool = False) -> 
     settings = ExportSettings()
     artefact = folder / file_name(checkpoint, settings)
     weights, text = artefact.with_suffix(".safetensors"), artefact.with_suffix(".md")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{folder} cannot be made: {error.strerror}"
-        raise InputError(msg) from error
+    make_folder(folder)
     for path in (weights, artefact, text):
         if path.is_dir():
             msg = f"{path} is a folder"
@@ -204,12 +198,11 @@ def _read(path: Path) -> tuple[Checkpoint, bytes]:
 
 
 def _facts(picked: PickedWeights, checkpoint: Checkpoint, report: ExportReport) -> CardFacts:
-    spec, name = checkpoint.spec, checkpoint.name
+    name = checkpoint.name
     files, absent = find_licence_files(picked.history.folders or ())
     return CardFacts(
         name=name,
-        spec=spec,
-        parameters=(_parameters(spec.deployed), _parameters(spec)),
+        spec=checkpoint.spec,
         paper=next((entry.network.paper for entry in all_entries() if entry.name == name), ""),
         sha256=checkpoint.sha256,
         step=picked.step,
@@ -296,7 +289,8 @@ def public_path(path: str) -> str:
 
 def card(facts: CardFacts) -> str:
     """Return the model card, in Markdown."""
-    spec, history, (fused, branched) = facts.spec, facts.history, facts.parameters
+    spec, history = facts.spec, facts.history
+    fused, branched = _parameters(spec.deployed), _parameters(spec)  # with all input copies, as papers count them
     recipe, init, folders = history.recipe or {}, history.init, history.folders
     settings, reached, bicubic = _inner(recipe, "optimisation"), history.reached(facts.step), history.bicubic or {}
     rows = [(name, figures, bicubic.get(name, UNKNOWN)) for name, figures in reached.items()]

@@ -55,8 +55,15 @@ def to_onnx(
         2: torch.export.Dim("height", **least),
         3: torch.export.Dim("width", **least),
     }
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+    with (
+        contextlib.ExitStack() as quiet
+    ):  # the exporter warns about its own internals, and prints and logs its progress
+        logger = logging.getLogger("torch.onnx")
+        quiet.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        quiet.enter_context(warnings.catch_warnings(action="ignore"))
+        quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
         program = torch.onnx.export(
             network,
             (example,),
@@ -92,16 +99,3 @@ def _strip(model: "onnx.ModelProto") -> None:
         del item.metadata_props[:]
     model.producer_name = "lkdn-deploy"
     model.producer_version = ""
-
-
-@contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Silence the exporter, which prints its progress and logs warnings about torchvision."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,57 +18,24 @@ VERSION = "1"
 """Version of the model in its repository: the name of its folder."""
 
 FREE = -1
+"""A dimension that takes any size."""
 
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 
-
-@dataclass(frozen=True, slots=True)
-class _ModelTensor:
-    name: str
-    dtype: str
-    dims: tuple[int, ...]
-    """Dimensions with the batch; ``FREE`` where any size is accepted."""
-
-    def lines(self, kind: str) -> list[str]:
-        return [
-            f"{kind} [",
-            "  {",
-            f"    name: {json.dumps(self.name)}",
-            f"    data_type: {_TYPES[self.dtype]}",
-            f"    dims: [{', '.join(map(str, self.dims))}]",
-            "  }",
-            "]",
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Configuration:
-    """The content of ``config.pbtxt``.
-
-    The server does no batching (``max_batch_size`` 0): pictures differ in size, and the dimensions here are the graph's
-    own, with the batch in front.
-    """
-
-    name: str
-    backend: str
-    file: str
-    input: _ModelTensor
-    output: _ModelTensor
-    parameters: dict[str, str]
-
-    def __str__(self) -> str:
-        lines = [
-            f"name: {json.dumps(self.name)}",
-            f"backend: {json.dumps(self.backend)}",
-            f"default_model_filename: {json.dumps(self.file)}",
-            "max_batch_size: 0",
-            *self.input.lines("input"),
-            *self.output.lines("output"),
-        ]
-        for key, value in self.parameters.items():
-            text = json.dumps(value)
-            lines += ["parameters {", f"  key: {json.dumps(key)}", f"  value {{ string_value: {text} }}", "}"]
-        return "\n".join(lines) + "\n"
+# The server does no batching (max_batch_size 0): pictures differ in size, and the dimensions here are the graph's own,
+# with the batch in front.
+_CONFIGURATION = """\
+name: {name}
+backend: {backend}
+default_model_filename: {file}
+max_batch_size: 0
+input [
+  {input}
+]
+output [
+  {output}
+]
+{parameters}"""
 
 
 def write_onnx(artefact: Path, repository: Path) -> list[Path]:
@@ -95,9 +61,8 @@ def write_onnx(artefact: Path, repository: Path) -> list[Path]:
         msg = f"{artefact} is not an ONNX file"
         raise InputError(msg, "give one that lkdn-export wrote") from error
     metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
-    tensors = _tensor(model.graph.input[0]), _tensor(model.graph.output[0])
-    configuration = _Configuration(artefact.stem, "onnxruntime", "model.onnx", *tensors, _parameters(metadata))
-    return _write(configuration, artefact, repository)
+    tensors = _tensor_of(model.graph.input[0]), _tensor_of(model.graph.output[0])
+    return _write(artefact, repository, "onnxruntime", "model.onnx", *tensors, _parameters(metadata))
 
 
 def write_engine(engine: Path, record: EngineRecord, repository: Path) -> list[Path]:
@@ -125,16 +90,10 @@ def write_engine(engine: Path, record: EngineRecord, repository: Path) -> list[P
         raise UsageError(msg, hint)
     size = spec.sizes.fixed_size or (FREE, FREE)
     large = tuple(side if side == FREE else side * metadata.scale for side in size)
+    given = _tensor(record.input.name, record.input.dtype, (spec.batch, 3, *size))
+    made = _tensor(record.output.name, record.output.dtype, (spec.batch, 3, *large))
     parameters = {"tensorrt_version": spec.runtime_version, "gpu": spec.gpu, "compute_capability": spec.targets[0]}
-    configuration = _Configuration(
-        engine.stem,
-        "tensorrt",
-        "model.plan",
-        _ModelTensor(record.input.name, record.input.dtype, (spec.batch, 3, *size)),
-        _ModelTensor(record.output.name, record.output.dtype, (spec.batch, 3, *large)),
-        _parameters(metadata) | parameters,
-    )
-    return _write(configuration, engine, repository)
+    return _write(engine, repository, "tensorrt", "model.plan", given, made, _parameters(metadata) | parameters)
 
 
 def _parameters(metadata: ArtifactMetadata) -> dict[str, str]:
@@ -148,21 +107,34 @@ def _parameters(metadata: ArtifactMetadata) -> dict[str, str]:
     }
 
 
-def _tensor(value: "onnx.ValueInfoProto") -> _ModelTensor:
+def _tensor_of(value: "onnx.ValueInfoProto") -> str:
     from onnx import helper
 
     kind = value.type.tensor_type
     dims = tuple(dim.dim_value if dim.HasField("dim_value") else FREE for dim in kind.shape.dim)
-    dtype = str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return _tensor(value.name, str(helper.tensor_dtype_to_np_dtype(kind.elem_type)), dims)
+
+
+def _tensor(name: str, dtype: str, dims: tuple[int, ...]) -> str:
     if dtype not in _TYPES:
-        msg = f"expected {value.name} to be one of {', '.join(_TYPES)}, but it is {dtype}"
+        msg = f"expected {name} to be one of {', '.join(_TYPES)}, but it is {dtype}"
         raise InputError(msg, "give a file that lkdn-export wrote")
-    return _ModelTensor(value.name, dtype, dims)
+    return f"{{ name: {json.dumps(name)}, data_type: {_TYPES[dtype]}, dims: {list(dims)} }}"
 
 
-def _write(configuration: _Configuration, source: Path, repository: Path) -> list[Path]:
-    folder = repository / configuration.name
-    model, text = folder / VERSION / configuration.file, folder / "config.pbtxt"
+def _write(
+    source: Path, repository: Path, backend: str, file: str, given: str, made: str, parameters: dict[str, str]
+) -> list[Path]:
+    folder = repository / source.stem
+    model, configuration = folder / VERSION / file, folder / "config.pbtxt"
+    named = {"name": source.stem, "backend": backend, "file": file}
+    lines = (
+        f"parameters {{ key: {json.dumps(key)}, value {{ string_value: {json.dumps(value)} }} }}\n"
+        for key, value in parameters.items()
+    )
+    text = _CONFIGURATION.format(
+        **{key: json.dumps(value) for key, value in named.items()}, input=given, output=made, parameters="".join(lines)
+    )
     try:
         model.parent.mkdir(parents=True, exist_ok=True)
         with publish(model) as part:
@@ -170,6 +142,6 @@ def _write(configuration: _Configuration, source: Path, repository: Path) -> lis
     except OSError as error:
         msg = f"{model} cannot be written: {error.strerror}"
         raise InputError(msg, "give another folder with --triton") from error
-    with publish(text) as part:  # last: the server does not load an incomplete model
-        part.write_text(str(configuration), encoding="utf-8")
-    return [model, text]
+    with publish(configuration) as part:  # last: the server does not load an incomplete model
+        part.write_text(text, encoding="utf-8")
+    return [model, configuration]

@@ -52,9 +52,6 @@ def parallel(branches: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     All are dense, or all depthwise. Exact if kernel sizes are odd and each branch is zero-padded by half its kernel, so
     that all see the same border.
 
-    Args:
-        branches: the weight and bias of each.
-
     Raises:
         ValueError: if the branches differ in channels, or a kernel's size is even.
     """

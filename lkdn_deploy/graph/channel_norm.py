@@ -4,31 +4,27 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.ir_utils import Array, constant, sole_consumer
+from lkdn_deploy.graph.ir_utils import Array, sole_consumer, weight_and_bias
 
 NORMS = ("LayerNormalization", "RMSNormalization")
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelNorm:
-    """A norm over axis 1 of (N, C, H, W).
+    """A norm over axis 1 of ``source`` (N, C, H, W), with ``weight`` and ``bias`` (C,).
 
     LayerNorm: y = (x - mean x) / sqrt(var x + epsilon) * weight + bias;
     RMSNorm: y = x / sqrt(mean x^2 + epsilon) * weight.
     """
 
     source: ir.Value
-    """(N, C, H, W)."""
     result: ir.Value
-    """(N, C, H, W)."""
     transposition: ir.Node
     """The transposition to (N, H, W, C) in front of the norm."""
     node: ir.Node
     """The norm itself."""
     weight: Array
-    """(C,)."""
     bias: Array | None
-    """(C,)."""
     epsilon: float
 
 
@@ -41,13 +37,11 @@ def match_channel_norm(node: ir.Node) -> ChannelNorm | None:
     after = sole_consumer(node.outputs[0])
     if before is None or after is None or sole_consumer(before.outputs[0]) is not node:
         return None
-    weight = constant(node.inputs[1])
-    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    bias = constant(node.inputs[2]) if has_bias else None
+    constants = weight_and_bias(node)
     source = before.inputs[0] if before.op_type == after.op_type == "Transpose" else None
-    if source is None or weight is None or weight.ndim != 1 or (has_bias and bias is None):
+    if source is None or constants is None or constants[0].ndim != 1:
         return None
     orders = [tuple(each.attributes.get_ints("perm", ())) for each in (before, after)]
     if orders != [(0, 2, 3, 1), (0, 3, 1, 2)]:
         return None
-    return ChannelNorm(source, after.outputs[0], before, node, weight, bias, attributes.get_float("epsilon", 1e-5))
+    return ChannelNorm(source, after.outputs[0], before, node, *constants, attributes.get_float("epsilon", 1e-5))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lkdn_deploy.graph.ir_utils import Array, add_initializer, constant, insert_before
+from lkdn_deploy.graph.ir_utils import Array, add_initializer, insert_before, weight_and_bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class ConvNode:
     def set_weights(self, weight: Array, bias: Array | None) -> None:
         """Give the node other weights. The old ones stay in the graph, since other nodes may take them.
 
-        Args:
-            weight: (out, in / groups, rows, columns); a depthwise convolution stays depthwise.
-            bias: (out,), or ``None`` for none.
+        A depthwise convolution stays depthwise.
         """
         node, name = self.node, str(self.result.name)
         if weight is not self.weight:
@@ -72,18 +70,15 @@ def match_conv(node: ir.Node | None) -> ConvNode | None:
     """Return a view of ``node`` if it is a 2-D ``Conv`` with constant float32 weights and explicit padding."""
     if node is None or node.op_type != "Conv" or node.domain:
         return None
-    weight = constant(node.inputs[1])
-    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    bias = constant(node.inputs[2]) if has_bias else None
-    if weight is None or weight.ndim != 4 or (has_bias and bias is None):
+    constants = weight_and_bias(node)
+    if constants is None or constants[0].ndim != 4:
         return None
     attributes = node.attributes
     if attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
     return ConvNode(
         node,
-        weight,
-        bias,
+        *constants,
         attributes.get_int("group", 1),
         tuple(attributes.get_ints("pads", (0, 0, 0, 0))),
         tuple(attributes.get_ints("strides", (1, 1))),

@@ -27,9 +27,7 @@ class Outcome:
 def rewrite_nodes(graph: ir.Graph, step: Callable[[ir.Node], bool | str]) -> Outcome:
     """Apply ``step`` to every node that the graph has now.
 
-    Args:
-        graph: the graph, changed in place.
-        step: rewrites the pattern that starts at a node and returns whether it did, or the reason why it must not.
+    It rewrites the pattern that starts at a node and returns whether it did, or the reason why it must not.
     """
     applied, refused = 0, []
     for node in list(graph):
@@ -47,6 +45,15 @@ def constant(value: ir.Value | None) -> Array | None:
         return None
     numbers = value.const_value.numpy()
     return numbers.astype(np.float64) if numbers.dtype == np.float32 else None
+
+
+def weight_and_bias(node: ir.Node) -> tuple[Array, Array | None] | None:
+    """Return a node's second input and its third, if it has one; ``None`` if they are not constant float32."""
+    values = [value for value in node.inputs[1:3] if value is not None]
+    found = [constant(value) for value in values]
+    if not found or node.inputs[1] is None or found[0] is None or found[-1] is None:
+        return None
+    return found[0], found[1] if len(found) > 1 else None
 
 
 def integer_input(node: ir.Node, position: int) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The passes in their order, the targets that use them, and the rewriting of whole artefacts."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import onnx
 import onnx_ir as ir
@@ -40,8 +41,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 """The passes for each engine. TensorRT fuses norms and chooses layouts itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
+class Rewritten(NamedTuple):
     """A graph that computes the same as the original, and the outcome of each pass."""
 
     model: onnx.ModelProto
@@ -49,11 +49,9 @@ class Rewritten:
 
 
 def rewrite(model: onnx.ModelProto, names: Collection[str]) -> Rewritten:
-    """Apply passes in the order of ``PASSES``, and clean up after each.
+    """Apply passes to a float32 graph in the order of ``PASSES``, and clean up after each.
 
-    Args:
-        model: a float32 graph; it is not changed.
-        names: keys of ``PASSES``. ``layer-norm-to-rms`` raises the graph's opset to 23.
+    The model is not changed. ``layer-norm-to-rms`` raises the opset of the result to 23.
 
     Raises:
         KeyError: if there is no such pass.
@@ -73,8 +71,7 @@ def rewrite(model: onnx.ModelProto, names: Collection[str]) -> Rewritten:
     return Rewritten(proto, outcomes)
 
 
-@dataclass(frozen=True, slots=True)
-class RewrittenArtifact:
+class RewrittenArtifact(NamedTuple):
     """An artefact's graph for a target, its metadata, and the outcome of each pass."""
 
     model: onnx.ModelProto
@@ -96,8 +93,7 @@ def rewrite_for(
     result, outcomes = onnx.ModelProto(), dict[str, Outcome]()
     result.CopyFrom(model)
     if target != "plain":
-        rewritten = rewrite(model, [name for name in TARGETS[target] if name not in skip])
-        result, outcomes = rewritten.model, rewritten.outcomes
+        result, outcomes = rewrite(model, [name for name in TARGETS[target] if name not in skip])
         metadata = replace(metadata, target=target, live_channels=live_channels(result) or metadata.live_channels)
     radius = receptive_radius(result).pixels
     if radius is not None:  # otherwise global, or with borders written in a way that hides that it is not

@@ -17,11 +17,8 @@ def verification_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | No
 
     They are clouds of an odd size; clouds smaller than the receptive field, so that all of them is within reach of the
     zero padding (for a network that sees the whole picture, of its smallest size); and a photograph. Clouds are noise
-    as soft as pictures are: on white noise PAN's values leave all bounds, and its rounding errors with them.
-
-    Args:
-        metadata: the artefact's.
-        static: its fixed height and width; there are then clouds and a photograph of that size.
+    as soft as pictures are: on white noise PAN's values leave all bounds, and its rounding errors with them. For an
+    artefact of one fixed height and width (``static``) there are clouds and a photograph of that size.
     """
     random = np.random.default_rng(0)
     photograph = to_batch(sample_pixels())
@@ -40,12 +37,7 @@ def verification_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | No
 
 
 def extreme_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | None = None) -> dict[str, Batch]:
-    """Return noise, black and white, which drive a network's values up: an FP16 network must stay finite on them.
-
-    Args:
-        metadata: the artefact's.
-        static: its fixed height and width.
-    """
+    """Return noise, black and white, which drive a network's values up: an FP16 network must stay finite on them."""
     height, width = static or (max(61, metadata.smallest), max(83, metadata.smallest))
     noise = np.random.default_rng(0).random((1, 3, height, width), np.float32)
     return {"noise": noise, "black": np.zeros_like(noise), "white": np.ones_like(noise)}

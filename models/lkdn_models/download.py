@@ -6,8 +6,7 @@ Importing this needs neither torch nor pooch; finding a downloaded file needs no
 import hashlib
 import logging
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,8 @@ def local(weights: Weights) -> Path:
 def download(weights: Weights, *, progress: bool = False) -> Path:
     """Download a checkpoint into the cache unless it is there already, and return ``local(weights)``.
 
-    A file in its place with another SHA-256 is replaced. A download that is incomplete or wrong is not kept.
-
-    Args:
-        weights: the checkpoint.
-        progress: whether to draw a progress bar on stderr.
+    A file in its place with another SHA-256 is replaced. A download that is incomplete or wrong is not kept. A progress
+    bar is drawn on stderr if asked for.
 
     Raises:
         MissingError: if the server cannot be reached or does not send the file, or pooch is not installed.
@@ -55,7 +51,10 @@ def download(weights: Weights, *, progress: bool = False) -> Path:
     if found is not None:
         log.warning("%s is damaged and will be downloaded again", path)
     try:
-        with _quiet(pooch.get_logger()), ExitStack() as connection:
+        with ExitStack() as connection:
+            logger = pooch.get_logger()  # it reports each download, and so do the commands
+            connection.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.WARNING)
 
             def close_at_the_end(response: "Response", **_: object) -> None:
                 connection.callback(response.close)  # pooch leaves it open after a failure
@@ -134,14 +133,3 @@ def _reason(error: Exception) -> str:
     while cause := root.__cause__ or root.__context__:
         root = cause
     return getattr(root, "strerror", None) or str(root)
-
-
-@contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Silence pooch's report of each download, since the commands print their own."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

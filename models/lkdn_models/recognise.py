@@ -24,10 +24,8 @@ ALIKE = 0.5
 def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
     """Return the network that these weights fit: an LKDN of any widths, or another network of the zoo.
 
-    Args:
-        state: tensors by name.
-        scale: scale of weights that fit a network at several scales. Without it, weights that serve every scale are
-            taken for the largest.
+    ``scale`` chooses where they fit a network at several scales. Without it, weights that serve every scale are taken
+    for the largest.
 
     Raises:
         InputError: if they fit no network, with the differences to the most similar one; or if their scale is unknown.
@@ -53,10 +51,7 @@ def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
 
 
 def _recognise_lkdn(state: State) -> LkdnSpec:
-    """Return the specification of an LKDN.
-
-    BSB and BSRB have the same weights; without branches, BSB is assumed, as every published checkpoint has it.
-    """
+    # BSB and BSRB have the same weights; without branches, BSB is assumed, as every published checkpoint has it.
     first, block, up = (state[name] for name in _telling(state))
     channels, copied = first.shape[:2]
     try:

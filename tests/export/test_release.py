@@ -62,7 +62,6 @@ LOG: list[dict[str, Any]] = [
 FACTS = CardFacts(
     name="lkdn-s",
     spec=LkdnSpec.lkdn_s(4),
-    parameters=(129_177, 172_449),
     paper="a paper",
     sha256="ab" * 32,
     step=1000,
@@ -197,6 +196,6 @@ def test_names_do_not_break_the_markdown() -> None:
 
 
 def test_a_network_without_branches_is_not_said_to_be_fused() -> None:
-    text = card(replace(FACTS, spec=LkdnSpec.lkdn(4), parameters=(321_992, 321_992)))
+    text = card(replace(FACTS, spec=LkdnSpec.lkdn(4)))
     assert text.count("321,992") == 1
     assert "the same, compared" in text

@@ -79,10 +79,7 @@ def expose_maxima(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, .
 def gather_ranges(names: Sequence[str], maxima: Sequence[Sequence[float]]) -> dict[str, Range]:
     """Return ranges from what the model of ``expose_maxima`` computed.
 
-    Args:
-        names: the tensors.
-        maxima: a row for each input of the network, with the maximum of each tensor. One that is not finite counts as
-            infinite.
+    ``maxima`` has a row for each input of the network; a maximum that is not finite counts as infinite.
     """
     table = np.asarray(maxima, np.float64)
     table[~np.isfinite(table)] = np.inf

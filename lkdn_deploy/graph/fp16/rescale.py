@@ -48,11 +48,9 @@ class Rescaled:
 
 
 def rescale(model: onnx.ModelProto, ranges: Ranges) -> Rescaled:
-    """Divide tensors that exceed ``MAX_VALUE`` by powers of two, where the graph allows it.
+    """Divide tensors that exceed ``MAX_VALUE`` by powers of two, where the float32 graph allows it.
 
-    Args:
-        model: a float32 graph; it is not changed.
-        ranges: the ranges of its tensors. Tensors that are missing stay as they are.
+    Tensors without a range stay as they are. The model is not changed.
     """
     exponents = {}
     for members in _free_sets(model.graph, ranges):

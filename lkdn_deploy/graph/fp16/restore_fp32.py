@@ -11,14 +11,10 @@ from lkdn_deploy.graph.ir_utils import add_initializer, insert_before, replace_v
 def restore_fp32(
     model: onnx.ModelProto, names: Collection[str] | None = None
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Return ``model`` with convolutions in FP32 between casts, their weights still rounded to FP16.
+    """Return an FP16 graph with convolutions in FP32 between casts, and the names of these in the graph's order.
 
-    Args:
-        model: an FP16 graph; it is not changed.
-        names: the nodes to restore, or ``None`` for all grouped convolutions. Nodes that are no FP16 convolutions stay.
-
-    Returns:
-        The model, and the names of the nodes that changed, in the order of the graph.
+    Their weights are still rounded to FP16. ``names`` are the nodes to restore, ``None`` for all grouped convolutions;
+    nodes that are no FP16 convolutions stay. The model is not changed.
     """
     result = ir.from_proto(model)
     graph = result.graph

@@ -46,11 +46,7 @@ def _match(node: ir.Node) -> tuple[ir.Value, Array] | None:
 
 
 def _collect(value: ir.Value, shift: Array, biases: dict[ir.Node, Array]) -> str:
-    """Add up in ``biases`` what convolutions must add if ``value`` is reduced by ``shift``.
-
-    Returns:
-        The reason why it must not be reduced; empty if it may.
-    """
+    """Add up what convolutions must add if ``value`` loses ``shift``; return why it must not, or an empty text."""
     if value.is_graph_output():
         return "the shift reaches the output"
     for use in value.uses():

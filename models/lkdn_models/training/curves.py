@@ -60,10 +60,7 @@ def draw_curves(logs: Mapping[str, Log]) -> Figure:
     """Draw training loss and PSNR on the shared validation sets over the iterations, one colour for each run.
 
     The loss is a running mean of the logged values, which are drawn faintly. The first ``MOST_SETS`` shared validation
-    sets are drawn, with bicubic as a dashed line; if there are none, only the loss.
-
-    Args:
-        logs: logs by the runs' names for the legend.
+    sets are drawn, with bicubic as a dashed line; if there are none, only the loss. The runs' names are in the legend.
 
     Raises:
         InputError: if a run has logged no loss.

@@ -29,20 +29,14 @@ CENTRE = 128
 
 
 class Validation:
-    """The validation sets of a run: the given folders, or else the photographs held out from training."""
+    """The validation sets of a run: the given folders, or else the photographs held out from training.
+
+    Raises:
+        InputError: if a folder or picture cannot be read.
+        UsageError: if two sets have the same name.
+    """
 
     def __init__(self, run: RunFolder, scale: int, folders: Sequence[Path]) -> None:
-        """Read the sets.
-
-        Args:
-            run: folder for logs and samples.
-            scale: enlargement factor.
-            folders: folders of pictures.
-
-        Raises:
-            InputError: if a folder or picture cannot be read.
-            UsageError: if two sets have the same name.
-        """
         self._run = run
         self._scale = scale
         self._sets = [open_set(folder, scale) for folder in folders]
