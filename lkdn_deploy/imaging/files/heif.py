@@ -6,6 +6,7 @@ from typing import IO, Any
 import numpy as np
 
 from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.imaging.files.boxes import boxes
 from lkdn_deploy.imaging.files.exif import upright_exif
 from lkdn_deploy.imaging.files.picture import (
     Header,
@@ -42,7 +43,9 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
         ValueError, RuntimeError, OSError: from pi-heif, if the file is damaged.
     """
     heif = _pi_heif()
-    opened = heif.open_heif(file.read(), convert_hdr_to_8bit=False)
+    data = file.read()
+    _check_texts(data)
+    opened = heif.open_heif(data, convert_hdr_to_8bit=False)
     image = opened[opened.primary_index]
     width, height = image.size
     check_size(width, height)
@@ -50,6 +53,21 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
     mode, _, deep = image.mode.partition(";")
     channels = _CHANNELS[mode]
     return OpenedImage(Header(width, height, channels, 16 if deep else 8), partial(_decode, opened, image, channels))
+
+
+def _check_texts(data: bytes) -> None:
+    """Refuse files with types and names of items that are not UTF-8, on which pi-heif crashes.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    for kind, contents in boxes(data):
+        at = contents.find(b"infe") if kind == b"meta" else -1
+        while at >= 0:
+            size = int.from_bytes(contents[max(at - 4, 0) : at], "big")
+            entry = contents[at + 4 : at - 4 + size]
+            entry[10 if entry[:1] == b"\3" else 8 :].decode()  # behind version, identifier and protection
+            at = contents.find(b"infe", at + 4)
 
 
 def _decode(opened: Any, image: Any, channels: int) -> Picture:

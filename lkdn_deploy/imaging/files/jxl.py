@@ -4,8 +4,6 @@ imagecodecs gives pixels only, so the header is read here (ISO/IEC 18181-1, anne
 picture (18181-2), which hold EXIF and XMP. An embedded ICC profile is compressed in a way of its own and is not read.
 """
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
@@ -13,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.files.boxes import box, boxes
 from lkdn_deploy.imaging.files.compression import imagecodecs
 from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, upright_exif
 from lkdn_deploy.imaging.files.picture import (
@@ -218,25 +217,6 @@ def _skip_point(bits: _Bits) -> None:
         bits.choice((0, 19), (524288, 19), (1048576, 20), (2097152, 21))
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and contents of each box of a container, decompressed where they are EXIF or XMP."""
-    at = 0
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        head = 8
-        if size == 1 and at + 16 <= len(data):
-            (size,), head = struct.unpack_from(">Q", data, at + 8), 16
-        size = size or len(data) - at
-        if size < head:
-            return
-        contents = data[at + head : at + size]
-        if kind == b"brob" and contents[:4] in (b"Exif", b"xml "):
-            kind = contents[:4]
-            contents = bytes(imagecodecs().brotli_decode(contents[4:], out=MAX_XMP))
-        yield kind, contents
-        at += size
-
-
 def open_jxl(file: IO[bytes]) -> OpenedImage:
     """Open a JPEG XL file of up to 16 bits per sample. libjxl turns the picture upright.
 
@@ -248,14 +228,16 @@ def open_jxl(file: IO[bytes]) -> OpenedImage:
     data = file.read()
     codestream, exif, xmp = data[:_HEADER], b"", b""
     if data.startswith(_CONTAINER):
-        codestream = b""
-        for kind, contents in _boxes(data):
+        codestream, found = b"", {b"Exif": b"", b"xml ": b""}
+        for kind, contents in boxes(data):
             if kind in (b"jxlc", b"jxlp") and len(codestream) < _HEADER:
                 codestream += contents[4 * (kind == b"jxlp") :][:_HEADER]
-            elif kind == b"Exif":
-                exif = exif or contents[4 + int.from_bytes(contents[:4], "big") :]
-            elif kind == b"xml ":
-                xmp = xmp or contents
+            elif found.get(kind) == b"":
+                found[kind] = contents
+            elif kind == b"brob" and found.get(contents[:4]) == b"":  # compressed
+                found[contents[:4]] = bytes(imagecodecs().brotli_decode(contents[4:], out=MAX_XMP)) or b"\0"
+        exif, xmp = found[b"Exif"], found[b"xml "]
+        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
     facts = _facts(codestream)
     check_size(facts.width, facts.height)
     if max(facts.bits, facts.alpha) > 16:
@@ -319,20 +301,20 @@ def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     encoded = bytes(imagecodecs().jpegxl_encode(samples, numthreads=threads, **options))
     level, codestream = b"", encoded
     if encoded.startswith(_CONTAINER):
-        found = list(_boxes(encoded))
-        level = b"".join(_box(kind, contents) for kind, contents in found if kind == b"jxll")
+        found = list(boxes(encoded))
+        level = b"".join(box(kind, contents) for kind, contents in found if kind == b"jxll")
         parts = (contents[4 * (kind == b"jxlp") :] for kind, contents in found if kind in (b"jxlc", b"jxlp"))
         codestream = b"".join(parts)
     if picture.depth == 16:
         codestream = _marked_as_srgb(codestream)
-    boxes = b""
+    metadata = b""
     if picture.exif is not None:
-        boxes += _box(b"Exif", bytes(4) + picture.exif.removeprefix(EXIF_PREFIX))
+        metadata += box(b"Exif", bytes(4) + picture.exif.removeprefix(EXIF_PREFIX))
     if picture.xmp is not None:
-        boxes += _box(b"xml ", picture.xmp)
-    if boxes or level:
-        file.write(_CONTAINER + _box(b"ftyp", b"jxl \0\0\0\0jxl ") + level + boxes)
-        codestream = _box(b"jxlc", codestream)
+        metadata += box(b"xml ", picture.xmp)
+    if metadata or level:
+        file.write(_CONTAINER + box(b"ftyp", b"jxl \0\0\0\0jxl ") + level + metadata)
+        codestream = box(b"jxlc", codestream)
     file.write(codestream)
 
 
@@ -359,11 +341,6 @@ def _marked_as_srgb(codestream: bytes) -> bytes:
     value = int.from_bytes(codestream[:_HEADER], "little")
     value ^= (_LINEAR - 2 << at) ^ (_SRGB - 2 << at)
     return value.to_bytes(len(codestream[:_HEADER]), "little") + codestream[_HEADER:]
-
-
-def _box(kind: bytes, contents: bytes) -> bytes:
-    size = 8 + len(contents)
-    return (struct.pack(">I4s", size, kind) if size < 2**32 else struct.pack(">I4sQ", 1, kind, size + 8)) + contents
 
 
 def _distance(quality: int) -> float:

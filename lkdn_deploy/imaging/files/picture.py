@@ -158,10 +158,10 @@ def widened(pixels: Pixels, bits: int) -> Pixels:
     if bits in (8, 16):
         return pixels
     depth = 8 if bits < 8 else 16
-    table = np.arange(1 << bits, dtype=np.uint32) * ((1 << depth) - 1)
-    table = (table + (1 << bits - 1) // 2) // ((1 << bits) - 1)
+    peak = (1 << bits) - 1
+    table = (np.arange(peak + 1) * ((1 << depth) - 1) + peak // 2) // peak
     values: Pixels = table.astype(np.uint8 if depth == 8 else np.uint16)
-    return values[np.minimum(pixels, (1 << bits) - 1)]
+    return values[np.minimum(pixels, peak)]
 
 
 def cicp_chunks(primaries: int, transfer: int) -> tuple[Chunk, ...]:

@@ -156,5 +156,5 @@ def _opened(path: StrPath) -> Iterator[OpenedImage]:
         msg = f"{path} cannot be read: {error.strerror or error}"
         raise InputError(msg, "the file may be cut off or damaged") from error
     except Exception as error:  # damaged input: decoders raise whatever they trip over
-        msg = f"{path} cannot be read: {error}"
+        msg = f"{path} cannot be read: {str(error).strip() or type(error).__name__}"
         raise InputError(msg, "the file may be cut off or damaged") from error
