@@ -320,12 +320,14 @@ def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_spoil_it(
 ) -> None:
     folder_of_images(tmp_path / "in")
     (tmp_path / "out").mkdir()
+    (tmp_path / "in" / "notes.txt").touch()
     assert upscale(tmp_path / "in", tmp_path / "out", "--quality", 30) == 1
     said = capsys.readouterr()
     done = [tmp_path / "out" / name for name in ("a.png", "b.JPG", "d.webp")]
     assert said.out.splitlines() == [str(path) for path in done]
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
+    assert f"note: 1 of 5 entries of {tmp_path / 'in'} were not taken: 1 .txt" in said.err.splitlines()
     assert f"{tmp_path / 'in' / 'c.png'}: the file is animated" in errors[0]
     assert errors[1] == "error: 1 of 4 images could not be upscaled"
     assert sorted((tmp_path / "out").iterdir()) == done

@@ -154,7 +154,12 @@ def _opened(path: StrPath) -> Iterator[OpenedImage]:
         raise InputError(msg) from error
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror or error}"
-        raise InputError(msg, "the file may be cut off or damaged") from error
+        raise InputError(msg, _hint(error)) from error
     except Exception as error:  # damaged input: decoders raise whatever they trip over
         msg = f"{path} cannot be read: {str(error).strip() or type(error).__name__}"
-        raise InputError(msg, "the file may be cut off or damaged") from error
+        raise InputError(msg, _hint(error)) from error
+
+
+def _hint(error: Exception) -> str:
+    unknown = "unsupported" in str(error).lower()
+    return "convert it to PNG or TIFF first" if unknown else "the file may be cut off or damaged"

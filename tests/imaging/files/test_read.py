@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.read import image_files, probe, read_picture, scan_folder
 from lkdn_deploy.imaging.files.write import write_picture
 
 RNG = np.random.default_rng(7)
@@ -110,9 +110,12 @@ def test_an_interlaced_sixteen_bit_png_is_read(tmp_path: Path, make_png: Any) ->
 
 
 COLOURS = noise(18, 35, 3, dtype=np.uint16)
+EIGHT = noise(18, 35, 3)
 TIFFS = [
     pytest.param(COLOURS, {"byteorder": ">"}, COLOURS, id="big-endian"),
     pytest.param(COLOURS, {"bigtiff": True}, COLOURS, id="BigTIFF"),
+    pytest.param(COLOURS, {"bigtiff": True, "byteorder": ">"}, COLOURS, id="big-endian BigTIFF"),
+    pytest.param(EIGHT, {"bigtiff": True, "byteorder": ">"}, EIGHT, id="big-endian BigTIFF of 8 bits"),
     pytest.param(COLOURS, {"tile": (16, 32)}, COLOURS, id="tiled"),
     pytest.param(COLOURS, {"compression": "lzw", "predictor": True}, COLOURS, id="LZW"),
     pytest.param(
@@ -126,7 +129,7 @@ TIFFS = [
 
 
 @pytest.mark.parametrize(("samples", "layout", "expected"), TIFFS)
-def test_sixteen_bit_tiffs_of_any_layout_are_read(samples: Any, layout: Any, expected: Any, tmp_path: Path) -> None:
+def test_tiffs_of_any_layout_are_read(samples: Any, layout: Any, expected: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     # A copy, since libtiff swaps the bytes of what it is given.
     path.write_bytes(imagecodecs.tiff_encode(samples.copy(), **layout))
@@ -260,6 +263,25 @@ def test_of_a_file_with_several_jpegs_the_first_is_read_and_the_rest_told(tmp_pa
     picture = read_as_probed(path)
     np.testing.assert_array_equal(picture.pixels, shown(path, "RGB"))
     assert picture.notes == ("the file holds several pictures (MPO); only the first was read",)
+
+
+def test_a_folder_gives_the_images_that_single_files_may_be_and_tells_the_rest(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.jpe", "c.GIF", "d.mpo", "e.avif", "f.jxl", "g.heic", "h.HEIF", "i.hif", "j.tif", "k.dib"]
+    for name in (*names, "l.txt", "m.nef", "n", "o.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    assert scan_folder(tmp_path) == (
+        [tmp_path / name for name in names],
+        f"5 of 16 entries of {tmp_path} were not taken: 1 .nef (camera raw), 2 .txt, 1 sub-folder(s), 1 without suffix",
+    )
+    assert image_files(tmp_path) == [tmp_path / name for name in names]
+    with pytest.raises(InputError, match=r"holds no image.*\.jfif"):
+        scan_folder(tmp_path / "more")
+
+
+def test_a_folder_of_images_alone_has_no_note(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert scan_folder(tmp_path) == ([tmp_path / "a.png"], None)
 
 
 def test_eight_bits_are_read_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

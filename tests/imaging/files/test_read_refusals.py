@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.imaging.files.directory import Field, Tags, integers, lay_out
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
@@ -94,6 +95,84 @@ def test_floats_and_32_bit_integers_are_refused(
     (tmp_path / "x.tif").write_bytes(imagecodecs.tiff_encode(np.zeros(shape, dtype)))
     with pytest.raises(InputError, match=r"holds 32-bit (floating-point|integer) samples"):
         read(tmp_path / "x.tif")
+
+
+@both
+@pytest.mark.parametrize(
+    ("samples", "layout", "match"),
+    [
+        pytest.param(np.full((4, 4), -5, np.int8), {}, "holds 8-bit signed integer samples", id="signed bytes"),
+        pytest.param(np.full((4, 4, 3), -5, np.int16), {}, "holds 16-bit signed integer samples", id="signed RGB"),
+        pytest.param(np.zeros((4, 4), np.uint16), {"photometric": "palette"}, "a palette of 16 bits", id="palette"),
+    ],
+)
+def test_other_samples_of_a_tiff_are_refused_by_name(
+    read: Callable[[Path], object], samples: Any, layout: Any, match: str, tmp_path: Path
+) -> None:
+    data = bytearray(imagecodecs.tiff_encode(samples))
+    if layout:  # which imagecodecs does not write
+        at = data.index(struct.pack("<HHIH", 262, 3, 1, 1))
+        data[at : at + 10] = struct.pack("<HHIH", 262, 3, 1, 3)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(InputError, match=match):
+        read(tmp_path / "x.tif")
+
+
+def raw(*tags: tuple[int, int], head: bytes = b"II*\0\x08\0\0\0") -> bytes:
+    """Return a TIFF file of 1x1 pixels with further tags, of a camera named Acme."""
+    plain = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 0, 278: 1, 279: 1}
+    directory: Tags = {tag: integers(4, value) for tag, value in (plain | dict(tags)).items()}
+    return head + lay_out(directory | {271: Field(2, b"Acme\0")}, len(head))
+
+
+RAWS = [
+    pytest.param(raw((254, 1), (330, 8)), r"camera raw file \(Acme\)", id="a preview before the picture (NEF, ARW)"),
+    pytest.param(raw((50706, 0x0401)), r"camera raw file \(Acme\)", id="DNG"),
+    pytest.param(raw((262, 32803)), r"camera raw file \(Acme\)", id="colour filter array (PEF)"),
+    pytest.param(raw(head=b"II*\0\x10\0\0\0CR\2\0\0\0\0\0"), r"camera raw file \(Acme\)", id="CR2"),
+    pytest.param(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera raw file", id="CR3"),
+    pytest.param(b"FUJIFILMCCD-RAW 0201", "camera raw file", id="RAF"),
+    pytest.param(b"IIU\0\x18\0\0\0", "camera raw file", id="RW2"),
+    pytest.param(b"IIRO\x08\0\0\0", "camera raw file", id="ORF"),
+]
+
+
+@both
+@pytest.mark.parametrize(("data", "match"), RAWS)
+def test_camera_raw_files_are_refused_by_name_and_not_their_preview_read(
+    read: Callable[[Path], object], data: bytes, match: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.raw").write_bytes(data)
+    with pytest.raises(InputError, match=match + ".*develop it"):
+        read(tmp_path / "x.raw")
+
+
+def test_a_tiff_that_only_mentions_its_camera_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(raw())
+    assert read_picture(tmp_path / "x.tif").pixels.shape == (1, 1, 1)
+
+
+def test_colour_masks_that_are_not_read_are_not_called_damage(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1)).save(tmp_path / "x.bmp")
+    header = struct.pack("<IiiHHIIiiII", 56, 1, 1, 1, 16, 3, 4, 0, 0, 0, 0)
+    masks = struct.pack("<4I", 0x0F00, 0x00F0, 0x000F, 0xF000)
+    (tmp_path / "x.bmp").write_bytes(b"BM" + struct.pack("<III", 74, 0, 70) + header + masks + bytes(4))
+    with pytest.raises(InputError, match=r"Unsupported BMP bitfields layout \(convert it to PNG or TIFF first"):
+        read_picture(tmp_path / "x.bmp")
+
+
+def test_tags_that_claim_more_than_the_file_holds_are_left_out(tmp_path: Path) -> None:
+    many = b"".join(struct.pack("<HHII", tag, 1, 0xFFFFFF, 8) for tag in range(40000, 60000))
+    data = raw()
+    entries = struct.pack("<H", 20009) + data[10 : 10 + 9 * 12] + many
+    (tmp_path / "x.tif").write_bytes(data[:8] + entries + bytes(1 << 20))
+    assert probe(tmp_path / "x.tif").width == 1
+    many = many.replace(struct.pack("<I", 0xFFFFFF), struct.pack("<I", 0xFFFFF))
+    (tmp_path / "x.tif").write_bytes(
+        data[:8] + struct.pack("<H", 20009) + data[10 : 10 + 9 * 12] + many + bytes(1 << 20)
+    )
+    with pytest.raises(InputError, match="without a whole directory"):
+        probe(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
