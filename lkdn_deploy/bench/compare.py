@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, RESAMPLES
+from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, draws
 from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size, statistic
 from lkdn_deploy.bench.report.machine_text import NONE, facts
 from lkdn_deploy.bench.report.plain import with_plain_texts
@@ -185,11 +185,12 @@ def _change(before: _Samples, after: _Samples, protocol: Protocol) -> Change | N
     rounds, images = (old.shape[1], new.shape[1]), protocol is Protocol.NTIRE_2023
     if min(rounds) < LEAST_ROUNDS:
         return None
-    rng = np.random.default_rng(SEED)
-    drawn = [rng.integers(count, size=(RESAMPLES, count)) for count in rounds]
+    random = np.random.default_rng(SEED)
+    was = [_level(old[:, drawn], protocol) for drawn in draws(rounds[0], random)]
     if images and rounds[0] == rounds[1]:
-        drawn[1] = drawn[0]
-    changes = _level(new[:, drawn[1]], protocol) / _level(old[:, drawn[0]], protocol)
+        random = np.random.default_rng(SEED)
+    now = [_level(new[:, drawn], protocol) for drawn in draws(rounds[1], random)]
+    changes = np.concatenate(now) / np.concatenate(was)
     low, high = np.quantile(changes, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Change(float(_level(new, protocol) / _level(old, protocol)), float(low), float(high))
 

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.files import publish, read_bounded, reading
 from lkdn_deploy.core.optional import needs
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 1
+MAX_BYTES = 32 << 20
+"""Largest size of a report's file."""
+MAX_ROWS, MAX_ROUNDS, MAX_SAMPLES = 1000, 10_000, 200_000
+"""Limits of a report: rows, rounds of timing, and samples of all rows together."""
 
 
 class Protocol(StrEnum):
@@ -246,26 +250,28 @@ def read_report(path: Path) -> Report:
     """Read a report that ``write_report`` wrote.
 
     Raises:
-        InputError: if the file cannot be read, is not a report, or has another format.
+        InputError: if the file cannot be read, is not a report, has another format, or has too many rows or samples.
         MissingError: without pydantic.
     """
     adapter = _adapter()
     with needs("bench"):
         from pydantic import ValidationError
-    hint = "give a file that lkdn-bench --output wrote"
-    try:
-        report = adapter.validate_json(path.read_bytes())
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise InputError(msg, hint) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        msg = f"{path} is not a report of lkdn-bench: {where}: {first['msg']}"
-        raise InputError(msg, hint) from error
-    if report.format != FORMAT:
-        msg = f"{path} is a report of format {report.format}, but this version reads format {FORMAT}"
-        raise InputError(msg, "measure again with this version")
+    with reading(path, "a report of lkdn-bench", "give a file that lkdn-bench --output wrote"):
+        try:
+            report = adapter.validate_json(read_bounded(path, MAX_BYTES))
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole file"
+            msg = f"{where}: {first['msg']}"
+            raise ValueError(msg) from error
+        if report.format != FORMAT:
+            msg = f"it is a report of format {report.format}, but this version reads format {FORMAT}"
+            raise InputError(msg, "measure again with this version")
+        counts = [len(row.latency.samples) + len(row.latency.device_samples) for row in report.rows if row.latency]
+        if max(counts, default=0) > 2 * MAX_ROUNDS or sum(counts) > MAX_SAMPLES or len(report.rows) > MAX_ROWS:
+            msg = f"it has {len(report.rows):,} rows and {sum(counts):,} samples, {max(counts, default=0):,} in a row"
+            limits = f"{MAX_ROWS:,} rows, {MAX_SAMPLES:,} samples, and {2 * MAX_ROUNDS:,} in a row"
+            raise InputError(msg, f"a report may have at most {limits}")
     return report
 
 

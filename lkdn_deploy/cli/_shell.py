@@ -74,6 +74,11 @@ def _run(command: click.Command, args: Sequence[str] | None) -> int:
         # The reader of our output has closed it. Python would report that again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):  # as PyTorch says it
+            raise
+        complain(InputError("memory ran out", "close other programs, or give smaller inputs, tiles or batches"))
+        return ExitCode.INPUT_FAILED
     except OSError as error:
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

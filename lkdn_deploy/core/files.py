@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.errors import InputError, LkdnError
 
 _PART = re.compile(r"\.[0-9a-f]{12}\.part(\.\w+)?")
 _TEMPORARY = "lkdn-deploy-"
@@ -85,6 +85,48 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
         file.close()
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return file
+
+
+def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: if it cannot be read, is not a regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes", os.fspath(path))
+    return content
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], kind: str, hint: str | None = None) -> Iterator[None]:
+    """Turn whatever the reading of a file raises into an error that names the file.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the message, such as ``a report of lkdn-bench``.
+        hint: what to do, where the error itself has no hint.
+
+    Raises:
+        LkdnError: of the same kind, in place of another one without the file's name.
+        InputError: in place of anything else.
+    """
+    try:
+        yield
+    except LkdnError as error:
+        msg = f"{os.fspath(path)}: {error.message}"
+        raise type(error)(msg, error.hint or hint) from error
+    except OSError as error:
+        msg = f"{os.fspath(path)} cannot be read: {error.strerror or error}"
+        raise InputError(msg, hint) from error
+    except MemoryError as error:
+        msg = f"{os.fspath(path)} cannot be read: memory ran out"
+        raise InputError(msg, hint) from error
+    except Exception as error:  # whatever a damaged file makes a parser trip over
+        msg = f"{os.fspath(path)} is not {kind}: {str(error).partition(chr(10))[0][:200] or type(error).__name__}"
+        raise InputError(msg, hint) from error
 
 
 def printable(text: str | os.PathLike[str]) -> str:

@@ -68,7 +68,11 @@ def _value(value: Any, wanted: Any, where: str) -> Any:
             raise UsageError(msg)
         return wanted(value)
     if wanted is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            msg = f"{where} is too large"
+            raise UsageError(msg) from error
     if type(value) is not wanted:
         msg = f"{where} must be of type {wanted.__name__}, got {value!r}"
         raise UsageError(msg)

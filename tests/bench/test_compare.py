@@ -1,7 +1,9 @@
 """Two reports held against each other: changes that were planted, and changes that are none."""
 
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,10 @@ from lkdn_deploy.bench.results import (
     Row,
     SetQuality,
     Settings,
+    read_report,
+    write_report,
 )
-from lkdn_deploy.core.errors import ExitCode, UsageError
+from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 
 NOISE = 0.02
 """Relative noise of a row in each round; the rounds themselves have five times as much, which all rows share."""
@@ -271,3 +275,37 @@ def test_reports_without_a_common_row_are_compared_to_no_effect() -> None:
 def test_the_same_reports_give_the_same_comparison() -> None:
     reports = measured(0, 1, 1), measured(1, 1, 1.05)
     assert compare(*reports) == compare(*reports)
+
+
+def test_memory_does_not_grow_with_the_rounds() -> None:
+    report = measured(0, 1, 1, rounds=3000)
+    tracemalloc.start()
+    compare(report, report)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (lambda: measured(0, 1, rounds=300_000), "1 rows and 300,000 samples, 300,000 in a row"),
+        (lambda: measured(0, *[1] * 50, rounds=5000, names="x" * 50), "50 rows and 250,000 samples"),
+        (lambda: replace(measured(0, 1), rows=measured(0, 1).rows * 1001), "1,001 rows"),
+    ],
+)
+def test_a_report_with_too_much_is_refused_with_the_limits(
+    tmp_path: Path, report: Callable[[], Report], said: str
+) -> None:
+    write_report(tmp_path / "bench.json", report())
+    with pytest.raises(InputError, match=said) as refused:
+        read_report(tmp_path / "bench.json")
+    assert "bench.json" in refused.value.message
+    assert refused.value.hint == "a report may have at most 1,000 rows, 200,000 samples, and 20,000 in a row"
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b'{"rows": 1e999}', b'{"a": ' * 9999, b"null"])
+def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bench.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"bench\.json is not a report of lkdn-bench: "):
+        read_report(tmp_path / "bench.json")

@@ -122,3 +122,17 @@ def test_what_a_killed_run_left_is_not_taken_for_a_picture_and_removed_in_time(t
     done = shell(f"{UPSCALE} {tmp_path / 'in'} {tmp_path / 'out'} --scale 2")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", new.name, other.name}
+
+
+@pytest.mark.parametrize(
+    "error", ["MemoryError()", 'RuntimeError("[enforce fail] DefaultCPUAllocator: can\'t allocate memory: 8 bytes")']
+)
+def test_a_lack_of_memory_is_one_clear_line(error: str) -> None:
+    code = (
+        "import sys, click; from lkdn_deploy.cli._shell import run\n"
+        f"@click.command()\ndef command():\n    raise {error}\nsys.exit(run(command, []))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: memory ran out"
+    assert len(done.stderr.splitlines()) == 2

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
+from lkdn_deploy.core.files import publish, read_bounded, reading
 
 
 def test_the_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -63,3 +63,29 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
         part.write_bytes(b"new")
     assert (tmp_path / "link.png").is_symlink()
     assert (tmp_path / "real.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError(5, "Input/output error"), InputError, "f cannot be read: Input/output error"),
+        (MemoryError(), InputError, "f cannot be read: memory ran out"),
+        (RecursionError("deep"), InputError, "f is not a list: deep"),
+        (KeyError(), InputError, "f is not a list: KeyError"),
+        (ValueError("one\ntwo" * 1000), InputError, "f is not a list: one"),
+        (UsageError("no such key"), UsageError, "f: no such key"),
+    ],
+)
+def test_whatever_a_reader_raises_names_the_file(error: Exception, kind: type[LkdnError], said: str) -> None:
+    with pytest.raises(LkdnError) as raised, reading("f", "a list", "give a list"):
+        raise error
+    assert (type(raised.value), raised.value.message, raised.value.hint) == (kind, said, "give a list")
+
+
+def test_no_more_of_a_file_is_read_than_allowed(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "f", 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_bounded(tmp_path / "f", 4)
+    with pytest.raises(OSError, match=r"/dev/zero|not a regular file"):
+        read_bounded("/dev/zero", 4)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lkdn_deploy.backends.trt.engine_spec import EngineSpec
-from lkdn_deploy.backends.trt.record import EngineRecord
+from lkdn_deploy.backends.trt.record import MAX_SIDECAR, EngineRecord
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.core.files import read_bounded
 from lkdn_deploy.core.optional import needs
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _files() -> list[Path]:
 def _entry(path: Path, files: list[Path]) -> EngineEntry:
     record, size, used = None, 0, 0.0
     with suppress(OSError, InputError):
-        record = EngineRecord.from_json(sidecar_path(path).read_bytes())
+        record = EngineRecord.from_json(read_bounded(sidecar_path(path), MAX_SIDECAR))
     for file in files:
         with suppress(OSError):
             size += file.stat().st_size

@@ -12,6 +12,8 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 
 FORMAT = 2
+MAX_SIDECAR = 16 << 20
+"""Largest size of a side-car's file."""
 
 DTYPES = ("float32", "float16", "uint8")
 
@@ -96,8 +98,9 @@ class EngineRecord:
                 msg = f"expected format {FORMAT}"
                 raise ValueError(msg)
             record: EngineRecord = _decode(cls, value)
-        except (ValueError, TypeError, RecursionError, LkdnError) as error:
-            msg = f"the side-car is damaged: {error.message if isinstance(error, LkdnError) else error}"
+        except Exception as error:  # whatever damaged JSON makes the decoding trip over
+            reason = error.message if isinstance(error, LkdnError) else str(error)
+            msg = f"the side-car is damaged: {reason[:500] or type(error).__name__}"
             raise InputError(msg, "build the engine again") from error
         return record
 

@@ -38,7 +38,8 @@ def bootstrap_ratio(samples: Sequence[float], reference: Sequence[float], seed: 
     ratios = np.sort(one / other)
     if len(ratios) < LEAST_ROUNDS:
         return None
-    low, high = _interval(np.concatenate([np.median(ratios[draw], axis=1) for draw in _draws(len(ratios), seed)]))
+    random = np.random.default_rng(seed)
+    low, high = _interval(np.concatenate([np.median(ratios[draw], axis=1) for draw in draws(len(ratios), random)]))
     place = _order(len(ratios))
     return Ratio(float(np.median(ratios)), min(low, float(ratios[place])), max(high, float(ratios[-1 - place])))
 
@@ -57,7 +58,7 @@ def bootstrap_mean_ratio(samples: Sequence[float], reference: Sequence[float], s
     if not error:
         return Ratio(float(value), float(value), float(value))
     scores = []
-    for draw in _draws(len(one), seed):
+    for draw in draws(len(one), np.random.default_rng(seed)):
         values, errors = _mean_ratio(one[draw], other[draw])
         with np.errstate(divide="ignore", invalid="ignore"):
             scores.append((values - value) / errors)
@@ -72,9 +73,8 @@ def _paired(samples: Sequence[float], reference: Sequence[float]) -> tuple[NDArr
     return np.array(samples, np.float64), np.array(reference, np.float64)
 
 
-def _draws(rounds: int, seed: int) -> Iterator[NDArray[np.intp]]:
+def draws(rounds: int, random: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     """Yield ``RESAMPLES`` resamples of the rounds' indices, in blocks."""
-    random = np.random.default_rng(seed)
     left = RESAMPLES
     while left:
         count = min(left, max(_BLOCK // rounds, 1))

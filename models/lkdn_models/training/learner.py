@@ -116,7 +116,11 @@ class Learner:
             for name, value in self.weights.items():
                 value.copy_(state["weights"][name])
                 self.ema.average[name].copy_(state["ema"][name])
-        self._optimiser.load_state_dict(state["optimiser"])
+        try:
+            self._optimiser.load_state_dict(state["optimiser"])
+        except Exception as error:  # whatever a damaged state makes it trip over
+            msg = "the saved state of the optimiser does not fit the recipe's network"
+            raise InputError(msg, "it was not written by this run; start another run with --output") from error
 
     def _measure(self, low: Tensor, high: Tensor) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.optimisation.bf16):

@@ -13,11 +13,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.files import read_bounded, reading
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.data import CropSettings
 from lkdn_models.schema import build
 
+MAX_BYTES = 1 << 20
+"""Largest size of a recipe's file."""
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 
@@ -211,22 +214,11 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe's TOML file.
 
     Raises:
-        InputError: if it cannot be read.
-        UsageError: if it is not TOML, or a key is unknown, missing, of the wrong type or out of range.
+        InputError: if it cannot be read, or is not TOML.
+        UsageError: if a key is unknown, missing, of the wrong type or out of range.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise InputError(msg) from error
-    except ValueError as error:
-        msg = f"{path} is not a TOML file: {error}"
-        raise UsageError(msg) from error
-    try:
-        return from_table(table)
-    except UsageError as error:
-        msg = f"{path}: {error.message}"
-        raise UsageError(msg, error.hint) from error
+    with reading(path, "a TOML file"):
+        return from_table(tomllib.loads(read_bounded(path, MAX_BYTES).decode()))
 
 
 def from_table(table: Mapping[str, Any]) -> Recipe:

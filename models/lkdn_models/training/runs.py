@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.files import publish
+from lkdn_deploy.core.files import publish, read_bounded, reading
 from lkdn_deploy.core.optional import needs
+from lkdn_models.pickles import MAX_BYTES, read_pickle
 
 STATE = {"recipe": dict, "step": int, "data": str, "best": dict, "weights": dict, "optimiser": dict, "ema": dict}
 """Entries of a saved state and their types."""
+MAX_LOG = 256 << 20
+"""Largest size of a log's file."""
 FACTS = {"recipe", "init", "data", "tools", "iterations", "iterations_before"}
 """Entries of the log that are not curves."""
 
@@ -83,13 +86,10 @@ class RunFolder:
             raise UsageError(msg, "start it without --resume")
         for path in reversed(states):
             try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                if all(isinstance(state.get(name), kind) for name, kind in STATE.items()):
-                    return state
-                problem = "it is not a state of a training run"
-            except Exception as error:  # whatever a damaged file makes the unpickler trip over
-                problem = str(error).partition("\n")[0]
-            warnings.warn(f"{path} cannot be read: {problem}", stacklevel=2)
+                with reading(path, "a state of a training run"):
+                    return _checked(read_pickle(read_bounded(path, MAX_BYTES)))
+            except InputError as error:
+                warnings.warn(str(error), stacklevel=2)
         msg = f"no state in {self._states} can be read"
         raise InputError(msg, "start another run with --output; --init takes weights.safetensors of this one")
 
@@ -154,15 +154,9 @@ class RunFolder:
         Raises:
             InputError: if there is no log, or a line is not a JSON object.
         """
-        try:
-            lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
-            entries = [json.loads(line) for line in lines if line.endswith("\n")]
-        except OSError as error:
-            msg = f"{self._log} cannot be read: {error.strerror}"
-            raise InputError(msg, "give the folder of a training run") from error
-        except (ValueError, RecursionError) as error:
-            msg = f"{self._log} is not a log of JSON lines: {error}"
-            raise InputError(msg) from error
+        with reading(self._log, "a log of JSON lines", "give the folder of a training run"):
+            lines = read_bounded(self._log, MAX_LOG).decode().splitlines(keepends=True)
+            entries = [json.loads(line, parse_int=_integer) for line in lines if line.endswith("\n")]
         if not all(isinstance(entry, dict) and isinstance(entry.get("step"), int) for entry in entries):
             msg = f"{self._log} is not the log of a training run"
             raise InputError(msg)
@@ -183,6 +177,31 @@ class RunFolder:
         """Return the saved states, oldest first."""
         paths = [path for path in self._states.glob("*.pt") if path.stem.isdecimal()]
         return sorted(paths, key=lambda path: int(path.stem))
+
+
+def _checked(state: Any) -> dict[str, Any]:
+    """Return a saved state that has the entries of ``STATE``.
+
+    Raises:
+        ValueError, TypeError, RecursionError: if an entry is missing or of another kind.
+    """
+    wrong = [
+        name for name, kind in STATE.items() if not isinstance(state, dict) or not isinstance(state.get(name), kind)
+    ]
+    if wrong or state["step"] < 0 or not all(isinstance(best, float) for best in state["best"].values()):
+        msg = f"{', '.join(wrong) or 'step or best'} is missing, or of another kind"
+        raise ValueError(msg)
+    iterations = json.loads(json.dumps(state["recipe"]))["optimisation"]["iterations"]  # nothing but plain values
+    if type(iterations) is not int:
+        msg = f"the recipe has {iterations!r} iterations"
+        raise ValueError(msg)
+    found: dict[str, Any] = state
+    return found
+
+
+def _integer(digits: str) -> int | float:
+    """Return a number of a log; one beyond 64 bits as a float, which numeric libraries can take."""
+    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

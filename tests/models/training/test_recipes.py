@@ -316,3 +316,21 @@ def test_the_rate_falls_to_zero_along_a_cosine_in_the_tail() -> None:
 def test_warm_up_milestones_and_tail_multiply() -> None:
     settings = Optimisation(iterations=10, learning_rate=1.0, warm_up=1, milestones=(5,), factor=0.5, tail=0.4)
     assert [settings.rate(step) for step in (0, 1, 5, 8)] == pytest.approx([0.5, 1.0, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 3000 + b"]" * 3000, "is not a TOML file"),
+        (b"a." * 3000 + b"b = 1", "unknown key a|is not a TOML file"),
+        (b"seed = " + b"9" * 5000, "is not a TOML file"),
+        (b"seed = 0x" + b"f" * 5000, "is not a TOML file|must be|incomplete"),
+        (b"\xff", "is not a TOML file"),
+        (b"#" * (1 << 20) + b"\n", "larger than 1,048,576 bytes"),
+        (b"[optimisation]\niterations = 5\nlearning_rate = 0x" + b"f" * 400, "learning_rate .* too large"),
+    ],
+)
+def test_whatever_a_file_holds_its_name_is_said(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "r.toml").write_bytes(content)
+    with pytest.raises((InputError, UsageError), match=rf"r\.toml.*({said})"):
+        read_recipe(tmp_path / "r.toml")

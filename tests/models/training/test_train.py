@@ -265,6 +265,47 @@ def test_a_damaged_state_is_named_and_the_one_before_is_taken(photos, tmp_path):
         train(recipe, places(photos, tmp_path / "cut"), resume=True)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["recipe"].update(more=state["recipe"]),
+        lambda state: state["recipe"].pop("optimisation"),
+        lambda state: state.update(step=-1),
+        lambda state: state.update(best={"set": "high"}),
+        lambda state: state.update(weights=[1]),
+        lambda state: state.update(data=None),
+    ],
+)
+def test_a_state_that_cannot_be_is_named(photos, tmp_path, change):
+    train(tiny(1), places(photos, tmp_path))
+    run = RunFolder(tmp_path)
+    state = run.newest()
+    change(state)
+    run.save(1, state, keep=1)
+    with pytest.warns(UserWarning, match=r"000000001\.pt is not a state of a training run"), pytest.raises(InputError):
+        run.newest()
+
+
+def test_a_state_of_another_optimiser_is_refused(photos, tmp_path):
+    train(tiny(1), places(photos, tmp_path))
+    run = RunFolder(tmp_path)
+    run.save(1, {**run.newest(), "optimiser": {"state": {}, "param_groups": []}}, keep=1)
+    with pytest.raises(InputError, match="state of the optimiser does not fit"):
+        train(tiny(2), places(photos, tmp_path), resume=True)
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff", b'{"step": 1' + b"0" * 5000, b"1", b'{"step": "1"}'])
+def test_a_log_that_is_none_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=r"log\.jsonl is not "):
+        RunFolder(tmp_path).read_log()
+
+
+def test_numbers_of_a_log_fit_into_arrays(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 1' + "0" * 400 + "}\n")
+    assert RunFolder(tmp_path).read_log() == [{"step": 1, "loss": float("inf")}]
+
+
 def test_a_full_disk_ends_the_run_and_leaves_the_last_state_whole(photos, tmp_path):
     train(replace(tiny(2), keep=1), places(photos, tmp_path))
     size = (tmp_path / "states" / "000000002.pt").stat().st_size
