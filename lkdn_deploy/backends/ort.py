@@ -12,7 +12,7 @@ from lkdn_deploy.backends.io import check_result, check_window, from_output, to_
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.artifact import Io
-from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.optional import import_engine
 from lkdn_deploy.core.protocols import SequentialSession
 
@@ -62,7 +62,7 @@ class OrtSession(SequentialSession):
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
             raise MissingError(msg, _GPU_HINT)
-        self._input, self._io, self.fixed_size = _only_input(artifact.path, self._session)
+        self._input, self._io, self.fixed_size, self._one_by_one = _only_input(artifact.path, self._session)
         self._last_shape: tuple[int, ...] = ()
         self._pixels = 0
         """Pixels of the last shape that have been run in a row."""
@@ -72,6 +72,9 @@ class OrtSession(SequentialSession):
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
         check_window(self.fixed_size, batch)
+        if self._one_by_one and len(batch) != 1:
+            msg = f"this artefact takes one image at a time, got a batch of {len(batch)}"
+            raise UsageError(msg, "run them one by one, or export it without --static")
         try:
             (result,) = self._for(batch.shape).run(None, {self._input: to_input(batch, self._io)})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -157,8 +160,12 @@ def _providers(provider: str, data: bytes) -> list[Any]:
     return [(TRT, options), CUDA]
 
 
-def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None]:
-    """Return the input's name, the type of input and output, and the height and width if they are fixed."""
+def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None, bool]:
+    """Return the input's name, the type of input and output, the fixed height and width, and whether the batch is one.
+
+    Raises:
+        InputError: if input and output are not those of an artefact, or are fixed otherwise than in whole.
+    """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     kinds = {value.type for value in (*inputs, *outputs)}
     if len(inputs) != 1 or len(outputs) != 1 or len(kinds) != 1 or inputs[0].shape[1:2] != [3]:
@@ -167,9 +174,15 @@ def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] 
     if (kind := kinds.pop()) not in _IO:
         msg = f"{artefact}: expected float32, float16 or uint8 values, got {kind}"
         raise InputError(msg, "export the checkpoint with lkdn-export")
-    height, width = inputs[0].shape[2:]
-    fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    return inputs[0].name, _IO[kind], fixed
+    batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0].shape)
+    for fixed, what in (
+        (batch not in (None, 1), f"takes batches of {batch} images only"),
+        ((height is None) != (width is None), f"takes a {f'height of {height}' if height else f'width of {width}'} only"),
+    ):
+        if fixed:
+            msg = f"{artefact} {what}, which ONNX Runtime cannot change"
+            raise InputError(msg, "export it for any size, or with --static WxH for one; or use --backend native")
+    return inputs[0].name, _IO[kind], (height, width) if height and width else None, batch == 1
 
 
 def _refuse_both_wheels() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.io import check_result, check_window
+from lkdn_deploy.backends.io import check_result, check_window, from_output, to_input
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Hint = Literal["latency", "throughput"]
 
 _COMPILED = Store("openvino")
+
+_IO: dict[str, Io] = {"f32": "fp32", "f16": "fp16", "u8": "uint8"}
 
 KEPT = 4
 """Compiled sizes that stay in memory: an image has one tile size, and a folder of images few."""
@@ -67,7 +69,7 @@ class OpenVinoSession(SequentialSession):
         self._core = openvino.Core()
         try:
             self._model = self._core.read_model(artifact.data)
-            self.fixed_size = _fixed_size(artifact, self._model)
+            self._io, self.fixed_size = _io_and_size(artifact, self._model)
             # On machines with bfloat16 OpenVINO would choose that by default.
             self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint.upper()}
             if threads is not None:
@@ -139,7 +141,7 @@ class OpenVinoSession(SequentialSession):
         check_window(self.fixed_size, batch)
         try:
             request = self.requests(batch.shape)[place]
-            request.start_async({0: batch})
+            request.start_async({0: to_input(batch, self._io)})
         except RuntimeError as error:
             raise self._failure(batch, error) from error
         return request
@@ -150,9 +152,9 @@ class OpenVinoSession(SequentialSession):
             request.wait()
         except RuntimeError as error:
             raise self._failure(batch, error) from error
-        result = np.array(request.get_output_tensor(0).data, np.float32)
+        result = request.get_output_tensor(0).data
         check_result(self.metadata.scale, batch.shape, result.shape)
-        return result
+        return np.array(from_output(result, self._io))
 
     def _failure(self, batch: NDArray[np.float32], error: RuntimeError) -> InputError:
         msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
@@ -191,19 +193,22 @@ def open_openvino(artifact: Artifact, *, threads: int | None = None, hint: Hint 
     return OpenVinoSession(artifact, threads, hint)
 
 
-def _fixed_size(artifact: Artifact, model: Any) -> tuple[int, int] | None:
-    """Return the height and width of the input, if they are fixed.
+def _io_and_size(artifact: Artifact, model: Any) -> tuple[Io, tuple[int, int] | None]:
+    """Return the type of input and output, and the height and width of the input if they are fixed.
 
     Raises:
         InputError: if input and output are not those of an artefact.
     """
     kinds = [value.element_type.to_string() for value in (*model.inputs, *model.outputs)]
     shape: Any = model.input(0).partial_shape if len(model.inputs) == 1 else ()
-    if kinds != ["f32", "f32"] or len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
-        msg = f"{artifact.path}: expected one float32 input (N, 3, H, W) and one output, got {shape} of {kinds}"
+    same = len(kinds) == 2 and kinds[0] == kinds[1] in _IO
+    if not same or len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
+        expected = f"one input (N, 3, H, W) and one output, both of {', '.join(_IO)}"
+        msg = f"{artifact.path}: expected {expected}; got {shape} of {', '.join(kinds)}"
         raise InputError(msg, "export the checkpoint with lkdn-export")
     height, width = shape[2], shape[3]
-    return (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
+    size = (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
+    return _IO[kinds[0]], size
 
 
 def _reason(error: Exception) -> str:
