@@ -1,6 +1,7 @@
 """Values at a network's input and output, and the checks of their shapes that every session makes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,30 @@ def from_output(result: NDArray[Any], io: Io) -> NDArray[np.float32]:
     """Convert an output of type ``io`` into float32. Floats are not clipped; the artefact has clipped 8-bit levels."""
     values = np.asarray(result, np.float32)
     return values / np.float32(255) if io == "uint8" else values
+
+
+def check_interface(
+    path: Path, inputs: Sequence[str], outputs: Sequence[str], shape: Sequence[int | None], types: Mapping[str, Io]
+) -> Io:
+    """Return the type of an artefact's input and output.
+
+    Args:
+        path: the file, for messages.
+        inputs: the type of each input, in the engine's words.
+        outputs: the type of each output.
+        shape: sides of the first input; None is any.
+        types: the accepted types by the engine's words.
+
+    Raises:
+        InputError: if there are others than one input (N, 3, H, W) and one output of the same type.
+    """
+    alike = len(inputs) == 1 and list(inputs) == list(outputs)
+    if alike and inputs[0] in types and len(shape) == 4 and shape[1] == 3:
+        return types[inputs[0]]
+    sides = ", ".join("?" if side is None else str(side) for side in shape)
+    got = f"inputs of {', '.join(inputs)}, the first ({sides}), and outputs of {', '.join(outputs)}"
+    msg = f"{path}: expected one input (N, 3, H, W) and one output, both float32, float16 or uint8; got {got}"
+    raise InputError(msg, "export the checkpoint with lkdn-export")
 
 
 def check_window(fixed_size: tuple[int, int] | None, batch: NDArray[Any]) -> None:

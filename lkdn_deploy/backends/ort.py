@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.io import check_result, check_window, from_output, to_input
+from lkdn_deploy.backends.io import check_interface, check_result, check_window, from_output, to_input
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.artifact import Io
@@ -167,22 +167,21 @@ def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] 
         InputError: if input and output are not those of an artefact, or are fixed otherwise than in whole.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    kinds = {value.type for value in (*inputs, *outputs)}
-    if len(inputs) != 1 or len(outputs) != 1 or len(kinds) != 1 or inputs[0].shape[1:2] != [3]:
-        msg = f"{artefact}: expected one float32 input (N, 3, H, W) and one output"
-        raise InputError(msg, "export the checkpoint with lkdn-export")
-    if (kind := kinds.pop()) not in _IO:
-        msg = f"{artefact}: expected float32, float16 or uint8 values, got {kind}"
-        raise InputError(msg, "export the checkpoint with lkdn-export")
-    batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0].shape)
+    shape = [side if isinstance(side, int) else None for side in (inputs[0].shape if inputs else ())]
+    kinds = [[value.type for value in each] for each in (inputs, outputs)]
+    io = check_interface(artefact, kinds[0], kinds[1], shape, _IO)
+    batch, _, height, width = shape
     for fixed, what in (
         (batch not in (None, 1), f"takes batches of {batch} images only"),
-        ((height is None) != (width is None), f"takes a {f'height of {height}' if height else f'width of {width}'} only"),
+        (
+            (height is None) != (width is None),
+            f"takes a {f'height of {height}' if height else f'width of {width}'} only",
+        ),
     ):
         if fixed:
             msg = f"{artefact} {what}, which ONNX Runtime cannot change"
             raise InputError(msg, "export it for any size, or with --static WxH for one; or use --backend native")
-    return inputs[0].name, _IO[kind], (height, width) if height and width else None, batch == 1
+    return inputs[0].name, io, (height, width) if height and width else None, batch == 1
 
 
 def _refuse_both_wheels() -> None:

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.io import check_result, check_window, from_output, to_input
+from lkdn_deploy.backends.io import check_interface, check_result, check_window, from_output, to_input
 from lkdn_deploy.backends.onnx_bytes import Artifact
+from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.optional import import_engine
@@ -154,7 +155,8 @@ class OpenVinoSession(SequentialSession):
             raise self._failure(batch, error) from error
         result = request.get_output_tensor(0).data
         check_result(self.metadata.scale, batch.shape, result.shape)
-        return np.array(from_output(result, self._io))
+        values = from_output(result, self._io)
+        return values.copy() if np.may_share_memory(values, result) else values
 
     def _failure(self, batch: NDArray[np.float32], error: RuntimeError) -> InputError:
         msg = "{0} failed on a window of {2}x{1} pixels".format(self.backend, *batch.shape[2:])
@@ -199,16 +201,12 @@ def _io_and_size(artifact: Artifact, model: Any) -> tuple[Io, tuple[int, int] | 
     Raises:
         InputError: if input and output are not those of an artefact.
     """
-    kinds = [value.element_type.to_string() for value in (*model.inputs, *model.outputs)]
-    shape: Any = model.input(0).partial_shape if len(model.inputs) == 1 else ()
-    same = len(kinds) == 2 and kinds[0] == kinds[1] in _IO
-    if not same or len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
-        expected = f"one input (N, 3, H, W) and one output, both of {', '.join(_IO)}"
-        msg = f"{artifact.path}: expected {expected}; got {shape} of {', '.join(kinds)}"
-        raise InputError(msg, "export the checkpoint with lkdn-export")
-    height, width = shape[2], shape[3]
-    size = (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
-    return _IO[kinds[0]], size
+    inputs, outputs = ([value.element_type.to_string() for value in each] for each in (model.inputs, model.outputs))
+    sides: Any = model.input(0).partial_shape if len(inputs) == 1 else ()
+    shape = [side.get_length() if side.is_static else None for side in sides]
+    io = check_interface(artifact.path, inputs, outputs, shape, _IO)
+    height, width = shape[2:]
+    return io, (height, width) if height and width else None
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The description that an artefact carries in its ``.onnx`` file, on which the runtime relies alone."""
 
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -131,4 +131,4 @@ def _is_table(value: object, fits: Callable[[Any], bool]) -> bool:
 
 def _is_size(value: object) -> bool:
     """Return whether the value is a number of 0 or more."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max

@@ -37,31 +37,22 @@ def test_an_artefact_opens_runs_and_says_what_it_is(tmp_path: Path, backend: str
     assert session.backend == "ort-cpu"
 
 
+@pytest.mark.parametrize("backend", ["ort-cpu", "openvino"])
 @pytest.mark.parametrize(("io", "kind"), [("fp16", TensorProto.FLOAT16), ("uint8", TensorProto.UINT8)])
 def test_an_artefact_that_holds_other_values_is_run_with_floats_all_the_same(
-    tmp_path: Path, io: Any, kind: int
+    tmp_path: Path, io: Any, kind: int, backend: str
 ) -> None:
     path = tiny(tmp_path / "a.onnx", props=dataclasses.replace(METADATA, precision="fp16", io=io).to_props())
     model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = kind
     onnx.save(model, path)
-    session = open_session(path, "ort-cpu")
+    session = open_session(path, backend)
     batch = (np.arange(15, dtype=np.float32) * 17 / 255).reshape(1, 1, 3, 5).repeat(3, axis=1)
     result = session.run(batch)
     assert result.dtype == np.float32
     assert np.abs(result - batch.repeat(2, axis=2).repeat(2, axis=3)).max() <= (2**-11 if io == "fp16" else 1e-7)
     assert session.run(batch + 2).max() == pytest.approx(1 if io == "uint8" else batch.max() + 2, abs=1e-3)
-
-
-def test_a_model_of_doubles_is_refused(tmp_path: Path) -> None:
-    path = tiny(tmp_path / "a.onnx")
-    model = onnx.load(path)
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    onnx.save(model, path)
-    with pytest.raises(InputError, match=r"a\.onnx: expected float32, float16 or uint8 values, got tensor\(double\)"):
-        open_session(path)
 
 
 def test_cuda_without_cuda_is_an_error_and_not_the_cpu(tmp_path: Path) -> None:
@@ -90,7 +81,7 @@ def test_an_artefact_that_upscales_otherwise_than_it_says_is_refused(tmp_path: P
 
 
 def test_a_model_with_another_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected one float32 input"):
+    with pytest.raises(InputError, match="expected one input"):
         open_session(tiny(tmp_path / "a.onnx", shape=("n", 1, "h", "w")))
 
 

@@ -138,6 +138,6 @@ def _decode(kind: Any, value: Any) -> Any:
 def _decode_field(name: str, kind: Any, value: Any) -> Any:
     try:
         return _decode(kind, value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         msg = f"{name}: {error}"
         raise ValueError(msg) from error

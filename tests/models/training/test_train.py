@@ -252,14 +252,14 @@ def test_a_damaged_state_is_named_and_the_one_before_is_taken(photos, tmp_path):
     (tmp_path / "cut" / "states" / "000000006.pt").write_bytes(b"damaged")
     with (tmp_path / "cut" / "log.jsonl").open("a") as log:
         log.write('{"step": 7, "lo')  # as if the machine had stopped while it was written
-    with pytest.warns(UserWarning, match=r"000000006\.pt cannot be read"):
+    with pytest.warns(UserWarning, match=r"000000006\.pt: not a PyTorch checkpoint"):
         resumed = train(recipe, places(photos, tmp_path / "cut"), resume=True)
     assert_same_weights(resumed, whole)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     for path in (tmp_path / "cut" / "states").iterdir():
         path.write_bytes(b"damaged")
     with (
-        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.warns(UserWarning, match="not a PyTorch checkpoint"),
         pytest.raises(InputError, match=r"no state in .* can be read"),
     ):
         train(recipe, places(photos, tmp_path / "cut"), resume=True)
