@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.files import avif, heif, jxl, png, tiff
@@ -44,7 +44,7 @@ class ImageFormat:
         max_xmp: most bytes of an XMP packet; 0 if it holds none.
         iptc: whether it holds IPTC records.
         texts: keywords of the texts that it holds; None for any.
-        colour: whether it holds facts on the colour space beside a profile.
+        colour: facts on the colour space that it holds beside a profile, by the names of PNG's chunks.
         moves_exif: whether EXIF tags move within the file, which maker notes do not survive.
         in_stripes: whether it is written part by part, so that no encoded copy of the picture is held in memory.
     """
@@ -67,7 +67,7 @@ class ImageFormat:
     max_xmp: int = 2**31 - 1
     iptc: bool = False
     texts: tuple[bytes, ...] | None = ()
-    colour: bool = False
+    colour: Literal["all", "cICP", "none"] = "none"
     moves_exif: bool = False
     in_stripes: bool = False
 
@@ -82,7 +82,7 @@ FORMATS = (
         read_only=(".apng",),
         depth=16,
         texts=None,
-        colour=True,
+        colour="all",
         in_stripes=True,
     ),
     ImageFormat(
@@ -146,7 +146,7 @@ FORMATS = (
         depth=12,
         grey=False,
         lossy=True,
-        colour=True,
+        colour="cICP",
     ),
     ImageFormat(
         "JPEG XL",

@@ -18,11 +18,11 @@ from lkdn_deploy.imaging.files.picture import (
     to_straight,
     widened,
 )
-from lkdn_deploy.imaging.files.pillow import refuse_frames, xmp_of
+from lkdn_deploy.imaging.files.pillow import xmp_of
 from lkdn_deploy.imaging.files.xmp import parts_left_out
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+_CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 
 def _pi_heif() -> Any:
@@ -39,7 +39,7 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
 
     Raises:
         MissingError: if pi-heif is not installed.
-        InputError: for sequences and too large images.
+        InputError: for too large images.
         ValueError, RuntimeError, OSError: from pi-heif, if the file is damaged.
     """
     heif = _pi_heif()
@@ -49,7 +49,6 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
     image = opened[opened.primary_index]
     width, height = image.size
     check_size(width, height)
-    refuse_frames(b"msf1" in opened.mimetype.encode() or "sequence" in opened.mimetype)
     mode, _, deep = image.mode.partition(";")
     channels = _CHANNELS[mode]
     return OpenedImage(Header(width, height, channels, 16 if deep else 8), partial(_decode, opened, image, channels))
@@ -79,8 +78,8 @@ def _decode(opened: Any, image: Any, channels: int) -> Picture:
         bits = info["bit_depth"]
         pixels = widened(pixels >> 16 - bits, bits)
         notes.append(f"widened from {bits} to 16 bits per sample")
-    if len(opened) > 1:
-        notes.append(f"the file holds {len(opened)} pictures; only its primary one was read")
+    if len(opened) > 1 or "sequence" in opened.mimetype:
+        notes.append("the file holds several pictures; only its primary one was read")
     if info.get("depth_images"):
         notes.append("the file's depth map was left out")
     aux = " ".join(str(name) for name in info.get("aux", ())).encode()

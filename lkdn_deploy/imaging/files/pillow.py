@@ -199,7 +199,7 @@ def to_pil(picture: Picture) -> Image.Image:
 
 def write_bmp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
     """Write a BMP file; ``quality`` and ``threads`` have no effect."""
-    _save(file, picture, "BMP")
+    _save(file, picture, "BMP", **({} if picture.dpi is None else {"dpi": picture.dpi}))
 
 
 def write_webp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:

@@ -139,7 +139,9 @@ def _reduced(picture: Picture, kind: ImageFormat) -> tuple[Picture, tuple[str, .
     texts = tuple(chunk for chunk in picture.texts if kind.texts is None or _fits_as_comment(chunk, kind))
     if lost := sorted({_keyword(chunk) for chunk in picture.texts if chunk not in texts}):
         notes.append(f"texts were left out, for which {kind.name} files have no place: {', '.join(lost)}")
-    colour = picture.colour if kind.colour and (kind.name == "PNG" or picture.depth > 8) else ()
+    colour = picture.colour if kind.colour == "all" else ()
+    if kind.colour == "cICP" and bare:
+        colour = tuple(chunk for chunk in picture.colour if chunk[0] == b"cICP")
     if picture.colour and not colour and icc_profile is None and not _is_srgb(picture.colour):
         names = ", ".join(name.decode() for name, _ in picture.colour)
         notes.append(f"the colour space ({names}) was left out, for which {kind.name} files have no place: use .png")

@@ -43,6 +43,16 @@ TEN_BIT = base64.b64decode(
     "h+nSPoC9wA=="
 )
 
+# A grey ramp of 10 bits over 16 pixels.
+TEN_BIT_GREY = base64.b64decode(
+    "AAAAHGZ0eXBoZWl4AAAAAG1pZjFoZWl4bWlhZgAAAXZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    "AAAAAERAAAEAAQAAAAABmgABAAAAAAAAAD4AAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA9mlw"
+    "cnAAAADWaXBjbwAAAHFodmNDAQQIAAAAnfgAAAAAHvAA/Pz6+gAADwNgAAEAF0ABDAH//wQIAAADAJ34AAADAAAeugJAYQABACZCAQEECAAA"
+    "AwCd+AAAAwAAHsCCBBNluqumubAgAAADAyAAAAMAIWIAAQAGRAHBc8GJAAAAE2NvbHJuY2x4AAEADQAGgAAAABRpc3BlAAAAAAAAAEAAAABA"
+    "AAAAKGNsYXAAAAAQAAAAAQAAAAgAAAAB////0AAAAAL////IAAAAAgAAAA5waXhpAAAAAAEKAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAA"
+    "Rm1kYXQAAAA6KAGuDGQ0Awl1yF7R+u9tmi92uji8xItoFtr32zr/w1/hh///gCSdyfSPlu416jUF/ZSNcVTsqFXvYA=="
+)
+
 
 def smooth(channels: int, bits: int) -> Any:
     """Return (24, 32, channels) gentle gradients over the full range of so many bits."""
@@ -202,6 +212,8 @@ def test_ten_bits_of_a_heic_file_are_kept(tmp_path: Path) -> None:
     assert picture.notes == ("widened from 10 to 16 bits per sample",)
     assert picture.pixels.dtype == np.uint16
     np.testing.assert_allclose(picture.pixels[4, 4] / 257.0, (220, 40, 40), atol=25)
+    grey = read(TEN_BIT_GREY, tmp_path).pixels
+    np.testing.assert_allclose(grey[4, :, 0] / 65535, np.arange(16) / 15, atol=0.01)
 
 
 def test_text_in_a_heic_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_a_grey_profile_goes_with_grey_pixels_only(tmp_path: Path, grey_profile:
 
 
 def test_what_a_format_cannot_hold_is_told(tmp_path: Path, rgb_profile: bytes, make_exif: Callable[[], bytes]) -> None:
-    notes = write_picture(tmp_path / "x.bmp", Picture(noise(3), rgb_profile, make_exif()))
+    notes = write_picture(tmp_path / "x.bmp", Picture(noise(3), rgb_profile, make_exif(), (300.0, 150.0)))
+    assert read_picture(tmp_path / "x.bmp").dpi == pytest.approx((300, 150), rel=1e-3)
     assert [note.split(" was left out")[0] for note in notes] == ["the colour profile", "the EXIF block"]
     (note,) = write_picture(tmp_path / "x.jpg", Picture(noise(3), exif=make_exif() + bytes(70000)))
     assert "at most 65533 bytes" in note
