@@ -7,6 +7,7 @@ onnx.proto.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,23 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 512 << 20
 """Limit of an artefact's size. The networks of the zoo have 16 MiB at most."""
 
+MAX_NODES = 20_000
+"""Limit of an artefact's operations. The networks of the zoo have some hundreds."""
+
+_UNWANTED = {
+    b"Loop",
+    b"Scan",
+    b"If",
+    b"SequenceMap",
+    b"Expand",
+    b"Tile",
+    b"Range",
+    b"ConstantOfShape",
+    b"EyeLike",
+    b"OneHot",
+}
+"""Operators of no exported network, by which a file of a few bytes may take an engine any time or memory."""
+
 # The fields of each message that lead to tensors.
 _GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TRAINING, _FUNCTION, _TENSOR, _MODEL = range(8)
 _INSIDE = {
@@ -33,7 +51,9 @@ _INSIDE = {
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_OPERATOR = 4
 _PROPERTIES = 14
+_EXPORT = "export the checkpoint with lkdn-export"
 _VARINT, _EIGHT_BYTES, _SPAN, _FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -60,11 +80,12 @@ def read_artifact(path: Path) -> Artifact:
     """
     try:
         with open_regular(path) as file:
-            data = file.read(MAX_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, MAX_BYTES))  # for which memory is allocated at once
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise InputError(msg) from error
-    if len(data) > MAX_BYTES:
+    if size > MAX_BYTES:
         msg = f"{path} is larger than {MAX_BYTES >> 20} MiB, the most that an artefact may have"
         raise InputError(msg)
     return parse_artifact(path, data)
@@ -78,17 +99,16 @@ def parse_artifact(path: Path, data: bytes) -> Artifact:
     """
     try:
         properties = read_properties(data)
+        if properties is not None:
+            return Artifact(path, data, ArtifactMetadata.from_props(properties))
     except ValueError as error:
         msg = f"{path} is not an ONNX model: {error}"
         raise InputError(msg, "give a file that lkdn-export wrote") from error
-    if properties is None:
-        msg = f"{path} keeps weights in other files, which are not read"
-        raise InputError(msg, "export the checkpoint with lkdn-export")
-    try:
-        return Artifact(path, data, ArtifactMetadata.from_props(properties))
     except InputError as error:
         msg = f"{path}: {error.message}"
         raise InputError(msg, error.hint) from error
+    msg = f"{path} keeps weights in other files, which are not read"
+    raise InputError(msg, _EXPORT)
 
 
 @contextmanager
@@ -118,8 +138,9 @@ def read_properties(model: bytes) -> dict[str, str] | None:
 
     Raises:
         ValueError: if this is not an ONNX file.
+        InputError: if it has more operations than artefacts have, or others.
     """
-    found = {}
+    found, nodes, unwanted = {}, 0, set[bytes]()
     todo = [(_MODEL, 0, len(model))]
     while todo:
         message, start, end = todo.pop()
@@ -127,11 +148,20 @@ def read_properties(model: bytes) -> dict[str, str] | None:
             if message == _TENSOR:
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and kind == _VARINT and first):
                     return None
+            elif (message, number, kind) == (_NODE, _OPERATOR, _SPAN):
+                nodes += 1
+                unwanted |= _UNWANTED & {model[first:last]}
             elif kind == _SPAN and number in _INSIDE[message]:
                 todo.append((_INSIDE[message][number], first, last))
             elif (message, number, kind) == (_MODEL, _PROPERTIES, _SPAN):
                 pair = {inner: model[begin:stop] for inner, _, begin, stop in _fields(model, first, last)}
                 found[pair.get(1, b"").decode(errors="replace")] = pair.get(2, b"").decode(errors="replace")
+    if unwanted:
+        msg = f"it has the operator {min(unwanted).decode()}, which no exported network has"
+        raise InputError(msg, _EXPORT)
+    if nodes > MAX_NODES:
+        msg = f"it has {nodes} operations, more than {MAX_NODES}"
+        raise InputError(msg, _EXPORT)
     return found
 
 

@@ -69,6 +69,10 @@ class Session(Protocol):
         """Return the memory of a run, in bytes per LR pixel."""
         ...
 
+    def window_bytes(self, height: int, width: int) -> int:
+        """Return the memory of a run on a window of this size in LR pixels, in bytes."""
+        ...
+
     def inference_seconds(self, batch: "NDArray[np.float32]") -> float | None:
         """Run a batch and return the seconds of its inference, without copies, as the device itself measures them.
 
@@ -125,6 +129,14 @@ class SequentialSession(ABC):
     @abstractmethod
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Upscale a batch, as ``Session.run`` does."""
+
+    @abstractmethod
+    def bytes_per_pixel(self) -> int:
+        """Return the memory of a run, as ``Session.bytes_per_pixel`` does."""
+
+    def window_bytes(self, height: int, width: int) -> int:
+        """Return the memory of a run, which is proportional to the window unless a session knows better."""
+        return height * width * self.bytes_per_pixel()
 
     def run_many(self, batches: "Iterable[NDArray[np.float32]]") -> "Generator[NDArray[np.float32], None, None]":
         """Yield ``run`` of each batch, computed when its result is asked for."""

@@ -14,8 +14,9 @@ A pixel is taken to cost the same in every window. Measured for LKDN-S on two co
 OpenVINO and 3.8 to 4.5 on ONNX Runtime in windows from 64x64 to 512x512, without a trend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import mul
 
 INEXACT_HALO = 32
 """The halo for networks in which every pixel depends on the whole image: wide enough for their convolutions."""
@@ -118,17 +119,25 @@ def smallest_window(halo: int) -> int:
 
 
 def choose_window(
-    height: int, width: int, halo: int, pixels: int, *, least: int = 1, largest: tuple[int, int] | None = None
+    height: int,
+    width: int,
+    halo: int,
+    budget: int,
+    *,
+    least: int = 1,
+    largest: tuple[int, int] | None = None,
+    cost: Callable[[int, int], int] = mul,
 ) -> tuple[int, int]:
     """Return the rows and columns of the windows that ``plan_tiles`` cuts an image into at the least cost.
 
     Args:
         height, width: of the image.
         halo: see ``tile_halo``.
-        pixels: the most that a window may have.
+        budget: the most that a window may take, as ``cost`` counts it.
         least: of a side that is cut, besides ``smallest_window(halo)``. A window of two least sides may exceed
-            ``pixels``.
+            ``budget``.
         largest: the most rows and columns that a window may have. It takes precedence over all others.
+        cost: memory of a window of so many rows and columns, in any unit; its pixels by default.
 
     Raises:
         ValueError: if windows of ``largest`` are nothing but halo.
@@ -138,7 +147,7 @@ def choose_window(
     down, across = _cuts(height, halo, least, most_rows), list(_cuts(width, halo, least, most_columns))
     # The fewer the windows, the less halo and the fewer calls; stripes lie in memory as one piece.
     *_, rows, columns = min(
-        (max(rows * columns - pixels, 0), rows * many * columns * wide, many * wide, wide, rows, columns)
+        (max(cost(rows, columns) - budget, 0), rows * many * columns * wide, many * wide, wide, rows, columns)
         for rows, many in down
         for columns, wide in across
     )

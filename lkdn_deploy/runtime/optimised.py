@@ -67,7 +67,9 @@ def _rewritten(artifact: Artifact, target: str, backend: str) -> bytes:
     from lkdn_deploy.samples import sample_pixels
     from lkdn_deploy.verify.comparison import verify
 
-    rewritten = rewrite_for(onnx.load_model_from_string(artifact.data), artifact.metadata, target)
+    model = onnx.load_model_from_string(artifact.data)
+    onnx.shape_inference.infer_shapes(model)  # which the passes rely on, and print a traceback where it fails
+    rewritten = rewrite_for(model, artifact.metadata, target)
     form = serialize(rewritten.model, rewritten.metadata)
     photograph = to_batch(sample_pixels())[:, :, :_ROWS, :_COLUMNS]
     verify(

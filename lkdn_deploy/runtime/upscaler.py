@@ -293,7 +293,7 @@ class Upscaler:
                 model, width, height, *reversed(largest)
             )
             raise UsageError(msg, "export it without --static")
-        need = height * width * self.session.bytes_per_pixel()
+        need = self.session.window_bytes(height, width)
         # Some engines took half as much again as was estimated.
         free = self._memory_budget or available_memory() * 2 // 3
         if need > free:
@@ -311,10 +311,11 @@ class Upscaler:
         if self._tile is not None:
             return self._asked_for(self._tile, self.session.largest or (height, width))
         budget = self._memory_budget or min(MEMORY_BUDGET, available_memory() // 2)
-        pixels = budget // self.session.bytes_per_pixel()
         if self._fitting is not None:
-            pixels = min(pixels, self._fitting)
-        return choose_window(height, width, self._halo, pixels, least=self._least_side, largest=self.session.largest)
+            budget = min(budget, self._fitting * self.session.bytes_per_pixel())
+        least, largest = self._least_side, self.session.largest
+        cost = self.session.window_bytes
+        return choose_window(height, width, self._halo, budget, least=least, largest=largest, cost=cost)
 
     def _asked_for(self, tile: int, largest: tuple[int, int]) -> tuple[int, int]:
         """Return the window of a tile of ``tile`` pixels a side, or a smaller one if device or session need it."""

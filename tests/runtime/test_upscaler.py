@@ -150,7 +150,7 @@ def test_tiles_follow_from_the_memory_budget(random_artefacts: dict[str, Path]) 
     for budget in (200 << 20, 800 << 20):
         plan = Upscaler(session, memory_budget=budget).plan(3000, 2000)
         rows, columns = plan[0].window
-        assert (rows.stop - rows.start) * (columns.stop - columns.start) * session.bytes_per_pixel() <= budget
+        assert session.window_bytes(rows.stop - rows.start, columns.stop - columns.start) <= budget
         counts.append(len(plan))
     assert counts[0] > counts[1] > 1
     assert len(Upscaler(session, memory_budget=800 << 20).plan(100, 120)) == 1

@@ -1,14 +1,15 @@
 """Compilation: a program is scheduled, its stages are lowered, and their code is generated for one processor."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native import layout
+from lkdn_deploy.backends.native import bounds, layout
 from lkdn_deploy.backends.native.codegen import activations, buffers, output, stage, threads
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.ir import BoundaryKind, Program
-from lkdn_deploy.backends.native.layout import aligned_copy
+from lkdn_deploy.backends.native.layout import ALLOCATION_OVERHEAD, LINE, RowLayout, aligned_copy, whole_lines
 from lkdn_deploy.backends.native.lower import StageSignature, lower
 from lkdn_deploy.backends.native.schedule import schedule
 from lkdn_deploy.jit import builder
@@ -28,14 +29,25 @@ class CompiledNetwork:
         stage_addresses: addresses of the stages' functions, by signature.
         float_output: address of the function that writes rows of the output image; ``uint8_output`` likewise.
         lead: runs a segment, as ``codegen.threads`` describes; ``follow`` likewise.
+
+    Raises:
+        UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
     """
 
     def __init__(self, program: Program, target: Processor) -> None:
+        bounds.check_program(program)
         self.program, self.lanes = program, target.lanes
+        self._memory: dict[int, tuple[int, int, int]] = {}
         self.plan = schedule(program)
         self.scale = int(program.pixel_order.shape[1])
         stages_of = (segment.stages for segment in self.plan.segments)
         self.segments = [[lower(it, program, self.plan, target.max_outputs) for it in stages] for stages in stages_of]
+        bounds.check_code_size([it for stages in self.segments for it in stages])
+        if bounds.DEBUG:
+            for segment, stages in zip(self.plan.segments, self.segments, strict=True):
+                bounds.check_segment(segment)
+                for it in stages:
+                    bounds.check_stage(it)
         signatures = dict.fromkeys(it.signature for stages in self.segments for it in stages)
         self._library = library("native", partial(_emit, tuple(signatures), target.lanes), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
@@ -45,21 +57,38 @@ class CompiledNetwork:
         self.fallback = Fallback(program.subgraphs)
         self.weights = [[aligned_copy(it.weights) for it in stages] for stages in self.segments]
 
-    def bytes_per_pixel(self) -> int:
-        """Return the memory of materialized and boundary values, in bytes for each input pixel.
+    def row_floats(self, rows: RowLayout) -> dict[int, int]:
+        """Return the size of a row of each value that is stored in rows."""
+        plan, channels = self.plan, self.program.channels
+        return {
+            value: rows.row_floats(channels[value], halo, channel_major=value in plan.channel_major)
+            for value, halo in plan.halo_columns.items()
+        }
 
-        Line buffers are not counted: they do not grow with the image's height.
-        """
-        channels = self.program.channels
-        slots: dict[int, int] = {}
-        for value, slot in self.plan.slots().items():
-            slots[slot] = max(slots.get(slot, 0), channels[value])
-        boundaries: dict[int, int] = {}
-        for value, boundary in self.program.boundaries.items():
-            if boundary.kind in (BoundaryKind.NCHW, BoundaryKind.INTERP_ROWS):
-                depth = self.program.depths[value]
-                boundaries[depth] = boundaries.get(depth, 0) + channels[value]
-        return 4 * (sum(slots.values()) + 2 * max(boundaries.values()))  # twice: here, and in the other engine
+    def band_floats(self, rows: RowLayout, row_floats: Mapping[int, int]) -> tuple[int, int]:
+        """Return the sizes of a thread's line buffers, and of its lines of the output image."""
+        buffers = (sum(count * row_floats[it] for it, count in part.buffer_rows.items()) for part in self.plan.segments)
+        return whole_lines(max(buffers)), 3 * self.scale**2 * rows.columns + self.lanes  # beyond the last column, too
+
+    def memory(self, width: int) -> tuple[int, int, int]:
+        """Return the floats that a run on an image of this width takes: at least, for each thread, and for each row."""
+        if width not in self._memory:
+            rows = RowLayout(1, width, self.lanes)
+            row_floats, slots = self.row_floats(rows), dict[int, int]()
+            for value, slot in self.plan.slots().items():
+                slots[slot] = max(slots.get(slot, 0), row_floats[value])
+            by_depth: dict[int, int] = {}
+            constant = ALLOCATION_OVERHEAD + max(row_floats.values(), default=1)
+            for value, boundary in self.program.boundaries.items():
+                depth, channels = self.program.depths[value], self.program.channels[value]
+                each = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1}.get(boundary.kind, width)
+                by_depth[depth] = by_depth.get(depth, 0) + channels * each
+                constant += channels + rows.columns + LINE
+            halves = (max((it for depth, it in by_depth.items() if depth % 2 == odd), default=0) for odd in range(2))
+            row = sum(slots.values()) + sum(halves) + max(by_depth.values())  # what another engine has of them
+            band = sum(self.band_floats(rows, row_floats))
+            self._memory[width] = constant, band, row
+        return self._memory[width]
 
 
 def _emit(signatures: tuple[StageSignature, ...], lanes: int, module: ir.Module) -> None:

@@ -7,12 +7,13 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.backends.native import bounds
 from lkdn_deploy.backends.native.codegen.output import FACTS, TOP
 from lkdn_deploy.backends.native.codegen.threads import BEGUN, DONE, STATE, STOP, YIELD, yield_function
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fallback import BoundaryBuffers
 from lkdn_deploy.backends.native.ir import Bytes, Floats
-from lkdn_deploy.backends.native.layout import RowLayout, allocate, whole_lines
+from lkdn_deploy.backends.native.layout import RowLayout, allocate
 from lkdn_deploy.core.errors import NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import Part
 
@@ -50,22 +51,21 @@ class Executor:
         self.size = height, width
         self._network = network
         self._rows = RowLayout(height, width, network.lanes)
-        plan, channels = network.plan, network.program.channels
-        self._row_floats = {
-            value: self._rows.row_floats(channels[value], halo, channel_major=value in plan.channel_major)
-            for value, halo in plan.halo_columns.items()
-        }
+        plan = network.plan
+        self._row_floats = network.row_floats(self._rows)
         bands = min(threads, height)
         slots = plan.slots()
         slot_sizes = [0] * len(set(slots.values()))
         for value, slot in slots.items():
             slot_sizes[slot] = max(slot_sizes[slot], height * self._row_floats[value])
         self._boundaries = BoundaryBuffers(network.program, network.fallback, self._rows)
-        self._line_buffers = whole_lines(max(sum(self._buffer_sizes(number)) for number in range(len(plan.segments))))
+        self._line_buffers, output = network.band_floats(self._rows, self._row_floats)
         self._line = network.scale * self._rows.columns
-        output = 3 * network.scale * self._line + network.lanes  # a vector may reach beyond the last column
         sizes = [max(self._row_floats.values(), default=1), *[self._line_buffers + output] * bands]
-        self._zeros, *rest = allocate([*sizes, *slot_sizes, *self._boundaries.sizes])
+        self._memory, self._parts = allocate([*sizes, *slot_sizes, *self._boundaries.sizes], bounds.gap())
+        self._zeros, *rest = self._parts
+        if bounds.DEBUG:
+            bounds.fill_gaps(self._memory, self._parts)
         self._zeros[:] = 0
         self._materialized = {value: rest[bands + slot] for value, slot in slots.items()}
         self._boundaries.place(*rest[-2:])
@@ -120,6 +120,8 @@ class Executor:
             raise
         finally:  # they use this memory for as long as they run
             wait(others)
+            if bounds.DEBUG:
+                bounds.check_gaps(self._memory, self._parts)
         if self._damage[0]:
             raise NonFiniteError
 
@@ -185,7 +187,11 @@ class Executor:
         for stage, lowered, weights in zip(
             segment.stages, network.segments[number], network.weights[number], strict=True
         ):
-            operands = np.array([operand(value) for value in lowered.values], np.int64)
+            entries = [operand(value) for value in lowered.values]
+            for value, entry in zip(lowered.values, entries, strict=True) if bounds.DEBUG else ():
+                if value in self._row_floats:
+                    bounds.check_rows(entry, self._row_floats[value], self._parts)
+            operands = np.array(entries, np.int64)
             operands_of.append(operands)
             address = network.stage_addresses[lowered.signature]
             stages.append((address, operands.ctypes.data, weights.ctypes.data, stage.row_delay, 0, 0))

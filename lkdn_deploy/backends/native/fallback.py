@@ -138,19 +138,29 @@ class BoundaryBuffers:
             if boundary.kind is BoundaryKind.INTERP_ROWS:
                 self._import_rows(boundary.name, tensor, array)
             elif not np.shares_memory(tensor, array):
+                self._check_import(boundary.name, tensor, tensor.ndim > 2 and tensor.shape[-3:] == array.shape)
                 array[:] = tensor.reshape(array.shape)
         for name in [name for name in tensors if fallback.last_use(name) <= depth]:
             del tensors[name]
 
     def _import_rows(self, name: str, tensor: NDArray[Any], array: Floats) -> None:
-        rows, height = tensor.shape[2], self._rows.height
+        rows, height = tensor.shape[2] if tensor.ndim == 4 else -1, self._rows.height
         if not rows:
             msg = f"this network does not accept images as small as {self._rows.width}x{height} pixels"
             raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
+        fits = rows <= height and tensor.shape == (1, len(array), rows, array.shape[2])
+        self._check_import(name, tensor, fits)
         array[:, :rows] = tensor[0]
         if self._source_rows.get(name) != rows:  # for the first image only
             self._source_rows[name] = rows
             self._positions[name][:] = _interpolation(rows, height)
+
+    def _check_import(self, name: str, tensor: NDArray[Any], fits: bool) -> None:
+        """Refuse what ONNX Runtime computed where its shape is not the one that ONNX inferred."""
+        if not fits or tensor.dtype != np.float32:
+            size = f"{self._rows.width}x{self._rows.height}"
+            msg = f"the tensor {name} has the shape {tensor.shape} for an image of {size} pixels, which does not fit"
+            raise InputError(msg, "use --backend ort-cpu")
 
     def _shape(self, value: int) -> tuple[int, ...]:
         channels, height, width = self._program.channels[value], self._rows.height, self._rows.width

@@ -24,6 +24,20 @@ class UnsupportedError(Exception):
     """A graph that the compiler has no kernels for; the text is a noun phrase that names the obstacle."""
 
 
+class MalformedError(UnsupportedError):
+    """A graph that breaks a rule of ONNX, so that no engine can run it."""
+
+
+def require(condition: bool, otherwise: str, kind: type[UnsupportedError] = UnsupportedError) -> None:
+    """Check a condition for the compilation of a graph.
+
+    Raises:
+        UnsupportedError: if it does not hold; ``otherwise`` is a noun phrase that names the obstacle.
+    """
+    if not condition:
+        raise kind(otherwise)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Op:
     inputs: tuple[int, ...]

@@ -27,6 +27,9 @@ LINE = 16
 PAGE = 2**21 // 4
 """Floats in a huge page of most systems."""
 
+ALLOCATION_OVERHEAD = PAGE + 2**22 // 4
+"""Floats by which an allocation may exceed what it holds."""
+
 _HUGE_PAGE_REQUEST = 2**22 // 4
 """Floats from which on NumPy asks the system for huge pages."""
 
@@ -94,15 +97,15 @@ def aligned(count: int, unit: int = LINE) -> Floats:
     return memory[start : start + count]
 
 
-def allocate(sizes: list[int]) -> list[Floats]:
-    """Return an uninitialised array of each size, all in one allocation that is aligned to a huge page.
+def allocate(sizes: list[int], gap: int = 0) -> tuple[Floats, list[Floats]]:
+    """Return memory that is aligned to a huge page, uninitialised, and an array of each size in it.
 
     In small pages, whose physical addresses are arbitrary, line buffers would evict each other from the second-level
-    cache.
+    cache. ``gap`` is the number of floats between arrays.
     """
-    starts = list(accumulate((whole_lines(size) for size in sizes), initial=0))
+    starts = list(accumulate((whole_lines(size) + gap for size in sizes), initial=gap))
     memory = aligned(max(starts[-1], _HUGE_PAGE_REQUEST), PAGE)
-    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+    return memory, [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
 
 
 def aligned_copy(values: Floats) -> Floats:

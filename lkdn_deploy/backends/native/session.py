@@ -13,7 +13,7 @@ import psutil
 
 from lkdn_deploy.backends.io import check_result, check_window
 from lkdn_deploy.backends.native.frontend.importer import import_program
-from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError
+from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError, require
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.limits import cores
@@ -23,9 +23,10 @@ from lkdn_deploy.core.protocols import Part, SequentialSession
 if TYPE_CHECKING:
     from lkdn_deploy.backends.native.executor import Executor
 
-# Memory besides ``CompiledNetwork.bytes_per_pixel``: line buffers, and columns that fill up the last vectors. Both grow
-# with one side of the image only. The memory allocated in a run at 300x300 was measured as 1.13 times.
-_OVERHEAD = 1.2
+_LARGEST_MINIMUM = 1 << 30
+"""Bytes that a window of ``_SMALL`` pixels a side may take: no smaller ones are tried where memory lacks."""
+
+_SMALL, _USUAL = 64, 300
 
 
 class NativeSession(SequentialSession):
@@ -48,8 +49,12 @@ class NativeSession(SequentialSession):
             from lkdn_deploy.backends.native.executor import Executor
             from lkdn_deploy.jit.compiler import processor
         self.metadata = artifact.metadata
+        self._threads = threads or _physical_cores()
         try:
             program = import_program(artifact.data)
+            self._network = CompiledNetwork(program, processor())
+            need = self.window_bytes(_SMALL, _SMALL)
+            require(need <= _LARGEST_MINIMUM, f"a network that takes {need >> 20} MiB for {_SMALL}x{_SMALL} pixels")
         except UnsupportedError as error:
             msg = f"{artifact.path}: the native engine does not support {error}"
             raise InputError(msg, "use --backend ort-cpu or openvino") from error
@@ -57,8 +62,6 @@ class NativeSession(SequentialSession):
             msg = f"{artifact.path}: {error.message}"
             raise type(error)(msg, error.hint) from error
         self.fixed_size = program.fixed_size
-        self._threads = threads or _physical_cores()
-        self._network = CompiledNetwork(program, processor())
         self._make_executor = Executor
         self._start()
         _SESSIONS.add(self)
@@ -117,8 +120,16 @@ class NativeSession(SequentialSession):
             raise InputError(msg, "use smaller tiles") from error
 
     def bytes_per_pixel(self) -> int:
-        """Return the memory that ``fill`` takes, in bytes for each input pixel; ``run`` allocates the result too."""
-        return int(self._network.bytes_per_pixel() * _OVERHEAD)
+        """Return ``window_bytes`` for each pixel of a window of usual size."""
+        return -(-self.window_bytes(_USUAL, _USUAL) // _USUAL**2)
+
+    def window_bytes(self, height: int, width: int) -> int:
+        """Return the memory that ``fill`` takes for a window, in bytes; ``run`` allocates the result too.
+
+        Rows are filled up to whole vectors, which is most of the memory of a narrow window.
+        """
+        fixed, band, row = self._network.memory(width)
+        return 4 * (fixed + min(self._threads, height) * band + height * row)
 
 
 _SESSIONS: WeakSet[NativeSession] = WeakSet()

@@ -124,6 +124,10 @@ class TrtSession:
         input_, output = (np.dtype(tensor.dtype).itemsize for tensor in (self.record.input, self.record.output))
         return STREAMS * (-(-self._engine.workspace // pixels) + 3 * (input_ + scale**2 * output))
 
+    def window_bytes(self, height: int, width: int) -> int:
+        """Return the device memory for two windows of this size under way, in bytes."""
+        return height * width * self.bytes_per_pixel()
+
     def close(self) -> None:
         """Release everything on the device. The session cannot be used again.
 

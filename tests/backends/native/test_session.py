@@ -24,6 +24,7 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled
+from lkdn_deploy.runtime.upscaler import Upscaler
 
 
 @pytest.mark.parametrize(
@@ -163,17 +164,35 @@ def test_networks_that_differ_in_their_weights_share_code(tmp_path: Path, monkey
     assert len(list(Store("native").folder.iterdir())) == 1
 
 
-def test_bytes_per_pixel_bounds_the_memory_of_a_run() -> None:
-    for artefact, side in itertools.product((bundled()["lkdn-s", 4], bundled()["lkdn-s", 2]), (300, 500)):
-        session = open_session(artefact, "native", threads=2)
-        batch = noise(side, side)[None]
-        scale = session.metadata.scale
-        pixels = np.empty((scale * side, scale * side, 3), np.uint8)
-        tracemalloc.start()
-        session.fill(batch, np.s_[:, :], pixels)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert 0.6 < peak / (session.bytes_per_pixel() * side**2) <= 1
+SHAPES = [(300, 300), (500, 500), (20000, 1), (1, 20000), (5000, 33), (64, 64), (3000, 3)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [2, 4])
+def test_window_bytes_bound_the_memory_of_a_run_of_any_shape(scale: int, shape: tuple[int, int], threads: int) -> None:
+    session = open_session(bundled()["lkdn-s", scale], "native", threads=threads)
+    batch = noise(*shape)[None]
+    pixels = np.empty((scale * shape[0], scale * shape[1], 3), np.uint8)
+    tracemalloc.start()
+    session.fill(batch, np.s_[:, :], pixels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    expected = session.window_bytes(*shape)
+    assert 0.8 * (expected - (12 << 20)) < peak <= expected
+
+
+def test_the_memory_budget_holds_for_a_picture_of_any_shape() -> None:
+    upscaler = Upscaler(open_session(bundled()["lkdn-s", 4], "native", threads=2), memory_budget=200 << 20)
+    for height, width in ((60000, 1), (1, 60000), (20000, 30), (3000, 2000)):
+        rows, columns = upscaler.plan(height, width)[0].window
+        assert upscaler.session.window_bytes(rows.stop - rows.start, columns.stop - columns.start) <= 200 << 20
+    picture = np.zeros((9000, 1, 3), np.uint8)
+    tracemalloc.start()
+    upscaler(picture)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 << 20
 
 
 def test_every_bundled_artefact_is_supported() -> None:

@@ -3,9 +3,19 @@
 from typing import Any
 
 from lkdn_deploy.backends.native.frontend.ops import IMPORTERS, MEANS, import_mean
-from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, node_attributes
-from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder, require
-from lkdn_deploy.backends.native.ir import BoundaryKind, DepthwiseOp, Elementwise, Op, Program, UnsupportedError
+from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, needed_nodes, node_attributes
+from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
+from lkdn_deploy.backends.native.frontend.validate import check_graph, check_node, check_output, declared_sides
+from lkdn_deploy.backends.native.ir import (
+    BoundaryKind,
+    DepthwiseOp,
+    Elementwise,
+    MalformedError,
+    Op,
+    Program,
+    UnsupportedError,
+    require,
+)
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import needs
 
@@ -14,7 +24,7 @@ def import_program(data: bytes) -> Program:
     """Import a serialised float32 model with one input and one output image, of a fixed size or of any.
 
     Raises:
-        InputError: if this is not an ONNX model.
+        InputError: if this is not a valid ONNX model.
         MissingError: if the package onnx is missing.
         UnsupportedError: if more than ``MAX_SHARE`` of its work has no kernels; the first obstacle is named.
     """
@@ -27,13 +37,12 @@ def import_program(data: bytes) -> Program:
         msg = f"it is not an ONNX model: {error}"
         raise InputError(msg, "give a file that lkdn-export wrote") from error
     graph = model.graph
-    require(len(graph.input) == len(graph.output) == 1, "a graph with several inputs or outputs")
-    types = {item.type.tensor_type.elem_type for item in (graph.input[0], graph.output[0])}
-    require(types == {onnx.TensorProto.FLOAT}, "an input or output that is not float32")
+    check_graph(model, data)
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
     builder = ProgramBuilder(constants, Partition(model))
     builder.map(graph.input[0].name)
-    reasons = [reason for node in graph.node if (reason := _import_node(builder, node)) is not None]
+    nodes = needed_nodes(graph.node, {graph.output[0].name})
+    reasons = [reason for node in nodes if (reason := _import_node(builder, node)) is not None]
     if reasons and builder.partition.share() > MAX_SHARE:
         raise reasons[0]
     try:
@@ -47,15 +56,16 @@ def import_program(data: bytes) -> Program:
     copied = isinstance(last, Elementwise) and last.kind == "copy"
     is_kernel = not (last is None or copied or isinstance(last, DepthwiseOp))
     require(is_kernel, "an output that is the input itself or comes from a depthwise convolution")
-    sides = [int(it.dim_value) for it in graph.input[0].type.tensor_type.shape.dim]
-    require(len(sides) == 4, "an input that is not NCHW")
+    _, _, height, width = declared_sides(graph.input[0])
+    fixed_size = None if height is None or width is None else (height, width)
+    check_output(graph.output[0], result.scale, fixed_size)
     return Program(
         channels=tuple(builder.channels),
         depths=tuple(builder.depths),
         ops=ops,
         result=value,
         pixel_order=result.order,
-        fixed_size=(sides[2], sides[3]) if all(sides[2:]) else None,
+        fixed_size=fixed_size,
         boundaries=builder.boundaries,
         subgraphs=builder.partition.subgraphs(),
     )
@@ -65,7 +75,7 @@ def _import_node(builder: ProgramBuilder, node: Any) -> UnsupportedError | None:
     """Import a node as operations. Where that is not possible, leave it to ONNX Runtime, and return the reason.
 
     Raises:
-        UnsupportedError: if ONNX Runtime cannot be given its inputs.
+        UnsupportedError: if ONNX Runtime cannot be given its inputs, or would refuse the node.
     """
     if node.input and all(name in builder.constants for name in node.input):
         builder.constants |= builder.partition.fold(node)
@@ -74,11 +84,15 @@ def _import_node(builder: ProgramBuilder, node: Any) -> UnsupportedError | None:
     try:
         known = node.domain in ("", "ai.onnx") and node.op_type in (*IMPORTERS, *MEANS)
         require(known, f"the operator {node.op_type}")
-        (name,) = node.output
+        name = node.output[0]
+        require(not any(node.output[1:]), f"a second output of {node.op_type}")
+        check_node(builder, node.op_type, inputs, attributes)
         if node.op_type in MEANS:
-            import_mean(builder, inputs, MEANS[node.op_type] | attributes, name)
+            import_mean(builder, inputs[0], name)
         else:
             builder.maps[name] = IMPORTERS[node.op_type](builder, inputs, attributes)
+    except MalformedError:
+        raise
     except UnsupportedError as reason:
         for name in inputs:
             if name in builder.maps and name not in builder.partition.depths:

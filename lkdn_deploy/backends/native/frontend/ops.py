@@ -1,7 +1,8 @@
 """ONNX operators as operations of the program: one importer for each operator.
 
 An importer gets the builder, the names of the node's inputs and its attributes. It appends operations to the builder,
-returns the output as a map, and raises `UnsupportedError` where there is no kernel for the node.
+returns the output as a map, and raises `UnsupportedError` where there is no kernel for the node. `validate.check_node`
+has checked shapes and attributes before.
 """
 
 import math
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder, require
-from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, Floats, NormOp
+from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder
+from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, Floats, NormOp, require
 
 Attributes = Mapping[str, Any]
 Importer = Callable[[ProgramBuilder, list[str], Attributes], FeatureMap]
@@ -24,8 +25,6 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
     count, groups = len(weight), int(attributes.get("group", 1))
     bias = builder.constant(inputs[2]) if len(inputs) > 2 and inputs[2] else np.zeros(count, np.float32)
     dilation = tuple(attributes.get("dilations", (1, 1)))
-    _check_window(weight, dilation, attributes)
-    require(not source.channels_last, "a convolution of an NHWC tensor")
     depthwise = groups == count == len(source.order) and weight.shape[1] == 1
     if depthwise and source.scale == 1 and len(source.values) == 1:
         result = builder.new_map(count)
@@ -38,15 +37,6 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
         dilation, groups = (1, 1), positions
     builder.add(ConvOp(source.values, output, wide, np.tile(bias, positions), dilation, (groups, groups)))
     return FeatureMap((output,), order)
-
-
-def _check_window(weight: Floats, dilation: tuple[int, ...], attributes: Attributes) -> None:
-    """Require that a convolution with these weights, (out, in / groups, rows, columns), keeps the size."""
-    implicit = attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
-    require(weight.ndim == 4 and not implicit, "a convolution with automatic padding, or not of two dimensions")
-    radius = [size // 2 * step for size, step in zip(weight.shape[2:], dilation, strict=True)]
-    keeps = list(attributes.get("pads", (0, 0, 0, 0))) == radius * 2 and all(size % 2 for size in weight.shape[2:])
-    require(keeps and set(attributes.get("strides", (1, 1))) == {1}, "a convolution that changes the size")
 
 
 def _ungrouped(weight: Floats, groups: int) -> Floats:
@@ -96,7 +86,7 @@ def _depth_to_space(builder: ProgramBuilder, inputs: list[str], attributes: Attr
         split = source.order.reshape(times, times, count, scale, scale).transpose(2, 0, 1, 3, 4)
     # Row r y + e of the source becomes ``times`` rows.
     order = split.transpose(0, 3, 1, 4, 2).reshape(count, scale * times, scale * times)
-    return FeatureMap(source.values, np.ascontiguousarray(order), source.channels_last)
+    return FeatureMap(source.values, np.ascontiguousarray(order))
 
 
 def _elementwise(builder: ProgramBuilder, source: FeatureMap, kind: str, *others: int, **fields: Any) -> FeatureMap:
@@ -108,7 +98,6 @@ def _elementwise(builder: ProgramBuilder, source: FeatureMap, kind: str, *others
 
 
 def _unary(kind: str, builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
-    require(attributes.get("approximate", b"none") == b"none", "GELU with the tanh approximation")
     return _elementwise(builder, builder.map(inputs[0]), kind, alpha=float(attributes.get("alpha", 0.01)))
 
 
@@ -137,31 +126,21 @@ def _div(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMa
 
 
 def _pow(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
-    exponent = builder.constants.get(inputs[1])
-    require(exponent is not None and exponent.size == 1 and exponent.item() == 2, "a power other than the square")
     return _elementwise(builder, builder.map(inputs[0]), "square")
 
 
-def import_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attributes, name: str) -> None:
+def import_mean(builder: ProgramBuilder, source: str, name: str) -> None:
     """Import a mean over height and width: its row sums are exported.
 
     Args:
         builder: the program under construction.
-        inputs: names of the node's inputs.
-        attributes: attributes of the node.
+        source: name of the node's input.
         name: name of the node's output.
 
     Raises:
-        UnsupportedError: if it is a mean over other axes.
+        UnsupportedError: if the input is not an NCHW tensor of the input's size.
     """
-    source = builder.map(inputs[0])
-    if len(inputs) > 1:
-        axes = builder.constants.get(inputs[1], np.empty(0, np.int64)).tolist()
-    else:
-        axes = attributes.get("axes", ())  # none means all
-    is_global = sorted(axis % 4 for axis in axes) == [2, 3] and attributes.get("keepdims", 1) == 1
-    require(is_global, "a mean over axes other than height and width")
-    builder.export_value(BoundaryKind.ROW_SUMS, name, source)
+    builder.export_value(BoundaryKind.ROW_SUMS, name, builder.map(source))
 
 
 def _by_channel(constant: Floats, source: FeatureMap) -> Floats:
@@ -176,10 +155,8 @@ def _by_channel(constant: Floats, source: FeatureMap) -> Floats:
     return spread
 
 
-def _concat(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
+def _concat(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     sources = [builder.map(name) for name in inputs]
-    plain = not any(source.scale > 1 or source.channels_last for source in sources)
-    require(plain and int(attributes["axis"]) in (1, -3), "a concatenation of other than channels")
     starts = np.cumsum([0, *(sum(builder.channels[value] for value in source.values) for source in sources)])
     order = np.concatenate([source.order + start for source, start in zip(sources, starts, strict=False)])
     return FeatureMap(tuple(value for source in sources for value in source.values), order)
@@ -194,8 +171,6 @@ def _transpose(builder: ProgramBuilder, inputs: list[str], attributes: Attribute
 
 def _layer_norm(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
     source = builder.map(inputs[0])
-    over_channels = source.channels_last and source.scale == 1 and int(attributes.get("axis", -1)) in (-1, 3)
-    require(over_channels, "a normalisation over other axes than channels")
     value, scale = builder.single_value(source), builder.constant(inputs[1])
     shift = builder.constant(inputs[2]) if len(inputs) > 2 and inputs[2] else np.zeros_like(scale)
     output = builder.new_value(len(scale))
@@ -222,5 +197,5 @@ IMPORTERS: dict[str, Importer] = {
     "Transpose": _transpose,
 }
 
-MEANS: dict[str, dict[str, Any]] = {"GlobalAveragePool": {"axes": (2, 3)}, "ReduceMean": {}}
-"""Operators that ``import_mean`` imports, with attributes that they imply."""
+MEANS = ("GlobalAveragePool", "ReduceMean")
+"""Operators that ``import_mean`` imports."""

@@ -5,7 +5,7 @@ number for each channel. That is little work, in operators of many kinds; the co
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Subgraph
+from lkdn_deploy.backends.native.ir import Subgraph, UnsupportedError, require
 
 MAX_SHARE = 0.1
 """Share of a network's work beyond which the rest does not repay the exchange of values."""
+
+MAX_FOLDED = 64 << 20
+"""Limit of the bytes of all constants that are computed."""
+
+_Shapes = Sequence[tuple[int, ...]]
+
+
+def _joined(shapes: _Shapes) -> int:
+    return sum(map(math.prod, shapes))
+
+
+def _broadcast(shapes: _Shapes) -> int:
+    return math.prod(np.broadcast_shapes(*shapes))
+
+
+_FOLDED: dict[str, Callable[[_Shapes], int]] = {
+    **dict.fromkeys(("Add", "Div", "Mul", "Sub"), _broadcast),
+    **dict.fromkeys(("Cast", "Concat", "Identity", "Neg", "Reshape", "Squeeze", "Transpose", "Unsqueeze"), _joined),
+}
+"""Operators that are evaluated on constants, with a bound on the values of the result from the operands' shapes."""
 
 _PROBE_SIZES = ((120, 104), (136, 152))
 """Two input sizes without a common side, which tell tensors of the input's size from others."""
@@ -43,6 +63,10 @@ class Partition:
         self.depths = dict.fromkeys((*self._constants, self._input, ""), 0)
         self._nodes: dict[int, list[Any]] = {}
         self._requested: set[str] = set()
+        self._rows: dict[str, str] = {}
+        """Tensor of the rows between which a map is interpolated, by the map's name."""
+        self._folded = 0
+        """Bytes of the constants that were computed."""
 
     @cached_property
     def _inferred(self) -> "_InferredShapes":
@@ -65,8 +89,7 @@ class Partition:
 
     def interpolation_rows(self, name: str) -> str | None:
         """Return the tensor of those rows from which a map is interpolated vertically; ``None`` if there is none."""
-        found = f"{name}/rows"
-        return found if found in self.depths else None
+        return self._rows.get(name)
 
     def _channels(self, name: str, expected: Callable[[tuple[int, int]], tuple[int, int]]) -> int | None:
         """Return the channels of a tensor, if its size is as expected for each size of the input."""
@@ -111,7 +134,11 @@ class Partition:
         import onnx
 
         source, sizes, name = node.input[0], node.input[3], node.output[0]
-        small, wide, both, last, rows = (f"{name}/{it}" for it in ("small", "wide", "both", "last", "rows"))
+        new = [f"{name}/{it}" for it in ("small", "wide", "both", "last", "rows")]
+        if any(it in shapes for it in new for shapes in (*self._inferred.shapes, self._constants)):
+            return []  # the graph has a tensor of that name
+        small, wide, both, last, rows = new
+        self._rows[name] = rows
         self._constants[last] = onnx.numpy_helper.from_array(np.array([3]), last)
         self._inferred.types[rows] = onnx.TensorProto.FLOAT
         for shapes in self._inferred.shapes:
@@ -127,15 +154,29 @@ class Partition:
         ]
 
     def fold(self, node: Any) -> dict[str, NDArray[Any]]:
-        """Evaluate a node on constants, and return its outputs, which become constants too."""
+        """Evaluate a node on constants, and return its outputs, which become constants too.
+
+        Raises:
+            UnsupportedError: if it is not one of a few operators, or its outputs would be too large.
+        """
         import onnx
         from onnx.reference import ReferenceEvaluator
 
+        require(node.op_type in _FOLDED and not node.domain, f"the operator {node.op_type} on constants")
         arguments = {name: onnx.numpy_helper.to_array(self._constants[name]) for name in node.input}
-        found = dict(zip(node.output, ReferenceEvaluator(node).run(None, arguments), strict=True))
-        for name, values in found.items():
-            self._constants[name] = onnx.numpy_helper.from_array(values, name)
-            self.depths[name] = 0
+        try:
+            self._folded += 8 * _FOLDED[node.op_type]([it.shape for it in arguments.values()])  # no type is longer
+            require(self._folded <= MAX_FOLDED, f"constants of {self._folded >> 20} MiB that it computes")
+            with np.errstate(all="ignore"):
+                found = dict(zip(node.output, ReferenceEvaluator(node).run(None, arguments), strict=True))
+            for name, values in found.items():
+                self._constants[name] = onnx.numpy_helper.from_array(values, name)
+                self.depths[name] = 0
+        except UnsupportedError:
+            raise
+        except Exception as error:  # of ONNX's evaluator, whose exceptions have no common base
+            msg = f"the operator {node.op_type} on such constants"
+            raise UnsupportedError(msg) from error
         return found
 
     def share(self) -> float:
@@ -143,7 +184,7 @@ class Partition:
 
         Work is counted as multiplications of convolutions and matrix products, and as outputs of everything else.
         """
-        whole = sum(self._work(node) for node in self._model.graph.node)
+        whole = sum(map(self._work, needed_nodes(self._model.graph.node, {self._model.graph.output[0].name})))
         return sum(self._work(node) for nodes in self._nodes.values() for node in nodes) / max(whole, 1)
 
     def _work(self, node: Any) -> int:
@@ -167,7 +208,7 @@ class Partition:
     def _subgraph(self, depth: int, nodes: list[Any], wanted: set[str]) -> Subgraph:
         import onnx
 
-        nodes = _needed(nodes, wanted)
+        nodes = needed_nodes(nodes, wanted)
         made = {name: None for node in nodes for name in node.output}
         used = {name: None for node in nodes for name in node.input if name and name not in made}
         inputs = [name for name in used if name not in self._constants]
@@ -190,7 +231,7 @@ class Partition:
         return onnx.helper.make_tensor_value_info(name, self._inferred.types.get(name, onnx.TensorProto.FLOAT), shape)
 
 
-def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:
+def needed_nodes(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
     """Return the nodes that the wanted tensors depend on."""
     wanted, found = set(wanted), []
     for node in reversed(nodes):
@@ -225,7 +266,11 @@ def _infer_shapes(model: Any) -> _InferredShapes:
         for dim, length in zip(sized.graph.input[0].type.tensor_type.shape.dim, (1, 3, *size), strict=False):
             dim.dim_value = length
         del sized.graph.value_info[:]  # declared for any size, they would conflict
-        inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+        try:
+            inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+        except Exception as error:  # ONNX's exceptions have no common base
+            msg = "tensors whose shapes ONNX cannot infer"
+            raise UnsupportedError(msg) from error
         found = {}
         for item in (*inferred.input, *inferred.value_info, *inferred.output):
             tensor = item.type.tensor_type

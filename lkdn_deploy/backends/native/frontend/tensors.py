@@ -7,17 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.frontend.partition import Partition
-from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Elementwise, Floats, Op, UnsupportedError
-
-
-def require(condition: bool, otherwise: str) -> None:
-    """Check a condition for the import of a node.
-
-    Raises:
-        UnsupportedError: if it does not hold; ``otherwise`` is a noun phrase that names the obstacle.
-    """
-    if not condition:
-        raise UnsupportedError(otherwise)
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Elementwise, Floats, Op, UnsupportedError, require
 
 
 @dataclass(frozen=True, slots=True)
