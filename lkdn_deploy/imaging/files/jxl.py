@@ -4,11 +4,13 @@ imagecodecs gives pixels only, so the header is read here (ISO/IEC 18181-1, anne
 picture (18181-2), which hold EXIF and XMP. An embedded ICC profile is compressed in a way of its own and is not read.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.boxes import box, boxes
@@ -49,6 +51,7 @@ class _Facts:
         grey: whether it has one colour channel.
         alpha: bits per sample of the alpha channel, 0 if there is none.
         premultiplied: whether colours are multiplied by alpha.
+        converted: whether colours are stored in the format's own space (XYB), from which decoders convert them.
         others: number of channels beside colour and alpha.
         profile: whether it embeds an ICC profile.
         primaries, transfer: colour space, by its numbers in ITU-T H.273.
@@ -61,6 +64,7 @@ class _Facts:
     grey: bool = False
     alpha: int = 0
     premultiplied: bool = False
+    converted: bool = False
     others: int = 0
     profile: bool = False
     primaries: int = 1
@@ -150,8 +154,8 @@ def _facts(codestream: bytes) -> _Facts:
             alpha, premultiplied = own_depth, own_premultiplied
         else:
             others += 1
-    bits.take(1)
-    return _Facts(width, height, depth, alpha=alpha, premultiplied=premultiplied, others=others, **_colour(bits))
+    facts = _Facts(width, height, depth, alpha=alpha, premultiplied=premultiplied, others=others)
+    return replace(facts, converted=bool(bits.take(1)), **_colour(bits))
 
 
 def _skip_preview(bits: _Bits) -> None:
@@ -263,7 +267,11 @@ def _decode(data: bytes, facts: _Facts, header: Header, exif: bytes, xmp: bytes)
         notes.append(f"widened from {facts.bits} to {header.depth} bits per sample")
     if facts.others:
         notes.append(f"{facts.others} further channel(s), which are not alpha, were left out")
-    if facts.profile:
+    if facts.profile and facts.converted:
+        # libjxl knows no way to the profile's space, and gives linear light instead.
+        pixels = _by_table(pixels, _to_srgb)
+        notes.append("its colours were converted to sRGB, as its colour profile cannot be read")
+    elif facts.profile:
         notes.append("its colour profile cannot be read and was left out: colours may be off")
     elif facts.primaries == _CUSTOM or facts.transfer == _GAMMA:
         notes.append("its colour space cannot be named in other files and was left out: colours may be off")
@@ -295,7 +303,7 @@ def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     """
     pixels = picture.pixels
     if picture.depth == 16 and quality < 100:
-        pixels = _linear_colours(pixels)
+        pixels = _by_table(pixels, _to_linear)
     samples = np.ascontiguousarray(pixels[..., 0] if picture.channels == 1 else pixels)
     options = {"lossless": True} if quality == 100 else {"distance": _distance(quality)}
     encoded = bytes(imagecodecs().jpegxl_encode(samples, numthreads=threads, **options))
@@ -318,11 +326,20 @@ def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
     file.write(codestream)
 
 
-def _linear_colours(pixels: Pixels) -> Pixels:
-    """Undo sRGB's transfer function in the colours of 16-bit pixels (IEC 61966-2-1)."""
-    value = np.arange(65536) / 65535
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    converted: Pixels = np.rint(65535 * linear).astype(np.uint16)[pixels]
+def _to_linear(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Undo sRGB's transfer function (IEC 61966-2-1) of values in 0..1."""
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply sRGB's transfer function to values in 0..1."""
+    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
+
+
+def _by_table(pixels: Pixels, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Pixels:
+    """Apply a function of values in 0..1 to the colours of pixels, not to their alpha."""
+    peak = np.iinfo(pixels.dtype).max
+    converted: Pixels = np.rint(peak * function(np.arange(peak + 1) / peak)).astype(pixels.dtype)[pixels]
     if pixels.shape[2] in (2, 4):
         converted[..., -1] = pixels[..., -1]
     return converted

@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.imaging.files import jxl
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
@@ -229,3 +231,15 @@ def test_without_the_extra_a_heic_file_is_called_so(read: Any, tmp_path: Path, m
     (tmp_path / "x.heic").write_bytes(TURNED)
     with pytest.raises(MissingError, match=r"x\.heic: the file is a HEIC file: install the extra.*lkdn-deploy\[heic\]"):
         read(tmp_path / "x.heic")
+
+
+def test_colours_that_libjxl_gives_in_linear_light_become_srgb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does so for lossy files with a profile; the one here is in linear light by its header, with no profile."""
+    pixels = smooth(3, 16)
+    linear = np.where(pixels <= 2650, pixels / 12.92, 65535 * ((pixels / 65535 + 0.055) / 1.055) ** 2.4)
+    data = imagecodecs.jpegxl_encode(np.rint(linear).astype(np.uint16), distance=0.1)
+    facts = jxl._facts
+    monkeypatch.setattr(jxl, "_facts", lambda codestream: replace(facts(codestream), profile=True))
+    picture = read(data, tmp_path)
+    assert picture.notes == ("its colours were converted to sRGB, as its colour profile cannot be read",)
+    assert np.abs(picture.pixels.astype(int) - pixels).mean() < 400
