@@ -5,7 +5,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.core.errors import InputError, MissingError
 from lkdn_deploy.imaging.files.boxes import boxes
 from lkdn_deploy.imaging.files.exif import upright_exif
 from lkdn_deploy.imaging.files.picture import (
@@ -22,7 +22,7 @@ from lkdn_deploy.imaging.files.pillow import xmp_of
 from lkdn_deploy.imaging.files.xmp import parts_left_out
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_CHANNELS = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 
 def _pi_heif() -> Any:
@@ -39,7 +39,7 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
 
     Raises:
         MissingError: if pi-heif is not installed.
-        InputError: for too large images.
+        InputError: for too large images, and for grey of more than 8 bits.
         ValueError, RuntimeError, OSError: from pi-heif, if the file is damaged.
     """
     heif = _pi_heif()
@@ -50,6 +50,10 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
     width, height = image.size
     check_size(width, height)
     mode, _, deep = image.mode.partition(";")
+    if mode not in _CHANNELS:
+        # pi-heif trusts the header: where the pixels have 8 bits in truth, it writes beyond their memory.
+        msg = "the file holds grey of more than 8 bits, which is not read from HEIC files"
+        raise InputError(msg, "convert it to PNG or TIFF first")
     channels = _CHANNELS[mode]
     return OpenedImage(Header(width, height, channels, 16 if deep else 8), partial(_decode, opened, image, channels))
 
