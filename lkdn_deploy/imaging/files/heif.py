@@ -50,7 +50,7 @@ def open_heif(file: IO[bytes]) -> OpenedImage:
     width, height = image.size
     check_size(width, height)
     mode, _, deep = image.mode.partition(";")
-    if mode not in _CHANNELS:
+    if mode not in _CHANNELS or (deep and _CHANNELS[mode] < 3):
         # pi-heif trusts the header: where the pixels have 8 bits in truth, it writes beyond their memory.
         msg = "the file holds grey of more than 8 bits, which is not read from HEIC files"
         raise InputError(msg, "convert it to PNG or TIFF first")
