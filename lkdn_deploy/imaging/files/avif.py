@@ -14,9 +14,11 @@ from lkdn_deploy.imaging.files.picture import Header, OpenedImage, Picture, cicp
 from lkdn_deploy.imaging.files.pillow import open_image, quiet, to_pil, with_metadata_of
 
 BRANDS = (b"avif", b"avis")
+_SPEED = 6  # of the encoder, from 0 to 10; at its own choice, 12 bits take forty times as long
 _HEADER = 1 << 16  # bytes at the start of a file in which its properties are
 _CODEC = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 _COLOUR = re.compile(rb"colrnclx(....)", re.DOTALL)
+_TONE_MAP = b"tmap"  # brand of files with a gain map
 _HIGH, _TWELVE, _MONOCHROME = 0x40, 0x20, 0x10  # bits of the codec's configuration
 
 
@@ -29,20 +31,20 @@ def open_avif(file: IO[bytes]) -> OpenedImage:
     """
     start = file.read(_HEADER)
     file.seek(0)
-    codecs = [match[1][0] for match in _CODEC.finditer(start)]
-    bits = max((12 if codec & _TWELVE else 10 if codec & _HIGH else 8 for codec in codecs), default=8)
+    found = _CODEC.search(start)  # the first is that of the picture; behind it may be those of alpha and of a gain map
+    codec = found[1][0] if found else 0
+    bits = 12 if codec & _TWELVE else 10 if codec & _HIGH else 8
     with quiet():
         image = open_image("AVIF", file)
         xmp = image.info.pop("xmp", None)  # the file's own properties say how it is turned, and nothing else
         orientation_of(image)
         image.info["xmp"] = xmp
-        channels = (1 if codecs and all(codec & _MONOCHROME for codec in codecs) else 3) + image.has_transparency_data
+        channels = (1 if codec & _MONOCHROME else 3) + image.has_transparency_data
         header = Header(image.width, image.height, channels, 8 if bits == 8 else 16).upright(orientation_of(image))
-    colour = _COLOUR.search(start)
-    return OpenedImage(header, partial(_decode, file, image, channels, bits, colour[1] if colour else b""))
+    return OpenedImage(header, partial(_decode, file, image, channels, bits, start))
 
 
-def _decode(file: IO[bytes], image: Image.Image, channels: int, bits: int, colour: bytes) -> Picture:
+def _decode(file: IO[bytes], image: Image.Image, channels: int, bits: int, start: bytes) -> Picture:
     """Decode an opened file.
 
     Raises:
@@ -57,8 +59,12 @@ def _decode(file: IO[bytes], image: Image.Image, channels: int, bits: int, colou
     picture = with_metadata_of(image, widened(pixels, bits))
     if bits not in (8, 16):
         picture = picture.with_notes(f"widened from {bits} to 16 bits per sample")
+    gain_map = "the file's HDR gain map was left out"
+    if _TONE_MAP in start[:64] and gain_map not in picture.notes:
+        picture = picture.with_notes(gain_map)
+    colour = _COLOUR.search(start)
     if picture.icc_profile is None and colour:
-        primaries, transfer = int.from_bytes(colour[:2], "big"), int.from_bytes(colour[2:], "big")
+        primaries, transfer = int.from_bytes(colour[1][:2], "big"), int.from_bytes(colour[1][2:], "big")
         picture = picture.with_colour(cicp_chunks(primaries, transfer))
     return picture
 
@@ -80,7 +86,9 @@ def write_avif(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
     if picture.depth == 8:
         buffer = io.BytesIO()
         metadata = {key: value for key, value in picture.metadata.items() if key != "dpi"}
-        to_pil(picture).save(buffer, "AVIF", quality=quality, subsampling="4:4:4", max_threads=threads, **metadata)
+        to_pil(picture).save(
+            buffer, "AVIF", quality=quality, subsampling="4:4:4", speed=_SPEED, max_threads=threads, **metadata
+        )
         file.write(buffer.getbuffer())
         return
     # v * 4095 / 65535 rounded; a table avoids a wide intermediate the size of the picture.
@@ -90,4 +98,6 @@ def write_avif(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
     options = {"primaries": colour[0], "transfer": colour[1]}
     if quality < 100:
         options["matrix"] = 9 if colour[0] == 9 else 6
-    file.write(imagecodecs().avif_encode(samples, level=quality, bitspersample=12, numthreads=threads, **options))
+    file.write(
+        imagecodecs().avif_encode(samples, level=quality, bitspersample=12, speed=_SPEED, numthreads=threads, **options)
+    )

@@ -249,3 +249,8 @@ def test_colours_that_libjxl_gives_in_linear_light_become_srgb(tmp_path: Path, m
     picture = read(data, tmp_path)
     assert picture.notes == ("its colours were converted to sRGB, as its colour profile cannot be read",)
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 400
+
+
+def test_a_gain_map_beside_an_avif_picture_is_told(tmp_path: Path) -> None:
+    data = imagecodecs.avif_encode(smooth(3, 8)).replace(b"miafMA1A", b"miaftmap")
+    assert read(data, tmp_path).notes == ("the file's HDR gain map was left out",)
