@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 512 << 20
 """Limit of an artefact's size. The networks of the zoo have 16 MiB at most."""
 
-MAX_NODES = 20_000
+MAX_NODES = 4096
 """Limit of an artefact's operations. The networks of the zoo have some hundreds."""
 
 _UNWANTED = {

@@ -1,15 +1,21 @@
 """The memory that a graph's activations need, computed from their shapes."""
 
 import math
+from contextlib import suppress
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import ShapeInferencePass
+
+from lkdn_deploy.graph.folding import Folding, FoldingError
 
 SIDE = 48
 """Height and width that are assumed where a graph leaves them free: a multiple of the usual strides."""
+
+
+_MOST_ROUNDS = 32
+"""Limit of the rounds in which shapes give constants, and these give more shapes."""
 
 
 def live_channels(model: onnx.ModelProto) -> int | None:
@@ -34,8 +40,10 @@ def live_channels(model: onnx.ModelProto) -> int | None:
         dim.Clear()
     inferred = ir.from_proto(sized)
     ShapeInferencePass()(inferred)
-    while _fold_constants(inferred.graph):
+    folding, rounds = Folding(), 0
+    while rounds < _MOST_ROUNDS and _fold_constants(inferred.graph, folding):
         ShapeInferencePass()(inferred)
+        rounds += 1
     graph = inferred.graph
     results = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     sizes = {value: math.prod(shape) for value in results if (shape := _shape_of(value)) is not None}
@@ -54,7 +62,7 @@ def live_channels(model: onnx.ModelProto) -> int | None:
     return math.ceil(peak / pixels)
 
 
-def _fold_constants(graph: ir.Graph) -> bool:
+def _fold_constants(graph: ir.Graph, folding: Folding) -> bool:
     """Evaluate nodes that depend on known shapes and constants only, and return whether there were any.
 
     ONNX's shape inference follows such values through some operators only, not through ``Reshape`` for example.
@@ -70,7 +78,10 @@ def _fold_constants(graph: ir.Graph) -> bool:
             constants = {name: tensor.numpy() for name, tensor in known.items() if tensor is not None}
             fixed = constants or node.op_type == "Constant"
             complete = fixed and len(constants) == len(known) and len(node.outputs) == 1
-            values = next(iter(ReferenceEvaluator(ir.to_proto(node)).run(None, constants)), None) if complete else None
+            values = None
+            if complete:
+                with suppress(FoldingError):
+                    values = folding.evaluate(ir.to_proto(node), constants)[0]
         if values is not None:
             (result,) = node.outputs
             value = ir.val(f"{result.name}_folded", const_value=ir.tensor(np.asarray(values)))

@@ -68,7 +68,8 @@ def _rewritten(artifact: Artifact, target: str, backend: str) -> bytes:
     from lkdn_deploy.verify.comparison import verify
 
     model = onnx.load_model_from_string(artifact.data)
-    onnx.shape_inference.infer_shapes(model)  # which the passes rely on, and print a traceback where it fails
+    # The passes do so, too, and print a traceback where it fails.
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     rewritten = rewrite_for(model, artifact.metadata, target)
     form = serialize(rewritten.model, rewritten.metadata)
     photograph = to_batch(sample_pixels())[:, :, :_ROWS, :_COLUMNS]

@@ -54,6 +54,20 @@ def test_what_is_no_model_is_refused_by_name_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), ValueError(), RecursionError(), MemoryError(), onnx.shape_inference.InferenceError("x")]
+)
+def test_whatever_an_opener_raises_becomes_an_error_that_names_the_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("lkdn_deploy.backends.ort.open_cpu", fail)
+    with pytest.raises(InputError, match=rf"a\.onnx cannot be used: {type(error).__name__}"):
+        open_session(saved(tmp_path / "a.onnx"), "ort-cpu")
+
+
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.999])
 def test_a_file_that_ends_too_early_is_refused(tmp_path: Path, cut: float) -> None:
     content = bundled()["lkdn-s", 4].read_bytes()

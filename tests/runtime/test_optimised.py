@@ -131,6 +131,47 @@ def test_a_form_whose_numbers_differ_is_not_used(
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), RecursionError(), MemoryError(), OSError("z")])
+def test_a_rewrite_that_cannot_be_made_leaves_the_graph_as_it_is(
+    error: Exception, artefact: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> pipeline.RewrittenArtifact:
+        raise error
+
+    monkeypatch.setattr(pipeline, "rewrite_for", fail)
+    assert form_for(artefact, "ort-cpu") == artefact
+    assert f"mine.onnx cannot be used: {type(error).__name__}" in caplog.text
+    assert not cache.exists()
+
+
+def test_a_graph_of_shapes_that_do_not_fit_is_not_rewritten(
+    artefact: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(artefact)
+    node = next(it for it in model.graph.node if it.op_type == "DepthToSpace")
+    node.attribute[0].i = 7 if node.attribute[0].name == "blocksize" else node.attribute[0].i
+    node.attribute[1].i = 7 if node.attribute[1].name == "blocksize" else node.attribute[1].i
+    onnx.save(model, artefact)
+    assert form_for(artefact, "ort-cpu") == artefact
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("change", ["other weights", "a zeroed page"])
+def test_a_form_with_other_weights_or_a_zeroed_page_is_not_used(change: str, artefact: Path) -> None:
+    form = form_for(artefact, "ort-cpu")
+    good = form.read_bytes()
+    if change == "a zeroed page":
+        form.write_bytes(good[:8192] + bytes(4096) + good[12288:])
+    else:
+        model = onnx.load(form)
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            if values.dtype == np.float32:
+                tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.5), tensor.name))
+        onnx.save(model, form)
+    assert optimised_for(read_artifact(artefact), "ort-cpu").data == good
+
+
 def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
     artefact: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """Runs a function on many damaged inputs, in child processes that may crash, hang or take all memory.
 
 An input is made from a number, so that a finding can be repeated. A finding is a crash, an exception that is not an
-``LkdnError``, more than ``MOST_SECONDS``, or more than ``MOST_BYTES`` above what the process had before.
+``LkdnError``, more than ``MOST_SECONDS`` of work (or ``MOST_WAITING``, on a busy machine), or more than ``MOST_BYTES``
+above what the process had before.
 """
 
 import mmap
@@ -18,9 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from lkdn_deploy.core.errors import LkdnError
 
-MOST_SECONDS = 20.0
+MOST_SECONDS, MOST_WAITING = 20.0, 200.0
 MOST_BYTES = 1500 << 20
 BATCH = 100
 """Inputs for each child process."""
@@ -46,12 +49,12 @@ class Report:
 def fuzz(make: Make, attempt: Try, path: Path, count: int, start: int = 0) -> Report:
     """Try the inputs of the numbers from ``start`` on; ``path`` is where each is written."""
     report, number = Report(), start
-    shared = mmap.mmap(-1, 16)
+    shared = mmap.mmap(-1, 24)
     while number < start + count:
         end = min(number + BATCH, start + count)
         reading, writing = os.pipe()
         sys.stdout.flush()
-        shared[:] = struct.pack("qd", number, time.monotonic())
+        shared[:] = struct.pack("qdd", number, time.monotonic(), 0.0)
         child = os.fork()
         if not child:
             os.close(reading)
@@ -80,12 +83,13 @@ def _watch(child: int, reading: int, shared: mmap.mmap) -> tuple[int, list[str]]
             if not found:
                 break
             text += found
-        _, began = struct.unpack("qd", shared[:])
-        if time.monotonic() - began > MOST_SECONDS and not killed:
+        _, began, worked = struct.unpack("qdd", shared[:])
+        work = sum(psutil.Process(child).cpu_times()[:2])
+        if not killed and (work - worked > MOST_SECONDS or time.monotonic() - began > MOST_WAITING):
             os.kill(child, signal.SIGKILL)
             killed = True
     os.close(reading)
-    return struct.unpack("qd", shared[:])[0], text.decode().splitlines()
+    return struct.unpack("qdd", shared[:])[0], text.decode().splitlines()
 
 
 def _run(make: Make, attempt: Try, path: Path, numbers: range, writing: int, shared: mmap.mmap) -> None:
@@ -95,7 +99,7 @@ def _run(make: Make, attempt: Try, path: Path, numbers: range, writing: int, sha
     before, code = _peak(), 0
     try:
         for number in numbers:
-            shared[:] = struct.pack("qd", number, time.monotonic())
+            shared[:] = struct.pack("qdd", number, time.monotonic(), time.process_time())
             outcome = one(make, attempt, path, number)
             if _peak() - before > MOST_BYTES:
                 outcome = f"! {(_peak() - before) >> 20} MiB"

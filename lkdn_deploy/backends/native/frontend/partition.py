@@ -13,30 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Subgraph, UnsupportedError, require
+from lkdn_deploy.backends.native.ir import Subgraph, UnsupportedError
+from lkdn_deploy.graph.folding import Folding, FoldingError
 
 MAX_SHARE = 0.1
 """Share of a network's work beyond which the rest does not repay the exchange of values."""
-
-MAX_FOLDED = 64 << 20
-"""Limit of the bytes of all constants that are computed."""
-
-_Shapes = Sequence[tuple[int, ...]]
-
-
-def _joined(shapes: _Shapes) -> int:
-    return sum(map(math.prod, shapes))
-
-
-def _broadcast(shapes: _Shapes) -> int:
-    return math.prod(np.broadcast_shapes(*shapes))
-
-
-_FOLDED: dict[str, Callable[[_Shapes], int]] = {
-    **dict.fromkeys(("Add", "Div", "Mul", "Sub"), _broadcast),
-    **dict.fromkeys(("Cast", "Concat", "Identity", "Neg", "Reshape", "Squeeze", "Transpose", "Unsqueeze"), _joined),
-}
-"""Operators that are evaluated on constants, with a bound on the values of the result from the operands' shapes."""
 
 _PROBE_SIZES = ((120, 104), (136, 152))
 """Two input sizes without a common side, which tell tensors of the input's size from others."""
@@ -65,8 +46,7 @@ class Partition:
         self._requested: set[str] = set()
         self._rows: dict[str, str] = {}
         """Tensor of the rows between which a map is interpolated, by the map's name."""
-        self._folded = 0
-        """Bytes of the constants that were computed."""
+        self._folding = Folding()
 
     @cached_property
     def _inferred(self) -> "_InferredShapes":
@@ -160,23 +140,15 @@ class Partition:
             UnsupportedError: if it is not one of a few operators, or its outputs would be too large.
         """
         import onnx
-        from onnx.reference import ReferenceEvaluator
 
-        require(node.op_type in _FOLDED and not node.domain, f"the operator {node.op_type} on constants")
         arguments = {name: onnx.numpy_helper.to_array(self._constants[name]) for name in node.input}
         try:
-            self._folded += 8 * _FOLDED[node.op_type]([it.shape for it in arguments.values()])  # no type is longer
-            require(self._folded <= MAX_FOLDED, f"constants of {self._folded >> 20} MiB that it computes")
-            with np.errstate(all="ignore"):
-                found = dict(zip(node.output, ReferenceEvaluator(node).run(None, arguments), strict=True))
-            for name, values in found.items():
-                self._constants[name] = onnx.numpy_helper.from_array(values, name)
-                self.depths[name] = 0
-        except UnsupportedError:
-            raise
-        except Exception as error:  # of ONNX's evaluator, whose exceptions have no common base
-            msg = f"the operator {node.op_type} on such constants"
-            raise UnsupportedError(msg) from error
+            found = dict(zip(node.output, self._folding.evaluate(node, arguments), strict=True))
+        except FoldingError as error:
+            raise UnsupportedError(str(error)) from error
+        for name, values in found.items():
+            self._constants[name] = onnx.numpy_helper.from_array(values, name)
+            self.depths[name] = 0
         return found
 
     def share(self) -> float:

@@ -13,10 +13,8 @@ import numpy as np
 
 from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
 from lkdn_deploy.backends.native.ir import MalformedError, require
+from lkdn_deploy.backends.onnx_bytes import MAX_NODES
 from lkdn_deploy.core.errors import InputError
-
-MAX_NODES = 4096
-"""Limit of a graph's nodes. The networks of the zoo have some hundreds."""
 
 MAX_CHANNELS = 8192
 """Limit of a map's channels, over all sub-pixel positions."""
@@ -31,7 +29,7 @@ MAX_SCALE = 8
 """Limit of a map's height and width, relative to the input's."""
 
 MAX_BYTES = 256 << 20
-"""Limit of weights that are spread out with zeros between them, and of all folded constants."""
+"""Limit of weights that are spread out with zeros between them."""
 
 OLDEST_OPSET = 13
 
