@@ -88,7 +88,7 @@ class Model:
         network, _ = self.build_core()
         if isinstance(self.network, LkdnSpec):
             return network
-        return as_rgb(network, self.network.input, self.scale)
+        return as_rgb(network, self.network.input, self.scale)  # type: ignore[arg-type]
 
     def build_core(self) -> tuple[nn.Module, int]:
         """Build the network as its paper counts it, without values, and return it with its number of channels."""

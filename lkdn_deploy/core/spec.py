@@ -65,11 +65,6 @@ class LkdnSpec:
             raise UsageError(msg)
 
     @property
-    def distilled_channels(self) -> int:
-        """Channels kept by each distillation step."""
-        return self.channels // 2
-
-    @property
     def receptive_radius(self) -> int:
         """Distance in LR pixels beyond which an input pixel cannot change an output pixel.
 

@@ -23,11 +23,11 @@ from lkdn_deploy.verify.probes import extreme_inputs, verification_inputs
 
 with needs("train"):
     import torch
-    from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.download import usable
+    from lkdn_models.nets.blocks import SRNetwork
     from lkdn_models.nets.lapar import LAPAR
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
@@ -85,19 +85,15 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The result of an export."""
+    """The result of an export: lines about fusions as in ``Fused``, and the outcome of each pass of the target."""
 
     path: Path
     metadata: ArtifactMetadata
     applied: tuple[str, ...]
-    """A line for each fusion that was made."""
     skipped: tuple[str, ...]
-    """A line for each fusion that was not made, with the reason."""
     comparisons: list[Comparison]
     rewrites: dict[str, Outcome]
-    """The outcome of each pass that the target asked for."""
     fp16: Fp16Export | None = None
-    """The conversion of an FP16 artefact."""
 
 
 def open_checkpoint(weights: Path | None, model: str | None = None, scale: int | None = None) -> Checkpoint:
@@ -172,7 +168,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
     make_folder(path.parent)
     fused = fuse(checkpoint) if settings.fuse else Fused(checkpoint.build(), skipped=("left out as asked",))
     deployed = as_rgb(fused.network, checkpoint.input, checkpoint.scale)
-    smallest, static = int(deployed.smallest), settings.static  # type: ignore[arg-type]
+    smallest, static = deployed.smallest, settings.static
     if static and min(static) < smallest:
         msg = f"{checkpoint.name} x{checkpoint.scale} takes pictures of {smallest} pixels a side or more"
         raise UsageError(msg, "choose a larger static size")
@@ -190,7 +186,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
     converted = None
     if settings.precision == "fp16":
         converted = to_fp16(model, settings.io, [*inputs.values(), *extremes.values()])
-        model, metadata = converted.model, converted.describe(metadata, settings.io)
+        model, metadata = converted.result.model, converted.describe(metadata, settings.io)
     with publish(path) as part:
         if converted:
             shown = converted.describe(metadata, "fp32" if settings.io == "uint8" else settings.io)
@@ -203,7 +199,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
 
 
 def describe(
-    checkpoint: Checkpoint, deployed: nn.Module, *, whole: bool, live_channels: int, precision: str = "fp32"
+    checkpoint: Checkpoint, deployed: SRNetwork, *, whole: bool, live_channels: int, precision: str = "fp32"
 ) -> ArtifactMetadata:
     """Return the metadata of a checkpoint's deployed network.
 
@@ -217,11 +213,11 @@ def describe(
     return ArtifactMetadata(
         model=checkpoint.name,
         scale=checkpoint.scale,
-        receptive_radius=deployed.receptive_radius,  # type: ignore[arg-type]
+        receptive_radius=deployed.receptive_radius,
         live_channels=live_channels,
         fused=whole,
         precision=precision,
-        smallest=deployed.smallest,  # type: ignore[arg-type]
+        smallest=deployed.smallest,
         weights_sha256=checkpoint.sha256,
         tools={"lkdn-deploy": __version__, "torch": version("torch"), "onnx": version("onnx")},
     )
@@ -229,9 +225,9 @@ def describe(
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """A network with fewer branches, and a line for each fusion that was made or not."""
+    """A network with fewer branches, and a line for each fusion that was made, or not and why."""
 
-    network: nn.Module
+    network: SRNetwork
     applied: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 

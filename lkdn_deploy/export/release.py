@@ -71,37 +71,6 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class CardFacts:
-    """The facts that a card states.
-
-    Attributes:
-        name: the network; with its scale, also the files' name.
-        spec: the network in training form.
-        paper: the paper that the network is from; empty if none has these widths.
-        sha256: hash of the weights' file.
-        step: step of the run that the weights are from, if known.
-        picked: whether they are the best by the first validation set, and not simply the newest.
-        difference: largest difference of the artefact's results from the weights' in PyTorch, on 0..1.
-        tools: versions of the packages that made the files.
-        history: the training run.
-        licence_files: files in the folders of photographs that may state their licences.
-        absent_folders: folders of photographs that could not be searched.
-    """
-
-    name: str
-    spec: LkdnSpec
-    paper: str
-    sha256: str
-    step: int | None
-    picked: bool
-    difference: float
-    tools: Mapping[str, str]
-    history: History
-    licence_files: tuple[str, ...] = ()
-    absent_folders: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class PickedWeights:
     """The weights of a run that are worth publishing.
 
@@ -167,20 +136,22 @@ def release(picked: PickedWeights, folder: Path, *, overwrite: bool = False) -> 
     checkpoint, data = _read(picked.path)
     settings = ExportSettings()
     artefact = folder / file_name(checkpoint, settings)
-    weights, text = artefact.with_suffix(".safetensors"), artefact.with_suffix(".md")
+    weights, page = artefact.with_suffix(".safetensors"), artefact.with_suffix(".md")
     make_folder(folder)
-    for path in (weights, artefact, text):
+    for path in (weights, artefact, page):
         if path.is_dir():
             msg = f"{path} is a folder"
             raise UsageError(msg, "give another folder with -o")
         if path.exists() and not overwrite:
             msg = f"{path} already exists"
             raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
-    with publish(weights) as weights_part, publish(artefact) as artefact_part, publish(text) as text_part:
+    with publish(weights) as weights_part, publish(artefact) as artefact_part, publish(page) as page_part:
         weights_part.write_bytes(data)
         report = export_onnx(checkpoint, artefact_part, settings)
-        text_part.write_text(card(_facts(picked, checkpoint, report)), encoding="utf-8")
-    return Release(weights, artefact, text, replace(report, path=artefact))
+        difference = max(comparison.max_abs for comparison in report.comparisons)
+        text = card(picked, checkpoint, difference, report.metadata.tools)
+        page_part.write_text(text, encoding="utf-8")
+    return Release(weights, artefact, page, replace(report, path=artefact))
 
 
 def _read(path: Path) -> tuple[Checkpoint, bytes]:
@@ -195,24 +166,6 @@ def _read(path: Path) -> tuple[Checkpoint, bytes]:
         msg = f"{path} was replaced while it was read"
         raise InputError(msg, "the run is going on; try again")
     return checkpoint, data
-
-
-def _facts(picked: PickedWeights, checkpoint: Checkpoint, report: ExportReport) -> CardFacts:
-    name = checkpoint.name
-    files, absent = find_licence_files(picked.history.folders or ())
-    return CardFacts(
-        name=name,
-        spec=checkpoint.spec,
-        paper=next((entry.network.paper for entry in all_entries() if entry.name == name), ""),
-        sha256=checkpoint.sha256,
-        step=picked.step,
-        picked=picked.best_on is not None,
-        difference=max(comparison.max_abs for comparison in report.comparisons),
-        tools=report.metadata.tools,
-        history=picked.history,
-        licence_files=files,
-        absent_folders=absent,
-    )
 
 
 def _parameters(spec: LkdnSpec) -> int:
@@ -259,7 +212,6 @@ def _qualities(entry: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def _only(kind: type[Any] | tuple[type[Any], ...], value: Any) -> Any:
-    """Return ``value`` if it is of this kind, else ``None``."""
     return value if isinstance(value, kind) else None
 
 
@@ -287,34 +239,45 @@ def public_path(path: str) -> str:
     return "/".join(whole.parts[1:][-2:]) or "/" if whole.is_absolute() else whole.as_posix()
 
 
-def card(facts: CardFacts) -> str:
-    """Return the model card, in Markdown."""
-    spec, history = facts.spec, facts.history
+def card(picked: PickedWeights, checkpoint: Checkpoint, difference: float, tools: Mapping[str, str]) -> str:
+    """Return the model card, in Markdown.
+
+    Args:
+        picked: the weights and the history of a training run.
+        checkpoint: the same weights, loaded.
+        difference: largest difference of the artefact's results from the weights' in PyTorch, on 0..1.
+        tools: versions of the packages that made the files.
+    """
+    name, spec, history = checkpoint.name, checkpoint.spec, picked.history
     fused, branched = _parameters(spec.deployed), _parameters(spec)  # with all input copies, as papers count them
     recipe, init, folders = history.recipe or {}, history.init, history.folders
-    settings, reached, bicubic = _inner(recipe, "optimisation"), history.reached(facts.step), history.bicubic or {}
-    rows = [(name, figures, bicubic.get(name, UNKNOWN)) for name, figures in reached.items()]
+    settings, reached, bicubic = _inner(recipe, "optimisation"), history.reached(picked.step), history.bicubic or {}
+    rows = [(dataset, figures, bicubic.get(dataset, UNKNOWN)) for dataset, figures in reached.items()]
+    files, absent = find_licence_files(folders or ())
     start = "" if init == "" else _codes([public_path(init)]) if init else None
     fields = {
-        "facts": facts,
+        "name": name,
+        "paper": next((entry.network.paper for entry in all_entries() if entry.name == name), ""),
+        "sha256": checkpoint.sha256,
+        "step": picked.step,
         "spec": spec,
         "history": history,
         "data": _inner(recipe, "data"),
         "settings": settings,
         "seed": recipe.get("seed"),
-        "stem": f"{facts.name}_x{spec.scale}",
+        "stem": f"{name}_x{spec.scale}",
         "blocks": f"{spec.blocks} block{'' if spec.blocks == 1 else 's'}",
         "upsampler": "re-parameterised" if spec.upsampler is Upsampler.REP else "plain",
         "size": f"It has {fused:,} parameters fused, {branched:,} in training form."
         if branched != fused
         else f"It has {fused:,} parameters, and no branches to fuse.",
         "form": "" if spec.fused else "fused, ",
-        "difference": f"{facts.difference:.1e}",
+        "difference": f"{difference:.1e}",
         "trained_with": _versions(history.tools),
-        "exported_with": _versions(facts.tools),
+        "exported_with": _versions(tools),
         "quality": _table(("set", "this model", "bicubic"), *rows) if rows else "",
         "held_out": "held-out" in reached,
-        "picked": facts.picked and len(history.validations) > 1 and reached,
+        "picked": picked.best_on and len(history.validations) > 1 and reached,
         "validations": len(history.validations),
         "first_set": next(iter(reached), ""),
         "folders": None if folders is None else _codes(map(public_path, folders)),
@@ -328,9 +291,9 @@ def card(facts: CardFacts) -> str:
         "weights_too": " and of the weights that it may have started from"
         if start is None
         else start and f" and of the weights that it started from ({start})",
-        "licence_files": _codes(facts.licence_files),
-        "no_licence_files": folders and not facts.licence_files and not facts.absent_folders,
-        "absent_folders": _codes(facts.absent_folders),
+        "licence_files": _codes(files),
+        "no_licence_files": folders and not files and not absent,
+        "absent_folders": _codes(absent),
     }
     return _fill(Path(__file__).with_name("card.md").read_text(encoding="utf-8"), fields)
 

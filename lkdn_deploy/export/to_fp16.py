@@ -32,11 +32,6 @@ class Fp16Export:
     rescaled: int
     """Number of tensors that were divided by a power of two to fit."""
 
-    @property
-    def model(self) -> "onnx.ModelProto":
-        """The graph."""
-        return self.result.model
-
     def __str__(self) -> str:
         """Return one line for a report."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.result.reasons.items()))

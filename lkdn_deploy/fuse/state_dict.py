@@ -15,15 +15,12 @@ State = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class FuseResult:
-    """A fused state dict."""
+    """A fused state dict, the network that it fits, and a line for each fusion that was made, or not and why."""
 
     state: State
     spec: LkdnSpec
-    """The network that it fits."""
     applied: tuple[str, ...] = ()
-    """A line for each fusion that was made."""
     skipped: tuple[str, ...] = ()
-    """A line for each fusion that was not made, with the reason."""
 
 
 def fuse_state(state: Mapping[str, NDArray[np.float32]], spec: LkdnSpec) -> FuseResult:

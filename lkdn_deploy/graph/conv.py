@@ -10,16 +10,16 @@ from lkdn_deploy.graph.ir_utils import Array, add_initializer, insert_before, we
 
 @dataclass(frozen=True, slots=True)
 class ConvNode:
-    """A two-dimensional convolution with constant float32 weights."""
+    """A two-dimensional convolution with constant float32 weights.
+
+    ``weight`` is (out, in / groups, rows, columns), ``bias`` (out,), ``padding`` top, left, bottom, right.
+    """
 
     node: ir.Node
     weight: Array
-    """(out, in / groups, rows, columns)."""
     bias: Array | None
-    """(out,)."""
     groups: int
     padding: tuple[int, ...]
-    """Top, left, bottom, right."""
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
 

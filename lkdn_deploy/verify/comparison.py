@@ -16,12 +16,10 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The largest difference that two results may have."""
+    """The largest absolute difference of two results on 0..1, and the least PSNR of their luma in 8 bits, in dB."""
 
     max_abs: float = float("inf")
-    """Largest absolute difference, on 0..1."""
     psnr_y: float = 0.0
-    """Least PSNR of the luma of the 8-bit images, in dB."""
 
 
 TOLERANCE = {"fp32": Tolerance(max_abs=5e-5), "fp16": Tolerance(psnr_y=60.0)}
@@ -39,12 +37,10 @@ a difference of one level at every eleventh pixel.
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The difference of two results for one input."""
+    """The difference of two results for the input ``name`` of ``shape``."""
 
     name: str
-    """Name of the input."""
     shape: tuple[int, ...]
-    """Shape of the input."""
     max_abs: float
     """Largest absolute difference; infinite if the shapes differ or a value is not finite."""
     psnr_y: float

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import open_regular, printable, publish
 from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
+from lkdn_models.nets.blocks import SRNetwork
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.pickles import MAX_BYTES, read_pickle
 from lkdn_models.recognise import recognise
@@ -78,7 +79,7 @@ class Checkpoint:
         msg = f"{self.path}: expected an LKDN, this is {self.name} x{self.scale}"
         raise InputError(msg, "only LKDN can be trained and fused here; other networks are exported as they are")
 
-    def build(self) -> nn.Module:
+    def build(self) -> SRNetwork:
         """Return the network with these weights, in evaluation mode; it takes ``input``."""
         network = LKDN(self.network) if isinstance(self.network, LkdnSpec) else self.network.build()
         network.load_state_dict(self.state)

@@ -7,9 +7,10 @@ every network alike.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkdn_models.nets.bicubic import Bicubic
+from lkdn_models.nets.blocks import SRNetwork
 from lkdn_models.zoo import Input
 
 # BT.601, studio range over 255: rows Y, Cb, Cr; columns R, G, B.
@@ -17,12 +18,8 @@ _TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 
 
-def as_rgb(network: nn.Module, takes: Input, scale: int) -> nn.Module:
-    """Return ``network`` itself if it takes RGB in 0..1, else a wrapper of it.
-
-    The result maps (N, 3, H, W) to (N, 3, scale * H, scale * W), not clipped. As every network here, it has ``scale``,
-    ``smallest`` (the least height and width) and ``receptive_radius`` (in LR pixels; ``None``: a pixel depends on the
-    whole picture).
+def as_rgb(network: SRNetwork, takes: Input, scale: int) -> SRNetwork:
+    """Return ``network`` itself if it takes RGB in 0..1, else a wrapper of it: a network of RGB in 0..1.
 
     Args:
         network: the network.
@@ -38,22 +35,19 @@ def as_rgb(network: nn.Module, takes: Input, scale: int) -> nn.Module:
             return OnLuma(network, scale, enlarge=takes is Input.ENLARGED_LUMA)
 
 
-class InRange(nn.Module):
+class InRange(SRNetwork):
     """A network of RGB in 0..peak, wrapped."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, network: SRNetwork) -> None:
+        super().__init__(network.scale)
         self.network = network
-        self.peak = float(network.peak)  # type: ignore[arg-type]
-        self.scale, self.smallest = network.scale, network.smallest
-        self.receptive_radius = network.receptive_radius
+        self.peak, self.smallest, self.receptive_radius = network.peak, network.smallest, network.receptive_radius
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         return self.network(x * self.peak) / self.peak  # type: ignore[no-any-return]
 
 
-class OnLuma(nn.Module):
+class OnLuma(SRNetwork):
     """A network of luma, wrapped; MATLAB's bicubic enlarges the colours, as in the networks' papers.
 
     Args:
@@ -62,13 +56,12 @@ class OnLuma(nn.Module):
         enlarge: whether the network takes luma that the same bicubic has enlarged.
     """
 
-    def __init__(self, network: nn.Module, scale: int, *, enlarge: bool) -> None:
-        super().__init__()
+    def __init__(self, network: SRNetwork, scale: int, *, enlarge: bool) -> None:
+        super().__init__(scale)
         self.network = network
         self.enlarge = enlarge
         self.bicubic = Bicubic(3 if enlarge else 2, scale)
-        self.scale = scale
-        self.smallest = max(Bicubic.SMALLEST, int(network.smallest))  # type: ignore[arg-type]
+        self.smallest = max(Bicubic.SMALLEST, network.smallest)
         radius: int = network.receptive_radius  # type: ignore[assignment]
         # The furthest enlarged pixel that a cell's last one depends on is so many cells away. From its place in that
         # cell, bicubic reaches one cell further, or two from the second half.
@@ -80,7 +73,6 @@ class OnLuma(nn.Module):
         self._add("to_rgb", back, -back @ _OFFSET)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
         ycbcr = self._mix(x, "to_ycbcr")
         if self.enlarge:
             ycbcr = self.bicubic(ycbcr)

@@ -5,6 +5,7 @@ TensorRT 11 and TensorRT for RTX take precision from the types in the graph and 
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.fp16.keep_fp32 import KeptNode, find_kept_nodes
+from lkdn_deploy.graph.fp16.keep_fp32 import Reason, find_kept_nodes
 from lkdn_deploy.graph.fp16.ranges import Ranges
 from lkdn_deploy.graph.fp16.types import FLOAT, FP32_INPUTS, HALF, float_names
 
@@ -27,15 +28,15 @@ class CastResult:
     """A graph in FP16."""
 
     model: onnx.ModelProto
-    kept: tuple[KeptNode, ...]
-    """The nodes that stay in FP32, in the order of the graph."""
+    kept: dict[int, Reason]
+    """The reasons of nodes that stay in FP32, by position in the FP32 graph."""
     held: frozenset[str]
     """The tensors of the FP32 graph that are in FP16 now, be it for one of their consumers only; without weights."""
 
     @property
     def reasons(self) -> dict[str, int]:
         """The number of nodes that stay in FP32, by reason."""
-        return dict(Counter(str(node.reason) for node in self.kept))
+        return dict(Counter(map(str, self.kept.values())))
 
 
 def cast_to_fp16(model: onnx.ModelProto, io: Io = "fp32", ranges: Ranges | None = None) -> CastResult:
@@ -71,7 +72,7 @@ def cast_to_fp16(model: onnx.ModelProto, io: Io = "fp32", ranges: Ranges | None 
     graph.initializer.extend(writer.weights.values())
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.elem_type = _IO_TYPES[io]
-    return CastResult(result, tuple(kept.values()), frozenset(writer.held))
+    return CastResult(result, kept, frozenset(writer.held))
 
 
 class _Writer:
@@ -178,11 +179,10 @@ class _Writer:
         return name
 
     def _cast(self, source: str, target: str, kind: int) -> None:
-        self._append("Cast", [source], target)
-        self.nodes[-1].attribute.append(helper.make_attribute("to", kind))
+        self._append("Cast", [source], target, to=kind)
 
-    def _append(self, op_type: str, inputs: list[str], output: str) -> None:
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"node_{output}"))
+    def _append(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"node_{output}", **attributes))
 
     def _free(self, name: str) -> str:
         """Return ``name``, with underscores behind it if a tensor has it already."""

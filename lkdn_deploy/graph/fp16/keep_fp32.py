@@ -1,7 +1,6 @@
 """Rules that choose the nodes that must stay in FP32 when the rest of a graph becomes FP16."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -39,16 +38,6 @@ class Reason(StrEnum):
     """All values of a tensor that it takes or gives are so small that FP16 drops bits of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptNode:
-    """A node that stays in FP32."""
-
-    node: str
-    """Its name, or that of its first output if it has none."""
-    op_type: str
-    reason: Reason
-
-
 _NORMS = {
     "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization",
     "MeanVarianceNormalization", "RMSNormalization",
@@ -66,8 +55,8 @@ _ADDENDS = {("Add", 0), ("Add", 1), ("Sub", 0), ("Sub", 1), ("Conv", 2), ("ConvT
 """Operands that are added: their error counts relative to the sum, not to themselves."""
 
 
-def find_kept_nodes(model: onnx.ModelProto, floats: frozenset[str], ranges: Ranges) -> dict[int, KeptNode]:
-    """Return the nodes that stay in FP32, each with the first reason that applies, by position in the graph.
+def find_kept_nodes(model: onnx.ModelProto, floats: frozenset[str], ranges: Ranges) -> dict[int, Reason]:
+    """Return the positions in the graph of the nodes that stay in FP32, and the first reason that applies to each.
 
     Args:
         model: a graph in FP32, its nodes in topological order.
@@ -92,7 +81,7 @@ def find_kept_nodes(model: onnx.ModelProto, floats: frozenset[str], ranges: Rang
         else:
             reason = _check_range((*data_inputs(node), *node.output), ranges)
         if reason:
-            kept[position] = KeptNode(node.name or node.output[0], node.op_type, reason)
+            kept[position] = reason
     return kept
 
 

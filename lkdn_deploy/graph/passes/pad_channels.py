@@ -166,7 +166,6 @@ def _belongs_to_norm(node: ir.Node) -> bool:
 
 
 def _is_global_mean(node: ir.Node) -> bool:
-    """Return whether a node takes the mean of each channel."""
     if node.op_type != "ReduceMean":
         return node.op_type == "GlobalAveragePool"
     axes = integer_input(node, 1) or node.attributes.get_ints("axes", ())

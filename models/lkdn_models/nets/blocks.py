@@ -3,11 +3,13 @@
 Blocks map (N, C, H, W) to (N, C, H, W), unless stated otherwise.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lkdn_deploy.core.errors import UsageError
 
 Layer = Callable[[int, int], nn.Module]
 """Makes a layer from its input and output channels: what networks of one plan differ in."""
@@ -24,9 +26,9 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def leaky(x: Tensor) -> Tensor:
-    """Return a LeakyReLU with slope 0.05, as IDN, IMDN, RFDN and RLFN have it."""
-    return F.leaky_relu(x, 0.05)
+def leaky(x: Tensor, slope: float = 0.05) -> Tensor:
+    """Return a LeakyReLU, by default with the slope of IDN, IMDN, RFDN and RLFN."""
+    return F.leaky_relu(x, slope)
 
 
 class SRNetwork(nn.Module):
@@ -41,12 +43,21 @@ class SRNetwork(nn.Module):
         smallest: least height and width of the input.
         receptive_radius: distance in input pixels beyond which an input pixel cannot change an output pixel. None: an
             output pixel depends on the whole picture, or on its size.
+
+    Raises:
+        UsageError: if the network is made for certain scales, and this is none of them.
     """
 
-    scale: int = 1
     peak: float = 1.0
     smallest: int = 1
     receptive_radius: int | None = None
+
+    def __init__(self, scale: int = 1, scales: Collection[int] = ()) -> None:
+        super().__init__()
+        if scales and scale not in scales:
+            msg = f"{type(self).__name__} has no x{scale}"
+            raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in scales)}")
+        self.scale = scale
 
 
 class BSConv(nn.Module):
@@ -196,20 +207,17 @@ class FeatureDistillation(nn.Module):
         super().__init__()
         half = channels // 2
         self.act = act
-        self.c1_d = pointwise(channels, half)
-        self.c1_r = refine(channels)
-        self.c2_d = pointwise(channels, half)
-        self.c2_r = refine(channels)
-        self.c3_d = pointwise(channels, half)
-        self.c3_r = refine(channels)
+        for step in ("c1", "c2", "c3"):
+            self.add_module(f"{step}_d", pointwise(channels, half))
+            self.add_module(f"{step}_r", refine(channels))
         self.c4 = conv(channels, half)
         self.c5 = pointwise(4 * half, out_channels or channels)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = []
-        for distil, refine in ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r)):
-            kept.append(self.act(distil(x)))
-            x = self.act(refine(x))
+        for step in ("c1", "c2", "c3"):
+            kept.append(self.act(self.get_submodule(f"{step}_d")(x)))
+            x = self.act(self.get_submodule(f"{step}_r")(x))
         kept.append(self.act(self.c4(x)))
         return self.c5(torch.cat(kept, dim=1))  # type: ignore[no-any-return]
 

@@ -111,8 +111,7 @@ class BSRN(SRNetwork):
         conv: Layer = BSConv,
         pointwise: Layer = conv1x1,
     ) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         if block is PlainESDB:  # four 3x3 convolutions in a block; the first, the last and the up-sampling one
             self.receptive_radius = 4 * blocks + 3
         else:

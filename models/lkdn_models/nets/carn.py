@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import UsageError
 from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3
 
 _MEAN = (0.4488, 0.4371, 0.4040)
@@ -32,9 +31,6 @@ class CARN(SRNetwork):
         channels: number of channels.
         groups: groups of the convolutions in a unit; above 1 it is the paper's efficient unit.
         shared: whether the units of a block have the same weights.
-
-    Raises:
-        UsageError: if there is no up-sampler for the scale.
     """
 
     # A unit has two 3x3; entry, up-sampler and exit one each: at x4 the up-sampler's second convolution and the exit
@@ -50,11 +46,7 @@ class CARN(SRNetwork):
         groups: int = 1,
         shared: bool = False,
     ) -> None:
-        super().__init__()
-        if scale not in scales:
-            msg = f"CARN has no x{scale}"
-            raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in scales)}")
-        self.scale = scale
+        super().__init__(scale, scales)
         self.sub_mean = _mean_shift(-1)
         self.add_mean = _mean_shift(1)
         self.entry = conv3x3(3, channels)

@@ -19,8 +19,7 @@ class FSRCNN(SRNetwork):
     def __init__(
         self, scale: int, *, channels: int = 56, shrunk_channels: int = 12, mappings: int = 4, features_kernel: int = 5
     ) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         # From the cell's last pixel the deconvolution sees furthest.
         self.receptive_radius = features_kernel // 2 + mappings + (scale - 1 + _KERNEL // 2) // scale
         wide, narrow = channels, shrunk_channels

@@ -42,8 +42,7 @@ class IDN(SRNetwork):
     smallest = Bicubic.SMALLEST
 
     def __init__(self, scale: int, *, colours: bool = False) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         inputs = 3 if colours else 1
         self.conv1 = conv3x3(inputs, CHANNELS)
         self.conv2 = conv3x3(CHANNELS, CHANNELS)

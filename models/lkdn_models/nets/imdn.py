@@ -49,8 +49,7 @@ class IMDN(SRNetwork):
         block: Callable[[int], nn.Module] = IMDB,
         prefix: str = "IMDB",
     ) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         self.fea_conv = conv3x3(3, channels)
         self._prefix = prefix
         add_numbered(self, prefix, (block(channels) for _ in range(blocks)))

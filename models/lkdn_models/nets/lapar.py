@@ -37,8 +37,7 @@ class LAPAR(SRNetwork):
     smallest = 2  # at x2: what is mirrored lies inside the enlarged picture
 
     def __init__(self, scale: int, *, channels: int = 32, blocks: int = 4, dictionary: Tensor | None = None) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         # A block has nine 3x3; the first and the up-sampling convolution are 3x3; the rest sees 4 enlarged pixels.
         self.receptive_radius = 9 * blocks + 2 + math.ceil(4 / scale)
         self.decom_conv = _Dictionary(gaussian_dictionary() if dictionary is None else dictionary)
@@ -154,7 +153,6 @@ class _Scale(nn.Module):
         self.scale = nn.Parameter(torch.tensor([value]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale a tensor of any shape."""
         return x * self.scale
 
 

@@ -4,11 +4,9 @@ Parameters are named as in the published files, with a dot after the level.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import UsageError
-from lkdn_models.nets.blocks import SRNetwork, add_numbered, conv3x3, numbered
+from lkdn_models.nets.blocks import SRNetwork, add_numbered, conv3x3, leaky, numbered
 
 _SLOPE = 0.2
 """Negative slope of the leaky ReLU."""
@@ -19,17 +17,10 @@ class LapSRN(SRNetwork):
 
     Zeros are padded in every layer. A level has 10 convolutions and a 3x3 up-convolution, as in the published weights;
     the paper's text has a 4x4.
-
-    Raises:
-        UsageError: if the scale is neither 2 nor 4.
     """
 
     def __init__(self, scale: int, *, depth: int = 10, channels: int = 64, up_kernel: int = 3) -> None:
-        super().__init__()
-        if scale not in (2, 4):
-            msg = f"LapSRN has no x{scale}"
-            raise UsageError(msg, "it has x2, x4")
-        self.scale = scale
+        super().__init__(scale, (2, 4))
         self.input_conv = conv3x3(1, channels)
         levels, padding = scale // 2, _padding(up_kernel)
         add_numbered(self, "level", (_Level(depth, channels, up_kernel) for _ in range(levels)))
@@ -43,7 +34,7 @@ class LapSRN(SRNetwork):
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Return the images of all levels, (N, 1, 2H, 2W) first; the paper's loss is on each."""
-        features, images = F.leaky_relu(self.input_conv(x), _SLOPE), []
+        features, images = leaky(self.input_conv(x), _SLOPE), []
         for level in reversed(numbered(self, "level")):  # the published names count down: level1 has the full size
             features, x = level(features, x)
             images.append(x)
@@ -67,8 +58,8 @@ class _Level(nn.Module):
 
     def forward(self, features: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         for conv in numbered(self, "conv"):
-            features = F.leaky_relu(conv(features), _SLOPE)
-        features = F.leaky_relu(self.upconv(features), _SLOPE)
+            features = leaky(conv(features), _SLOPE)
+        features = leaky(self.upconv(features), _SLOPE)
         if self._odd:
             features = features[..., :-1, :-1]
         return features, self.img_up(image) + self.residual_conv(features)

@@ -57,9 +57,8 @@ class LKDN(SRNetwork):
     """LKDN as ``spec`` describes it, for RGB in 0..1."""
 
     def __init__(self, spec: LkdnSpec) -> None:
-        super().__init__()
+        super().__init__(spec.scale)
         self.spec = spec
-        self.scale = spec.scale
         self.receptive_radius = spec.receptive_radius
         channels = spec.channels
         self.fea_conv = BSConv(3 * spec.input_copies, channels)

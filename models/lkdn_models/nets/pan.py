@@ -7,15 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_deploy.core.errors import UsageError
-from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3, leaky
 
 STAGES = {2: (2,), 3: (3,), 4: (2, 2)}
 """By scale, the factors by which it is enlarged one after the other."""
 
-
-def _leaky(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2)
+_SLOPE = 0.2
+"""Negative slope of the leaky ReLU."""
 
 
 class PixelAttention(nn.Module):
@@ -55,8 +53,8 @@ class SCPA(nn.Module):
         self.conv3 = nn.Conv2d(2 * half, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = _leaky(self.k1(_leaky(self.conv1_a(x))))
-        weighed = _leaky(self.PAConv(_leaky(self.conv1_b(x))))
+        plain = leaky(self.k1(leaky(self.conv1_a(x), _SLOPE)), _SLOPE)
+        weighed = leaky(self.PAConv(leaky(self.conv1_b(x), _SLOPE)), _SLOPE)
         return x + self.conv3(torch.cat([plain, weighed], dim=1))  # type: ignore[no-any-return]
 
 
@@ -64,17 +62,10 @@ class PAN(SRNetwork):
     """PAN, for RGB in 0..1; no mean is subtracted.
 
     Enlargement is by nearest neighbour, and the network's result is added to the input enlarged bilinearly.
-
-    Raises:
-        UsageError: if the scale is not in ``STAGES``.
     """
 
     def __init__(self, scale: int, *, channels: int = 40, enlarged_channels: int = 24, blocks: int = 16) -> None:
-        super().__init__()
-        if scale not in STAGES:
-            msg = f"PAN has no x{scale}"
-            raise UsageError(msg, f"it has {', '.join(f'x{known}' for known in STAGES)}")
-        self.scale = scale
+        super().__init__(scale, STAGES)
         # A block has two 3x3; the first and the trunk's convolution are 3x3. Of the enlarged pixels a stage's two see
         # 2, the last convolution 1: together less than 1 input pixel at x3, and less than 2 at x2 and x4.
         self.receptive_radius = 2 * blocks + 2 + (1 if scale == 3 else 2)
@@ -92,7 +83,7 @@ class PAN(SRNetwork):
         out = shallow + self.trunk_conv(self.SCPA_trunk(shallow))
         for stage, factor in enumerate(STAGES[self.scale], 1):
             out = self.get_submodule(f"upconv{stage}")(F.interpolate(out, scale_factor=factor, mode="nearest"))
-            out = _leaky(self.get_submodule(f"att{stage}")(out))
-            out = _leaky(self.get_submodule(f"HRconv{stage}")(out))
+            out = leaky(self.get_submodule(f"att{stage}")(out), _SLOPE)
+            out = leaky(self.get_submodule(f"HRconv{stage}")(out), _SLOPE)
         enlarged = F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
         return self.conv_last(out) + enlarged  # type: ignore[no-any-return]

@@ -43,8 +43,7 @@ class RLFN(SRNetwork):
     smallest = ESA.SMALLEST
 
     def __init__(self, scale: int, *, channels: int = 52, inner: int | None = None, blocks: int = 6) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         self.conv_1 = conv3x3(3, channels)
         add_numbered(self, "block_", (RLFB(channels, inner or channels) for _ in range(blocks)))
         self.conv_2 = conv3x3(channels, channels)

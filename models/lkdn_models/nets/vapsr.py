@@ -35,8 +35,7 @@ class VAPSR(SRNetwork):
     """
 
     def __init__(self, scale: int, *, channels: int = 48, blocks: int | None = None, groups: int = 1) -> None:
-        super().__init__()
-        self.scale = scale
+        super().__init__(scale)
         blocks = blocks or (21 if scale == 4 else 20)
         # A block has a 5x5 and a 5x5 of dilation 3; the first, the last and both up-sampling convolutions are 3x3.
         self.receptive_radius = (2 + 6) * blocks + 4

@@ -165,7 +165,6 @@ def _text(name: str) -> str:
 
 
 def _loss_kind(log: Log) -> str | None:
-    """Return ``l1`` or ``l2``, if the log has it."""
     for entry in log:
         match entry:
             case {"recipe": {"optimisation": {"loss": str(kind)}}}:
@@ -188,7 +187,6 @@ def _psnr(table: Any, set_name: str) -> float | None:
 
 
 def _series(points: Iterator[tuple[int, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps and values of the points that have a finite value."""
     kept = [(step, value) for step, value in points if isinstance(value, (int, float)) and math.isfinite(value)]
     steps, values = np.array(kept, dtype=np.float64).reshape(-1, 2).T
     return steps, values

@@ -111,11 +111,7 @@ def mean(values: Sequence[LumaQuality]) -> LumaQuality:
 
 def bicubic(scale: int) -> Upscale:
     """Return MATLAB's bicubic enlargement, rounded to 8 bits, as an upscaler."""
-
-    def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return imresize(low, scale)  # type: ignore[return-value]
-
-    return upscale
+    return lambda low: imresize(low, scale)  # type: ignore[return-value]
 
 
 def in_torch(network: nn.Module) -> Upscale:

@@ -174,7 +174,6 @@ class RunFolder:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
     def _list(self) -> list[Path]:
-        """Return the saved states, oldest first."""
         paths = [path for path in self._states.glob("*.pt") if path.stem.isdecimal()]
         return sorted(paths, key=lambda path: int(path.stem))
 
@@ -205,7 +204,6 @@ def _integer(digits: str) -> int | float:
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers in nested tables with the path of their names."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}/")

@@ -1,12 +1,8 @@
 """Sample pictures: a detail as a network enlarges it, between bicubic and the original."""
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.imaging.metrics import luma
 from lkdn_deploy.imaging.resample import imresize
 
@@ -17,19 +13,21 @@ SIDE = 256
 
 Region = tuple[slice, slice]
 """Rows and columns."""
-WHOLE: Region = (slice(None), slice(None))
 
 
-def comparison(
-    low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8], region: Region = WHOLE
-) -> NDArray[np.uint8]:
-    """Return bicubic, ``upscaled`` and the original side by side, (H, 3 W + 2 SEPARATOR, 3) uint8 RGB.
+def comparison(low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the original's most detailed region in bicubic, ``upscaled`` and the original, side by side.
+
+    The region is at most ``SIDE`` pixels a side. It depends on the original only, so all samples of a picture in a
+    training run show the same detail.
 
     Args:
         low: low-resolution picture, (h, w, 3).
         upscaled: enlarged picture, (scale * h, scale * w, 3).
         high: original, of the same shape.
-        region: region of the large pictures to show, H x W pixels. Bicubic interpolates from the whole picture.
+
+    Returns:
+        (H, 3 W + 2 SEPARATOR, 3) uint8 RGB.
 
     Raises:
         ValueError: if the sizes do not fit.
@@ -38,6 +36,7 @@ def comparison(
     if not upscaled.shape == high.shape == (scale * low.shape[0], scale * low.shape[1], 3):
         msg = f"expected one picture at two resolutions, got low {low.shape}, upscaled {upscaled.shape}, {high.shape}"
         raise ValueError(msg)
+    region = most_detailed(high, SIDE)
     first, *others = (picture[region] for picture in (imresize(low, scale), upscaled, high))
     line = np.full((first.shape[0], SEPARATOR, 3), 255, np.uint8)
     return np.hstack([first, *(part for picture in others for part in (line, picture))])
@@ -52,23 +51,3 @@ def most_detailed(image: NDArray[np.uint8], side: int) -> Region:
     sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
     top, left = (int(at) for at in np.unravel_index(sums.argmax(), sums.shape))
     return slice(top, top + height), slice(left, left + width)
-
-
-def write_comparison(
-    path: str | os.PathLike[str], low: NDArray[np.uint8], upscaled: NDArray[np.uint8], high: NDArray[np.uint8]
-) -> None:
-    """Write the ``comparison`` of the original's most detailed region, at most SIDE x SIDE.
-
-    The region depends on the original only, so all samples of a picture in a training run show the same detail.
-
-    Args:
-        path: a .png file.
-        low: low-resolution picture, (h, w, 3).
-        upscaled: enlarged picture, (scale * h, scale * w, 3).
-        high: original, of the same shape.
-
-    Raises:
-        ValueError: if the sizes do not fit.
-        UsageError, InputError: if the file cannot be written; no part of it is left.
-    """
-    write_picture(path, Picture(comparison(low, upscaled, high, most_detailed(high, SIDE))))

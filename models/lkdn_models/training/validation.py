@@ -7,6 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.imaging.metrics import SSIM_WINDOW
 from lkdn_models.data import Photo
 from lkdn_models.training.evaluate import (
@@ -21,7 +23,7 @@ from lkdn_models.training.evaluate import (
     open_set,
 )
 from lkdn_models.training.runs import RunFolder
-from lkdn_models.training.samples import write_comparison
+from lkdn_models.training.samples import comparison
 
 HELD_OUT = "held-out"
 CENTRE = 128
@@ -74,7 +76,7 @@ class Validation:
         for pictures in self._sets:
             name, low, high = pictures.pairs[0]
             file = f"{pictures.name[:40]}_{name[:40]}_{step:09d}.png"
-            write_comparison(self._run.samples / file, low, upscale(low), high)
+            write_picture(self._run.samples / file, Picture(comparison(low, upscale(low), high)))
         first = self._sets[0].name
         reached, best = table[first]["psnr_y"], self.best.get(first)
         if reached is None or (best is not None and reached <= best):

@@ -9,22 +9,12 @@ from functools import cache
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_models.zoo.facts import Input, Network, Printed, Weights, ZooEntry
+from lkdn_models.zoo.facts import Input as Input
+from lkdn_models.zoo.facts import Network as Network
+from lkdn_models.zoo.facts import Printed as Printed
+from lkdn_models.zoo.facts import Weights as Weights
+from lkdn_models.zoo.facts import ZooEntry as ZooEntry
 from lkdn_models.zoo.networks import NETWORKS, read_networks
-
-__all__ = [
-    "Input",
-    "Network",
-    "Printed",
-    "Weights",
-    "ZooEntry",
-    "all_entries",
-    "entries",
-    "find",
-    "name_of",
-    "names",
-    "published_scale",
-]
 
 
 @cache

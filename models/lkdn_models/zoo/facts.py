@@ -14,7 +14,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lkdn_models.nets.blocks import SRNetwork
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 HD = (720, 1280)
@@ -193,10 +193,10 @@ class ZooEntry:
         path = BUNDLED / f"{self.name}_x{self.scale}.safetensors"
         return path if path.is_file() else None
 
-    def build(self, *, deployed: bool = False) -> "nn.Module":
+    def build(self, *, deployed: bool = False) -> "SRNetwork":
         """Return the network with PyTorch's initial weights, in training form or as it is deployed. Needs torch."""
         module, _, path = self.network.make.partition(":")
-        make = cast("Callable[..., nn.Module]", attrgetter(path)(import_module(f"lkdn_models.nets.{module}")))
+        make = cast("Callable[..., SRNetwork]", attrgetter(path)(import_module(f"lkdn_models.nets.{module}")))
         if spec := self.spec:
             return make(spec.deployed if deployed else spec)
         return make() if self.input is Input.ENLARGED_LUMA else make(self.scale)
