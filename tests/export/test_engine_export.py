@@ -39,12 +39,8 @@ from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.zoo import ZooEntry
 from lkdn_models.zoo import find as find_entry
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
 RTX = "1.7.1.116"
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture

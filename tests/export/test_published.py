@@ -1,13 +1,15 @@
 """The published weights through the whole path: fused, exported, on ONNX Runtime, measured as the papers measure."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lkdn_deploy import load
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
-from lkdn_models.training.evaluate import mean, measure, open_set
+
+Figures = tuple[float, float]
 
 
 @pytest.mark.slow
@@ -21,12 +23,10 @@ from lkdn_models.training.evaluate import mean, measure, open_set
     ],
 )
 def test_quality_of_the_deployed_file_is_that_of_the_published_weights(
-    data: Path, tmp_path: Path, file: str, artefact: str, set5: tuple[float, float], set14: tuple[float, float]
+    data: Path, tmp_path: Path, file: str, artefact: str, set5: Figures, set14: Figures, assert_quality: Any
 ) -> None:
     weights = data / "weights" / "LKDN" / file
     assert run(command, ["--fuse", "--onnx", "--weights", str(weights), "-o", str(tmp_path)]) == 0
     upscaler = load(tmp_path / artefact)
-    for name, (psnr, ssim) in (("Set5", set5), ("Set14", set14)):
-        quality = mean(measure(upscaler, open_set(data / "testsets" / name, upscaler.scale)))
-        assert quality.psnr_y == pytest.approx(psnr, abs=0.005), name
-        assert quality.ssim_y == pytest.approx(ssim, abs=0.0001), name
+    assert_quality(upscaler, "Set5", *set5)
+    assert_quality(upscaler, "Set14", *set14)

@@ -12,14 +12,15 @@ import pytest
 
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.release import (
-    CardFacts,
     History,
+    PickedWeights,
     as_toml,
     card,
     find_licence_files,
     public_path,
     read_history,
 )
+from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.training.recipe import as_table, find_recipe, from_table, read_recipe, shipped
 
 RECIPE: dict[str, Any] = {
@@ -59,22 +60,13 @@ LOG: list[dict[str, Any]] = [
         for step, psnr in ((500, 30.0), (1000, 31.17349), (1500, 31.17349), (2000, 31.1))
     ),
 ]
-FACTS = CardFacts(
-    name="lkdn-s",
-    spec=LkdnSpec.lkdn_s(4),
-    paper="a paper",
-    sha256="ab" * 32,
-    step=1000,
-    picked=True,
-    difference=1.23e-6,
-    tools={"torch": "9.8"},
-    history=read_history(LOG),
-    licence_files=("DIV2K/SOURCES.md",),
-    absent_folders=("Flickr2K",),
-)
-EMPTY = replace(
-    FACTS, paper="", step=None, picked=False, tools={}, history=History(), licence_files=(), absent_folders=()
-)
+PICKED = PickedWeights(Path("best.safetensors"), 1000, "Set5", read_history(LOG))
+SMALL = LkdnSpec.lkdn_s(4)
+EMPTY = PickedWeights(Path("weights.safetensors"), None, None, History())
+
+
+def card_of(picked: PickedWeights = PICKED, spec: LkdnSpec = SMALL, **tools: str) -> str:
+    return card(picked, Checkpoint(picked.path, spec, {}, "ab" * 32), 1.23e-6, tools)
 
 
 def section(text: str, name: str) -> str:
@@ -82,7 +74,7 @@ def section(text: str, name: str) -> str:
 
 
 def test_the_card_tells_what_is_known() -> None:
-    text = card(FACTS)
+    text = card_of(torch="9.8")
     for told in ("129,177", "172,449", "ab" * 32, "torch 9.7", "torch 9.8", "1.2e-06"):
         assert told in text
     assert "lkdn-s_x4.onnx" in text
@@ -109,20 +101,20 @@ def test_the_card_tells_what_is_known() -> None:
 
 
 def test_quality_is_that_of_these_weights_beside_bicubic() -> None:
-    quality = section(card(FACTS), "Quality")
+    quality = section(card_of(), "Quality")
     assert "| Set5 | 31.173 / 0.8800 | 28.429 / 0.8110 |" in quality
     assert "| Set14 | 27.500 / 0.7700 | 26.100 / 0.7000 |" in quality
     assert "picked" in quality, "that they were chosen by this set is told"
-    newest = section(card(replace(FACTS, step=2000, picked=False)), "Quality")
+    newest = section(card_of(replace(PICKED, step=2000, best_on=None)), "Quality")
     assert "| Set5 | 31.100 /" in newest
     assert "picked" not in newest
-    between = section(card(replace(FACTS, step=1200, picked=False)), "Quality")
+    between = section(card_of(replace(PICKED, step=1200, best_on=None)), "Quality")
     assert "Unknown" in between
     assert "|" not in between, "figures of other weights are not given for these"
 
 
 def test_what_the_log_lacks_is_unknown_and_not_made_up() -> None:
-    text = card(EMPTY)
+    text = card_of(EMPTY)
     assert "None" not in text
     assert "```toml" not in text
     for name in ("photographs", "megapixels in all", "folders", "loss", "optimiser", "learning rate", "seed"):
@@ -134,15 +126,18 @@ def test_what_the_log_lacks_is_unknown_and_not_made_up() -> None:
     assert not re.search(r"\d", section(text, "Training"))
 
 
-def test_the_licence_is_asked_for_and_its_sources_are_named() -> None:
-    licence = section(card(FACTS), "Licence")
+def test_the_licence_is_asked_for_and_its_sources_are_named(tmp_path: Path) -> None:
+    (tmp_path / "DIV2K").mkdir()
+    (tmp_path / "DIV2K" / "SOURCES.md").touch()
+    history = replace(PICKED.history, folders=(str(tmp_path / "DIV2K"), "Flickr2K"))
+    licence = section(card_of(replace(PICKED, history=history)), "Licence")
     assert "To be filled in" in licence
-    assert "`DIV2K/SOURCES.md`" in licence
+    assert "/DIV2K/SOURCES.md`" in licence
     assert "`Flickr2K`" in licence
     assert "stage1/weights.safetensors" in licence, "its licence binds too"
-    scratch = section(card(replace(FACTS, history=replace(FACTS.history, init=""))), "Licence")
+    scratch = section(card_of(replace(PICKED, history=replace(PICKED.history, init=""))), "Licence")
     assert "started from" not in scratch
-    assert "To be filled in" in section(card(EMPTY), "Licence")
+    assert "To be filled in" in section(card_of(EMPTY), "Licence")
 
 
 def test_files_that_tell_of_licences_are_found(tmp_path: Path) -> None:
@@ -157,7 +152,7 @@ def test_files_that_tell_of_licences_are_found(tmp_path: Path) -> None:
 
 
 def test_a_card_does_not_tell_whose_machine_it_was() -> None:
-    assert "somebody" not in card(FACTS)
+    assert "somebody" not in card_of()
     assert public_path("/home/somebody/data/DIV2K") == "data/DIV2K"
     assert public_path("data/sets/DIV2K") == "data/sets/DIV2K"
     assert public_path("/") == "/"
@@ -167,7 +162,7 @@ def test_a_card_does_not_tell_whose_machine_it_was() -> None:
 def test_the_recipe_in_the_card_is_the_recipe(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     history = read_history([{"step": 0, "recipe": json.loads(json.dumps(as_table(recipe)))}])
-    text = card(replace(FACTS, history=history))
+    text = card_of(replace(PICKED, history=history))
     block = text.partition("```toml\n")[2].partition("```")[0]
     assert from_table(tomllib.loads(block)) == recipe
 
@@ -181,7 +176,7 @@ def test_toml_holds_every_kind_of_value() -> None:
 def test_a_strange_log_gives_a_card_too(strange: Any) -> None:
     keys = ("recipe", "init", "data", "bicubic", "validation")
     log = [{"step": 0, **dict.fromkeys(keys, strange)}, {"step": 1, "recipe": dict.fromkeys(RECIPE, strange)}]
-    text = card(replace(FACTS, history=read_history(log)))
+    text = card_of(replace(PICKED, history=read_history(log)))
     assert "unknown" in text
 
 
@@ -190,12 +185,12 @@ def test_names_do_not_break_the_markdown() -> None:
         {"step": 0, "recipe": {}, "data": {"folders": ["a`b|c"]}},
         {"step": 1, "validation": {"x|y": {"psnr_y": 30.0}}},
     ]
-    text = card(replace(FACTS, step=1, history=read_history(log)))
+    text = card_of(replace(PICKED, step=1, history=read_history(log)))
     assert r"| x\|y | 30.000 | unknown |" in text
     assert "`a?b|c`" in text
 
 
 def test_a_network_without_branches_is_not_said_to_be_fused() -> None:
-    text = card(replace(FACTS, spec=LkdnSpec.lkdn(4)))
+    text = card_of(spec=LkdnSpec.lkdn(4))
     assert text.count("321,992") == 1
     assert "the same, compared" in text

@@ -1,7 +1,6 @@
 """FP16 artefacts: from the command to pictures, and what is refused."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.export import command
 from lkdn_deploy.core.artifact import IOS
 from lkdn_deploy.core.errors import ExitCode, VerificationError
-from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.rescale import Rescaled
@@ -24,14 +22,7 @@ from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
 from lkdn_models.training.evaluate import mean, measure, open_set
 
-SMALL = LkdnSpec(2, 1, 8, 8, Block.RBSB, Upsampler.REP)
 PHOTOGRAPH = sample_pixels()[60:101, 40:97]
-
-
-@pytest.fixture(scope="module")
-def weights(random_checkpoint: Callable[[LkdnSpec], Path]) -> Path:
-    """A small network in training form."""
-    return random_checkpoint(SMALL)
 
 
 @pytest.fixture
@@ -126,11 +117,6 @@ def test_a_static_size_and_an_old_opset_work(weights: Path, tmp_path: Path) -> N
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 24, 40]
     assert model.opset_import[0].version == 18
     assert all(report.comparisons)
-
-
-def test_8_bit_values_go_with_fp16_only(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, ["--onnx", "--io", "uint8", "--weights", str(weights)]) == ExitCode.USAGE
-    assert "add --fp16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("io", IOS)

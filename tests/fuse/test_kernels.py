@@ -120,12 +120,6 @@ def test_weights_that_do_not_meet_the_condition_are_refused(call: object, said: 
         call()  # type: ignore[operator]
 
 
-def test_arguments_are_left_as_they_are() -> None:
-    weight = np.ones((3, 1, 3, 3), np.float32)
-    kernels.identity_into_depthwise(weight)
-    assert (weight == 1).all()
-
-
 def test_tensors_are_fused_as_arrays_are_and_stay_differentiable() -> None:
     random = np.random.default_rng(0)
     shapes = {"pw": (4, 4, 1, 1), "dw": (4, 1, 3, 3), "rep": (4, 1, 1, 1), "conv": (6, 4, 3, 3), "b": (4,), "c": (6,)}

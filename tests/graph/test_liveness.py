@@ -1,6 +1,6 @@
 """The memory of a graph's activations, against figures counted by hand."""
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +9,6 @@ import pytest
 from lkdn_deploy.graph.liveness import live_channels
 from lkdn_deploy.runtime.bundled import bundled
 
-Make = Callable[..., onnx.ModelProto]
 WEIGHTS = {"wide": np.zeros((8, 3, 3, 3)), "back": np.zeros((3, 8, 3, 3)), "up": np.zeros((12, 3, 1, 1))}
 PADS = "<pads=[1, 1, 1, 1]>"
 
@@ -32,21 +31,21 @@ PADS = "<pads=[1, 1, 1, 1]>"
         ),
     ],
 )
-def test_it_is_what_is_counted_by_hand(body: str, expected: float, graph: Make) -> None:
+def test_it_is_what_is_counted_by_hand(body: str, expected: float, graph: Any) -> None:
     model = graph(body, **{name: value for name, value in WEIGHTS.items() if name in body})
     before = model.SerializeToString()
     assert live_channels(model) == int(np.ceil(expected))
     assert model.SerializeToString() == before
 
 
-def test_a_size_that_is_fixed_gives_the_same(graph: Make) -> None:
+def test_a_size_that_is_fixed_gives_the_same(graph: Any) -> None:
     model = graph(f"a = Conv{PADS}(lr, wide)\nsr = Conv{PADS}(a, back)", wide=WEIGHTS["wide"], back=WEIGHTS["back"])
     for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 3, 17, 31), strict=True):
         dim.dim_value = size
     assert live_channels(model) == 3 + 8
 
 
-def test_shapes_that_depend_on_values_are_not_guessed(graph: Make) -> None:
+def test_shapes_that_depend_on_values_are_not_guessed(graph: Any) -> None:
     body = "a = NonZero(lr)\nb = Cast<to=1>(a)\nsizes = Constant<value_ints=[1, 3, -1, 1]>()\nsr = Reshape(b, sizes)"
     assert live_channels(graph(body)) is None
 

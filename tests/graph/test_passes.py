@@ -1,6 +1,5 @@
 """Each rewrite: how often it applied, what the graph became, the numbers, and near misses that are left alone."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from onnx.reference import ReferenceEvaluator
 
 from lkdn_deploy.graph.pipeline import PASSES, rewrite
 
-Make = Callable[..., onnx.ModelProto]
-Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
 RANDOM = np.random.default_rng(0)
 NORM = """t = Transpose<perm=[0, 2, 3, 1]>({0})
 l = LayerNormalization<axis=-1>(t, g, h)
@@ -116,7 +113,7 @@ APPLIES = [
 
 @pytest.mark.parametrize(("name", "body", "times", "after"), APPLIES)
 def test_it_applies_and_the_numbers_stay(
-    name: str, body: str, times: int, after: list[str], graph: Make, run: Run, noise: NDArray[np.float32]
+    name: str, body: str, times: int, after: list[str], graph: Any, run: Any, noise: Any
 ) -> None:
     model = graph(body, **used(body))
     before = model.SerializeToString()
@@ -189,7 +186,7 @@ NEAR_MISSES = [
 
 
 @pytest.mark.parametrize(("name", "body", "reason"), NEAR_MISSES)
-def test_a_near_miss_is_left_alone_and_said(name: str, body: str, reason: str, graph: Make) -> None:
+def test_a_near_miss_is_left_alone_and_said(name: str, body: str, reason: str, graph: Any) -> None:
     model = graph(body, **used(body))
     result = rewrite(model, [name])
     assert result.outcomes[name].applied == 0
@@ -198,13 +195,13 @@ def test_a_near_miss_is_left_alone_and_said(name: str, body: str, reason: str, g
     assert kinds(result.model) == kinds(model)
 
 
-def test_fewer_channels_than_would_be_mostly_padding_stay(graph: Make) -> None:
+def test_fewer_channels_than_would_be_mostly_padding_stay(graph: Any) -> None:
     body = "a = Conv(lr, w)\nd = Relu(a)\nsr = Conv(d, v)"
     result = rewrite(graph(body, w=normal(9, 3, 1, 1), v=normal(3, 9, 1, 1)), ["pad-channels"])
     assert result.outcomes["pad-channels"].refused == ("a: 9 channels would become 16",)
 
 
-def test_padded_channels_hold_no_more_than_zeros_make(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+def test_padded_channels_hold_no_more_than_zeros_make(graph: Any, run: Any, noise: Any) -> None:
     """A sigmoid of zero is not zero: what takes it must not see it."""
     body = "a = Conv(lr, w)\nd = Sigmoid(a)\ne = ReduceMean<keepdims=1>(d, axes)\nf = Mul(d, e)\nsr = Conv(f, v)"
     model = graph(body.replace(", axes", ""), w=normal(21, 3, 1, 1), v=normal(3, 21, 1, 1))
@@ -220,7 +217,7 @@ def test_padded_channels_hold_no_more_than_zeros_make(graph: Make, run: Run, noi
     assert run(result.model, noise) == pytest.approx(run(model, noise), rel=1e-5, abs=1e-5)
 
 
-def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Make) -> None:
+def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Any) -> None:
     body = "a = Conv(lr, first)\nd = Conv<group=6, pads=[1, 1, 1, 1]>(a, own, b)\nsr = Conv(d, to3)"
     model = graph(body, **used(body))
     names = [*reversed(PASSES)]
@@ -230,7 +227,7 @@ def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Make) 
         rewrite(model, ["no such pass"])
 
 
-def test_what_is_of_no_use_goes(graph: Make) -> None:
+def test_what_is_of_no_use_goes(graph: Any) -> None:
     body = "a = Conv(lr, first)\nx = Identity(a)\nu = Relu(x)\nd = Relu(x)\ny = Sigmoid(x)\ne = Add(u, d)\n"
     body += "sr = Conv(e, to3)"
     result = rewrite(graph(body, **used(body)), [])
@@ -238,35 +235,27 @@ def test_what_is_of_no_use_goes(graph: Make) -> None:
 
 
 @settings(max_examples=25)
-@given(
-    widths=st.lists(st.integers(8, 40), min_size=2, max_size=4),
-    depthwise=st.booleans(),
-    seed=st.integers(0, 1000),
-)
-def test_chains_of_any_widths_keep_their_numbers(graph: Make, widths: list[int], depthwise: bool, seed: int) -> None:
+@given(widths=st.lists(st.integers(8, 40), min_size=2, max_size=4), depthwise=st.booleans(), seed=st.integers(0, 1000))
+def test_chains_of_any_widths_keep_their_numbers(graph: Any, widths: list[int], depthwise: bool, seed: int) -> None:
     """Pointwise, depthwise, norm, concatenation of all before: everything at once, on made-up networks."""
     random = np.random.default_rng(seed)
-    lines, weights, seen = [], {}, []
+    lines, weights = [], {}
     before, depth = "lr", 3
-    for index, width in enumerate(widths):
-        weights[f"w{index}"] = random.normal(size=(width, depth, 1, 1)) / depth**0.5
-        weights[f"d{index}"] = random.normal(size=(width, 1, 3, 3)) / 3
-        weights |= {f"{name}{index}": random.normal(size=width) for name in "bgh"}
-        lines.append(f"a{index} = Conv({before}, w{index}, b{index})")
-        before = f"a{index}"
+    for i, width in enumerate(widths):
+        weights |= {f"w{i}": random.normal(size=(width, depth, 1, 1)) / depth**0.5, f"b{i}": random.normal(size=width)}
+        weights |= {f"g{i}": random.normal(size=width), f"h{i}": random.normal(size=width)}
+        lines.append(f"a{i} = Conv({before}, w{i}, b{i})")
         if depthwise:
-            lines.append(f"e{index} = Conv<group={width}, pads=[1, 1, 1, 1]>(a{index}, d{index})")
-            before = f"e{index}"
+            weights[f"d{i}"] = random.normal(size=(width, 1, 3, 3)) / 3
+            lines.append(f"e{i} = Conv<group={width}, pads=[1, 1, 1, 1]>(a{i}, d{i})")
         lines += [
-            f"t{index} = Transpose<perm=[0, 2, 3, 1]>({before})",
-            f"l{index} = LayerNormalization<axis=-1>(t{index}, g{index}, h{index})",
-            f"n{index} = Transpose<perm=[0, 3, 1, 2]>(l{index})",
+            f"t{i} = Transpose<perm=[0, 2, 3, 1]>({'e' if depthwise else 'a'}{i})",
+            f"l{i} = LayerNormalization<axis=-1>(t{i}, g{i}, h{i})",
+            f"n{i} = Transpose<perm=[0, 3, 1, 2]>(l{i})",
         ]
-        before, depth = f"n{index}", width
-        seen.append((before, width))
-    total = sum(width for _, width in seen)
-    weights["last"] = random.normal(size=(3, total, 1, 1)) / total**0.5
-    lines += [f"all = Concat<axis=1>({', '.join(name for name, _ in seen)})", "sr = Conv(all, last)"]
+        before, depth = f"n{i}", width
+    weights["last"] = random.normal(size=(3, sum(widths), 1, 1)) / sum(widths) ** 0.5
+    lines += [f"all = Concat<axis=1>({', '.join(f'n{i}' for i in range(len(widths)))})", "sr = Conv(all, last)"]
     model = graph("\n".join(lines), **weights)
     names = [name for name in PASSES if name != "layer-norm-to-rms"]
     result = rewrite(model, names)

@@ -1,19 +1,15 @@
 """The receptive radius of graphs, against what changes when one input pixel does."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
 from lkdn_deploy.graph.pipeline import PASSES, rewrite
 from lkdn_deploy.graph.radius import Radius, receptive_radius
 from lkdn_deploy.runtime.bundled import bundled
 
-Make = Callable[..., onnx.ModelProto]
-Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
     "w33": RANDOM.normal(size=(3, 3, 3, 3)),
@@ -30,7 +26,7 @@ WEIGHTS = {
 }
 
 
-def distance(model: onnx.ModelProto, run: Run) -> int:
+def distance(model: onnx.ModelProto, run: Any) -> int:
     """How far the change of one input pixel is seen, in input pixels, wherever it lies within an enlarged one."""
     size = 41
     batch = RANDOM.random((1, 3, size, size)).astype(np.float32)
@@ -102,7 +98,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_it_is_the_distance_at_which_a_change_is_seen(name: str, graph: Make, run: Run) -> None:
+def test_it_is_the_distance_at_which_a_change_is_seen(name: str, graph: Any, run: Any) -> None:
     body, pixels = GRAPHS[name]
     model = graph(body, **{key: value for key, value in WEIGHTS.items() if key in body})
     assert receptive_radius(model) == Radius(pixels)
@@ -124,13 +120,13 @@ GLOBAL = {
 
 
 @pytest.mark.parametrize("body", GLOBAL)
-def test_what_sees_the_whole_picture_has_none_and_says_why(body: str, graph: Make) -> None:
+def test_what_sees_the_whole_picture_has_none_and_says_why(body: str, graph: Any) -> None:
     found = receptive_radius(graph(body, **{key: value for key, value in WEIGHTS.items() if key in body}))
     assert found.pixels is None
     assert GLOBAL[body] in found.reason
 
 
-def test_what_the_output_does_not_hang_on_does_not_count(graph: Make) -> None:
+def test_what_the_output_does_not_hang_on_does_not_count(graph: Any) -> None:
     body = "m = GlobalAveragePool(lr)\nn = Relu(m)\nsr = Conv<pads=[1, 1, 1, 1]>(lr, w33)"
     assert receptive_radius(graph(body, w33=WEIGHTS["w33"])) == Radius(1)
 

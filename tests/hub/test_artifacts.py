@@ -17,12 +17,7 @@ from lkdn_models import download
 from lkdn_models.download import local
 from lkdn_models.zoo import find as find_entry
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "lkdn-deploy"
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def never(weights: Path) -> None:
@@ -33,9 +28,11 @@ def never(weights: Path) -> None:
     ("model", "scale", "expected"),
     [(None, None, 4), (None, 2, 2), ("LKDN-S", None, 4), ("lkdn-s", 3, 3)],
 )
-def test_what_is_bundled_is_there_as_it_is(model: str | None, scale: int | None, expected: int, cache: Path) -> None:
+def test_what_is_bundled_is_there_as_it_is(
+    model: str | None, scale: int | None, expected: int, empty_cache: Path
+) -> None:
     assert find_artifact(model, scale, converting=never).path == bundled()["lkdn-s", expected]
-    assert not cache.exists()
+    assert not empty_cache.exists()
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".ONNX"])
@@ -157,14 +154,14 @@ def test_an_artefact_and_weights_exclude_each_other(weights: str) -> None:
 
 
 def test_weights_of_another_network_or_scale_than_asked_for_are_refused(
-    random_checkpoint: Callable[[LkdnSpec], Path], cache: Path
+    random_checkpoint: Callable[[LkdnSpec], Path], empty_cache: Path
 ) -> None:
     weights = random_checkpoint(LkdnSpec(2, 1, 4, 4))
     for model, scale, said in (("lkdn", None, "lkdn x2"), (None, 3, "lkdn-b1-c4-a4 x3")):
         with pytest.raises(UsageError, match=rf"{said} was asked for, but .* is lkdn-b1-c4-a4 x2") as error:
             find_artifact(model, scale, weights)
         assert "leave out --model and --scale" in str(error.value.hint)
-    assert not cache.exists()
+    assert not empty_cache.exists()
 
 
 def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:

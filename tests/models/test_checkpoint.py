@@ -29,24 +29,6 @@ def state() -> State:
     return LKDN(SMALL).state_dict()
 
 
-@pytest.mark.parametrize(
-    ("file", "spec"),
-    [
-        ("LKDN_x2.pth", LkdnSpec.lkdn(2)),
-        ("LKDN_x3.pth", LkdnSpec.lkdn(3)),
-        ("LKDN_x4.pth", LkdnSpec.lkdn(4)),
-        ("LKDN-S_x4.pth", LkdnSpec.lkdn_s(4)),
-        ("LKDN-S_del_rep_x4.pth", LkdnSpec(4, 5, 42, 42)),
-    ],
-)
-def test_published_checkpoints_are_recognised(lkdn_weights: Path, file: str, spec: LkdnSpec) -> None:
-    checkpoint = load_checkpoint(lkdn_weights / file)
-    assert checkpoint.spec == spec
-    sums = (lkdn_weights.parent / "SHA256SUMS").read_text()
-    assert f"{checkpoint.sha256}  LKDN/{file}" in sums
-    checkpoint.build()
-
-
 @pytest.mark.parametrize("block", Block)
 @pytest.mark.parametrize("upsampler", Upsampler)
 def test_what_was_saved_comes_back_whatever_its_form(tmp_path: Path, block: Block, upsampler: Upsampler) -> None:
@@ -208,12 +190,6 @@ def test_an_old_torch_is_not_trusted_with_a_pickle(
     torch.save(state, tmp_path / "w.pth")
     monkeypatch.setattr(torch, "__version__", "2.9.1")
     with pytest.raises(MissingError, match="CVE-2026-24747"):
-        load_checkpoint(tmp_path / "w.pth")
-
-
-def test_another_network_is_refused_with_its_keys(tmp_path: Path) -> None:
-    torch.save({"conv_first.weight": torch.zeros(3), "tail.bias": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"no network of lkdn-zoo.*conv_first\.weight, tail\.bias"):
         load_checkpoint(tmp_path / "w.pth")
 
 

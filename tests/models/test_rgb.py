@@ -166,15 +166,6 @@ def test_of_luma_it_reaches_as_far_as_the_network_sees_or_the_interpolation_of_c
     assert reach(network) == network.receptive_radius == max(radius, 2)
 
 
-@SCALES
-@pytest.mark.parametrize("takes", [Input.LUMA, Input.ENLARGED_LUMA])
-def test_of_a_real_network_it_does_too(takes: Input, scale: int, reach: Callable[..., int]) -> None:
-    enlarged = takes is Input.ENLARGED_LUMA
-    network = SRCNN(channels=(6, 5)) if enlarged else FSRCNN(scale, channels=6, shrunk_channels=5, mappings=2)
-    wrapped = as_rgb(network, takes, scale)
-    assert reach(wrapped) == wrapped.receptive_radius
-
-
 @pytest.mark.parametrize(("needed", "smallest"), [(1, 2), (2, 2), (5, 5)])
 @pytest.mark.parametrize("takes", [Input.LUMA, Input.ENLARGED_LUMA])
 def test_it_takes_what_the_network_and_the_interpolation_take(takes: Input, needed: int, smallest: int) -> None:

@@ -3,9 +3,10 @@
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -23,6 +24,7 @@ from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin, upscale_files
 from lkdn_deploy.samples import sample_pixels
 
+Watch = Callable[[str, Callable[[Path], object]], None]
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
 
 
@@ -41,6 +43,22 @@ class Twice(SequentialSession):
 @pytest.fixture
 def upscaler() -> Upscaler:
     return Upscaler(Twice())
+
+
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """``before(name, call)``: ``call`` gets the path before each call of a function of the module."""
+
+    def watch(name: str, call: Callable[[Path], object]) -> None:
+        function = getattr(module, name)
+
+        def watched(path: Path, *args: Any, **options: Any) -> Any:
+            call(path)
+            return function(path, *args, **options)
+
+        monkeypatch.setattr(module, name, watched)
+
+    return watch
 
 
 def images(folder: Path, count: int) -> list[Job]:
@@ -99,27 +117,25 @@ def test_a_bad_file_does_not_spoil_the_others(bad: int, tmp_path: Path, upscaler
 
 
 def test_each_way_to_fail_is_an_error_of_that_job(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, before: Watch
 ) -> None:
     jobs = images(tmp_path, 6)
     jobs[0] = Job(tmp_path / "gone.png", jobs[0].target)
     jobs[1] = Job(jobs[1].source, jobs[1].source)  # exists
     jobs[2] = Job(jobs[2].source, tmp_path / "2.xyz")
     full, run = jobs[4].target, Twice.run
-    write = module.write_picture
 
-    def write_but_one(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+    def write_but_one(path: Path) -> None:
         if path == full:
             msg = "the disk is full"
             raise InputError(msg)
-        return write(path, picture, **options)
 
     def run_but_one(self: Twice, batch: np.ndarray) -> np.ndarray:
         if np.array_equal(np.rint(batch[0, 0] * 255), read_picture(jobs[3].source).pixels[:, :, 0]):
             raise MemoryError
         return run(self, batch)
 
-    monkeypatch.setattr(module, "write_picture", write_but_one)
+    before("write_picture", write_but_one)
     monkeypatch.setattr(Twice, "run", run_but_one)
     outcomes = list(upscale_files(upscaler, jobs))
     errors = [(type(outcome.error), outcome.error.message) for outcome in outcomes if isinstance(outcome, Failed)]
@@ -130,7 +146,7 @@ def test_each_way_to_fail_is_an_error_of_that_job(
     assert_doubled(jobs[5])
 
 
-def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, before: Watch) -> None:
     """Each waits for the others to have begun: one after the other, none would."""
     begun = {name: threading.Event() for name in ("the third read", "the second run", "the first written")}
 
@@ -148,34 +164,15 @@ def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, mon
             return super().run(batch)
 
     jobs = images(tmp_path, 3)
-    read, write = module.read_picture, module.write_picture
-
-    def reading(path: Path) -> Picture:
-        if path == jobs[2].source:
-            together("the third read")
-        return read(path)
-
-    def writing(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
-        if path == jobs[0].target:
-            together("the first written")
-        return write(path, picture, **options)
-
-    monkeypatch.setattr(module, "read_picture", reading)
-    monkeypatch.setattr(module, "write_picture", writing)
+    before("read_picture", lambda path: path == jobs[2].source and together("the third read"))
+    before("write_picture", lambda path: path == jobs[0].target and together("the first written"))
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(Upscaler(Waiting()), jobs))
     assert_doubled(*jobs)
 
 
-def test_a_picture_whose_reading_was_begun_is_not_read_again(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs, read, paths = images(tmp_path, 2), module.read_picture, []
-
-    def reading(path: Path) -> Picture:
-        paths.append(path)
-        return read(path)
-
-    monkeypatch.setattr(module, "read_picture", reading)
+def test_a_picture_whose_reading_was_begun_is_not_read_again(tmp_path: Path, upscaler: Upscaler, before: Watch) -> None:
+    jobs, paths = images(tmp_path, 2), []
+    before("read_picture", paths.append)
     first = begin(jobs[0])
     assert first.picture is not None
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs, first=first))
@@ -216,30 +213,16 @@ def test_the_plan_that_ran_is_reported_after_memory_ran_out(tmp_path: Path) -> N
     assert_doubled(job)
 
 
-def test_headers_are_read_once_and_targets_checked_once(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs, calls = images(tmp_path, 2), []
-    for name in ("probe", "check_target", "check_fit"):
-        function = getattr(module, name)
-        monkeypatch.setattr(
-            module, name, lambda *args, name=name, function=function, **kw: calls.append(name) or function(*args, **kw)
-        )
-    assert len(list(upscale_files(upscaler, jobs, first=begin(jobs[0])))) == 2
-    assert sorted(calls) == ["check_fit"] * 2 + ["check_target"] * 2 + ["probe"] * 2
-
-
 def test_no_more_than_one_is_read_ahead_and_one_behind(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, before: Watch
 ) -> None:
     counts = {"read": 0, "written": 0}
     held = []
-    read, write = module.read_picture, module.write_picture
+    write = module.write_picture
 
-    def reading(path: Path) -> Picture:
+    def reading(_: Path) -> None:
         counts["read"] += 1
         held.append(counts["read"] - counts["written"])
-        return read(path)
 
     def writing(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
         time.sleep(0.05)
@@ -247,7 +230,7 @@ def test_no_more_than_one_is_read_ahead_and_one_behind(
         counts["written"] += 1
         return notes
 
-    monkeypatch.setattr(module, "read_picture", reading)
+    before("read_picture", reading)
     monkeypatch.setattr(module, "write_picture", writing)
     jobs = images(tmp_path, 8)
     asked: list[Job] = []
@@ -264,17 +247,11 @@ def test_no_more_than_one_is_read_ahead_and_one_behind(
 
 
 def test_jobs_wait_for_each_other_where_memory_is_short(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, before: Watch
 ) -> None:
     """Enough for one, which takes 40 x 50 x 3 bytes and four times that."""
-    read, held = module.read_picture, []
-    jobs = images(tmp_path, 4)
-
-    def reading(path: Path) -> Picture:
-        held.append(sum(job.target.exists() for job in jobs))
-        return read(path)
-
-    monkeypatch.setattr(module, "read_picture", reading)
+    jobs, held = images(tmp_path, 4), []
+    before("read_picture", lambda _: held.append(sum(job.target.exists() for job in jobs)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 50_000}))
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs))
     assert held == [0, 1, 2, 3]  # each begins when the one before it is written
@@ -304,29 +281,23 @@ def test_of_two_jobs_for_one_target_the_second_finds_it_there(tmp_path: Path, up
 
 @pytest.mark.parametrize("stop", ["close", "interrupt"])
 def test_what_is_broken_off_leaves_whole_files_only_and_no_thread(
-    stop: str, tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+    stop: str, tmp_path: Path, upscaler: Upscaler, before: Watch
 ) -> None:
-    write = module.write_picture
-
-    def slowly(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
-        time.sleep(0.2)
-        return write(path, picture, **options)
-
-    monkeypatch.setattr(module, "write_picture", slowly)
+    before("write_picture", lambda _: time.sleep(0.2))
     jobs = images(tmp_path, 6)
 
     def interrupt(job: Job, done: int, _total: int) -> None:
         if job == jobs[2] and done and stop == "interrupt":
             raise KeyboardInterrupt
 
-    before = threading.active_count()
+    threads = threading.active_count()
     with closing(upscale_files(upscaler, jobs, progress=interrupt)) as outcomes:
         if stop == "interrupt":
             with pytest.raises(KeyboardInterrupt):
                 list(outcomes)
         else:
             next(outcomes)
-    assert threading.active_count() == before
+    assert threading.active_count() == threads
     sources = {job.source.name for job in jobs}
     assert names(tmp_path) == sources | {"0_x2.png", "1_x2.png"}
     assert_doubled(*jobs[:2])

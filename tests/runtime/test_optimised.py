@@ -23,11 +23,7 @@ from lkdn_deploy.samples import sample_pixels
 PHOTOGRAPH = np.ascontiguousarray(sample_pixels()[:40, :52])
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of the user, empty."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "lkdn-deploy" / "forms"
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.fixture
@@ -43,9 +39,11 @@ def form_for(path: Path, backend: str) -> Path:
 
 
 @pytest.mark.parametrize("backend", TARGETS)
-def test_an_artefact_is_rewritten_once_and_gives_the_same_picture(backend: str, artefact: Path, cache: Path) -> None:
+def test_an_artefact_is_rewritten_once_and_gives_the_same_picture(
+    backend: str, artefact: Path, empty_cache: Path
+) -> None:
     form = form_for(artefact, backend)
-    assert form.parent == cache
+    assert form.parent == empty_cache / "forms"
     made = form.stat().st_ino
     assert form_for(artefact, backend) == form
     assert form.stat().st_ino == made
@@ -57,11 +55,11 @@ def test_an_artefact_is_rewritten_once_and_gives_the_same_picture(backend: str, 
     assert np.abs(after.run(batch) - before.run(batch)).max() < 2e-5
 
 
-def test_bundled_artefacts_come_with_theirs(cache: Path) -> None:
+def test_bundled_artefacts_come_with_theirs(empty_cache: Path) -> None:
     for path in bundled().values():
         for backend, name in TARGETS.items():
             assert form_for(path, backend) == path.with_name(f"{path.stem}_{name}.onnx")
-    assert not cache.exists()
+    assert not (empty_cache / "forms").exists()
     assert load(backend="ort-cpu").session.metadata.target == "ort-cpu"
 
 
@@ -104,18 +102,18 @@ def test_what_has_no_form_runs_as_it_is(artefact: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_package_that_rewrites_it_runs_as_it_is(
-    artefact: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    artefact: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx_ir" else find_spec(name))
     with caplog.at_level(logging.INFO):
         assert form_for(artefact, "ort-cpu") == artefact
     assert "onnx-ir" in caplog.text
-    assert not cache.exists()
+    assert not (empty_cache / "forms").exists()
 
 
 def test_a_form_whose_numbers_differ_is_not_used(
-    artefact: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    artefact: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     right = pipeline.rewrite_for
 
@@ -128,7 +126,7 @@ def test_a_form_whose_numbers_differ_is_not_used(
     monkeypatch.setattr(pipeline, "rewrite_for", wrong)
     assert form_for(artefact, "ort-cpu") == artefact
     assert "runs as it is, not rewritten for ort-cpu" in caplog.text
-    assert not cache.exists()
+    assert not (empty_cache / "forms").exists()
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), RecursionError(), MemoryError(), OSError("z")])

@@ -15,7 +15,7 @@ from PIL import Image
 import lkdn_deploy
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.backends.registry import open_session
-from lkdn_deploy.core.errors import InputError, MissingError, UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.pixels import from_batch, to_batch
@@ -60,15 +60,6 @@ def test_tiles_give_the_whole_image_when_one_side_is_a_pixel_longer_than_a_tile(
     # A pixel too long for one window in height, narrow in width so that the test is quick.
     assert assert_tiled_is_whole(upscalers[name], textured(tile + 2 * halo + 1, 31), tile) == 2
     assert assert_tiled_is_whole(upscalers[name], textured(33, tile + 1), tile) == 1
-
-
-@settings(max_examples=8)
-@given(st.sampled_from(NETWORKS), st.sampled_from(TILES), st.integers(1, 260), st.booleans())
-def test_tiles_give_the_whole_image_at_random_sizes(
-    upscalers: dict[str, Upscaler], name: str, tile: int, other: int, wide: bool
-) -> None:
-    shape = (tile + 1, other) if wide else (other, tile + 1)
-    assert_tiled_is_whole(upscalers[name], textured(*shape), tile)
 
 
 @settings(max_examples=25)
@@ -198,19 +189,6 @@ def test_a_wrong_option_is_refused(
 def test_what_is_no_image_is_refused(upscalers: dict[str, Upscaler], image: object) -> None:
     with pytest.raises(UsageError, match="expected a PIL image or a numpy array, got"):
         upscalers["one block"](image)  # type: ignore[call-overload]
-
-
-def test_a_model_that_is_not_bundled_says_where_to_go() -> None:
-    with pytest.raises(MissingError, match="the weights of lkdn x3 are not downloaded") as error:
-        load("lkdn", 3)
-    assert "lkdn-zoo get lkdn --scale 3" in str(error.value.hint)
-    with pytest.raises(InputError, match=r"LKDN_x4\.pth: cannot be read"):
-        load("LKDN_x4.pth")
-
-
-def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.onnx cannot be read: No such file"):
-        load(tmp_path / "gone.onnx")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

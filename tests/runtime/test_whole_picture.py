@@ -114,13 +114,6 @@ def test_an_artefact_of_the_least_size_takes_every_smaller_image(tmp_path: Path)
         assert upscaler(picture(height, width)).shape == (SCALE * height, SCALE * width, 3)
 
 
-def test_an_artefact_of_a_fixed_size_takes_that_size_only(tmp_path: Path) -> None:
-    upscaler = load(exported(tmp_path, static=(24, 32)))
-    assert upscaler(picture(24, 32)).shape == (48, 64, 3)
-    with pytest.raises(UsageError, match="must process the whole image of 121x90, but this artefact takes 32x24"):
-        upscaler(picture(90, 121))
-
-
 def test_the_command_says_whether_the_result_is_that_of_the_whole_image(
     artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,12 +1,9 @@
 """Powers of two in weights: the same result, smaller values."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
 
 from lkdn_deploy.export.to_fp16 import measure_ranges
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
@@ -14,8 +11,6 @@ from lkdn_deploy.graph.fp16.keep_fp32 import MAX_VALUE
 from lkdn_deploy.graph.fp16.ranges import Range, find_peak
 from lkdn_deploy.graph.fp16.rescale import TARGET_PEAK, rescale
 
-Make = Callable[..., onnx.ModelProto]
-Run = Callable[[onnx.ModelProto, NDArray[Any]], NDArray[Any]]
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
     "w1": RANDOM.normal(size=(6, 3, 1, 1)) * 1e4,
@@ -39,7 +34,7 @@ ATTENTION = """
 
 
 def test_what_a_norm_divides_by_is_brought_into_range_and_the_result_is_the_same_bit_by_bit(
-    graph: Make, run: Run, noise: NDArray[np.float32]
+    graph: Any, run: Any, noise: Any
 ) -> None:
     model = graph(ATTENTION, **WEIGHTS)
     before = model.SerializeToString()
@@ -58,7 +53,7 @@ def test_what_a_norm_divides_by_is_brought_into_range_and_the_result_is_the_same
         assert item.largest <= max(TARGET_PEAK, ranges["x"].largest)
 
 
-def test_it_fits_into_half_where_it_did_not(graph: Make, run: Run, noise: NDArray[np.float32]) -> None:
+def test_it_fits_into_half_where_it_did_not(graph: Any, run: Any, noise: Any) -> None:
     model = graph(ATTENTION, **WEIGHTS)
     naive = run(cast_to_fp16(model).model, noise)
     assert not np.isfinite(naive).all()
@@ -80,7 +75,7 @@ def test_it_fits_into_half_where_it_did_not(graph: Make, run: Run, noise: NDArra
         ("a = Conv(lr, w)\nb = Conv(a, w)\nsr = Conv(b, v)", "both use the weights"),
     ],
 )
-def test_a_tensor_that_may_not_be_divided_is_left_alone(graph: Make, body: str, why: str) -> None:
+def test_a_tensor_that_may_not_be_divided_is_left_alone(graph: Any, body: str, why: str) -> None:
     model = graph(body, w=np.full((3, 3, 1, 1), 1e5), v=np.full((3, 3, 1, 1), 1e-5))
     ranges = {name: Range(10 * MAX_VALUE, 10 * MAX_VALUE) for name in ("a", "b", "sr")} | {"lr": Range(1, 1)}
     result = rescale(model, ranges)
@@ -88,7 +83,7 @@ def test_a_tensor_that_may_not_be_divided_is_left_alone(graph: Make, body: str, 
     assert result.model.graph == model.graph
 
 
-def test_a_tensor_that_is_small_on_some_inputs_is_left_alone(graph: Make) -> None:
+def test_a_tensor_that_is_small_on_some_inputs_is_left_alone(graph: Any) -> None:
     model = graph("a = Conv(lr, w)\nsr = Conv(a, v)", w=np.ones((3, 3, 1, 1)), v=np.ones((3, 3, 1, 1)))
     others = {"lr": Range(1, 1), "sr": Range(1, 1)}
     assert rescale(model, {"a": Range(1e6, 1e5), **others}).exponents == {"a": 13}

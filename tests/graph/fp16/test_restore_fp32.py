@@ -1,10 +1,10 @@
 """Convolutions put back to FP32, checked on ONNX Runtime."""
 
+from typing import Any
+
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from numpy.typing import NDArray
 
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.restore_fp32 import restore_fp32
@@ -15,13 +15,6 @@ from lkdn_deploy.runtime.bundled import bundled
 def half() -> onnx.ModelProto:
     """LKDN-S in FP16."""
     return cast_to_fp16(onnx.load(bundled()["lkdn-s", 4])).model
-
-
-def run(model: onnx.ModelProto) -> NDArray[np.float32]:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    batch = np.random.default_rng(0).random((1, 3, 24, 32), np.float32)
-    (result,) = session.run(None, {"lr": batch})
-    return np.asarray(result)
 
 
 def grouped(model: onnx.ModelProto) -> list[str]:
@@ -37,17 +30,17 @@ def in_fp32(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def test_all_grouped_convolutions_are_put_back(half: onnx.ModelProto) -> None:
+def test_all_grouped_convolutions_are_put_back(half: onnx.ModelProto, run: Any, noise: Any) -> None:
     before = half.SerializeToString()
     result, changed = restore_fp32(half)
     assert half.SerializeToString() == before
     assert list(changed) == grouped(half) == in_fp32(result)
     assert len(changed) > 30
     onnx.checker.check_model(result, full_check=True)
-    assert np.abs(run(result) - run(half)).max() < 5e-3
+    assert np.abs(run(result, noise) - run(half, noise)).max() < 5e-3
 
 
-def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto) -> None:
+def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto, run: Any, noise: Any) -> None:
     name = grouped(half)[3]
     result, changed = restore_fp32(half, [name])
     assert list(changed) == [name] == in_fp32(result)
@@ -55,7 +48,7 @@ def test_one_convolution_is_put_back_by_name(half: onnx.ModelProto) -> None:
         node.op_type == "Cast" for node in half.graph.node
     )
     onnx.checker.check_model(result, full_check=True)
-    run(result)
+    run(result, noise)
 
 
 def test_what_is_no_convolution_in_fp16_stays(half: onnx.ModelProto) -> None:

@@ -132,18 +132,6 @@ def test_an_unreadable_image_is_named_and_left_out(tmp_path, write, photos_of):
             assert sum(name in str(warning.message) for warning in caught) == 1
 
 
-def test_another_name_for_a_folder_finds_the_same_pack_what_it_left_out_included(tmp_path, write, photos_of, cache):
-    write(tmp_path / "real" / "good.png", 40, 40)
-    (tmp_path / "real" / "broken.png").write_bytes(b"")
-    (tmp_path / "link").symlink_to("real")
-    made = set()
-    for name in ("real", "link"):
-        with pytest.warns(UserWarning, match=r"broken\.png"):
-            photos_of(tmp_path / name)
-        made |= {path.stat().st_ino for path in cache.iterdir()}
-    assert len(made) == 1
-
-
 @pytest.mark.parametrize("whole", [0, 60])
 def test_a_folder_of_nothing_readable_is_refused(tmp_path, write, photos_of, cache, whole):
     write(tmp_path / "broken.png", 40, 40)

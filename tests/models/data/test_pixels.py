@@ -67,26 +67,18 @@ def test_photographs_are_upright_at_the_size_of_the_header(tmp_path, photos_of, 
     assert np.array_equal(photo.high[4 :: shape[0] - 9, 4 :: shape[1] - 9, 0] < 128, dark)
 
 
-def floats(path):
-    path.write_bytes(tiff_encode(np.zeros((40, 40), np.float32)))
+SPOILED = {
+    "floats": tiff_encode(np.zeros((40, 40), np.float32)),
+    "wide": tiff_encode(np.zeros((40, 40), np.uint32)),
+    "pages": tiff_encode(np.zeros((2, 40, 40), np.uint8)),
+    "cut off": tiff_encode(COLOUR)[:-200],
+}
 
 
-def wide(path):
-    path.write_bytes(tiff_encode(np.zeros((40, 40), np.uint32)))
-
-
-def pages(path):
-    Image.new("L", (40, 40)).save(path, save_all=True, append_images=[Image.new("L", (40, 40))])
-
-
-def cut_off(path):
-    path.write_bytes(tiff_encode(COLOUR)[:-200])
-
-
-@pytest.mark.parametrize("spoil", [floats, wide, pages, cut_off])
-def test_what_would_lose_its_values_is_named_and_left_out(tmp_path, write, photos_of, spoil):
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_what_would_lose_its_values_is_named_and_left_out(tmp_path, write, photos_of, spoiled):
     write(tmp_path / "good.png", 40, 40)
-    spoil(tmp_path / "bad.tif")
+    put(tmp_path / "bad.tif", SPOILED[spoiled])
     with pytest.warns(UserWarning, match=r"left out: .*bad\.tif"):
         photos = photos_of(tmp_path).training
     assert [photo.name for photo in photos] == ["good.png"]

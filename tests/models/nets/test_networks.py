@@ -215,14 +215,6 @@ def test_carn_of_one_scale_takes_its_part_of_the_published_weights() -> None:
         assert torch.equal(whole(x), part(x))
 
 
-def test_the_1x1_convolution_of_bsrn_s_is_a_linear_layer_of_each_pixel() -> None:
-    torch.manual_seed(0)
-    layer = Pointwise(3, 5)
-    x = torch.rand(2, 3, 4, 7)
-    by_pixel = torch.nn.functional.linear(x.permute(0, 2, 3, 1), layer.weight, layer.bias).permute(0, 3, 1, 2)
-    assert torch.allclose(layer(x), by_pixel, atol=1e-6)
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_first_sample_of_caffe_s_transposed_convolution_in_idn_is_scale_less_one_pixels_inside(scale: int) -> None:
     torch.manual_seed(0)

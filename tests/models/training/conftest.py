@@ -6,14 +6,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give this process, and those that it starts, a user's cache of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Compute on one thread: more sum in another order, and are very slow where other work holds a core."""

@@ -142,34 +142,23 @@ def test_the_networks_are_those_that_checkpoints_are_published_of(scale: int) ->
 @pytest.mark.parametrize(
     ("one", "other", "keys"),
     [
-        ("lkdn_x4", "lkdn_x2", {"network.scale"}),
-        ("lkdn_x4", "lkdn_x3", {"network.scale"}),
-        ("lkdn_x4", "table1_c64_a32", {"network.channels", "network.attention_channels"}),
-        ("table2_rbsb", "table2_bsb", {"network.block"}),
-        ("table2_rbsb", "table2_bsrb", {"network.block"}),
+        ("lkdn_x4", "lkdn_x2", "network.scale"),
+        ("lkdn_x4", "lkdn_x3", "network.scale"),
+        ("lkdn_x4", "table1_c64_a32", "network.channels network.attention_channels"),
+        ("table2_rbsb", "table2_bsb", "network.block"),
+        ("table2_rbsb", "table2_bsrb", "network.block"),
+        ("table3_adan", "table3_adam", "optimisation.optimiser optimisation.learning_rate optimisation.betas"),
+        ("table3_adan", "lkdn_x4", ""),
+        ("lkdn_s_x4_stage1", "table2_rbsb", ""),
         (
-            "table3_adan",
-            "table3_adam",
-            {"optimisation.optimiser", "optimisation.learning_rate", "optimisation.betas"},
-        ),
-        ("table3_adan", "lkdn_x4", set()),
-        ("lkdn_s_x4_stage1", "table2_rbsb", set()),
-        (
-            "lkdn_s_x4_stage1",
-            "lkdn_s_x4_stage2",
-            {
-                "data.patch",
-                "data.batch",
-                "optimisation.iterations",
-                "optimisation.learning_rate",
-                "optimisation.loss",
-            },
+            *("lkdn_s_x4_stage1", "lkdn_s_x4_stage2"),
+            "data.patch data.batch optimisation.iterations optimisation.learning_rate optimisation.loss",
         ),
     ],
 )
-def test_recipes_that_are_compared_differ_in_what_is_compared(one: str, other: str, keys: set[str]) -> None:
+def test_recipes_that_are_compared_differ_in_what_is_compared(one: str, other: str, keys: str) -> None:
     first, second = flat(recipe(one)), flat(recipe(other))
-    assert {key for key in first if first[key] != second[key]} == keys
+    assert {key for key in first if first[key] != second[key]} == {*keys.split()}
 
 
 def table(**changes: Any) -> dict[str, Any]:
