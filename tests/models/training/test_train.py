@@ -30,34 +30,6 @@ from lkdn_models.training.train import Places, train
 TINY = find_recipe("tiny")
 
 
-def picture(seed, side=96, fine=3):
-    """Overlapping discs on a slope of colour, with edges as smooth as a lens makes them."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0 : side : side * fine * 1j, 0 : side : side * fine * 1j]
-    image = 60 + rng.uniform(0, 1, 3) * y[..., None] + rng.uniform(0, 1, 3) * x[..., None]
-    for _ in range(25):
-        (cy, cx), radius = rng.uniform(0, side, 2), rng.uniform(3, 20)
-        image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.uniform(0, 255, 3)
-    return image.reshape(side, fine, side, fine, 3).mean(axis=(1, 3)).clip(0, 255).astype(np.uint8)
-
-
-def saved(folder, *numbers):
-    folder.mkdir(exist_ok=True)
-    for number in numbers:
-        Image.fromarray(picture(number)).save(folder / f"{number}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tmp_path_factory.mktemp("photos"), *range(6))
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    return saved(tmp_path / "Pictures", 77)
-
-
 def tiny(iterations, log_every=1, **changes):
     """The recipe, without the final fall of the rate, which would depend on the number of iterations."""
     recipe = read_recipe(TINY)
@@ -294,18 +266,6 @@ def test_a_state_of_another_optimiser_is_refused(photos, tmp_path):
         train(tiny(2), places(photos, tmp_path), resume=True)
 
 
-@pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff", b'{"step": 1' + b"0" * 5000, b"1", b'{"step": "1"}'])
-def test_a_log_that_is_none_is_named(tmp_path, line):
-    (tmp_path / "log.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(InputError, match=r"log\.jsonl is not "):
-        RunFolder(tmp_path).read_log()
-
-
-def test_numbers_of_a_log_fit_into_arrays(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 1' + "0" * 400 + "}\n")
-    assert RunFolder(tmp_path).read_log() == [{"step": 1, "loss": float("inf")}]
-
-
 def test_a_full_disk_ends_the_run_and_leaves_the_last_state_whole(photos, tmp_path):
     train(replace(tiny(2), keep=1), places(photos, tmp_path))
     size = (tmp_path / "states" / "000000002.pt").stat().st_size
@@ -358,7 +318,7 @@ def test_other_ways_to_learn_resume_bit_identically_too(photos, tmp_path, change
     assert_same_weights(resumed, train(tiny(6, **changes), places(photos, tmp_path / "whole")))
 
 
-def test_a_run_does_not_go_on_with_other_photographs_or_given_weights(photos, tmp_path):
+def test_a_run_does_not_go_on_with_other_photographs_or_given_weights(photos, tmp_path, saved):
     weights = train(tiny(1), places(photos, tmp_path / "run"))
     other = saved(tmp_path / "other", 50, 51, 52)
     with pytest.raises(UsageError, match="trained on other photographs"):
@@ -376,7 +336,7 @@ def test_the_best_on_one_set_is_not_compared_with_another(photos, tmp_path, pict
     assert load_checkpoint(tmp_path / "run" / "best.safetensors").step == 4
 
 
-def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_path):
+def test_one_corrupt_picture_among_good_ones_is_named_and_left_out(photos, tmp_path, saved):
     folder = saved(tmp_path / "photos", 0, 1, 2)
     (folder / "bad.png").write_bytes((folder / "0.png").read_bytes()[:300])
     done = run("tiny", "--data", folder, "--output", tmp_path / "run", "--iterations", 1)
