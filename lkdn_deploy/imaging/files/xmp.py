@@ -6,7 +6,7 @@ MAX_XMP = 1 << 24
 """Most bytes of a packet that is kept."""
 
 _SIDES = rb"(?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension|exif:Exif(?:Width|Height))"
-_OTHER_PARTS = rb"(?:hdrgm|HDRGainMap|GDepth|GImage|Container|GContainer|apdi|depthBlurEffect)"
+_OTHER_PARTS = rb"(?:hdrgm|HDRGainMap|GDepth|GImage|Container|GContainer|xmpNote|apdi|depthBlurEffect)"
 _VIDEO = rb"GCamera:(?:MotionPhoto|MicroVideo)\w*"
 _STALE = re.compile(rb"\s(?:" + _SIDES + rb"|" + _OTHER_PARTS + rb":\w+|" + _VIDEO + rb")\s?=\s?(?:\"[^\"]*\"|'[^']*')")
 _STALE_ELEMENT = re.compile(
@@ -18,6 +18,7 @@ _MAX_NAMES = 32
 _PARTS = (
     ("HDR gain map", re.compile(rb"ns\.adobe\.com/hdr-gain-map|aux:hdrgainmap|iso:ts:21496|ns\.apple\.com/HDRGainMap")),
     ("depth map", re.compile(rb"GDepth:\w|Semantic=\"(?:http[^\"]*)?[dD]epth\"|aux:(?:disparity|depth)")),
+    ("extended XMP packet", re.compile(rb"xmpNote:HasExtendedXMP")),
     ("video", re.compile(rb"GCamera:(?:MotionPhoto|MicroVideo)(?:=[\"']|>)1")),
 )
 
