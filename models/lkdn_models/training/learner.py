@@ -135,12 +135,12 @@ class Learner:
         return error.mean() + self._recipe.optimisation.flat * flat
 
     def _flat_error(self, low: Tensor) -> Tensor:
-        """Return the mean error on a flat picture for each crop, in the colour of its corner.
+        """Return the mean squared error on a flat picture for each crop, in the colour of its corner.
 
         The side, 1 to 16 pixels, follows from the batch too: a resumed run draws what it would have drawn.
         """
         colours, side = low[:, :, :1, :1], 1 + int(255 * low[0, 0, 0, 0].item()) % 16
-        return self._error(self._network(self.weights, colours.expand(-1, -1, side, side)).float() - colours).mean()
+        return (self._network(self.weights, colours.expand(-1, -1, side, side)).float() - colours).square().mean()
 
 
 def _optimiser(weights: Iterable[Tensor], settings: Optimisation) -> torch.optim.Optimizer:

@@ -60,8 +60,8 @@ class Optimisation:
         tail: share of the iterations, at the end, in which the rate falls to zero along a cosine.
         ema: share that the average of the weights keeps in each step.
         max_grad_norm: largest norm of the gradients; larger ones are scaled down to it.
-        flat: weight of a second loss: what becomes of flat pictures of 1 to 16 pixels a side, in colours of the batch.
-            Border pixels are few in crops, and small flat pictures consist of them.
+        flat: weight of a second loss: the mean squared error on flat pictures of 1 to 16 pixels a side, in colours of
+            the batch. Border pixels are few in crops, and small pictures consist of them.
         bf16: whether to run the network in bfloat16 where PyTorch's autocast does; weights and their updates stay
             float32.
         compile: whether to run the network through ``torch.compile``.

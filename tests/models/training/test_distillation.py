@@ -115,7 +115,7 @@ def test_flat_pictures_in_colours_of_the_batch_count_by_their_weight() -> None:
     student = LKDN(SMALL.deployed)
     student.load_state_dict(merge(Learner(plain, CPU).weights))
     colours = low[:, :, :1, :1]
-    expected = nn.functional.l1_loss(student(colours.expand(-1, -1, 6, 6)), colours.expand(-1, -1, 12, 12)).item()
+    expected = nn.functional.mse_loss(student(colours.expand(-1, -1, 6, 6)), colours.expand(-1, -1, 12, 12)).item()
     losses = [Learner(one, CPU).differentiate(low, high) for one in (plain, weighed)]
     assert losses[1] - losses[0] == pytest.approx(0.5 * expected, rel=1e-4)
 
