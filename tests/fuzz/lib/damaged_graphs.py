@@ -86,7 +86,7 @@ def make(source: random.Random) -> bytes:
         change = source.choice(_CHANGES)
         try:
             change(model, source)
-        except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError, StopIteration):
             continue  # a value that ONNX's own package does not take, or nothing to change
     return bytes(model.SerializeToString())
 
