@@ -13,7 +13,7 @@ from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core import cache
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
-from lkdn_deploy.core.optional import import_engine
+from lkdn_deploy.core.optional import import_engine, install
 from lkdn_deploy.core.protocols import SequentialSession
 
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -41,10 +41,10 @@ class OrtSession(SequentialSession):
 
     def __init__(self, artifact: Artifact, provider: str, threads: int | None = None) -> None:
         _refuse_both_wheels()
-        ort = import_engine("onnxruntime", "cpu")
+        ort = import_engine("onnxruntime", "cpu" if provider == CPU else "gpu")
         if provider not in ort.get_available_providers():
             msg = f"the installed onnxruntime has no {provider}"
-            raise MissingError(msg, "pip uninstall onnxruntime; pip install 'lkdn-deploy[gpu]'")
+            raise MissingError(msg, f"in a checkout of this project: pip uninstall onnxruntime; {install('gpu')}")
         self.metadata = artifact.metadata
         self.backend, self.on_cpu = _NAMES[provider], provider == CPU
         self._data, self._threads, self._provider = artifact.data, threads, provider
@@ -197,4 +197,7 @@ def _refuse_both_wheels() -> None:
             continue
     if len(installed) > 1:
         msg = "onnxruntime and onnxruntime-gpu are installed together and overwrite each other's files"
-        raise MissingError(msg, "pip uninstall onnxruntime onnxruntime-gpu, then install one of them")
+        raise MissingError(
+            msg,
+            "pip uninstall onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime-gpu has the CPU too",
+        )

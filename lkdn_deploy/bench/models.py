@@ -16,7 +16,7 @@ from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE, bundled
 
-with needs("train"):
+with needs("bench"):
     import torch
     from safetensors.torch import save
     from torch import nn

@@ -171,7 +171,7 @@ def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
     msg = f"nothing that was asked for works here: {reasons}"
     if missing:
-        raise MissingError(msg, "install an engine: pip install 'lkdn-deploy[cpu]'")
+        raise MissingError(msg, "\n".join(dict.fromkeys(error.hint for error in missing.values() if error.hint)))
     raise type(refused[0])(msg, refused[0].hint)
 
 

@@ -14,6 +14,7 @@ import click
 
 from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import printable
+from lkdn_deploy.core.optional import missing
 
 
 class Terminated(KeyboardInterrupt):
@@ -74,6 +75,12 @@ def _run(command: click.Command, args: Sequence[str] | None) -> int:
         # The reader of our output has closed it. Python would report that again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except ImportError as error:
+        named = missing(error)
+        if named is None:
+            raise
+        complain(named)
+        return named.exit_code
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):  # as PyTorch says it
             raise

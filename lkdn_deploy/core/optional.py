@@ -9,6 +9,18 @@ from typing import Any
 
 from lkdn_deploy.core.errors import MissingError
 
+EXTRAS = {
+    "filelock": "trt-rtx",
+    "llvmlite": "native",
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+    "pydantic": "bench",
+} | dict.fromkeys(
+    ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch", "tqdm"),
+    "train",
+)
+"""The extra that installs a package, by the name that is imported."""
+
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -22,8 +34,23 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        msg = f"a package needed for this cannot be imported: {error}"
-        raise MissingError(msg, f"install it with: pip install 'lkdn-deploy[{extra}]'") from error
+        raise _missing(error, extra) from error
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra: in a checkout, as long as no package index has a release."""
+    return f"pip install '.[{extra}]'"
+
+
+def missing(error: ImportError) -> MissingError | None:
+    """Return the error that names the extra of a package that cannot be imported; ``None`` if no extra has it."""
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    return _missing(error, extra) if extra else None
+
+
+def _missing(error: ImportError, extra: str) -> MissingError:
+    msg = f"a package needed for this cannot be imported: {error}"
+    return MissingError(msg, f"install it in a checkout of this project with: {install(extra)}")
 
 
 def import_engine(package: str, extra: str) -> Any:

@@ -10,6 +10,7 @@ from lkdn_deploy.backends.onnx_bytes import Artifact, parse_artifact, read_artif
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, temporary_folder
+from lkdn_deploy.core.optional import needs
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
 
 STORE = Store("converted", ".onnx")
@@ -93,7 +94,8 @@ def _converted(weights: Path, model: str | None, scale: int | None, precision: s
     if found := STORE.load(name):
         return parse_artifact(*found)
     converting(weights)
-    from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
+    with needs("train"):
+        from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 
     checkpoint = open_checkpoint(weights, model, scale)
     with temporary_folder() as folder:

@@ -290,5 +290,5 @@ def test_a_missing_openvino_names_the_extra(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingError, match="cannot be imported") as error:
         open_session(saved(tmp_path / "a.onnx"), "openvino")
-    assert "lkdn-deploy[openvino]" in str(error.value.hint)
+    assert ".[openvino]" in str(error.value.hint)
     assert error.value.exit_code == 3

@@ -204,4 +204,7 @@ except MissingError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["ort-cpu", "3 install it with: pip install 'lkdn-deploy[train]'"]
+    assert done.stdout.splitlines() == [
+        "ort-cpu",
+        "3 install it in a checkout of this project with: pip install '.[train]'",
+    ]

@@ -117,7 +117,7 @@ def test_what_is_there_needs_neither_a_server_nor_pooch(monkeypatch: pytest.Monk
 
 def test_without_pooch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(MissingError, match=re.escape("lkdn-deploy[train]")):
+    with pytest.raises(MissingError, match=re.escape(".[train]")):
         download(WEIGHTS)
     assert files(cache) == []
 

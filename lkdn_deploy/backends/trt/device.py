@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here, missing_gpu
 from lkdn_deploy.core.errors import MissingError
+from lkdn_deploy.core.optional import install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GET_PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'"
+_GET_PACKAGE = f"in a checkout of this project: {install('trt-rtx')}"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
 # Broken into lines, as a terminal would break a long one in the middle of a command.
 _WITHOUT_GPU = """without a GPU:
   lkdn-export --trt --runtime tensorrt-rtx --sm 86  builds engines ahead
-  lkdn-bench --predict rtx3080                      predicts its speed
-  lkdn-upscale --backend ort-cpu                    upscales on the CPU"""
+  lkdn-bench --predict rtx3080                      predicts its speed, with '.[bench]'
+  lkdn-upscale --backend ort-cpu                    upscales on the CPU, with '.[cpu]'"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
 SMALLER = "use smaller tiles (--tile), or end other programs that use the GPU"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lkdn_deploy.core.errors import MissingError, UsageError
-from lkdn_deploy.core.optional import needs
+from lkdn_deploy.core.optional import install, needs
 
 RuntimeName = Literal["tensorrt", "tensorrt-rtx"]
 """Two runtimes with the same Python names; neither opens the other's engines."""
@@ -92,7 +92,9 @@ def default_runtime(has_gpu: bool) -> RuntimeName:
     found = installed()
     if not found:
         msg = "neither TensorRT nor TensorRT for RTX is installed"
-        hint = "pip install 'lkdn-deploy[trt-rtx]' builds on any machine, 'lkdn-deploy[trt]' for the GPU at hand"
+        hint = (
+            f"in a checkout of this project: {install('trt-rtx')} builds on any machine, '.[trt]' for the GPU at hand"
+        )
         raise MissingError(msg, hint)
     return next((name for name in found if has_gpu or RUNTIMES[name].builds_ahead), found[0])
 

@@ -116,7 +116,7 @@ def profile_openvino(artifact: Artifact, batch: NDArray[np.float32], threads: in
 
 def profile_torch(session: TorchSession, batch: NDArray[np.float32]) -> Times:
     """Profile one run in PyTorch, after one to warm up; on CUDA the time of the device's kernels."""
-    with needs("train"):
+    with needs("bench"):
         import torch
         from torch.profiler import ProfilerActivity, profile
     x = session.upload(batch)

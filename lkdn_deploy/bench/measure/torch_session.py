@@ -11,7 +11,7 @@ from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.export.job import describe, fuse
 
-with needs("train"):
+with needs("bench"):
     import torch
     from torch import Tensor
 

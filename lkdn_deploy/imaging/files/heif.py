@@ -6,6 +6,7 @@ from typing import IO, Any
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError, MissingError
+from lkdn_deploy.core.optional import install
 from lkdn_deploy.imaging.files.boxes import boxes
 from lkdn_deploy.imaging.files.exif import upright_exif
 from lkdn_deploy.imaging.files.picture import (
@@ -30,7 +31,7 @@ def _pi_heif() -> Any:
         import pi_heif
     except ImportError as error:
         msg = "the file is a HEIC file: install the extra that reads them"
-        raise MissingError(msg, "pip install 'lkdn-deploy[heic]'") from error
+        raise MissingError(msg, f"in a checkout of this project: {install('heic')}") from error
     return pi_heif
 
 

@@ -214,7 +214,7 @@ def test_what_the_caller_raises_comes_before_what_follows_from_it(monkeypatch: p
 
 def test_without_the_runtime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingError, match=re.escape("lkdn-deploy[trt]")):
+    with pytest.raises(MissingError, match=re.escape(".[trt]")):
         build(convolution(), TRT)
 
 

@@ -323,7 +323,7 @@ def arrange(monkeypatch: pytest.MonkeyPatch, *, gpu: Gpu | None, library: bool, 
 
 
 DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
-PACKAGE = "pip install 'lkdn-deploy[trt-rtx]'\n"
+PACKAGE = "in a checkout of this project: pip install '.[trt-rtx]'\n"
 
 
 @pytest.mark.parametrize(
