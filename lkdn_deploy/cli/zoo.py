@@ -28,7 +28,8 @@ def list_() -> None:
     """Print one line for each network and scale.
 
     Parameters are those of the fused network. Multi-Adds are for a 1280x720 output, counted as in the LKDN paper's row
-    for this network. PSNR is that of the published weights, on luma.
+    for this network. PSNR is that of the published weights, on luma. Weights are bundled with the package, downloaded
+    into the user's cache, to download with `lkdn-zoo get`, or none were published.
     """
     from lkdn_models.zoo import all_entries
 
@@ -213,9 +214,18 @@ def _quality(entry: "ZooEntry") -> list[str]:
 
 
 def _where(entry: "ZooEntry") -> str:
-    if entry.bundled and entry.weights:
-        return "bundled, published"
-    return "bundled" if entry.bundled else "published" if entry.weights else "none"
+    """Return where the weights are: with the package, in the user's cache, or where they can be downloaded."""
+    from lkdn_models.download import local
+
+    found = ["bundled"] if entry.bundled else []
+    if weights := entry.weights:
+        path = local(weights)
+        if not path.is_file():
+            found.append("to download")
+        else:
+            usable = not weights.converter or path.with_suffix(".safetensors").is_file()
+            found.append("downloaded" if usable else "to convert")
+    return ", ".join(found) or "none"
 
 
 def main() -> None:

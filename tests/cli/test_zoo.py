@@ -9,6 +9,7 @@ import pytest
 from lkdn_deploy.bench.complexity.verify_zoo import Checked, recount
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.zoo import command
+from lkdn_models.download import local
 from lkdn_models.zoo import Weights, ZooEntry, all_entries, entries, find, names
 
 
@@ -23,10 +24,35 @@ def test_the_list_has_a_row_for_every_network_and_scale_and_fits_80_columns(caps
     assert [line.split()[:2] for line in lines[1:]] == [[entry.name, f"x{entry.scale}"] for entry in all_entries()]
     assert max(map(len, lines)) <= 80
     rows = [line.split(maxsplit=6) for line in lines]
-    assert ["lkdn", "x4", "322.0K", "18.3G", "32.39", "28.80", "published"] in rows
-    assert ["lkdn-s", "x4", "129.2K", "7.3G", "32.10", "28.62", "bundled, published"] in rows
+    assert ["lkdn", "x4", "322.0K", "18.3G", "32.39", "28.80", "to download"] in rows
+    assert ["lkdn-s", "x4", "129.2K", "7.3G", "32.10", "28.62", "bundled, to download"] in rows
     assert ["lkdn-s", "x2", "115.5K", "26.2G", "-", "-", "bundled"] in rows
     assert ["lapsrn", "x2", "407.4K", "119.6G", "37.46", "32.96", "none"] in rows
+
+
+def test_the_list_tells_which_weights_are_at_hand(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("lkdn", "vdsr"):
+        weights = find(name, 4).weights
+        assert weights is not None
+        local(weights).parent.mkdir(parents=True)
+        local(weights).touch()
+
+    def where(name: str) -> str:
+        assert run(command, ["list"]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == [name, "x4"])
+        return line.split(maxsplit=6)[6]
+
+    assert [where(name) for name in ("lkdn", "vdsr", "bsrn", "lapsrn")] == [
+        "downloaded",
+        "to convert",
+        "to download",
+        "none",
+    ]
+    local(find("vdsr", 4).weights).with_suffix(".safetensors").touch()
+    assert where("vdsr") == "downloaded"
 
 
 def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

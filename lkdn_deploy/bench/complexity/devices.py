@@ -2,7 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.optional import needs
@@ -47,6 +51,9 @@ DEVICES = tuple(
     for name, title, fp32, fp16, bandwidth, source, driver in _GPUS
 )
 
+_TURNS = 2**20
+"""Iterations of the loop of multiply-adds: some milliseconds, beside which starting the threads does not count."""
+
 # From "Large Kernel Distillation Network for Efficient Single Image Super-Resolution" (CVPR-W 2023), at x4. Figures are
 # assigned to networks by the order of the paper's tables: its text was not available to check that, nor the size of the
 # input, nor the precision.
@@ -72,34 +79,50 @@ def recognise(driver_name: str) -> DevicePeaks | None:
     return next((device for device in DEVICES if device.driver_name == driver_name), None)
 
 
-def measure_cpu(threads: int, *, side: int = 1536, length: int = 2**25, seconds: float = 0.5) -> DevicePeaks:
-    """Measure this machine's CPU by PyTorch's FP32 matrix product and its addition of long arrays.
+def measure_cpu(threads: int, *, length: int = 2**25, seconds: float = 0.5) -> DevicePeaks:
+    """Measure this machine's CPU by loops that are compiled for it.
 
-    Takes about 2 s and 384 MiB. FP16 gets the peak of FP32: no CPU is assumed to be faster with it.
+    The rate is that of fused multiply-adds on registers, in the widest vectors that the CPU has and with enough of them
+    in flight to hide their latency. A library's matrix product would be too low a peak: some use half the width of some
+    CPUs. The bandwidth is that of adding long arrays: two reads and one write, as the roofline counts. A cache may also
+    read what is overwritten; that is ignored. FP16 gets the peak of FP32: no CPU is assumed to be faster with it.
+
+    Takes about 2 s and 384 MiB.
 
     Args:
-        threads: PyTorch threads; the setting is restored afterwards.
-        side: height and width of the matrices that are multiplied.
-        length: values of each of the three arrays of the addition; the default, 128 MiB each, exceeds caches.
+        threads: number of threads; each works on its own part of the arrays.
+        length: values of each of the three arrays; the default, 128 MiB each, exceeds caches.
         seconds: least time to repeat each of the two.
 
     Raises:
-        MissingError: without PyTorch.
+        MissingError: without llvmlite.
     """
-    with needs("train"):
-        import torch
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        a, b, product = torch.ones(side, side), torch.ones(side, side), torch.empty(side, side)
-        flops = 2 * side**3 / _best(lambda: torch.mm(a, b, out=product), seconds)
-        x, y, total = torch.ones(length), torch.ones(length), torch.empty(length)
-        # Two reads and one write, as the roofline counts. A cache may also read what is overwritten; that is ignored.
-        bandwidth = 3 * 4 * length / _best(lambda: torch.add(x, y, out=total), seconds)
-    finally:
-        torch.set_num_threads(before)
+    with needs("bench"):
+        from lkdn_deploy.jit.peaks import ALIGNMENT, peak_loops
+    loops = peak_loops()
+    arrays = [_ones(length, ALIGNMENT) for _ in range(3)]
+    each = length // threads // loops.block  # blocks of values
+    results = _ones(threads * ALIGNMENT, ALIGNMENT).reshape(threads, ALIGNMENT)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def multiply() -> None:
+            list(pool.map(lambda row: loops.multiply(row.ctypes.data, _TURNS), results))
+
+        def add() -> None:
+            offsets = (4 * number * each * loops.block for number in range(threads))
+            list(pool.map(lambda offset: loops.add(*(array.ctypes.data + offset for array in arrays), each), offsets))
+
+        flops = threads * _TURNS * loops.flops / _best(multiply, seconds)
+        bandwidth = 3 * 4 * threads * each * loops.block / _best(add, seconds)
     title = f"CPU with {threads} thread{'s' if threads > 1 else ''}"
     return DevicePeaks("cpu", title, {"fp32": flops, "fp16": flops}, bandwidth, "measured on this machine")
+
+
+def _ones(count: int, alignment: int) -> NDArray[np.float32]:
+    """Return an array of ones whose address is a multiple of ``alignment`` values."""
+    whole = np.ones(count + alignment, np.float32)
+    skipped = -(whole.ctypes.data // whole.itemsize) % alignment
+    return whole[skipped : skipped + count]
 
 
 def _best(work: Callable[[], object], seconds: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lkdn_deploy.bench.complexity.devices import PAPER_LATENCY
 from lkdn_deploy.bench.measure.statistics import LEAST_ROUNDS
-from lkdn_deploy.bench.report.figures import by_name, model
+from lkdn_deploy.bench.report.figures import by_name, model, roofline_share
 from lkdn_deploy.bench.results import Copies, Latency, Report
 
 
@@ -25,6 +25,12 @@ def notes(report: Report) -> list[str]:
         found.append(f"Warm-up did not settle within its limits, so times may still have been drifting: {unsettled}.")
     if random := ", ".join(dict.fromkeys(model(row) for row in report.rows if row.weights == "random")):
         found.append(f"Random weights: {random}. They change the pictures, not the times.")
+    over = ", ".join(name for name, row in rows.items() if (roofline_share(row, report.settings.protocol) or 0) > 1)
+    if over:
+        found.append(
+            f"Faster than the roofline, which is no bound there: {over}. Caches spare traffic that it counts, or an "
+            "algorithm saves operations, or the peak rate was measured too low, on a busy machine."
+        )
     found += _copies(timed)
     found += _paper_latencies(report)
     found += [f"{name}: {row.problem}" for name, row in rows.items() if row.problem]

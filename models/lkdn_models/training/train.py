@@ -32,8 +32,23 @@ from lkdn_models.training.recipe import Optimisation, Recipe, as_table
 from lkdn_models.training.runs import RunFolder
 from lkdn_models.training.validation import Validation
 
-REPORT_EVERY = 30.0
-"""Seconds between two lines about the decoding, where no progress bar is drawn."""
+REPORT_EVERY, REPORT_AT_LEAST = 5.0, 60.0
+"""Seconds between two lines of progress where no bar is drawn: at first, and after twenty minutes."""
+
+
+class _Pace:
+    """The moments at which a line of progress is due: every few seconds at first, then ever more rarely."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether a line is due; it counts as written then."""
+        now = time.monotonic()
+        if now - self._last < min(max(REPORT_EVERY, (now - self._start) / 20), REPORT_AT_LEAST):
+            return False
+        self._last = now
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +163,7 @@ def _train(
         closing(batches(source, start, settings.iterations, team.rank, team.size, workers)) as stream,
         tqdm(total=settings.iterations, initial=start, disable=not (bar and team.leads), dynamic_ncols=True) as meter,
     ):
-        since = time.monotonic()
+        since, pace = time.monotonic(), _Pace()
         for step, (low, high) in enumerate(stream, start):
             rate = settings.rate(step)
             loss, stop = team.share(learner.weights.values(), learner.differentiate(low, high), bool(stops))
@@ -166,6 +181,9 @@ def _train(
             meter.update()
             done = step + 1
             last = done == settings.iterations
+            if not bar and pace.due():
+                line = f"step {done:,} of {settings.iterations:,}: loss {loss:.4f}, rate {rate:.2g}"
+                tqdm.write(line, file=sys.stderr)
             if last or done % recipe.log_every == 0:
                 mean, speed = sum(losses) / len(losses), len(losses) * recipe.data.batch / (time.monotonic() - since)
                 run.log(done, loss=_short(mean), lr=_short(rate), grad_norm=_short(norm), images_per_s=_short(speed))
@@ -187,16 +205,14 @@ def _photos(
     """Open photographs; the leading process decodes those that are not in the cache, the others wait for it."""
     if not team.leads:
         team.wait()
-    reported = time.monotonic()
+    pace = _Pace()
     with tqdm(desc="decoding", unit="photograph", delay=1, leave=False, disable=not (bar and team.leads)) as meter:
 
         def progress(done: int, total: int) -> None:
-            nonlocal reported
             meter.total = total
             meter.update(done - meter.n)
-            if not bar and team.leads and time.monotonic() - reported >= REPORT_EVERY:
+            if not bar and team.leads and pace.due():
                 tqdm.write(f"decoded {done} of {total} photographs", file=sys.stderr)
-                reported = time.monotonic()
 
         photos = open_photos(folders, recipe.network.scale, settings, recipe.seed, cache, progress=progress)
     if team.leads:

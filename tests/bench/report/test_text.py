@@ -137,6 +137,7 @@ NOTES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "Random weights": ({}, {"weights": "random"}, {}),
     "are part of the time": ({}, {}, {"copies": Copies.TIMED}),
     "are left out of the time": ({}, {}, {"copies": Copies.LEFT_OUT}),
+    "Faster than the roofline": ({}, {"bounds": Bounds("CPU", 150.0, 120.0, 90.0)}, {}),
     "no kernel": ({}, {"problem": "no kernel"}, {}),
     "Left out": ({"left_out": (LeftOut("TensorRT", "no GPU"),)}, {}, {}),
 }
