@@ -48,8 +48,7 @@ WORKS: dict[str, set[str]] = {
     | {
         UPSCALE,
         "bench --predict rtx3080 --model lkdn-s",
-        "bench --torch --model lkdn-s --size 16x16 --rounds 1 --output benched --overwrite",
-        "bench compare benched/bench.json benched/bench.json",
+        "bench compare bench.json bench.json",
     },
 }
 """Commands that an extra is enough for."""
@@ -76,8 +75,8 @@ def modules(extra: str) -> set[str]:
     """Return what an extra makes importable."""
     found: set[str] = set()
     for requirement in PROJECT["optional-dependencies"].get(extra, ()):
-        name = re.split(r"[^\\w-]", requirement)[0]
-        inner = re.match(r"lkdn-deploy\\[(.*)\\]", requirement)
+        name = re.split(r"[^\w-]", requirement)[0]
+        inner = re.match(r"lkdn-deploy\[(.*)\]", requirement)
         found |= modules(inner[1]) if inner else MODULES.get(name, {name})
     return found
 
@@ -87,6 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from PIL import Image
 
+    from lkdn_deploy.bench.results import Protocol, Report, Settings, write_report
     from lkdn_models.checkpoint import save_checkpoint
     from lkdn_models.nets.lkdn import LKDN
 
@@ -94,12 +94,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(sample_pixels()[:24, :24]).save(path / "in.png")
     (path / "photos").mkdir()
     Image.fromarray(sample_pixels()[:64, :64]).save(path / "photos" / "a.png")
+    write_report(path / "bench.json", Report(Settings(Protocol.STEADY, (180, 320), 1, 1, 0), (), {}, "2026"))
     torch.manual_seed(0)
     spec = LkdnSpec(2, 1, 8, 8)
     save_checkpoint(path / "tiny.safetensors", spec, LKDN(spec).state_dict())
     (path / "tiny.toml").write_text(
-        "log_every = 1\\n[network]\\nscale = 2\\nblocks = 1\\nchannels = 8\\nattention_channels = 8\\n"
-        "[data]\\npatch = 8\\nbatch = 1\\n[optimisation]\\niterations = 1\\nlearning_rate = 0.001\\n"
+        "log_every = 1\n[network]\nscale = 2\nblocks = 1\nchannels = 8\nattention_channels = 8\n"
+        "[data]\npatch = 8\nbatch = 1\n[optimisation]\niterations = 1\nlearning_rate = 0.001\n"
     )
     return path
 
@@ -124,8 +125,7 @@ def outcomes(extra: str, folder: Path, commands: list[str]) -> dict[str, tuple[A
 ALL = {*EXTRAS, "pycuda", "cuda", "tensorrt", "tensorrt_rtx"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("extra", WORKS)
+@pytest.mark.parametrize("extra", ["", "native", *(pytest.param(it, marks=pytest.mark.long) for it in list(WORKS)[2:])])
 def test_every_command_works_or_names_an_extra_with_which_it_does(extra: str, folder: Path) -> None:
     # With the extra bench everything works that the others need, such as the run to plot; it comes first where they do.
     for line, (status, said) in outcomes(extra, folder, COMMANDS).items():
@@ -133,6 +133,6 @@ def test_every_command_works_or_names_an_extra_with_which_it_does(extra: str, fo
             assert status == 0, (line, status, said)
         elif status != 0:
             assert status == 3, (line, status, said)
-            named = re.findall(r"pip install '\\.\\[([\\w-]+)\\]'", said)
+            named = re.findall(r"pip install '\.\[([\w-]+)\]'", said)
             assert named, (line, said)
             assert all(line in WORKS[name] for name in named), (line, said)
