@@ -20,8 +20,8 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import Prepare, Run, WarmUpLimits, measure_rounds
 from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
-from lkdn_deploy.bench.measure.timed_runs import Batch
 from lkdn_deploy.bench.models import find_models
+from lkdn_deploy.bench.rows import Batch
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx

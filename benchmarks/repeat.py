@@ -29,8 +29,8 @@ from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import Run, WarmUpLimits, measure_rounds, timed
 from lkdn_deploy.bench.measure.statistics import bootstrap_ratio
-from lkdn_deploy.bench.measure.timed_runs import timed_runs
 from lkdn_deploy.bench.results import Ratio, Report, read_report
+from lkdn_deploy.bench.rows import timed_run
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.runtime.bundled import bundled
@@ -72,7 +72,7 @@ def planted(rounds: int) -> dict[str, Any]:
 
     def opened(_: int = 0) -> Run:
         session = open_session(bundled()["lkdn-s", 4], "ort-cpu", threads=cores())
-        return timed_runs(session, [batch])[0][0]
+        return timed_run(session, batch)
 
     run = opened()
     times = [timed(run)[0] for _ in range(11)]

@@ -1,18 +1,18 @@
 """Comparison of two reports of the same rows, before and after a change: real differences told from noise."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.bench.machine import NONE, facts
 from lkdn_deploy.bench.measure.statistics import CONFIDENCE, LEAST_ROUNDS, draws
-from lkdn_deploy.bench.report.figures import INTERVAL, by_name, operations, size, statistic
-from lkdn_deploy.bench.report.machine_text import NONE, facts
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Column, Table, aligned, wrapped
-from lkdn_deploy.bench.results import Cost, Memory, Protocol, Report, Row
+from lkdn_deploy.bench.report.tables import INTERVAL, size
+from lkdn_deploy.bench.results import Protocol, Report, Row
 from lkdn_deploy.core.errors import UsageError
 
 DRIFT = 0.03
@@ -29,9 +29,6 @@ MOMENTARY = ("load", "free", "clock MHz", "now", "temperature")
 """Parts of the names of machine facts that vary from minute to minute."""
 SEED = 0
 """Seed of the bootstrap."""
-
-_Samples = Sequence[Sequence[float]]
-"""Samples of one row, or of it and of another row in the same rounds."""
 
 
 class Verdict(StrEnum):
@@ -99,11 +96,6 @@ class ReportComparison:
     differing: tuple[str, ...]
     """Differing circumstances, one line each, which may cause differences."""
 
-    @property
-    def slower(self) -> tuple[str, ...]:
-        """Titles of the rows that became slower."""
-        return tuple(row.title for row in self.rows if row.verdict is Verdict.SLOWER)
-
 
 def compare(before: Report, after: Report) -> ReportComparison:
     """Compare the rows of two reports that have the same titles.
@@ -116,13 +108,35 @@ def compare(before: Report, after: Report) -> ReportComparison:
         msg = f"protocols are never mixed, but the reports have {protocol} and {after.settings.protocol}"
         raise UsageError(msg, f"measure again with --protocol {protocol}")
     before, after = with_plain_texts(before), with_plain_texts(after)
-    old, new = by_name(before.rows), by_name(after.rows)
-    reference = _reference(old, new)
-    shared = [name for name in old if name in new]
+    old, new = before.by_name(), after.by_name()
+    timed = {
+        name
+        for name in old.keys() & new.keys()
+        if min(len(_samples(old[name])), len(_samples(new[name]))) >= LEAST_ROUNDS
+    }
+    first = next(iter(old), None)
+    reference = first if first in timed and first == next(iter(new)) else None
+
+    def row_change(name: str) -> RowChange:
+        def change(*names: str) -> Change | None:
+            one, other = ([_samples(rows[each]) for each in names] for rows in (old, new))
+            return _change(one, other, protocol)
+
+        latency = change(name)
+        ratio = change(name, reference) if reference not in (name, None) else None
+        verdict, basis = Verdict.UNKNOWN, Basis.NOTHING
+        if ratio:
+            verdict, basis = ratio.verdict, Basis.RATIO
+        elif name == reference and timed - {name}:
+            verdict = Verdict.REFERENCE
+        elif latency:
+            verdict, basis = latency.verdict, Basis.LATENCY
+        return RowChange(name, verdict, basis, latency, ratio, tuple(_others(old[name], new[name], protocol)))
+
     return ReportComparison(
         protocol,
         reference,
-        tuple(_row_change(name, old, new, reference, protocol) for name in shared),
+        tuple(row_change(name) for name in old if name in new),
         tuple(name for name in old if name not in new),
         tuple(name for name in new if name not in old),
         tuple(_differing(before, after)),
@@ -131,7 +145,7 @@ def compare(before: Report, after: Report) -> ReportComparison:
 
 def text(comparison: ReportComparison) -> str:
     """Write a comparison in lines of at most 80 columns, each with its line end."""
-    what = f"change of the {statistic(comparison.protocol)} latency"
+    what = f"change of the {comparison.protocol.statistic} latency"
     lines = wrapped(f"protocol {comparison.protocol}: {what}, with {INTERVAL} bootstrap intervals")
     if comparison.rows:
         lines += ["", *aligned(_table(comparison.rows))]
@@ -139,55 +153,24 @@ def text(comparison: ReportComparison) -> str:
     return "\n".join([*lines, "", *(line for note in notes for line in wrapped(note, "- ", "  "))]) + "\n"
 
 
-def _reference(old: Mapping[str, Row], new: Mapping[str, Row]) -> str | None:
-    first, other = next(iter(old), None), next(iter(new), None)
-    known = first is not None and first == other and all(_enough(rows[first]) for rows in (old, new))
-    return first if known else None
-
-
-def _row_change(
-    name: str, old: Mapping[str, Row], new: Mapping[str, Row], reference: str | None, protocol: Protocol
-) -> RowChange:
-    latency = _change([_samples(old[name])], [_samples(new[name])], protocol)
-    ratio = None
-    if reference is not None and name != reference:
-        before, after = ([_samples(rows[name]), _samples(rows[reference])] for rows in (old, new))
-        ratio = _change(before, after, protocol)
-    others = old.keys() & new.keys() - {name}
-    verdict, basis = Verdict.UNKNOWN, Basis.NOTHING
-    if ratio:
-        verdict, basis = ratio.verdict, Basis.RATIO
-    elif name == reference and any(_enough(old[each]) and _enough(new[each]) for each in others):
-        verdict = Verdict.REFERENCE
-    elif latency:
-        verdict, basis = latency.verdict, Basis.LATENCY
-    return RowChange(name, verdict, basis, latency, ratio, tuple(_others(old[name], new[name], protocol)))
-
-
 def _samples(row: Row) -> tuple[float, ...]:
     return row.latency.samples if row.latency else ()
 
 
-def _enough(row: Row) -> bool:
-    return len(_samples(row)) >= LEAST_ROUNDS
-
-
-def _change(before: _Samples, after: _Samples, protocol: Protocol) -> Change | None:
+def _change(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], protocol: Protocol) -> Change | None:
     """Compute the change of a row's latency, or of its ratio to a second row, with a percentile bootstrap interval.
 
     Rounds are resampled in each report, with the samples of both rows, since what slows a round slows both. Under
-    ``ntire2023`` the same images are drawn in both reports, since their different sizes are not noise.
-
-    Returns:
-        ``None`` for fewer than ``LEAST_ROUNDS`` rounds.
+    ``ntire2023`` the same images are drawn in both reports, since their different sizes are not noise. Fewer than
+    ``LEAST_ROUNDS`` rounds give ``None``.
     """
     old, new = (np.array([each[: min(map(len, rows))] for each in rows]) for rows in (before, after))
-    rounds, images = (old.shape[1], new.shape[1]), protocol is Protocol.NTIRE_2023
+    rounds = old.shape[1], new.shape[1]
     if min(rounds) < LEAST_ROUNDS:
         return None
     random = np.random.default_rng(SEED)
     was = [_level(old[:, drawn], protocol) for drawn in draws(rounds[0], random)]
-    if images and rounds[0] == rounds[1]:
+    if protocol is Protocol.NTIRE_2023 and rounds[0] == rounds[1]:
         random = np.random.default_rng(SEED)
     now = [_level(new[:, drawn], protocol) for drawn in draws(rounds[1], random)]
     changes = np.concatenate(now) / np.concatenate(was)
@@ -209,40 +192,28 @@ def _others(old: Row, new: Row, protocol: Protocol) -> Iterator[str]:
     if old.latency and new.latency and old.latency.copies is not new.latency.copies:
         yield f"host copies {old.latency.copies} before, {new.latency.copies} after: latencies of different work"
     yield from (f"{when}: {row.problem}" for when, row in (("before", old), ("after", new)) if row.problem)
-    yield from _quality(old, new)
-    yield from _memory(old.memory, new.memory)
+    if old.psnr is not None and new.psnr is not None:
+        if {(each.name, each.images) for each in old.quality} != {(each.name, each.images) for each in new.quality}:
+            yield "PSNR not compared: the test sets or images differ"
+        elif abs(new.psnr - old.psnr) >= PSNR_STEP:
+            yield f"PSNR {new.psnr - old.psnr:+.3f} dB, {old.psnr:.3f} before, {new.psnr:.3f} after"
+    if old.memory and new.memory and old.memory.peak_mib > 0:
+        one, other = old.memory.peak_mib, new.memory.peak_mib
+        if old.memory.device != new.memory.device:
+            yield f"peak memory not compared: on {old.memory.device} before, on {new.memory.device} after"
+        elif abs(other / one - 1) > MEMORY_SHARE:
+            yield f"peak memory {_percent(other / one)} %, {one:,.0f} MiB before, {other:,.0f} after"
     if old.cost and new.cost:
-        yield from _cost(old.cost, new.cost, protocol)
-
-
-def _quality(old: Row, new: Row) -> Iterator[str]:
-    if old.psnr is None or new.psnr is None:
-        return
-    sets = [{(each.name, each.images) for each in row.quality} for row in (old, new)]
-    if sets[0] != sets[1]:
-        yield "PSNR not compared: the test sets or images differ"
-    elif abs(new.psnr - old.psnr) >= PSNR_STEP:
-        yield f"PSNR {new.psnr - old.psnr:+.3f} dB, {old.psnr:.3f} before, {new.psnr:.3f} after"
-
-
-def _memory(old: Memory | None, new: Memory | None) -> Iterator[str]:
-    if old is None or new is None or old.peak_mib <= 0:
-        return
-    if old.device != new.device:
-        yield f"peak memory not compared: on {old.device} before, on {new.device} after"
-    elif abs(new.peak_mib / old.peak_mib - 1) > MEMORY_SHARE:
-        share = _percent(new.peak_mib / old.peak_mib)
-        yield f"peak memory {share} %, {old.peak_mib:,.0f} MiB before, {new.peak_mib:,.0f} after"
-
-
-def _cost(old: Cost, new: Cost, protocol: Protocol) -> Iterator[str]:
-    figures = {"parameters": (old.parameters, new.parameters), "convolutions": (old.convolutions, new.convolutions)}
-    if old.input_size == new.input_size:
-        figures[operations(protocol)] = (old.operations, new.operations)
-        figures["activations"] = (old.activations, new.activations)
-    else:
-        yield f"counted at {size(old.input_size)} before, at {size(new.input_size)} after: operations are not compared"
-    yield from (f"{name} {one:,} before, {other:,} after" for name, (one, other) in figures.items() if one != other)
+        figures = {"parameters": "parameters", "convolutions": "convolutions"}
+        if old.cost.input_size == new.cost.input_size:
+            figures |= {protocol.operations: "operations", "activations": "activations"}
+        else:
+            sizes = f"counted at {size(old.cost.input_size)} before, at {size(new.cost.input_size)} after"
+            yield f"{sizes}: operations are not compared"
+        for name, field in figures.items():
+            count, now = getattr(old.cost, field), getattr(new.cost, field)
+            if count != now:
+                yield f"{name} {count:,} before, {now:,} after"
 
 
 def _differing(before: Report, after: Report) -> Iterator[str]:
@@ -256,33 +227,22 @@ def _differing(before: Report, after: Report) -> Iterator[str]:
 
 def _circumstances(report: Report) -> dict[str, str]:
     settings = report.settings
-    asked = {
-        "input size": size(settings.input_size) if settings.input_size else "the images' own",
-        "threads": str(settings.threads),
-    }
-    lasting = {
+    found = {
         name: words for name, words in facts(report.machine).items() if not any(each in name for each in MOMENTARY)
     }
-    return lasting | asked
+    found["input size"] = size(settings.input_size) if settings.input_size else "the images' own"
+    return found | {"threads": str(settings.threads)}
 
 
 def _table(rows: Sequence[RowChange]) -> Table:
-    columns = (
-        Column("row", name=True),
-        Column("verdict", name=True),
-        Column("latency %"),
-        Column(f"[{INTERVAL}]", close=True),
-        Column("ratio %"),
-        Column(f"[{INTERVAL}]", close=True),
-    )
-    cells = tuple(
-        (row.title, _words(row.verdict, row.basis), *_figures(row.latency), *_figures(row.ratio)) for row in rows
-    )
-    return Table("", columns, cells)
+    interval = Column(f"[{INTERVAL}]", close=True)
+    names = Column("row", name=True), Column("verdict", name=True)
+    cells = tuple((row.title, _words(row), *_figures(row.latency), *_figures(row.ratio)) for row in rows)
+    return Table("", (*names, Column("latency %"), interval, Column("ratio %"), interval), cells)
 
 
-def _words(verdict: Verdict, basis: Basis) -> str:
-    return verdict if basis is Basis.NOTHING else f"{verdict}, by its {basis}"
+def _words(row: RowChange) -> str:
+    return row.verdict if row.basis is Basis.NOTHING else f"{row.verdict}, by its {row.basis}"
 
 
 def _figures(change: Change | None) -> tuple[str, str]:

@@ -1,7 +1,8 @@
-"""Facts about the machine that a measurement was made on."""
+"""Facts about the machine that a measurement was made on, as values and as words."""
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -33,9 +34,8 @@ _GPU = {
 }
 """Fields of nvidia-smi. None tells whether clocks are locked, but a clock for applications below the most is a sign."""
 
-_IN_ALL_VERSIONS = ("name", "driver", "memory")
-"""Fields that every version of nvidia-smi knows."""
-
+NONE = "-"
+"""Text for what is not known."""
 TIMEOUT = 20.0
 """Most seconds to wait for nvidia-smi."""
 
@@ -47,22 +47,25 @@ def machine_facts(threads: int | None = None, root: Path = Path("/")) -> dict[st
         threads: number of threads of the measurement, to be stored beside the cores.
         root: folder that holds ``proc`` and ``sys``.
     """
-    memory = psutil.virtual_memory()
-    facts: dict[str, Any] = {
-        "cpu": _cpu(root),
+    memory, clock = psutil.virtual_memory(), None
+    with suppress(OSError, NotImplementedError):
+        clock = psutil.cpu_freq()
+    named = re.search(r"^model name[^:\n]*:(.*)", _read(root / "proc/cpuinfo") or "", re.MULTILINE)
+    found: dict[str, Any] = {
+        "cpu": named[1].strip() if named else platform.processor() or platform.machine(),
         "cores": cores(),
         "physical cores of the machine": psutil.cpu_count(logical=False),
         "load before": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "memory GiB": round(memory.total / 2**30, 1),
         "free memory GiB": round(memory.available / 2**30, 1),
-        "cpu clock MHz": _clock(),
+        "cpu clock MHz": clock and round(clock.current),
         "cpu governor": _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions(),
         "gpus": gpus(),
     }
-    return facts | ({} if threads is None else {"threads": threads})
+    return found if threads is None else found | {"threads": threads}
 
 
 def versions() -> dict[str, str]:
@@ -79,7 +82,8 @@ def gpus() -> list[dict[str, str]]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    return _query(program, _GPU) or _query(program, {key: _GPU[key] for key in _IN_ALL_VERSIONS})
+    # Every version of nvidia-smi knows the first three fields.
+    return _query(program, _GPU) or _query(program, dict(list(_GPU.items())[:3]))
 
 
 def _query(program: str, fields: Mapping[str, str]) -> list[dict[str, str]]:
@@ -95,23 +99,40 @@ def _query(program: str, fields: Mapping[str, str]) -> list[dict[str, str]]:
     return [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
 
 
-def _cpu(root: Path) -> str:
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _clock() -> float | None:
-    try:
-        found = psutil.cpu_freq()
-    except (OSError, NotImplementedError):
-        return None
-    return round(found.current) if found else None
-
-
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
         return None
+
+
+def facts(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return every fact of ``machine.machine_facts`` by name; nested ones have both names: ``versions numpy``."""
+    found: dict[str, str] = {}
+    for name, value in machine.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name} {inner}": text for inner, text in facts(value).items()}
+        elif isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+            numbered = [name] if len(value) == 1 else [f"{name} {index}" for index in range(len(value))]
+            found |= facts(dict(zip(numbered, value, strict=True)))
+        else:
+            found[name] = _words(value)
+    return found
+
+
+def brief(machine: Mapping[str, Any]) -> list[str]:
+    """Return the facts that belong beside every latency: processor, GPUs if present, and load of the last minute."""
+    known = facts(machine)
+    gpus = [words for name, words in known.items() if name.startswith("gpus ") and name.endswith(" name")]
+    found = {"CPU": known.get("cpu", ""), "GPU": ", ".join(gpus), "load": known.get("load before", "").split(",")[0]}
+    return [f"{label} {words}" for label, words in found.items() if words not in ("", NONE)]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{round(value, 2):g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or NONE
+    return NONE if value is None else str(value)

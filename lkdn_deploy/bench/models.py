@@ -105,9 +105,8 @@ class Model:
         """
         smallest = int(self.build().smallest)  # type: ignore[arg-type]
         if min(height, width) < smallest:
-            msg = (
-                f"{self.name} x{self.scale} takes inputs of at least {smallest}x{smallest} pixels, got {width}x{height}"
-            )
+            least = f"{smallest}x{smallest} pixels"
+            msg = f"{self.name} x{self.scale} takes inputs of at least {least}, got {width}x{height}"
             raise UsageError(msg, "give a larger --size, or leave the network out")
 
     @property
@@ -145,7 +144,13 @@ def find_models(names: Sequence[str], scale: int | None, weights: Sequence[Path]
 def _model(choice: ModelChoice) -> Model:
     file = choice.file
     if file is None:
-        return _of_entry(find(choice.model or "", choice.scale or DEFAULT_SCALE))
+        entry = find(choice.model or "", choice.scale or DEFAULT_SCALE)
+        if (entry.name, entry.scale) in bundled():
+            return Model(entry, "bundled")
+        try:
+            return Model(entry, "published", usable(entry))
+        except MissingError:
+            return Model(entry, RANDOM)
     name = choice.model if choice.weights else None
     if file.suffix.lower() != ".onnx":
         return Model(open_checkpoint(file, name, choice.scale).network, printable(file.name), file)
@@ -156,15 +161,6 @@ def _model(choice: ModelChoice) -> Model:
         msg = f"{file} is {found.model} x{found.scale}, which is not a network of the zoo"
         raise InputError(msg, "its cost is counted on the network: give its checkpoint with --weights") from error
     return Model(entry, printable(file.name), file, fused=found.fused)
-
-
-def _of_entry(entry: ZooEntry) -> Model:
-    if (entry.name, entry.scale) in bundled():
-        return Model(entry, "bundled")
-    try:
-        return Model(entry, "published", usable(entry))
-    except MissingError:
-        return Model(entry, RANDOM)
 
 
 def _random(entry: ZooEntry) -> Path:

@@ -3,8 +3,8 @@
 Importing this needs no engine.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lkdn_deploy.backends.registry import BACKENDS
@@ -41,15 +41,12 @@ def choose_models(models: Sequence[str], scales: Sequence[int], weights: Sequenc
     """Combine the options ``--model``, ``--scale`` and ``--weights``, which all can be repeated.
 
     Weights are those of the networks in ``models``: all of one network, or one file for each. If ``models`` has no
-    network, the network is detected from each file.
+    network, the network is detected from each file. The choices come in the order of ``models``, each once.
 
     Args:
         models: names of networks, in any case, ``bicubic``, or paths of files.
         scales: scales at which to take each model; default 4, or that of the file.
         weights: paths of checkpoints or ``.onnx`` files.
-
-    Returns:
-        Each choice once, in the order of ``models``.
 
     Raises:
         UsageError: if there are several networks, and not as many files.
@@ -64,20 +61,15 @@ def choose_models(models: Sequence[str], scales: Sequence[int], weights: Sequenc
     for name in models:
         if not weights or name not in networks:
             pairs.append((name, None))
-        elif len(networks) == 1:
-            pairs += [(name, path) for path in weights]
         else:
-            pairs.append((name, next(files)))
-    if not networks:
-        pairs += [(None, path) for path in weights]
-    return list(dict.fromkeys(_at_scales(pairs, scales)))
-
-
-def _at_scales(pairs: Sequence[tuple[str | None, Path | None]], scales: Sequence[int]) -> Iterator[ModelChoice]:
-    for model, path in pairs:
-        choice = ModelChoice(model, None, path)
-        for scale in scales or (DEFAULT_SCALE if choice.file is None else None,):
-            yield ModelChoice(model, scale, path)
+            pairs += [(name, path) for path in (weights if len(networks) == 1 else [next(files)])]
+    pairs += [] if networks else [(None, path) for path in weights]
+    choices = [
+        replace(choice, scale=scale)
+        for choice in (ModelChoice(name, None, path) for name, path in pairs)
+        for scale in scales or (DEFAULT_SCALE if choice.file is None else None,)
+    ]
+    return list(dict.fromkeys(choices))
 
 
 def _is_file(name: str) -> bool:
@@ -85,11 +77,7 @@ def _is_file(name: str) -> bool:
 
 
 def open_engine(
-    choice: ModelChoice,
-    engine: str,
-    precision: str,
-    threads: int | None,
-    converting: Converting = lambda _: None,
+    choice: ModelChoice, engine: str, precision: str, threads: int | None, converting: Converting = lambda _: None
 ) -> Session:
     """Open a model on an engine.
 
@@ -101,9 +89,8 @@ def open_engine(
         converting: called before a checkpoint is converted.
 
     Raises:
-        UsageError: if the engine does not run this file or precision, or as ``open_model`` does.
-        MissingError: as ``open_model`` does.
-        InputError: as ``open_model`` does.
+        UsageError: if the engine does not run this file or precision.
+        LkdnError: as ``open_model`` does.
     """
     if engine != "torch":
         return open_model(

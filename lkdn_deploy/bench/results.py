@@ -1,6 +1,7 @@
 """The report of ``lkdn-bench`` as plain values, and as JSON on disk (``schema`` describes it)."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,10 +32,18 @@ class Protocol(StrEnum):
     wide as the scale."""
     NTIRE_2023 = "ntire2023"
     """The NTIRE 2023 challenge on efficient super-resolution (github.com/ofsoundof/NTIRE2023_ESR, ``test_demo.py``).
-
     Latency: the mean over the images at their own sizes, each once, including the first, without warm-up. Operations
-    and activations: for an input of 256x256, as its hooks count them. PSNR on RGB, with a border of 4.
-    """
+    and activations: for an input of 256x256, as its hooks count them. PSNR on RGB, with a border of 4."""
+
+    @property
+    def statistic(self) -> str:
+        """The field of ``Latency`` that stands for a latency."""
+        return "mean" if self is Protocol.NTIRE_2023 else "median"
+
+    @property
+    def operations(self) -> str:
+        """The name of the operations that are counted."""
+        return "FLOPs" if self is Protocol.NTIRE_2023 else "Multi-Adds"
 
 
 class Copies(StrEnum):
@@ -80,10 +89,7 @@ class Latency:
     """
 
     samples: tuple[float, ...]
-    """Samples in the order measured: one for each round, or for each image.
-
-    They are by the wall clock; under ``ntire2023``, a GPU's are by its own events, as in the challenge.
-    """
+    """Wall-clock times in order, one for each round or image; under ``ntire2023``, a GPU's are by its own events."""
     median: float
     p5: float
     p95: float
@@ -155,7 +161,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model on an engine at a precision."""
+    """A model on an engine at a precision; what was not measured is ``None`` or empty."""
 
     model: str
     scale: int
@@ -165,7 +171,6 @@ class Row:
     weights: str
     """``bundled``, ``published``, ``random``, or a file's name."""
     cost: Cost | None = None
-    """``None``: not counted."""
     latency: Latency | None = None
     quality: tuple[SetQuality, ...] = ()
     memory: Memory | None = None
@@ -176,9 +181,14 @@ class Row:
     """The stage that failed, and why; empty if none did."""
 
     @property
+    def network(self) -> str:
+        """Model and scale."""
+        return f"{self.model} x{self.scale}"
+
+    @property
     def title(self) -> str:
         """Model, scale, backend and precision."""
-        return f"{self.model} x{self.scale} {self.backend} {self.precision}"
+        return f"{self.network} {self.backend} {self.precision}"
 
     @property
     def psnr(self) -> float | None:
@@ -187,6 +197,15 @@ class Row:
         if not known or len(known) < len(self.quality):
             return None
         return sum(psnr * images for psnr, images in known) / sum(images for _, images in known)
+
+    def typical(self, protocol: Protocol) -> float | None:
+        """Return the latency in ms by the statistic of the protocol; ``None``: not measured."""
+        return float(getattr(self.latency, protocol.statistic)) if self.latency else None
+
+    def roofline_share(self, protocol: Protocol) -> float | None:
+        """Return the least time that the device allows with pointwise operations fused, over the measured time."""
+        measured = self.typical(protocol)
+        return self.bounds.pointwise / measured if self.bounds and measured else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +246,23 @@ class Report:
     interrupted: bool = False
     """Whether the run was stopped before everything was measured."""
     format: int = FORMAT
+
+    def by_name(self) -> dict[str, Row]:
+        """Return rows by title; rows with the same title also get their weights, and then a number, in their names."""
+        titles = Counter(row.title for row in self.rows)
+        result: dict[str, Row] = {}
+        for row in self.rows:
+            name = row.title if titles[row.title] == 1 else f"{row.title} ({row.weights})"
+            same = sum(each == name or each.startswith(f"{name} #") for each in result)
+            result[f"{name} #{same + 1}" if same else name] = row
+        return result
+
+
+@cache
+def _adapter() -> "TypeAdapter[Report]":
+    with needs("bench"):
+        from pydantic import TypeAdapter
+    return TypeAdapter(Report)
 
 
 def schema() -> dict[str, Any]:
@@ -273,10 +309,3 @@ def read_report(path: Path) -> Report:
             limits = f"{MAX_ROWS:,} rows, {MAX_SAMPLES:,} samples, and {2 * MAX_ROUNDS:,} in a row"
             raise InputError(msg, f"a report may have at most {limits}")
     return report
-
-
-@cache
-def _adapter() -> "TypeAdapter[Report]":
-    with needs("bench"):
-        from pydantic import TypeAdapter
-    return TypeAdapter(Report)

@@ -1,17 +1,27 @@
-"""Rows of a report while they are measured: a model opened on an engine at a precision."""
+"""Rows of a report while they are measured: opened on an engine, run for the first time, and timed in turn."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.bench.measure.harness import Prepare, Progress, Run, WarmUpLimits, measure_rounds, timed
+from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap_ratio
+from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.opening import ModelChoice, open_engine
-from lkdn_deploy.bench.results import Copies, Row
+from lkdn_deploy.bench.results import Copies, Latency, Protocol, Row, Settings
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.runtime.optimised import optimised_for
+
+Batch = NDArray[np.float32]
+"""(N, 3, H, W) RGB in 0..1."""
 
 
 @dataclass(slots=True)
@@ -30,7 +40,8 @@ class OpenRow:
     row: Row
     first: float = 0.0
     """Milliseconds of the first run."""
-    copies: Copies = Copies.NONE
+    prepare: Prepare | None = None
+    """Prepares its timed runs; ``None`` until the first run."""
 
 
 def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow:
@@ -46,18 +57,12 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
         LkdnError: as ``open_engine`` does.
     """
     choice, artifact = model.choice(), None
-    if engine == "torch":
-
-        def reopen() -> Session:
-            return open_engine(choice, engine, precision, threads)
-    else:
+    reopen: Callable[[], Session] = partial(open_engine, choice, engine, precision, threads)
+    if engine != "torch":
         # Converting a checkpoint, optimising and building an engine happen once and are not part of opening.
         found = find_artifact(choice.model, choice.scale, choice.weights, precision=precision)
-        artifact = optimised = optimised_for(found, engine)
-
-        def reopen() -> Session:
-            return open_session(optimised, engine, threads=threads)
-
+        artifact = optimised_for(found, engine)
+        reopen = partial(open_session, artifact, engine, threads=threads)
         if engine == "trt":
             reopen()
     start = time.perf_counter()
@@ -65,3 +70,89 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
     opening = (time.perf_counter() - start) * 1e3
     row = Row(model.name, model.scale, session.backend, precision, model.origin)
     return OpenRow(model, choice, engine, reopen, session, artifact, opening, row)
+
+
+def timed_run(session: Session, batch: Batch) -> Run:
+    """Return a run of the session's network that ends when the result is complete."""
+    if isinstance(session, TorchSession):
+        return session.prepared(batch)
+
+    def run() -> float | None:
+        seconds = session.inference_seconds(batch)
+        return None if seconds is None else seconds * 1e3
+
+    return run
+
+
+def first_run(row: OpenRow, batches: Sequence[Batch], protocol: Protocol) -> None:
+    """Run a row's network for the first time, alone, and store in the row what prepares its timed runs.
+
+    Under ``steady`` this times the run, and later rounds time the first batch, each in a new session. Under
+    ``ntire2023`` nothing runs, and each round is one batch.
+
+    Args:
+        row: the row.
+        batches: the inputs.
+        protocol: the benchmark's protocol.
+    """
+    if protocol is Protocol.NTIRE_2023:
+        row.prepare = [timed_run(row.session, batch) for batch in batches].__getitem__
+        return
+    row.first = timed(timed_run(row.session, batches[0]))[0]
+
+    def prepare(index: int) -> Run:
+        if index:  # round 0 uses the session that is open
+            row.session = row.reopen()
+        return timed_run(row.session, batches[0])
+
+    row.prepare = prepare
+
+
+def time_rows(
+    rows: Sequence[OpenRow],
+    settings: Settings,
+    images: int,
+    *,
+    with_ratios: bool,
+    progress: Progress | None,
+) -> bool:
+    """Time rows in rounds, store their latencies in them, and return whether Ctrl-C ended the rounds early.
+
+    Args:
+        rows: the rows after their first runs.
+        settings: the benchmark's settings.
+        images: number of rounds under ``ntire2023``.
+        with_ratios: whether to compare the other rows with the first.
+        progress: called after every timed run.
+    """
+    steady = settings.protocol is Protocol.STEADY
+    limits = WarmUpLimits() if steady else None
+    rounds = settings.rounds if steady else images
+    candidates = [row.prepare for row in rows if row.prepare]
+    timings = measure_rounds(candidates, rounds, warm_up=limits, seed=settings.seed, progress=progress)
+    # The challenge reads a GPU's own events.
+    measured = [each.samples if steady else each.device_samples or each.samples for each in timings.each]
+    compare = bootstrap_ratio if steady else bootstrap_mean_ratio
+    for index, (row, timing, samples) in enumerate(zip(rows, timings.each, measured, strict=True)):
+        if not samples:
+            continue
+        p5, median, p95 = (float(value) for value in np.percentile(samples, [5, 50, 95]))
+        seconds, copies = row.session.build_seconds, Copies.NONE
+        if not row.session.on_cpu:
+            copies = Copies.LEFT_OUT if isinstance(row.session, TorchSession) else Copies.TIMED
+        latency = Latency(
+            samples=tuple(samples),
+            median=median,
+            p5=p5,
+            p95=p95,
+            mean=float(np.mean(samples)),
+            copies=copies,
+            first=row.first if steady else samples[0],
+            opening=row.opening,
+            warm_up=timing.warm_up,
+            ratio=compare(samples, measured[0]) if with_ratios and index else None,
+            device_samples=tuple(timing.device_samples),
+            building=None if seconds is None else seconds * 1e3,
+        )
+        row.row = replace(row.row, latency=latency)
+    return timings.interrupted

@@ -5,20 +5,21 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from lkdn_deploy.bench.complexity.cost import Costs
 from lkdn_deploy.bench.machine import machine_facts
-from lkdn_deploy.bench.measure.harness import Prepare, Progress
-from lkdn_deploy.bench.measure.latency import first_run, time_rows
+from lkdn_deploy.bench.measure.harness import Progress
 from lkdn_deploy.bench.measure.peak_memory import peak_memory
 from lkdn_deploy.bench.measure.profile import profile
-from lkdn_deploy.bench.measure.timed_runs import Batch
 from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.bench.results import LeftOut, Protocol, Report, SetQuality, Settings
-from lkdn_deploy.bench.rows import OpenRow, open_row
+from lkdn_deploy.bench.rows import Batch, OpenRow, first_run, open_row, time_rows
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.pixels import to_batch
@@ -55,22 +56,17 @@ class BenchRequest:
         if self.settings.input_size:
             for model in self.models:
                 model.check_size(*self.settings.input_size)
-        ntire = self.settings.protocol is Protocol.NTIRE_2023
-        if ntire and not self.sets:
-            msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
-            hint = "give the set of the challenge, DIV2K's validation images, or another one: --data DIR"
-            raise UsageError(msg, hint)
-        if self.sets and not ntire:
-            for model in self.models:
-                if not model.has_quality:
-                    msg = f"quality was asked for, but there are no weights of {model.name} x{model.scale}"
-                    hint = f"lkdn-zoo get {model.name} --scale {model.scale}, give a checkpoint, or leave out --data"
-                    raise MissingError(msg, hint)
-
-    @property
-    def scale(self) -> int:
-        """The scale of all models."""
-        return self.models[0].scale
+        if self.settings.protocol is Protocol.NTIRE_2023:
+            if not self.sets:
+                msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
+                hint = "give the set of the challenge, DIV2K's validation images, or another one: --data DIR"
+                raise UsageError(msg, hint)
+            return
+        for model in self.models if self.sets else ():
+            if not model.has_quality:
+                msg = f"quality was asked for, but there are no weights of {model.name} x{model.scale}"
+                hint = f"lkdn-zoo get {model.name} --scale {model.scale}, give a checkpoint, or leave out --data"
+                raise MissingError(msg, hint)
 
 
 @dataclass(slots=True)
@@ -98,21 +94,50 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
     Raises:
         LkdnError: if nothing can be measured: no engine works, a required one does not, or no image can be timed.
     """
-    state = _State()
-    facts = machine_facts(request.settings.threads)
+    state, settings, threads = _State(), request.settings, request.settings.threads
+    facts = machine_facts(threads)
+
+    def each(name: str, rows: Sequence[OpenRow], work: Callable[[OpenRow], dict[str, Any] | None]) -> None:
+        """Run a stage on one row after the other, and store the fields that it returns; or, if it fails, why."""
+        with stage(name) as progress:
+            for index, row in enumerate(rows):
+                try:
+                    found = work(row) or {}
+                except LkdnError as error:
+                    found = {"problem": printable(f"{name}: {error}")}
+                row.row = replace(row.row, **found)
+                if progress:
+                    progress(index + 1, len(rows))
+
+    def count(row: OpenRow) -> dict[str, Any]:
+        bounds = costs.bounds(row.model, row.row.precision, on_cpu=row.session.on_cpu)
+        return {"cost": costs.cost(row.model), "bounds": bounds}
+
+    def measure_memory(row: OpenRow) -> dict[str, Any]:
+        size = max((batch.shape[2:] for batch in state.batches), key=math.prod)
+        return {"memory": peak_memory(row.choice, row.engine, row.row.precision, threads, size)}
+
     try:
         _read_batches(request, state)
         _open_all(request, state, stage)
-        _count_all(request, state, stage)
-        _time_all(request, state, stage)
+        costs = Costs(settings, cpu=any(row.session.on_cpu for row in state.rows))
+        each("counting", state.rows, count)
+        each("first run", state.rows, partial(first_run, batches=state.batches, protocol=settings.protocol))
+        if rows := state.sound:
+            first = rows[0] is state.rows[0]  # ratios are to the first row of the report
+            with stage("timing") as progress:
+                images = len(state.batches)
+                state.interrupted = time_rows(rows, settings, images, with_ratios=first, progress=progress)
         if not state.interrupted:
             _rate_all(request, state, stage)
-            _measure_memory(request, state, stage)
-            _profile_all(request, state, stage)
+            each("memory", state.sound, measure_memory)
+        if not state.interrupted and settings.protocol is Protocol.STEADY:
+            batch = state.batches[0]
+            each("profiling", state.sound, lambda row: {"kinds": profile(row.session, row.artifact, batch, threads)})
     except KeyboardInterrupt:
         state.interrupted = True
     return Report(
-        settings=request.settings,
+        settings=settings,
         rows=tuple(row.row for row in state.rows),
         machine=facts,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,7 +156,7 @@ def _read_batches(request: BenchRequest, state: _State) -> None:
     for each in request.sets:
         for picture in each.pictures:
             try:
-                low, _ = read_pair(picture, request.scale)
+                low, _ = read_pair(picture, request.models[0].scale)
                 state.batches.append(to_batch(low))
             except LkdnError as error:
                 state.failed[f"{each.name}/{picture.name}"] = printable(error.message)
@@ -141,12 +166,7 @@ def _read_batches(request: BenchRequest, state: _State) -> None:
 
 
 def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    wanted = [
-        (model, engine, precision)
-        for model in request.models
-        for engine in request.engines
-        for precision in request.precisions
-    ]
+    wanted = list(product(request.models, request.engines, request.precisions))
     missing: dict[str, MissingError] = {}
     refused: list[LkdnError] = []
     with stage("opening") as progress:
@@ -168,100 +188,32 @@ def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
         return
     if not missing and len(refused) == 1:
         raise refused[0]
-    reasons = "; ".join(f"{item.what}: {item.why}" for item in state.left_out)
-    msg = f"nothing that was asked for works here: {reasons}"
+    msg = "nothing that was asked for works here: " + "; ".join(f"{each.what}: {each.why}" for each in state.left_out)
     if missing:
         raise MissingError(msg, "\n".join(dict.fromkeys(error.hint for error in missing.values() if error.hint)))
     raise type(refused[0])(msg, refused[0].hint)
 
 
-def _for_each(rows: Sequence[OpenRow], name: str, stage: Stage, work: Callable[[OpenRow], None]) -> None:
-    """Run a stage on one row after the other; a failure is recorded in its row."""
-    with stage(name) as progress:
-        for index, row in enumerate(rows):
-            try:
-                work(row)
-            except LkdnError as error:
-                row.row = replace(row.row, problem=printable(f"{name}: {error}"))
-            if progress:
-                progress(index + 1, len(rows))
-
-
-def _count_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    costs = Costs(request.settings, cpu=any(row.session.on_cpu for row in state.rows))
-
-    def work(row: OpenRow) -> None:
-        bounds = costs.bounds(row.model, row.row.precision, on_cpu=row.session.on_cpu)
-        row.row = replace(row.row, cost=costs.cost(row.model), bounds=bounds)
-
-    _for_each(state.rows, "counting", stage, work)
-
-
-def _time_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    candidates: dict[int, Prepare] = {}
-
-    def first(row: OpenRow) -> None:
-        candidates[id(row)] = first_run(row, state.batches, request.settings.protocol)
-
-    _for_each(state.rows, "first run", stage, first)
-    rows = state.sound
-    if not rows:
-        return
-    with stage("timing") as progress:
-        state.interrupted = time_rows(
-            rows,
-            [candidates[id(row)] for row in rows],
-            request.settings,
-            len(state.batches),
-            with_ratios=rows[0] is state.rows[0],  # ratios are to the first row of the report
-            progress=progress,
-        )
-
-
 def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     """Measure PSNR and SSIM by the convention of the protocol."""
-    ntire = request.settings.protocol is Protocol.NTIRE_2023
-    borders = Borders.of(request.scale)
+    kind = "rgb" if request.settings.protocol is Protocol.NTIRE_2023 else "y"
     rated = [row for row in state.sound if row.model.has_quality and request.sets]
-    total, done = len(rated) * sum(len(each.pictures) for each in request.sets), 0
     if not rated:
         return
+    borders = Borders.of(request.models[0].scale)
+    total, done = len(rated) * sum(len(each.pictures) for each in request.sets), 0
     with stage("rating") as progress:
-        for row in rated:
-            subject = of_session(row.model.name, row.session)
-            for each in request.sets:
-                records = []
-                for record in evaluate(subject, each, borders):
-                    records.append(record)
-                    done += 1
-                    if progress:
-                        progress(done, total)
-                    if record.error:
-                        state.failed[f"{each.name}/{record.image}"] = record.error
-                mean = average(each.name, records)
-                if mean.scores:
-                    scores = mean.scores
-                    psnr, ssim = (scores.psnr_rgb, scores.ssim_rgb) if ntire else (scores.psnr_y, scores.ssim_y)
-                    found = SetQuality(each.name, mean.images, psnr if math.isfinite(psnr) else None, ssim)
-                    row.row = replace(row.row, quality=(*row.row.quality, found))
-
-
-def _measure_memory(request: BenchRequest, state: _State, stage: Stage) -> None:
-    size = max(((batch.shape[2], batch.shape[3]) for batch in state.batches), key=math.prod)
-
-    def work(row: OpenRow) -> None:
-        memory = peak_memory(row.choice, row.engine, row.row.precision, request.settings.threads, size)
-        row.row = replace(row.row, memory=memory)
-
-    _for_each(state.sound, "memory", stage, work)
-
-
-def _profile_all(request: BenchRequest, state: _State, stage: Stage) -> None:
-    if request.settings.protocol is not Protocol.STEADY:
-        return
-
-    def work(row: OpenRow) -> None:
-        kinds = profile(row.session, row.artifact, state.batches[0], request.settings.threads)
-        row.row = replace(row.row, kinds=kinds)
-
-    _for_each(state.sound, "profiling", stage, work)
+        for row, each in product(rated, request.sets):
+            records = []
+            for record in evaluate(of_session(row.model.name, row.session), each, borders):
+                records.append(record)
+                done += 1
+                if progress:
+                    progress(done, total)
+                if record.error:
+                    state.failed[f"{each.name}/{record.image}"] = record.error
+            mean = average(each.name, records)
+            if mean.scores:
+                psnr, ssim = (getattr(mean.scores, f"{name}_{kind}") for name in ("psnr", "ssim"))
+                found = SetQuality(each.name, mean.images, psnr if math.isfinite(psnr) else None, ssim)
+                row.row = replace(row.row, quality=(*row.row.quality, found))

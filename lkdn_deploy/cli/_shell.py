@@ -16,6 +16,16 @@ from lkdn_deploy.core.errors import ExitCode, InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.core.optional import missing
 
+PATH = click.Path(path_type=Path)
+"""Type of options and arguments that are paths, of things that need not exist."""
+weights_option = click.option(
+    "--weights",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Weights of the --model, which is detected if not given (.pth, .safetensors, .onnx); repeatable.",
+)
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP arrived: whatever ends on Ctrl-C ends in the same way."""

@@ -10,15 +10,14 @@ import click
 from click.core import ParameterSource
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import progress_bar, run, size_option
+from lkdn_deploy.cli._shell import PATH, progress_bar, run, size_option, weights_option
 from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lkdn_deploy.bench.measure.harness import Progress
-    from lkdn_deploy.bench.models import Model
-    from lkdn_deploy.bench.results import Report, Settings
+    from lkdn_deploy.bench.results import Report
 
 ROUNDS = 30
 ENGINES = ("torch", "ort", "openvino", "native", "trt")
@@ -40,13 +39,7 @@ FILES = ("bench.json", "bench.md", "bench.html")
     help="Network of `lkdn-zoo list`, or an .onnx file; repeatable.  [default: lkdn, lkdn-s, bsrn, vapsr, rfdn-aim]",
 )
 @click.option("--scale", type=click.IntRange(2, 4), help="Scale of the models.  [default: 4, or that of the file]")
-@click.option(
-    "--weights",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Weights of the --model, which is detected if not given (.pth, .safetensors, .onnx); repeatable.",
-)
+@weights_option
 @click.option(
     "--precision",
     "precisions",
@@ -65,7 +58,7 @@ FILES = ("bench.json", "bench.md", "bench.html")
 @click.option(
     "--data",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Test set, folder of test sets, or folder of pictures, to measure PSNR on; repeatable.",
 )
@@ -73,9 +66,7 @@ FILES = ("bench.json", "bench.md", "bench.html")
     "--rounds", type=click.IntRange(1, 10_000), default=ROUNDS, show_default=True, metavar="N", help="Rounds of timing."
 )
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder for bench.json, .md and .html."
-)
+@click.option("-o", "--output", type=PATH, metavar="DIR", help="Folder for bench.json, .md and .html.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--predict",
@@ -124,19 +115,34 @@ def command(
         _refuse([name for name in given if name in others], "--predict measures nothing")
     _check_output(output, overwrite)
     from lkdn_deploy.bench.models import find_models
+    from lkdn_models.zoo.facts import LR
 
     models = find_models(names, scale, weights)
     precisions = tuple(dict.fromkeys(precisions)) or (("fp32", "fp16") if trt else ("fp32",))
+    usual = LR[models[0].scale]
     if predict:
         from lkdn_deploy.bench.complexity.devices import find
         from lkdn_deploy.bench.complexity.predict import predict as predicted
-        from lkdn_models.zoo.facts import LR
 
-        click.echo(predicted(models, find(predict), precisions, size or LR[models[0].scale]))
+        click.echo(predicted(models, find(predict), precisions, size or usual))
         return
+    from lkdn_deploy.bench.results import Protocol, Settings
+    from lkdn_deploy.bench.run import BenchRequest, bench
+    from lkdn_deploy.core.limits import cores
+    from lkdn_deploy.imaging.testsets import find_all
+
+    if protocol == Protocol.NTIRE_2023:
+        if size:
+            msg = "--size is for the protocol steady; ntire2023 takes the images at their own sizes"
+            raise UsageError(msg, "leave one of them out")
+        settings = Settings(Protocol.NTIRE_2023, None, threads or cores(), 1, 0)
+    else:
+        settings = Settings(Protocol.STEADY, size or usual, threads or cores(), rounds, 0)
     flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
     wanted = [name for name, flag in flags.items() if flag]
-    report = _measured(models, wanted, precisions, _settings(models, protocol, size, rounds, threads), data)
+    engines = [_ort_engine() if name == "ort" else name for name in wanted or ENGINES]
+    sets = find_all(data, models[0].scale)
+    report = bench(BenchRequest(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
     _write(report, output)
     if report.interrupted:
         context.exit(ExitCode.INTERRUPTED)
@@ -145,44 +151,14 @@ def command(
 
 
 @command.command()
-@click.argument("before", type=click.Path(path_type=Path))
-@click.argument("after", type=click.Path(path_type=Path))
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
 def compare(before: Path, after: Path) -> None:
     """Compare the reports BEFORE and AFTER (bench.json) and tell changes from noise."""
     from lkdn_deploy.bench.compare import compare, text
     from lkdn_deploy.bench.results import read_report
 
     click.echo(text(compare(read_report(before), read_report(after))).rstrip())
-
-
-def _settings(
-    models: "list[Model]", protocol: str, size: tuple[int, int] | None, rounds: int, threads: int | None
-) -> "Settings":
-    from lkdn_deploy.bench.results import Protocol, Settings
-    from lkdn_deploy.core.limits import cores
-    from lkdn_models.zoo.facts import LR
-
-    if protocol == Protocol.NTIRE_2023:
-        if size:
-            msg = "--size is for the protocol steady; ntire2023 takes the images at their own sizes"
-            raise UsageError(msg, "leave one of them out")
-        return Settings(Protocol.NTIRE_2023, None, threads or cores(), 1, 0)
-    return Settings(Protocol.STEADY, size or LR[models[0].scale], threads or cores(), rounds, 0)
-
-
-def _measured(
-    models: "list[Model]",
-    wanted: list[str],
-    precisions: tuple[str, ...],
-    settings: "Settings",
-    data: tuple[Path, ...],
-) -> "Report":
-    from lkdn_deploy.bench.run import BenchRequest, bench
-    from lkdn_deploy.imaging.testsets import find_all
-
-    engines = [_ort_engine() if name == "ort" else name for name in wanted or ENGINES]
-    sets = find_all(data, models[0].scale)
-    return bench(BenchRequest(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
 
 
 def _ort_engine() -> str:
@@ -211,9 +187,9 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
 
     with needs("bench"):
         import pydantic  # noqa: F401
-    if folder is None:
-        return
-    with needs("bench"):
+
+        if folder is None:
+            return
         import matplotlib as mpl  # noqa: F401
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,20 +4,21 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.bench.opening import BICUBIC, ENGINES, PRECISIONS, ModelChoice, choose_models, open_engine
-from lkdn_deploy.cli._shell import complain, converting, progress_bar, run
+from lkdn_deploy.bench.opening import BICUBIC, ENGINES, PRECISIONS, choose_models, open_engine
+from lkdn_deploy.cli._shell import PATH, complain, converting, progress_bar, run, weights_option
 from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 from lkdn_deploy.core.files import printable, publish
 
 if TYPE_CHECKING:
-    from lkdn_deploy.bench.quality.evaluation import Average, Results, Subject
+    from lkdn_deploy.bench.quality.evaluation import Results, Subject
     from lkdn_deploy.bench.quality.gallery import Gallery
     from lkdn_deploy.imaging.testsets import TestSet
 
@@ -43,13 +44,7 @@ GRAPHICS = "graphics"
     type=click.IntRange(2, 4),
     help="Scale of the models; repeatable.  [default: 4, or that of the file]",
 )
-@click.option(
-    "--weights",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Weights of the --model, which is detected if not given (.pth, .safetensors, .onnx); repeatable.",
-)
+@weights_option
 @click.option(
     "--backend", type=click.Choice(ENGINES), default="auto", show_default=True, help="Engine that runs the models."
 )
@@ -60,7 +55,7 @@ GRAPHICS = "graphics"
     "--data",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Test set, folder of test sets or of pictures, or `graphics`, the built-in drawings; repeatable.",
 )
@@ -76,18 +71,12 @@ GRAPHICS = "graphics"
     help="Pixels cropped from each side before comparing.  [default: the scale on Y, 4 on RGB]",
 )
 @click.option("--make-lr", is_flag=True, help="Make low-resolution pictures even if the set has them.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all results as JSON.")
-@click.option(
-    "--csv",
-    "csv_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a line per picture as CSV.",
-)
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write all results as JSON.")
+@click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write a line per picture as CSV.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Save DIR/MODEL_xS/SET/IMAGE.png, and IMAGE_diff.png with 4 times the luma difference.",
 )
@@ -130,25 +119,35 @@ def command(
     result, averaged down again, is from the input, in levels of 0 to 255.
     """
     from lkdn_deploy.bench.quality.crops import Crop
-    from lkdn_deploy.bench.quality.evaluation import Borders, Results, to_csv, to_json
+    from lkdn_deploy.bench.quality.evaluation import Borders, Results, bicubic, of_session, to_csv, to_json
     from lkdn_deploy.bench.quality.gallery import Gallery
     from lkdn_deploy.bench.quality.graphics import measure_graphics
     from lkdn_deploy.imaging.testsets import find_all
     from lkdn_deploy.runtime.bundled import DEFAULT_MODEL
 
-    _check_places([path for path in (json_file, csv_file) if path is not None], overwrite)
+    _check_places([path for path in (json_file, csv_file) if path], overwrite)
     details = [Crop.parse(text) for text in crops]
     chosen = choose_models(models or ([] if weights else [DEFAULT_MODEL]), scales, weights)
     folders = [path for path in data if str(path) != GRAPHICS or path.is_dir()]
-    sets: dict[int, list[TestSet]] = {}
+    sets_at = cache(lambda scale: find_all(folders, scale, make_lr))
     for one in chosen:  # report missing test sets before converting a checkpoint
         if one.scale and one.file is None:
-            sets[one.scale] = sets.get(one.scale) or find_all(folders, one.scale, make_lr)
-    subjects = _told_apart(
-        [_open(one, backend, precision, threads=threads, tile=tile, ensemble=ensemble) for one in chosen]
-    )
-    for subject in subjects:
-        sets[subject.scale] = sets.get(subject.scale) or find_all(folders, subject.scale, make_lr)
+            sets_at(one.scale)
+    subjects: list[Subject] = []
+    for one in chosen:
+        if one.model == BICUBIC and one.scale:
+            subject = bicubic(one.scale)
+        else:
+            session = open_engine(one, backend, precision, threads, converting)
+            found, file = session.metadata, one.file
+            name = found.model if file is None else printable(file.stem).removesuffix(f"_x{found.scale}")
+            subject = of_session(name, session, tile=tile, self_ensemble=ensemble)
+        number, name = 1, subject.name
+        while subject.title in {other.title for other in subjects}:  # number those of the same name and scale
+            number += 1
+            subject = replace(subject, name=f"{name}-{number}")
+        subjects.append(subject)
+    sets = {subject.scale: sets_at(subject.scale) for subject in subjects}
     gallery = Gallery(sets, subjects, details, save=output, overwrite=overwrite)
     for note in _notes(subjects, sets):
         click.echo(f"note: {note}", err=True)
@@ -156,9 +155,8 @@ def command(
     whole = False
     try:
         _measure(results, sets, gallery)
-        if len(folders) < len(data):
-            for result in results:
-                result.graphics.update(measure_graphics(result.subject.pixels))
+        for result in results if len(folders) < len(data) else ():
+            result.graphics.update(measure_graphics(result.subject.pixels))
         whole = True
     finally:  # keep what was measured, whatever happened
         others = ("json_file", "csv_file", "output", "crops", "overwrite")
@@ -176,33 +174,6 @@ def command(
         click.echo(f"drawn: {path}", err=True)
     if failed:
         raise click.exceptions.Exit(ExitCode.INPUT_FAILED)
-
-
-def _open(
-    choice: ModelChoice, backend: str, precision: str, *, threads: int | None, tile: int | None, ensemble: bool
-) -> "Subject":
-    from lkdn_deploy.bench.quality.evaluation import bicubic, of_session
-
-    if choice.model == BICUBIC and choice.scale:
-        return bicubic(choice.scale)
-    session = open_engine(choice, backend, precision, threads, converting)
-    found, file = session.metadata, choice.file
-    name = found.model if file is None else printable(file.stem).removesuffix(f"_x{found.scale}")
-    return of_session(name, session, tile=tile, self_ensemble=ensemble)
-
-
-def _told_apart(subjects: Sequence["Subject"]) -> list["Subject"]:
-    """Number subjects after the first that have the same name and scale."""
-    taken: set[str] = set()
-    result = []
-    for subject in subjects:
-        one, number = subject, 1
-        while one.title in taken:
-            number += 1
-            one = replace(subject, name=f"{subject.name}-{number}")
-        taken.add(one.title)
-        result.append(one)
-    return result
 
 
 def _notes(subjects: Sequence["Subject"], sets: "Sets") -> list[str]:
@@ -229,39 +200,35 @@ def _measure(results: Sequence["Results"], sets: "Sets", gallery: "Gallery") -> 
     """Evaluate each subject, and append its records to its results."""
     from lkdn_deploy.bench.quality.evaluation import evaluate
 
-    total = sum(len(one.pictures) for result in results for one in sets[result.subject.scale])
+    pairs = [(result, one) for result in results for one in sets[result.subject.scale]]
+    total, done = sum(len(one.pictures) for _, one in pairs), 0
     with progress_bar("measuring") as progress:
-        done = 0
-        for result in results:
-            for one in sets[result.subject.scale]:
-                for record in evaluate(result.subject, one, result.borders, seen=gallery.watch(result.subject, one)):
-                    result.records.append(record)
-                    done += 1
-                    if progress:
-                        progress(done, total)
+        for result, one in pairs:
+            for record in evaluate(result.subject, one, result.borders, seen=gallery.watch(result.subject, one)):
+                result.records.append(record)
+                done += 1
+                if progress:
+                    progress(done, total)
 
 
 def _print(results: Sequence["Results"], border: int | None) -> None:
     """Print the table, at most 80 columns wide."""
     from lkdn_deploy.bench.report.table_layout import Column, Table, aligned
 
-    lines = [(result.subject, one) for result in results for one in result.averages]
-    models = [f"{_short(subject.name, 20)} x{subject.scale}" for subject, _ in lines]
-    room = 34 - max(map(len, models), default=0)  # what the figures leave for the set
-    rows = tuple(
-        (
-            model,
-            _short(one.test_set, room),
-            f"{one.images}/{one.images + one.failed}" if one.failed else str(one.images),
-            *_figures(one),
-        )
-        for model, (_, one) in zip(models, lines, strict=True)
-    )
-    names = (Column("model", name=True), Column("set", name=True))
-    figures = tuple(map(Column, ("images", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB")))
+    lines = [
+        (f"{_short(each.subject.name, 20)} x{each.subject.scale}", one) for each in results for one in each.averages
+    ]
+    room = 34 - max((len(model) for model, _ in lines), default=0)  # what the figures leave for the set
+    rows = []
+    for model, one in lines:
+        images = f"{one.images}/{one.images + one.failed}" if one.failed else str(one.images)
+        scores = "{:.3f} {:.4f} {:.3f} {:.4f}".format(*astuple(one.scores)) if one.scores else "- - - -"
+        rows.append((model, _short(one.test_set, room), images, *scores.split()))
+    names = Column("model", name=True), Column("set", name=True)
+    figures = map(Column, ("images", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB"))
     where = "as wide as the scale on Y (papers), 4 on RGB (NTIRE)" if border is None else f"{border} on Y and RGB"
     click.echo(f"PSNR in dB; border {where}")
-    for line in aligned(Table("", (*names, *figures), rows)):
+    for line in aligned(Table("", (*names, *figures), tuple(rows))):
         click.echo(line)
 
 
@@ -278,20 +245,12 @@ def _short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 2]}.."
 
 
-def _figures(one: "Average") -> tuple[str, str, str, str]:
-    found = one.scores
-    if found is None:
-        return ("-",) * 4
-    return f"{found.psnr_y:.3f}", f"{found.ssim_y:.4f}", f"{found.psnr_rgb:.3f}", f"{found.ssim_rgb:.4f}"
-
-
 def _complain_of_failed(results: Sequence["Results"]) -> bool:
     """Report each failure once, and return whether there was any."""
     failed = [record for result in results for record in result.records if record.error]
-    for name, image, message, hint in dict.fromkeys(
-        (record.test_set, record.image, record.error, record.hint) for record in failed
-    ):
-        complain(InputError(f"{name}/{image}: {message}", hint or None))
+    messages = [(f"{each.test_set}/{each.image}: {each.error}", each.hint or None) for each in failed]
+    for message, hint in dict.fromkeys(messages):
+        complain(InputError(message, hint))
     for name in dict.fromkeys(record.test_set for record in failed):
         click.echo(f"note: averages of {name} are over the other pictures", err=True)
     return bool(failed)

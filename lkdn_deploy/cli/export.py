@@ -8,7 +8,7 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._engine_options import engine_options, write_engine
-from lkdn_deploy.cli._shell import echo_path, refuse_existing, run, size_option
+from lkdn_deploy.cli._shell import PATH, echo_path, refuse_existing, run, size_option
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--scale", type=click.IntRange(2, 4), help="Scale.  [default: 4, or detected from the weights]")
 @click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Checkpoint of the network.  [default: the bundled or downloaded one]",
+    "--weights", type=PATH, metavar="FILE", help="Checkpoint of the network.  [default: the bundled or downloaded one]"
 )
 @click.option("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23.  [default: 20]")
 @click.option(
@@ -45,10 +42,7 @@ if TYPE_CHECKING:
 )
 @engine_options
 @click.option(
-    "--triton",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Model repository of Triton Inference Server to add the model to.",
+    "--triton", type=PATH, metavar="DIR", help="Model repository of Triton Inference Server to add the model to."
 )
 @click.option(
     "--target",
@@ -58,14 +52,7 @@ if TYPE_CHECKING:
     help="Engine to rewrite the graph for: plain, ort-cpu, openvino or tensorrt.",
 )
 @click.option("--skip", multiple=True, metavar="PASS", help="Rewrite of the target to leave out; repeatable.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    default=Path(),
-    help="Folder to write to.  [default: .]",
-)
+@click.option("-o", "--output", type=PATH, metavar="DIR", default=Path(), help="Folder to write to.  [default: .]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.version_option(__version__, prog_name="lkdn-export")
 def command(
@@ -136,19 +123,13 @@ def command(
 
 def tell(report: "ExportReport") -> None:
     """Report on stderr what was fused and rewritten, what was not and why, and how the file compares."""
-    for line in report.applied:
-        click.echo(f"fused    {line}", err=True)
-    for line in report.skipped:
-        click.echo(f"skipped  {line}", err=True)
+    lines = [f"fused    {line}" for line in report.applied] + [f"skipped  {line}" for line in report.skipped]
     for name, outcome in report.rewrites.items():
-        if outcome.applied and name != "clean-up":
-            click.echo(f"rewrote  {name}: {outcome.applied}", err=True)
-        for line in outcome.refused:
-            click.echo(f"left     {name}: {line}", err=True)
-    if report.fp16:
-        click.echo(f"fp16     {report.fp16}", err=True)
-    for comparison in report.comparisons:
-        click.echo(f"verified {comparison}", err=True)
+        lines += [f"rewrote  {name}: {outcome.applied}"] if outcome.applied and name != "clean-up" else []
+        lines += [f"left     {name}: {line}" for line in outcome.refused]
+    lines += [f"fp16     {report.fp16}"] if report.fp16 else []
+    for line in [*lines, *(f"verified {comparison}" for comparison in report.comparisons)]:
+        click.echo(line, err=True)
 
 
 def main() -> None:

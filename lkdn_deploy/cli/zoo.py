@@ -1,6 +1,7 @@
 """``lkdn-zoo list / show / get / check / engines``."""
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,6 @@ from lkdn_deploy.cli._shell import echo_path, run
 from lkdn_deploy.core.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.bench.complexity.verify_zoo import Checked
     from lkdn_models.zoo import ZooEntry
 
 
@@ -114,14 +114,19 @@ def check() -> None:
     """
     from lkdn_deploy.bench.complexity.verify_zoo import recount
     from lkdn_models.zoo import all_entries
+    from lkdn_models.zoo.facts import LR
 
-    head = f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table"
-    click.echo(head)
+    click.echo(f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table")
     problems: list[str] = []
     for entry in all_entries():
         checked = recount(entry)
-        for line in _row(checked):
-            click.echo(line)
+        printed = entry.printed
+        paper = (printed.parameters, printed.multi_adds, printed.tables) if printed else ("-", "-", "-")
+        size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
+        computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
+        rule = f"{entry.network.rule}{size}"
+        click.echo(f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {rule:<12} {paper[2]}")
+        _echo_wrapped(printed.remark if printed else "", "    ", 78)
         problems += checked.problems
     if problems:
         msg = f"the zoo's figures differ from what is counted: {'; '.join(problems)}"
@@ -171,35 +176,10 @@ def _days(text: str | None) -> float | None:
     return float(text)
 
 
-def _row(checked: "Checked") -> list[str]:
-    """Return the line of ``check`` for a network, and the paper's remark below it if it has one."""
-    entry = checked.entry
-    printed = entry.printed
-    paper = (printed.parameters, printed.multi_adds, printed.tables) if printed else ("-", "-", "-")
-    computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
-    line = f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {_rule(entry):<12} {paper[2]}"
-    remark = printed.remark if printed else ""
-    return [line, *(f"    {part}" for part in _wrapped(remark, 74))]
-
-
-def _rule(entry: "ZooEntry") -> str:
-    """Return the counting rule, and the input's WxH where it is not the usual one."""
-    from lkdn_models.zoo.facts import LR
-
-    size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
-    return f"{entry.network.rule}{size}"
-
-
-def _echo_wrapped(text: str, indent: str = "") -> None:
-    """Print text in lines of at most 80 columns; print nothing if it is empty."""
-    for line in _wrapped(text, 80 - len(indent)):
-        click.echo(indent + line)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+def _echo_wrapped(text: str, indent: str = "", width: int = 80) -> None:
+    """Print text in lines of at most so many columns; print nothing if it is empty."""
+    for line in textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False):
+        click.echo(line)
 
 
 def _quality(entry: "ZooEntry") -> list[str]:

@@ -4,12 +4,13 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from lkdn_deploy.bench import machine
-from lkdn_deploy.bench.machine import gpus, machine_facts
+from lkdn_deploy.bench.machine import brief, facts, gpus, machine_facts
 from lkdn_deploy.core.limits import cores
 
 Install = Callable[[str], None]
@@ -22,7 +23,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
     def install(script: str) -> None:
         program = tmp_path / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.write_text(script if script.startswith("\x7f") else f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -30,26 +31,24 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def test_the_facts_are_there_and_can_be_written_as_json() -> None:
-    facts = machine_facts(3)
-    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    assert {"cpu", "cores", "load before", "memory GiB", "cpu clock MHz", "cpu governor", "system", "gpus"} <= set(
-        facts
-    )
-    assert facts["threads"] == 3
-    assert facts["cpu"]
-    assert facts["cores"] == cores() >= 1
-    assert 0 < facts["free memory GiB"] <= facts["memory GiB"]
-    assert {"lkdn-deploy", "numpy", "torch"} <= set(facts["versions"])
-    assert all(facts["versions"].values())
+    found = machine_facts(3)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {"load before", "cpu clock MHz", "cpu governor", "system", "gpus"} <= set(found)
+    assert found["threads"] == 3
+    assert found["cpu"]
+    assert found["cores"] == cores() >= 1
+    assert 0 < found["free memory GiB"] <= found["memory GiB"]
+    assert {"lkdn-deploy", "numpy", "torch"} <= set(found["versions"])
+    assert all(found["versions"].values())
     assert "threads" not in machine_facts()
+    assert [each.split()[0] for each in brief(found)] in (["CPU", "load"], ["CPU", "GPU", "load"])
 
 
 def test_a_machine_that_tells_nothing_of_itself_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
-    facts = machine_facts(root=tmp_path)  # without /proc and /sys
-    assert facts["cpu clock MHz"] is None
-    assert facts["cpu governor"] is None
-    assert facts["cpu"]
+    found = machine_facts(root=tmp_path)  # without /proc and /sys
+    assert found["cpu clock MHz"] is found["cpu governor"] is None
+    assert found["cpu"]
 
 
 def test_there_are_no_gpus_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +94,7 @@ def test_a_version_that_does_not_know_a_field_is_asked_for_what_all_know(nvidia_
         r"printf '\377\376\n\n,\n'",
         "exit 0",
         "kill -9 $$",
+        "\x7fELF no program",
     ],
 )
 def test_what_is_no_answer_is_no_gpu(nvidia_smi: Install, script: str) -> None:
@@ -102,13 +102,32 @@ def test_what_is_no_answer_is_no_gpu(nvidia_smi: Install, script: str) -> None:
     assert gpus() == []
 
 
-def test_a_program_that_cannot_be_started_is_no_gpu(nvidia_smi: Install, tmp_path: Path) -> None:
-    nvidia_smi("")
-    (tmp_path / "nvidia-smi").write_bytes(b"\x7fELF no program")
-    assert gpus() == []
-
-
 def test_a_driver_that_hangs_is_not_waited_for(nvidia_smi: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "TIMEOUT", 0.2)
     nvidia_smi("exec /bin/sleep 60")
     assert gpus() == []
+
+
+def test_facts_in_mappings_and_lists_have_the_names_of_both() -> None:
+    machine = {"cores": 2, "known": None, "versions": {"numpy": "2.4"}, "gpus": [{"name": "A"}, {"name": "B"}]}
+    assert facts(machine) == {
+        "cores": "2",
+        "known": "-",
+        "versions numpy": "2.4",
+        "gpus 0 name": "A",
+        "gpus 1 name": "B",
+    }
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        ({}, []),
+        ({"cpu": "P", "load before": [0.123, 1.0, 2.0]}, ["CPU P", "load 0.12"]),
+        ({"cpu": "P", "load before": None, "gpus": []}, ["CPU P"]),
+        ({"cpu": "P", "gpus": [{"name": "A", "driver": "5"}]}, ["CPU P", "GPU A"]),
+        ({"cpu": "P", "gpus": [{"name": "A"}, {"name": "B"}]}, ["CPU P", "GPU A, B"]),
+    ],
+)
+def test_brief_has_what_is_known(machine: dict[str, Any], words: list[str]) -> None:
+    assert brief(machine) == words

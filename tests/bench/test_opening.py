@@ -116,7 +116,6 @@ def test_half_precision_is_near_and_says_so(reference: dict[int, np.ndarray]) ->
 def test_pytorch_upscales_images_in_tiles_as_any_session_does() -> None:
     session = bundled_on("torch", scale=2)
     halo = session.metadata.receptive_radius
-    assert halo is not None
     levels = np.tile(sample_pixels(), (2, 1, 1))[: 24 + 2 * halo + 1, :29]
     tiled = Upscaler(session, tile=24)
     assert len(tiled.plan(*levels.shape[:2])) == 2
@@ -135,14 +134,10 @@ def test_a_network_is_fused_before_it_runs(random_checkpoint: Callable[[LkdnSpec
     assert len(session.network.state_dict()) < len(load_checkpoint(weights).state)
 
 
-def test_threads_are_pytorchs() -> None:
-    bundled_on("torch", threads=3)
-    assert torch.get_num_threads() == 3
-    bundled_on("torch", threads=None)
-    assert torch.get_num_threads() == 3
-
-
-def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
+def test_threads_are_pytorchs_and_an_unknown_precision_is_refused() -> None:
+    for threads in (3, None):
+        bundled_on("torch", threads=threads)
+        assert torch.get_num_threads() == 3
     with pytest.raises(UsageError, match="no such precision: int8") as error:
         bundled_on("torch", "int8")
     assert all(name in str(error.value.hint) for name in PRECISIONS)
@@ -170,12 +165,9 @@ def test_what_pytorch_says_when_it_fails_is_passed_on() -> None:
     assert "use smaller tiles; PyTorch says: " in str(error.value.hint)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".ONNX"])
-@pytest.mark.parametrize("given", ["model", "weights"])
-def test_an_artefact_is_nothing_for_pytorch(tmp_path: Path, given: str, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    choice = ModelChoice(model=str(path)) if given == "model" else ModelChoice(weights=path)
-    with pytest.raises(UsageError, match=f"PyTorch runs checkpoints, not .*a{suffix}") as error:
+@pytest.mark.parametrize("choice", [ModelChoice("a.onnx"), ModelChoice(weights=Path("a.ONNX"))])
+def test_an_artefact_is_nothing_for_pytorch(choice: ModelChoice) -> None:
+    with pytest.raises(UsageError, match=r"PyTorch runs checkpoints, not a\.(onnx|ONNX)") as error:
         open_engine(choice, "torch", "fp32", 1, never)
     assert "--weights" in str(error.value.hint)
 

@@ -5,17 +5,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
-import lkdn_deploy.cli.eval as cli
 from lkdn_deploy import load
 from lkdn_deploy.bench.quality.evaluation import ensemble
 from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.eval import command
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y
 from lkdn_deploy.imaging.resample import downsample
@@ -28,6 +30,8 @@ from lkdn_models.zoo import find as find_entry
 BUNDLED = find_entry("lkdn-s", 4).bundled or Path()
 HIGH = sample_pixels()[60:108, 90:150]
 NAMES = ("a", "b", "c", "d")
+BICUBIC = ("--model", "bicubic")
+Ran = Callable[..., Any]
 
 
 @pytest.fixture
@@ -41,26 +45,34 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Callable[..., Any]:
-    """Run the command and give what it wrote as JSON."""
+def ran(capsys: pytest.CaptureFixture[str]) -> Ran:
+    """Runs the command, and gives what it printed."""
+
+    def call(*args: str | Path, code: int = 0) -> Any:
+        assert run(command, [*map(str, args)]) == code
+        return capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def results(tmp_path: Path, ran: Ran) -> Ran:
+    """Runs the command, and gives what it wrote as JSON, with what it printed as ``said``."""
 
     def measured(*args: str | Path, code: int = 0) -> Any:
         path = tmp_path / "results.json"
-        assert run(cli.command, [*map(str, args), "--json", str(path), "--overwrite"]) == code
-        return json.loads(path.read_text())
+        said = ran(*args, "--json", path, "--overwrite", code=code)
+        return json.loads(path.read_text()) | {"said": said}
 
     return measured
 
 
 def averages(report: Any) -> dict[tuple[str, int, str], Any]:
-    return {
-        (model["model"], model["scale"], one["set"]): one["average"]
-        for model in report["models"]
-        for one in model["sets"]
-    }
+    pairs = [(model, one) for model in report["models"] for one in model["sets"]]
+    return {(model["model"], model["scale"], one["set"]): one["average"] for model, one in pairs}
 
 
-def test_the_bundled_model_is_measured_by_default(pictures: Path, results: Callable[..., Any]) -> None:
+def test_the_bundled_model_is_measured_by_default(pictures: Path, results: Ran) -> None:
     report = results("--data", pictures)
     expected = mean(measure(load(), open_set(pictures, 4)))
     assert averages(report).keys() == {("lkdn-s", 4, "mine")}
@@ -74,29 +86,21 @@ def test_the_bundled_model_is_measured_by_default(pictures: Path, results: Calla
     assert all((record["lr"], record["tiles"], record["exact"]) == ("made", 1, True) for record in records)
 
 
-def test_the_table_fits_a_terminal(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_fits_a_terminal(pictures: Path, ran: Ran) -> None:
     long = pictures.rename(pictures.with_name("a set of pictures with a name that is rather long"))
-    args = ["--model", "lkdn-s", "--model", "bicubic", "--scale", "2", "--scale", "3", "--data", str(long)]
-    assert run(cli.command, args) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = ran("--model", "lkdn-s", *BICUBIC, "--scale", "2", "--scale", "3", "--data", long).out.splitlines()
     assert lines[0] == "PSNR in dB; border as wide as the scale on Y (papers), 4 on RGB (NTIRE)"
     assert lines[1].split() == ["model", "set", "images", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB"]
-    assert [line.split()[:2] for line in lines[2:]] == [
-        ["lkdn-s", "x2"],
-        ["lkdn-s", "x3"],
-        ["bicubic", "x2"],
-        ["bicubic", "x3"],
-    ]
+    rows = [" ".join(line.split()[:2]) for line in lines[2:]]
+    assert rows == ["lkdn-s x2", "lkdn-s x3", "bicubic x2", "bicubic x3"]
     assert max(map(len, lines)) <= 80
     figures = mean(measure(bicubic(3), open_set(long, 3)))
     assert lines[-1].split()[-5:-2] == ["4", f"{figures.psnr_y:.3f}", f"{figures.ssim_y:.4f}"]
 
 
-def test_one_border_replaces_both(
-    pictures: Path, results: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = results("--data", pictures, "--model", "bicubic", "--border", "9")
-    assert capsys.readouterr().out.startswith("PSNR in dB; border 9 on Y and RGB\n")
+def test_one_border_replaces_both(pictures: Path, results: Ran) -> None:
+    report = results("--data", pictures, *BICUBIC, "--border", "9")
+    assert report["said"].out.startswith("PSNR in dB; border 9 on Y and RGB\n")
     record = report["models"][0]["sets"][0]["records"][0]
     image = bicubic(4)(downsample(HIGH, 4))
     assert (record["psnr_y"], record["psnr_rgb"]) == (psnr_y(image, HIGH, 9), psnr_rgb(image, HIGH, 9))
@@ -114,29 +118,25 @@ def with_lr(tmp_path: Path) -> Path:
     return tmp_path / "Set1"
 
 
-def test_low_resolution_pictures_are_those_of_the_set_unless_told(
-    with_lr: Path, results: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = results("--data", with_lr, "--model", "bicubic")
-    assert f"note: Set1 x4: 2 pictures, low-resolution ones those in {with_lr}/x4/LR" in capsys.readouterr().err
-    made = results("--data", with_lr, "--model", "bicubic", "--make-lr")
-    assert "made from the originals by MATLAB's bicubic" in capsys.readouterr().err
+def test_low_resolution_pictures_are_those_of_the_set_unless_told(with_lr: Path, results: Ran) -> None:
+    given = results("--data", with_lr, *BICUBIC)
+    assert f"note: Set1 x4: 2 pictures, low-resolution ones those in {with_lr}/x4/LR" in given["said"].err
+    made = results("--data", with_lr, *BICUBIC, "--make-lr")
+    assert "made from the originals by MATLAB's bicubic" in made["said"].err
     records = [report["models"][0]["sets"][0]["records"][0] for report in (given, made)]
     assert [record["lr"] for record in records] == ["given", "made"]
     lows = HIGH[::4, ::4], downsample(HIGH, 4)
     assert [record["psnr_y"] for record in records] == [psnr_y(bicubic(4)(low), HIGH, 4) for low in lows]
 
 
-def test_what_cannot_be_measured_is_listed_and_the_rest_is_averaged(
-    with_lr: Path, results: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured_is_listed_and_the_rest_is_averaged(with_lr: Path, results: Ran) -> None:
     for name, low in (("none", None), ("size", HIGH[:12, :14])):
         Image.fromarray(HIGH).save(with_lr / "x4" / "HR" / f"{name}.png")
         if low is not None:
             Image.fromarray(low).save(with_lr / "x4" / "LR" / f"{name}.png")
     (with_lr / "x4" / "HR" / "broken.png").write_bytes(b"no picture")
-    report = results("--data", with_lr, "--model", "bicubic", "--model", "lkdn-s", code=1)
-    said = capsys.readouterr()
+    report = results("--data", with_lr, *BICUBIC, "--model", "lkdn-s", code=1)
+    said = report["said"]
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3  # each once, not once a model
     assert errors[0].startswith("error: Set1/broken: ")
@@ -152,22 +152,16 @@ def test_what_cannot_be_measured_is_listed_and_the_rest_is_averaged(
     assert report["interrupted"] is False
 
 
-def test_a_set_of_which_nothing_can_be_measured_has_no_figures(
-    tmp_path: Path, results: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_set_of_which_nothing_can_be_measured_has_no_figures(tmp_path: Path, results: Ran) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
-    report = results("--data", tmp_path / "bad", "--model", "bicubic", code=1)
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["bicubic", "x4", "bad", "0/1", "-", "-", "-", "-"]
+    report = results("--data", tmp_path / "bad", *BICUBIC, code=1)
+    assert report["said"].out.splitlines()[-1].split() == ["bicubic", "x4", "bad", "0/1", "-", "-", "-", "-"]
     assert report["models"][0]["sets"][0]["average"] is None
 
 
 def test_an_interrupt_keeps_what_was_measured(
-    pictures: Path,
-    tmp_path: Path,
-    results: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    pictures: Path, tmp_path: Path, results: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Any] = []
 
@@ -178,11 +172,9 @@ def test_an_interrupt_keeps_what_was_measured(
         return read_pair(*args)
 
     monkeypatch.setattr("lkdn_deploy.bench.quality.evaluation.read_pair", interrupted)
-    crop = ["--crop", "a:0,0,16,16", "--output", tmp_path / "out"]
-    report = results(
-        "--data", pictures, "--model", "bicubic", "--model", "lkdn-s", "--csv", tmp_path / "r.csv", *crop, code=130
-    )
-    said = capsys.readouterr()
+    files = ["--crop", "a:0,0,16,16", "--output", tmp_path / "out", "--csv", tmp_path / "r.csv"]
+    report = results("--data", pictures, *BICUBIC, "--model", "lkdn-s", *files, code=130)
+    said = report["said"]
     *_, note, last = said.err.splitlines()
     assert note.startswith("note: stopped before the end")
     assert last == "interrupted"
@@ -195,9 +187,8 @@ def test_an_interrupt_keeps_what_was_measured(
     assert not list((tmp_path / "out").glob("*.png"))
 
 
-def test_a_csv_is_written(pictures: Path, tmp_path: Path) -> None:
-    args = ["--data", str(pictures), "--model", "bicubic", "--scale", "3", "--csv", str(tmp_path / "r.csv")]
-    assert run(cli.command, args) == 0
+def test_a_csv_is_written(pictures: Path, tmp_path: Path, ran: Ran) -> None:
+    ran("--data", pictures, *BICUBIC, "--scale", "3", "--csv", tmp_path / "r.csv")
     *images, average = csv.DictReader((tmp_path / "r.csv").read_text().splitlines())
     expected = measure(bicubic(3), open_set(pictures, 3))
     assert [float(row["psnr_y"]) for row in images] == [value.psnr_y for value in expected]
@@ -206,12 +197,7 @@ def test_a_csv_is_written(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_weights_and_artefacts_tell_their_scale_and_are_called_by_their_file(
-    pictures: Path,
-    results: Callable[..., Any],
-    random_checkpoint: Callable[[LkdnSpec], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    pictures: Path, results: Ran, random_checkpoint: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     checkpoint = random_checkpoint(LkdnSpec(3, 1, 4, 4)).read_bytes()
@@ -219,16 +205,15 @@ def test_weights_and_artefacts_tell_their_scale_and_are_called_by_their_file(
     for path in weights:
         path.parent.mkdir()
         path.write_bytes(checkpoint)
-    report = results(
-        "--data", pictures, "--model", bundled()["lkdn-s", 2], "--weights", weights[0], "--weights", weights[1]
-    )
+    both = (f"--weights={path}" for path in weights)
+    report = results("--data", pictures, "--model", bundled()["lkdn-s", 2], *both)
     assert averages(report).keys() == {("lkdn-s", 2, "mine"), ("mine", 3, "mine"), ("mine-2", 3, "mine")}
-    assert "converting" in capsys.readouterr().err
+    assert "converting" in report["said"].err
     found = averages(report)["lkdn-s", 2, "mine"]["psnr_y"]
     assert found == mean(measure(load("lkdn-s", 2), open_set(pictures, 2))).psnr_y
 
 
-def test_weights_are_those_of_the_model(pictures: Path, results: Callable[..., Any]) -> None:
+def test_weights_are_those_of_the_model(pictures: Path, results: Ran) -> None:
     report = results("--data", pictures, "--model", "LKDN-S", "--weights", BUNDLED)
     ((key, found),) = averages(report).items()
     assert key == (BUNDLED.stem.removesuffix("_x4"), 4, "mine")
@@ -236,7 +221,7 @@ def test_weights_are_those_of_the_model(pictures: Path, results: Callable[..., A
     assert found["psnr_y"] == pytest.approx(mean(measure(load(), open_set(pictures, 4))).psnr_y, abs=1e-3)
 
 
-def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, results: Callable[..., Any]) -> None:
+def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, results: Ran) -> None:
     options = ("--data", pictures, "--tile", "40", "--threads", "1", "--backend", "ort-cpu")
     plain, gained = results(*options), results(*options, "--ensemble")
     upscale = load(backend="ort-cpu", tile=40, threads=1)
@@ -246,41 +231,33 @@ def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, re
     assert {"tile": 40, "threads": 1, "ensemble": True, "backend": "ort-cpu"}.items() <= gained["settings"].items()
 
 
-def test_pytorch_gives_what_the_artefact_gives(pictures: Path, results: Callable[..., Any]) -> None:
+def test_pytorch_gives_what_the_artefact_gives(pictures: Path, results: Ran) -> None:
     reports = [results("--data", pictures, "--backend", backend) for backend in ("ort-cpu", "torch")]
     first, second = (averages(report)["lkdn-s", 4, "mine"] for report in reports)
     assert first["psnr_y"] == pytest.approx(second["psnr_y"], abs=1e-3)
     assert "torch" in reports[1]["models"][0]["backend"]
 
 
-def test_pictures_are_saved_and_details_drawn(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_are_saved_and_details_drawn(pictures: Path, tmp_path: Path, ran: Ran) -> None:
     out = tmp_path / "out"
-    args = ["--data", str(pictures), "--model", "lkdn-s", "--model", "bicubic", "-o", str(out)]
+    args = ["--data", pictures, "--model", "lkdn-s", *BICUBIC, "-o", out]
     args += ["--crop", "a:10,12,24,20", "--crop", "mine/b:0,0,8,8"]
-    assert run(cli.command, args) == 0
-    assert f"drawn: {out}/a_10_12_24_20.png" in capsys.readouterr().err
+    assert f"drawn: {out}/a_10_12_24_20.png" in ran(*args).err
     drawn = ["a_10_12_24_20.png", "b_0_0_8_8.png"]
-    saved = [
-        f"{model}_x4/mine/{name}{kind}.png"
-        for model in ("lkdn-s", "bicubic")
-        for name in NAMES
-        for kind in ("", "_diff")
-    ]
+    every = product(("lkdn-s", "bicubic"), NAMES, ("", "_diff"))
+    saved = [f"{model}_x4/mine/{name}{kind}.png" for model, name, kind in every]
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == sorted(drawn + saved)
     with Image.open(out / "lkdn-s_x4" / "mine" / "a.png") as image:
         assert np.array_equal(np.asarray(image), load()(downsample(HIGH, 4)))
-    assert run(cli.command, args) == 2
-    assert "exists" in capsys.readouterr().err
-    assert run(cli.command, [*args, "--overwrite"]) == 0
+    assert "exists" in ran(*args, code=2).err
+    ran(*args, "--overwrite")
 
 
 def test_without_a_folder_details_are_drawn_here(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Ran
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(cli.command, ["--data", str(pictures), "--model", "bicubic", "--crop", "c:1,2,30,20"]) == 0
+    ran("--data", pictures, *BICUBIC, "--crop", "c:1,2,30,20")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c_1_2_30_20.png", "mine"]
 
 
@@ -314,58 +291,44 @@ def test_without_a_folder_details_are_drawn_here(
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_measured(
-    pictures: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    args: list[str],
-    code: int,
-    said: str,
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Ran, args: list[str], code: int, said: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "other" / "mine").mkdir(parents=True)
     Image.fromarray(HIGH).save(tmp_path / "other" / "mine" / "z.png")
-    assert run(cli.command, args) == code
-    streams = capsys.readouterr()
+    streams = ran(*args, code=code)
     assert said in streams.err
     assert streams.out == ""
 
 
-def test_one_folder_given_twice_counts_once(pictures: Path, results: Callable[..., Any]) -> None:
-    report = results("--data", pictures, "--data", pictures.parent / "mine", "--model", "bicubic", "--model", "bicubic")
+def test_one_folder_given_twice_counts_once(pictures: Path, results: Ran) -> None:
+    report = results("--data", pictures, "--data", pictures.parent / "mine", *BICUBIC, *BICUBIC)
     assert [len(model["sets"]) for model in report["models"]] == [1]
 
 
-def test_no_set_names_the_known_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(cli.command, ["--data", str(tmp_path)]) == 1
-    assert "hint: known layouts: SET/x4/HR and SET/x4/LR; SET/GTmod12" in capsys.readouterr().err
+def test_no_set_names_the_known_layouts(tmp_path: Path, ran: Ran) -> None:
+    assert "hint: known layouts: SET/x4/HR and SET/x4/LR; SET/GTmod12" in ran("--data", tmp_path, code=1).err
 
 
-def test_equal_pictures_are_infinite_in_valid_json(tmp_path: Path, results: Callable[..., Any]) -> None:
+def test_equal_pictures_are_infinite_in_valid_json(tmp_path: Path, results: Ran) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (48, 48), (9, 99, 199)).save(tmp_path / "flat" / "a.png")
-    report = results("--data", tmp_path / "flat", "--model", "bicubic")
+    report = results("--data", tmp_path / "flat", *BICUBIC)
     assert averages(report)["bicubic", 4, "flat"] == {"psnr_y": "inf", "ssim_y": 1, "psnr_rgb": "inf", "ssim_rgb": 1}
     assert "inf" in report["conventions"]["pictures"]
 
 
-def test_of_networks_of_luma_it_is_said_that_papers_measure_otherwise(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import onnx
-
+def test_of_networks_of_luma_it_is_said_that_papers_measure_otherwise(pictures: Path, tmp_path: Path, ran: Ran) -> None:
     artefact = onnx.load(bundled()["lkdn-s", 2])
     for item in artefact.metadata_props:
         if item.key == "lkdn.model":
             item.value = json.dumps("idn")
     onnx.save(artefact, tmp_path / "small.onnx")
-    args = ["--data", str(pictures), "--model", "bicubic"]
-    assert run(cli.command, args) == 0
-    assert "luma only" not in capsys.readouterr().err
-    assert run(cli.command, [*args, "--model", str(tmp_path / "small.onnx")]) == 0
-    assert "note: small processes luma only; its papers measure on rounded luma" in capsys.readouterr().err
+    assert "luma only" not in ran("--data", pictures, *BICUBIC).err
+    said = ran("--data", pictures, "--model", tmp_path / "small.onnx").err
+    assert "note: small processes luma only; its papers measure on rounded luma" in said
 
 
 def test_an_artefact_is_measured_without_torch(pictures: Path) -> None:
@@ -376,13 +339,13 @@ def test_an_artefact_is_measured_without_torch(pictures: Path) -> None:
     assert len(done.stdout.splitlines()) == 4
 
 
-def test_the_published_sets_give_the_papers_figures_of_bicubic(data: Path, results: Callable[..., Any]) -> None:
-    report = results("--data", data / "testsets", "--model", "bicubic", "--make-lr")
+def test_the_published_sets_give_the_papers_figures_of_bicubic(data: Path, results: Ran) -> None:
+    report = results("--data", data / "testsets", *BICUBIC, "--make-lr")
     found = {name: round(figures["psnr_y"], 2) for (_, _, name), figures in averages(report).items()}
     assert found == {"Set5": 28.43, "Set14": 26.09}
 
 
-def test_the_bundled_model_on_set5_is_what_is_measured_elsewhere(data: Path, results: Callable[..., Any]) -> None:
+def test_the_bundled_model_on_set5_is_what_is_measured_elsewhere(data: Path, results: Ran) -> None:
     report = results("--data", data / "testsets" / "Set5", "--make-lr")
     expected = mean(measure(load(), open_set(data / "testsets" / "Set5", 4)))
     found = averages(report)["lkdn-s", 4, "Set5"]

@@ -1,8 +1,9 @@
 """``lkdn-zoo``: what it prints and downloads, and that its figures are right."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,24 @@ from lkdn_models.download import local
 from lkdn_models.zoo import Weights, ZooEntry, all_entries, entries, find, names
 
 
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs the command, and gives what it printed."""
+
+    def call(*args: str, code: int = 0) -> Any:
+        assert run(command, args) == code
+        return capsys.readouterr()
+
+    return call
+
+
 def words(text: str) -> str:
     """Without line breaks and indents."""
     return " ".join(text.split())
 
 
-def test_the_list_has_a_row_for_every_network_and_scale_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, ["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_list_has_a_row_for_every_network_and_scale_and_fits_80_columns(ran: Callable[..., Any]) -> None:
+    lines = ran("list").out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [[entry.name, f"x{entry.scale}"] for entry in all_entries()]
     assert max(map(len, lines)) <= 80
     rows = [line.split(maxsplit=6) for line in lines]
@@ -31,38 +42,28 @@ def test_the_list_has_a_row_for_every_network_and_scale_and_fits_80_columns(caps
 
 
 def test_the_list_tells_which_weights_are_at_hand(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in ("lkdn", "vdsr"):
-        weights = find(name, 4).weights
-        assert weights is not None
-        local(weights).parent.mkdir(parents=True)
-        local(weights).touch()
+        path = local(find(name, 4).weights)
+        path.parent.mkdir(parents=True)
+        path.touch()
 
     def where(name: str) -> str:
-        assert run(command, ["list"]) == 0
-        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == [name, "x4"])
+        (line,) = (line for line in ran("list").out.splitlines() if line.split()[:2] == [name, "x4"])
         return line.split(maxsplit=6)[6]
 
-    assert [where(name) for name in ("lkdn", "vdsr", "bsrn", "lapsrn")] == [
-        "downloaded",
-        "to convert",
-        "to download",
-        "none",
-    ]
+    found = [where(name) for name in ("lkdn", "vdsr", "bsrn", "lapsrn")]
+    assert found == ["downloaded", "to convert", "to download", "none"]
     local(find("vdsr", 4).weights).with_suffix(".safetensors").touch()
     assert where("vdsr") == "downloaded"
 
 
-def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(ran: Callable[..., Any]) -> None:
     for name in names():
-        assert run(command, ["show", name]) == 0
-        out = capsys.readouterr().out
-        wide = [
-            line for line in out.splitlines() if len(line) > 80 and not line.strip().startswith(("weights:", "sha"))
-        ]
-        assert wide == []
+        out = ran("show", name).out
+        assert all(len(line) <= 80 for line in out.splitlines() if not line.strip().startswith(("weights:", "sha")))
         head, *parts = out.split("\n\n")
         found = list(entries(name))
         network = found[0].network
@@ -85,9 +86,8 @@ def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(capsys: p
 
 
 @pytest.mark.parametrize("task", ["show", "get"])
-def test_an_unknown_network_is_refused_with_the_known_ones(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, [task, "edsr"]) == 2
-    shown = capsys.readouterr()
+def test_an_unknown_network_is_refused_with_the_known_ones(task: str, ran: Callable[..., Any]) -> None:
+    shown = ran(task, "edsr", code=2)
     assert shown.out == ""
     assert "no network is called edsr" in shown.err
     assert "lkdn-s" in shown.err
@@ -118,24 +118,16 @@ def downloaded(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
     ],
 )
 def test_weights_are_fetched_once_and_their_paths_printed_and_their_licence_told(
-    args: Sequence[str],
-    scales: Sequence[int],
-    files: Sequence[str],
-    downloaded: list[Weights],
-    capsys: pytest.CaptureFixture[str],
+    args: Sequence[str], scales: Sequence[int], files: list[str], downloaded: list[Weights], ran: Callable[..., Any]
 ) -> None:
-    assert run(command, ["get", *args]) == 0
-    shown = capsys.readouterr()
+    shown = ran("get", *args)
     assert downloaded == [find(args[0], scale).weights for scale in scales]
     assert shown.out.splitlines() == [str(Path("cache", file)) for file in files]
     assert shown.err.splitlines() == [f"{weights.repository}: licence {weights.licence}" for weights in downloaded]
 
 
-def test_of_weights_to_convert_the_command_is_told(
-    downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(command, ["get", "idn", "--scale", "3"]) == 0
-    shown = capsys.readouterr()
+def test_of_weights_to_convert_the_command_is_told(downloaded: list[Weights], ran: Callable[..., Any]) -> None:
+    shown = ran("get", "idn", "--scale", "3")
     path = Path("cache", "IDN_x3.caffemodel")
     assert shown.out == f"{path}\n"
     assert f"python tools/convert_idn.py {path} {path.with_suffix('.safetensors')}\n" in shown.err
@@ -151,10 +143,9 @@ def test_of_weights_to_convert_the_command_is_told(
     ],
 )
 def test_weights_that_are_nowhere_are_refused(
-    args: Sequence[str], message: str, downloaded: list[Weights], capsys: pytest.CaptureFixture[str]
+    args: Sequence[str], message: str, downloaded: list[Weights], ran: Callable[..., Any]
 ) -> None:
-    assert run(command, ["get", *args]) == 2
-    shown = capsys.readouterr()
+    shown = ran("get", *args, code=2)
     assert shown.out == ""
     assert message in shown.err
     assert downloaded == []
@@ -168,14 +159,13 @@ def test_every_figure_is_what_is_counted(entry: ZooEntry, monkeypatch: pytest.Mo
 
 
 def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr(
         "lkdn_deploy.bench.complexity.verify_zoo.recount",
         lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ()),
     )
-    assert run(command, ["check"]) == 0
-    shown = capsys.readouterr()
+    shown = ran("check")
     lines = shown.out.splitlines()
     rows = [line.split()[:2] for line in lines[1:] if not line.startswith(" ")]
     assert rows == [[entry.name, f"x{entry.scale}"] for entry in all_entries()]
@@ -183,20 +173,19 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
     assert f"{len(all_entries())} rows" in shown.err
 
 
-def check(monkeypatch: pytest.MonkeyPatch, *changed: ZooEntry) -> int:
-    """The exit code of the check of a table of these."""
-    monkeypatch.setattr("lkdn_models.zoo.all_entries", lambda: changed)
-    return run(command, ["check"])
-
-
 FSRCNN, LAPSRN, SRCNN = find("fsrcnn", 4), find("lapsrn", 4), find("srcnn-915", 3)
 
 
+def printed(entry: ZooEntry, **figures: str) -> ZooEntry:
+    """The entry with other figures of the paper."""
+    return replace(entry, printed=replace(entry.printed, **figures))
+
+
 def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
-    assert check(monkeypatch, FSRCNN, LAPSRN, SRCNN) == 0
-    shown = capsys.readouterr()
+    monkeypatch.setattr("lkdn_models.zoo.all_entries", lambda: (FSRCNN, LAPSRN, SRCNN))
+    shown = ran("check")
     assert [words(line) for line in shown.out.splitlines()[1:]] == [
         "fsrcnn x4 13 12.809 4.6 4.6370 C-out 5",
         "lapsrn x4 813 814.242 149.4 149.3508 C-out 5",
@@ -213,29 +202,21 @@ def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
         (replace(FSRCNN, multi_adds=4.6371), "fsrcnn x4 has 4.6370 G Multi-Adds, not 4.6371"),
         (replace(FSRCNN, receptive_radius=8), "fsrcnn x4 has receptive radius 7, not 8"),
         (replace(SRCNN, receptive_radius=None), "srcnn-915 x3 has receptive radius 4, not None"),
+        (printed(FSRCNN, parameters="12"), "fsrcnn x4: the paper prints 12 K parameters, counted: 12.809"),
+        (printed(LAPSRN, remark=""), "lapsrn x4: the paper prints 813 K parameters, counted: 814.242"),
         (
-            replace(FSRCNN, printed=replace(FSRCNN.printed, parameters="12")),
-            "fsrcnn x4: the paper prints 12 K parameters, counted: 12.809",
-        ),
-        (
-            replace(LAPSRN, printed=replace(LAPSRN.printed, remark="")),
-            "lapsrn x4: the paper prints 813 K parameters, counted: 814.242",
-        ),
-        (
-            replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.64", remark="as it should be")),
+            printed(FSRCNN, multi_adds="4.64", remark="as it should be"),
             "fsrcnn x4: a remark explains a difference that does not exist",
         ),
-        (
-            replace(FSRCNN, printed=replace(FSRCNN.printed, multi_adds="4.7")),
-            "fsrcnn x4: the paper prints 4.7 G Multi-Adds, counted: 4.637",
-        ),
+        (printed(FSRCNN, multi_adds="4.7"), "fsrcnn x4: the paper prints 4.7 G Multi-Adds, counted: 4.637"),
     ],
 )
 def test_a_figure_that_is_not_what_is_counted_is_named_and_the_exit_code_is_4(
-    entry: ZooEntry, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    entry: ZooEntry, problem: str, monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
-    assert check(monkeypatch, entry, find("srcnn-915", 2)) == 4
-    shown = capsys.readouterr()
+    table = entry, find("srcnn-915", 2)
+    monkeypatch.setattr("lkdn_models.zoo.all_entries", lambda: table)
+    shown = ran("check", code=4)
     assert f"differ from what is counted: {problem}" in shown.err
     assert "all figures agree" not in shown.err
     assert "srcnn-915" in shown.out

@@ -14,9 +14,11 @@ COMMANDS = {
     "openvino": "from lkdn_deploy import load; load(backend='openvino')(picture)",
     "native": "from lkdn_deploy import load; load(backend='native')(picture)",
     "profile": (
-        "from lkdn_deploy.bench.measure import profile; from lkdn_deploy.hub.artifacts import find_artifact\n"
-        "batch = np.zeros((1, 3, 16, 16), np.float32); artifact = find_artifact()\n"
-        "profile.profile_ort(artifact, batch, 1, 'CPUExecutionProvider'); profile.profile_openvino(artifact, batch, 1)"
+        "from types import SimpleNamespace; from lkdn_deploy.bench.measure.profile import profile\n"
+        "from lkdn_deploy.hub.artifacts import find_artifact\n"
+        "for backend in ('ort-cpu', 'openvino-cpu'):\n"
+        "    session, batch = SimpleNamespace(backend=backend), np.zeros((1, 3, 16, 16), np.float32)\n"
+        "    assert profile(session, find_artifact(), batch, 1)"
     ),
 }
 

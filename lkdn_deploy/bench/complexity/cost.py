@@ -1,11 +1,12 @@
 """The cost of a benchmark's models: counted operations, and least times by the roofline."""
 
 from contextlib import suppress
+from functools import cache
 
 from lkdn_deploy.bench.complexity.count import count
 from lkdn_deploy.bench.complexity.devices import measure_cpu, recognise
 from lkdn_deploy.bench.complexity.roofline import bounds
-from lkdn_deploy.bench.complexity.trace import Operation, trace
+from lkdn_deploy.bench.complexity.trace import trace
 from lkdn_deploy.bench.machine import gpus
 from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.results import Bounds, Cost, Protocol, Settings
@@ -24,28 +25,18 @@ class Costs:
     """
 
     def __init__(self, settings: Settings, *, cpu: bool) -> None:
-        self._settings = settings
-        self._costs: dict[Model, Cost] = {}
-        self._traces: dict[Model, tuple[Operation, ...]] = {}
-        self._cpu = measure_cpu(settings.threads) if cpu and settings.input_size else None
-        names = [found["name"] for found in gpus()] if settings.input_size else []
+        size = settings.input_size
+        self.cost = cache(lambda model: cost(model, settings.protocol))
+        self._trace = cache(lambda model: trace(model.build(), (1, 3, *(size or ()))))
+        self._cpu = measure_cpu(settings.threads) if cpu and size else None
+        names = [found["name"] for found in gpus()] if size else []
         self._gpu = recognise(names[0]) if names else None
-
-    def cost(self, model: Model) -> Cost:
-        """Count a model by the protocol."""
-        if model not in self._costs:
-            self._costs[model] = cost(model, self._settings.protocol)
-        return self._costs[model]
 
     def bounds(self, model: Model, precision: str, *, on_cpu: bool) -> Bounds | None:
         """Return the least times of a model, or ``None`` if the device's peak rate is not known."""
-        device, size = self._cpu if on_cpu else self._gpu, self._settings.input_size
-        if device is None or size is None:
-            return None
-        if model not in self._traces:
-            self._traces[model] = trace(model.build(), (1, 3, *size))
+        device = self._cpu if on_cpu else self._gpu
         with suppress(UsageError):  # the device has no peak for this precision
-            return bounds(self._traces[model], device, precision)
+            return bounds(self._trace(model), device, precision) if device else None
         return None
 
 

@@ -31,19 +31,15 @@ class Complexity:
     parameters: int
     """Values of all parameters, including frozen ones; shared ones count once."""
     macs: int
-    """Multiply-accumulates of all convolutions and linear layers, transposed convolutions at every input position.
-
-    Padding around a transposed convolution's input and cropped parts of its output do not count.
-    """
+    """Multiply-accumulates of convolutions and linear layers, transposed convolutions at every input position without
+    padding, and without parts of the output that are cropped."""
     macs_at_outputs: int
     """The same with transposed convolutions counted at every output position, stride**2 times too many."""
     bias_additions: int
     """One per output element of each convolution or linear layer with a bias."""
     pool_additions: int
-    """One per element that a global average pool reads: a mean over the whole map.
-
-    A mean of squares does not count: BSRN's figures leave out the deviation, which its attention adds to the mean.
-    """
+    """One per element of a mean over the whole map, but for means of squares: BSRN's figures leave out the deviation
+    that its attention adds to the mean."""
     norm_elements: int
     """Elements that layer normalisations read."""
     relu_elements: int
@@ -57,11 +53,10 @@ class Complexity:
     peak_floats: int
     """Values alive at the same time at most, see ``lkdn_deploy.bench.complexity.eager_memory.peak_floats``."""
     left_out: Mapping[str, Uncounted]
-    """Operations on the image that none of the figures above counts, by PyTorch's name.
+    """Operations on the image that none of the figures above counts, by PyTorch's name, without views.
 
-    ``fixed convolution``, ``fixed mm`` and the like have weights that do not depend on parameters: they interpolate or
-    rearrange, which papers do not count. Views are not listed, nor is work on parameters alone, as in weight
-    normalisation.
+    Papers do not count ``fixed convolution``, ``fixed mm`` and the like either: their weights, which do not depend on
+    parameters, interpolate or rearrange.
     """
 
     def multi_adds(self, rule: Rule) -> int:
@@ -78,8 +73,7 @@ class Complexity:
     def ntire_flops(self) -> int:
         """FLOPs as counted by the NTIRE 2023 challenge on efficient super-resolution, at 1x3x256x256.
 
-        They are MACs without biases, of transposed convolutions at every output position, plus the operations of ReLU
-        kinds and batch normalisations. The challenge's script (github.com/ofsoundof/NTIRE2023_ESR,
+        The challenge's script (github.com/ofsoundof/NTIRE2023_ESR,
         ``utils/model_summary.py``) hooks modules: it misses functions, and 1x1 convolutions that are written as
         linear layers, as in BSRN-S, are no convolutions to it. Here the kind of operation decides.
         """
@@ -87,26 +81,18 @@ class Complexity:
 
 
 def count(network: nn.Module, shape: tuple[int, ...]) -> Complexity:
-    """Count one inference run.
-
-    Args:
-        network: network on any device and in any mode; it is not changed. Its ``forward`` may create tensors only on
-            its input's device.
-        shape: shape of the input, (N, C, H, W).
+    """Count one inference run for an input of a shape (N, C, H, W), with the network and errors of ``trace``.
 
     Raises:
         RuntimeError: from PyTorch, if the network does not accept such an input.
     """
-    figures: Counter[str] = Counter()
+    figures: Counter[str] = Counter({each.name: 0 for each in fields(Complexity) if each.name != "left_out"})
     left_out: dict[str, Uncounted] = {}
     for operation in trace(network, shape):
         figures.update(operation.figures)
         if not operation.figures:
             before = left_out.get(operation.name, Uncounted(0, 0))
             left_out[operation.name] = Uncounted(before.calls + 1, before.elements + operation.largest)
-    others = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "peak_floats": peak_floats(network, shape),
-    }
-    names = [each.name for each in fields(Complexity) if each.name != "left_out"]
-    return Complexity(**{name: figures[name] for name in names} | others, left_out=dict(sorted(left_out.items())))
+    figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    figures["peak_floats"] = peak_floats(network, shape)
+    return Complexity(**figures, left_out=dict(sorted(left_out.items())))

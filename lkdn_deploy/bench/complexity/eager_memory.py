@@ -5,7 +5,7 @@ It is more than ``graph.liveness`` counts for the exported graph: a function's v
 
 import copy
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,13 +21,11 @@ def peak_floats(network: nn.Module, shape: tuple[int, ...]) -> int:
     count once. Parameters and buffers do not count, nor what an operation allocates while it runs: reordered copies,
     workspaces. So this is the least that a run takes.
 
-    Args:
-        network: on any device and in any mode; it is left as it is. ``forward`` may create tensors on its input's
-            device only.
-        shape: (N, C, H, W) of the input.
+    The network, on any device and in any mode, is not changed. Its ``forward`` may create tensors only on its input's
+    device. ``shape`` is that of the input, (N, C, H, W).
 
     Raises:
-        RuntimeError: PyTorch's, if the network does not take such an input.
+        RuntimeError: from PyTorch, if the network does not accept such an input.
     """
     plan, x = without_values(network), meta_input(network, shape)
     alive = _Alive([*plan.parameters(), *plan.buffers()])
@@ -55,6 +53,11 @@ def meta_input(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape, dtype=next(types, None), device="meta")
 
 
+def tensors(tree: Any) -> list[Tensor]:
+    """List the tensors in nested arguments or results of an operation."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tracks the memory of every tensor that an operation returns, until its last reference is gone."""
 
@@ -80,14 +83,9 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now -= self._sizes.pop(storage)
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self.follow(leaf)
+        for tensor in tensors(result):
+            self.follow(tensor)
         return result

@@ -25,22 +25,16 @@ def flops(kind: OpKind, name: str, args: tuple[Any, ...], result: Tensor, weight
         result: its first result.
         weights: number of weight tensors that it reads.
     """
-    match kind:
-        case OpKind.CONV_1X1 | OpKind.DEPTHWISE | OpKind.OTHER_CONV | OpKind.LINEAR:
-            counted = FIGURES[name](args, result)
-            return 2 * counted["macs"] + counted.get("bias_additions", 0)
-        case OpKind.NORM if name == "batch_norm":
-            return FIGURES[name](args, result)["batch_norm_operations"]
-        case OpKind.NORM:
-            return result.numel() * (5 + min(weights, 2))  # scale and shift, if present
-        case OpKind.POOLING:
-            return int(args[0].numel())
-        case OpKind.REARRANGING:
-            return 0
-        case OpKind.RESAMPLING if "nearest" in name:
-            return 0
-        case _:
-            return result.numel()
+    if kind in (OpKind.CONV_1X1, OpKind.DEPTHWISE, OpKind.OTHER_CONV, OpKind.LINEAR):
+        counted = FIGURES[name](args, result)
+        return 2 * counted["macs"] + counted.get("bias_additions", 0)
+    if name == "batch_norm":
+        return FIGURES[name](args, result)["batch_norm_operations"]
+    if kind is OpKind.NORM:
+        return result.numel() * (5 + min(weights, 2))  # scale and shift, if present
+    if kind is OpKind.POOLING:
+        return int(args[0].numel())
+    return 0 if kind is OpKind.REARRANGING or "nearest" in name else result.numel()
 
 
 def positions(x: Tensor) -> int:
@@ -79,11 +73,11 @@ def _linear(args: tuple[Any, ...], result: Tensor) -> Figures:
 
 def _mean(args: tuple[Any, ...], _: Tensor) -> Figures:
     x, axes = args[0], args[1] if len(args) > 1 else None
-    if x.ndim < 3 or axes is None or {axis % x.ndim for axis in axes} != set(range(2, x.ndim)):
-        return {}
-    return {"pool_additions": x.numel()}
+    whole_map = x.ndim > 2 and axes is not None and {axis % x.ndim for axis in axes} == set(range(2, x.ndim))
+    return {"pool_additions": x.numel()} if whole_map else {}
 
 
+_ADDED, _PRODUCTS = ("addmm", "addmv", "baddbmm"), ("bmm", "dot", "mm", "mv")
 FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
     "batch_norm": lambda args, y: {"batch_norm_operations": y.numel() * (1 if args[1] is None else 2)},
     "convolution": _convolution,
@@ -91,10 +85,8 @@ FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
     "layer_norm": lambda args, _: {"norm_elements": args[0].numel()},
     "linear": _linear,
     "mean": _mean,
-    **dict.fromkeys(
-        ("addmm", "addmv", "baddbmm"), lambda args, y: _product(args[1:], y) | {"bias_additions": y.numel()}
-    ),
-    **dict.fromkeys(("bmm", "dot", "mm", "mv"), _product),
+    **dict.fromkeys(_ADDED, lambda args, y: _product(args[1:], y) | {"bias_additions": y.numel()}),
+    **dict.fromkeys(_PRODUCTS, _product),
     **dict.fromkeys(("elu", "leaky_relu", "prelu", "relu"), lambda _, y: {"relu_elements": y.numel()}),
 }
 """Counting function of each operation that some rule counts, called with its arguments and its first result."""
@@ -102,7 +94,7 @@ FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
 WEIGHT_ARGS = {
     "convolution": (1,),
     "linear": (1,),
-    **dict.fromkeys(("addmm", "addmv", "baddbmm"), (1, 2)),
-    **dict.fromkeys(("bmm", "dot", "mm", "mv"), (0, 1)),
+    **dict.fromkeys(_ADDED, (1, 2)),
+    **dict.fromkeys(_PRODUCTS, (0, 1)),
 }
 """Indices of the arguments of which none may be constant, or the operation does not count as a layer."""

@@ -24,8 +24,7 @@ def predict(models: Sequence[Model], device: DevicePeaks, precisions: Sequence[s
     Raises:
         UsageError: if the device has no peak for a precision, or a network does not take that size.
     """
-    height, width = size
-    scale = models[0].scale
+    (height, width), scale = size, models[0].scale
     peaks = ", ".join(f"{device.flops[precision] / 1e12:g} TFLOPS {precision}" for precision in precisions)
     # The paper's latencies are assumed to be for the usual output of 1280x720 in FP32.
     with_paper = device.name == PAPER_DEVICE and scale == 4 and size == LR[scale] and "fp32" in precisions

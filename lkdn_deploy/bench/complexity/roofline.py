@@ -76,8 +76,13 @@ def kernels(operations: Sequence[Operation], fusion: Fusion) -> tuple[RooflineKe
     return tuple(map(_kernel, groups, needed))
 
 
-def least_time(kernels: Iterable[RooflineKernel], device: DevicePeaks, precision: str) -> float:
-    """Compute the least time in seconds of kernels that run one after the other.
+def bounds(operations: Sequence[Operation], device: DevicePeaks, precision: str) -> Bounds:
+    """Compute the least times of a run for all degrees of fusion; more fusion never takes longer.
+
+    Args:
+        operations: the operations of the run, whose kernels run one after the other.
+        device: the device.
+        precision: precision of weights and activations.
 
     Raises:
         UsageError: if the device has no peak for the precision.
@@ -85,21 +90,11 @@ def least_time(kernels: Iterable[RooflineKernel], device: DevicePeaks, precision
     if precision not in BYTES or precision not in device.flops:
         msg = f"{device.title} has no peak for {precision}"
         raise UsageError(msg, f"it has peaks for {', '.join(name for name in BYTES if name in device.flops)}")
-    peak = device.flops[precision]
-    return sum(max(kernel.flops / peak, kernel.traffic(precision) / device.bandwidth) for kernel in kernels)
-
-
-def bounds(operations: Sequence[Operation], device: DevicePeaks, precision: str) -> Bounds:
-    """Compute the least times of a run for all degrees of fusion; more fusion never takes longer.
-
-    Raises:
-        UsageError: if the device has no peak for the precision.
-    """
-    layers, pointwise, network = (
-        least_time(kernels(operations, fusion), device, precision) * 1e3
-        for fusion in (Fusion.LAYERS, Fusion.POINTWISE, Fusion.NETWORK)
-    )
-    return Bounds(device.title, layers, pointwise, network)
+    peak, times = device.flops[precision], []
+    for fusion in (Fusion.LAYERS, Fusion.POINTWISE, Fusion.NETWORK):
+        found = kernels(operations, fusion)
+        times.append(sum(max(each.flops / peak, each.traffic(precision) / device.bandwidth) for each in found) * 1e3)
+    return Bounds(device.title, *times)
 
 
 def _with_pointwise(operations: Sequence[Operation]) -> list[list[Operation]]:

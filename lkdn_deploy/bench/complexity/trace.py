@@ -14,6 +14,7 @@ anything else                 1 per element written
 ============================  =======================================================================================
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from lkdn_deploy.bench.complexity.eager_memory import meta_input, without_values
+from lkdn_deploy.bench.complexity.eager_memory import meta_input, tensors, without_values
 from lkdn_deploy.bench.complexity.op_counts import FIGURES, WEIGHT_ARGS, flops, positions
 from lkdn_deploy.bench.complexity.op_kinds import OpKind, conv_kind, kind_of
 
@@ -58,8 +58,7 @@ class Operation:
     """One call. All figures are for the whole batch."""
 
     name: str
-    """PyTorch's name, the same in place or not; ``fixed …`` if its weights do not depend on parameters, or ``mean of
-    squares``."""
+    """PyTorch's, the same in place or not; ``fixed …`` if no weight depends on parameters, or ``mean of squares``."""
     kind: OpKind
     pointwise: bool
     """Whether each output pixel depends only on the same pixel of the inputs, or on values that all pixels share.
@@ -84,10 +83,8 @@ class Operation:
 def trace(network: nn.Module, shape: tuple[int, ...]) -> tuple[Operation, ...]:
     """List the operations of one inference run, in execution order, without views and without work on parameters only.
 
-    Args:
-        network: network on any device and in any mode; it is not changed. Its ``forward`` may create tensors only on
-            its input's device.
-        shape: shape of the input, (N, C, H, W).
+    The network, on any device and in any mode, is not changed. Its ``forward`` may create tensors only on its input's
+    device. ``shape`` is that of the input, (N, C, H, W).
 
     Raises:
         RuntimeError: from PyTorch, if the network does not accept such an input.
@@ -97,7 +94,7 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> tuple[Operation, ...]:
     # In inference mode composite operations such as a linear layer with its bias arrive undivided.
     with torch.inference_mode(), tracer:
         result = plan(x)
-    return tracer.operations(_tensors(result))
+    return tracer.operations(tensors(result))
 
 
 class _Origin(IntEnum):
@@ -112,7 +109,7 @@ class _Origin(IntEnum):
 
 @dataclass(slots=True)
 class _TracedStorage:
-    """Facts about a storage."""
+    """Facts about the storage of tensors."""
 
     storage: UntypedStorage
     """A reference, so that no other storage gets its id. On the meta device it holds no memory."""
@@ -121,69 +118,30 @@ class _TracedStorage:
     square: bool = False
 
 
-class _StorageTable:
-    """Facts about tensors by the storage they lie in."""
-
-    def __init__(self) -> None:
-        self._traced: dict[int, _TracedStorage] = {}
-        self._values = 0
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        return id(tensor.untyped_storage()) in self._traced
-
-    def note(self, tensor: Tensor, origin: _Origin) -> None:
-        """Record that the tensor has new values."""
-        storage = tensor.untyped_storage()
-        self._traced[id(storage)] = _TracedStorage(storage, self._values, origin)
-        self._values += 1
-
-    def of(self, tensor: Tensor) -> _TracedStorage:
-        """Return the facts about a tensor; one not seen before is a constant in the code."""
-        if tensor not in self:
-            self.note(tensor, _Origin.FIXED)
-        return self._traced[id(tensor.untyped_storage())]
-
-    def origin(self, tensor: Tensor) -> _Origin:
-        """Return the source of the tensor's values."""
-        return self.of(tensor).origin
-
-    def part(self, tensor: Tensor) -> Part:
-        """Return the part of the storage that the tensor covers."""
-        whole = tensor.untyped_storage().nbytes() // tensor.element_size()
-        steps = zip(tensor.shape, tensor.stride(), strict=True)
-        elements = math.prod(size for size, stride in steps if stride)
-        return Part(self.of(tensor).value, int(tensor.storage_offset()), elements, whole)
-
-
 class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records each call."""
 
     def __init__(self, plan: nn.Module, x: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._done: list[Operation] = []
-        self._table = _StorageTable()
-        for buffer in plan.buffers():
-            self._table.note(buffer, _Origin.FIXED)
-        for parameter in plan.parameters():
-            self._table.note(parameter, _Origin.LEARNED)
-        self._table.note(x, _Origin.IMAGE)
+        self._storages: dict[int, _TracedStorage] = {}
+        self._numbers = itertools.count()
         self._pixels: set[int] = set()  # numbers of pixels that the maps of the batch have had
+        self._note(plan.buffers(), _Origin.FIXED)
+        self._note(plan.parameters(), _Origin.LEARNED)
+        self._note([x], _Origin.IMAGE)
         self._note_pixels(x)
 
     def operations(self, results: Iterable[Tensor]) -> tuple[Operation, ...]:
         """Return the calls recorded of a network that returns ``results``."""
-        values = {self._table.part(result).value for result in results}
+        values = {self._of(result).value for result in results}
         return tuple(
             replace(operation, returned=frozenset(values.intersection(part.value for part in operation.writes)))
             for operation in self._done
         )
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__.rstrip("_")  # the same in place or not
@@ -193,23 +151,44 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
-        read, made = _tensors((args, kwargs)), _tensors(result)
+        read, made = tensors((args, kwargs)), tensors(result)
         shape_only = name.endswith("_like") or name.startswith("new_")  # reads no values
-        origin = _Origin.FIXED if shape_only else max(map(self._table.origin, read), default=_Origin.FIXED)
-        new = [tensor for tensor in made if func._schema.is_mutable or tensor not in self._table]  # none: a view
+        origin = _Origin.FIXED if shape_only else max(map(self._origin, read), default=_Origin.FIXED)
+        # A result in a known storage is a view, unless the call works in place.
+        new = [each for each in made if func._schema.is_mutable or id(each.untyped_storage()) not in self._storages]
         if new and origin is _Origin.IMAGE:
             operation = self._operation(name, func, args, read, made)  # uses what is known before the call
-            self._note_all(new, origin)
-            self._done.append(replace(operation, writes=tuple(map(self._table.part, made))))
-            if _is_square(name, args):
-                self._table.of(result).square = True
+            self._note(new, origin)
+            self._done.append(replace(operation, writes=tuple(map(self._part, made))))
+            if name == "pow":
+                self._of(result).square = not isinstance(args[1], Tensor) and bool(args[1] == 2)
+            elif name == "mul":
+                self._of(result).square = args[0] is args[1]
         else:
-            self._note_all(new, origin)
+            self._note(new, origin)
         return result
 
-    def _note_all(self, tensors: Iterable[Tensor], origin: _Origin) -> None:
-        for tensor in tensors:
-            self._table.note(tensor, origin)
+    def _note(self, new: Iterable[Tensor], origin: _Origin) -> None:
+        """Record that the tensors have new values."""
+        for tensor in new:
+            storage = tensor.untyped_storage()
+            self._storages[id(storage)] = _TracedStorage(storage, next(self._numbers), origin)
+
+    def _of(self, tensor: Tensor) -> _TracedStorage:
+        """Return the facts about a tensor; one not seen before is a constant in the code."""
+        if id(tensor.untyped_storage()) not in self._storages:
+            self._note([tensor], _Origin.FIXED)
+        return self._storages[id(tensor.untyped_storage())]
+
+    def _origin(self, tensor: Tensor) -> _Origin:
+        return self._of(tensor).origin
+
+    def _part(self, tensor: Tensor) -> Part:
+        """Return the part of the storage that the tensor covers."""
+        whole = tensor.untyped_storage().nbytes() // tensor.element_size()
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        elements = math.prod(size for size, stride in steps if stride)
+        return Part(self._of(tensor).value, int(tensor.storage_offset()), elements, whole)
 
     def _operation(
         self, name: str, func: Any, args: tuple[Any, ...], read: list[Tensor], made: list[Tensor]
@@ -219,10 +198,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         pointwise = self._is_pointwise(kind, name, args, read, made[0])
         if kind in _MAKES_MAPS or name in _SHUFFLES:
             self._note_pixels(made[0])
-        reads = [self._table.part(tensor) for tensor in read if self._table.origin(tensor) is _Origin.IMAGE]
-        weights = [self._table.part(tensor) for tensor in read if self._table.origin(tensor) is not _Origin.IMAGE]
+        reads = [self._part(tensor) for tensor in read if self._origin(tensor) is _Origin.IMAGE]
+        weights = [self._part(tensor) for tensor in read if self._origin(tensor) is not _Origin.IMAGE]
         if name in _OVERWRITING:
-            old = self._table.part(args[0])
+            old = self._part(args[0])
             reads, weights = _without_overwritten(old, reads), _without_overwritten(old, weights)
         counted_name = self._counted_name(name, args)
         return Operation(
@@ -240,11 +219,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _counted_name(self, name: str, args: tuple[Any, ...]) -> str:
         """Return the operation's name, or a distinct one for calls that papers do not count."""
-        if any(self._table.origin(args[place]) is _Origin.FIXED for place in WEIGHT_ARGS.get(name, ())):
+        if any(self._origin(args[place]) is _Origin.FIXED for place in WEIGHT_ARGS.get(name, ())):
             return f"fixed {name}"
-        if name == "mean" and self._table.of(args[0]).square:
-            return "mean of squares"
-        return name
+        return "mean of squares" if name == "mean" and self._of(args[0]).square else name
 
     def _is_pointwise(self, kind: OpKind, name: str, args: tuple[Any, ...], read: list[Tensor], result: Tensor) -> bool:
         match kind:
@@ -253,13 +230,13 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return {*weight.shape[2:], *stride} == {1} and not any(padding)
             case OpKind.LINEAR:
                 x, *others = args[1:] if name == "addmm" else args
-                learned = all(self._table.origin(other) < _Origin.IMAGE for other in _tensors(others))
+                learned = all(self._origin(other) < _Origin.IMAGE for other in tensors(others))
                 return name in {"addmm", "linear", "mm"} and learned and self._has_channels_last(x)
             case OpKind.NORM:
                 over_channels = name == "layer_norm" and len(args[1]) == 1 and self._has_channels_last(args[0])
                 return name == "batch_norm" or over_channels
             case OpKind.ARITHMETIC:
-                maps = (tensor for tensor in read if self._table.origin(tensor) is _Origin.IMAGE)
+                maps = (tensor for tensor in read if self._origin(tensor) is _Origin.IMAGE)
                 return all(_height_width(x) in {_height_width(result), (1, 1)} for x in maps)
             case OpKind.REARRANGING:
                 return name in _COPIES or (name == "cat" and result.ndim == 4 and args[1:] in {(1,), (-3,)})
@@ -275,18 +252,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return math.prod(x.shape[:-1]) in self._pixels
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
 def _height_width(x: Tensor) -> tuple[int, ...]:
     return (1, 1, *x.shape)[-2:]
-
-
-def _is_square(name: str, args: tuple[Any, ...]) -> bool:
-    if name == "pow":
-        return not isinstance(args[1], Tensor) and bool(args[1] == 2)
-    return name == "mul" and args[0] is args[1]
 
 
 def _without_overwritten(old: Part, parts: list[Part]) -> list[Part]:

@@ -42,27 +42,17 @@ def recount(entry: ZooEntry) -> Checked:
         problems.append(f"{where} has {multi_adds:.{DIGITS}f} G Multi-Adds, not {entry.multi_adds:.{DIGITS}f}")
     if radius != entry.receptive_radius:
         problems.append(f"{where} has receptive radius {radius}, not {entry.receptive_radius}")
-    problems += [f"{where}: {text}" for text in _unexplained(entry, complexity.parameters, multi_adds)]
+    if printed := entry.printed:
+        differing = [
+            f"{where}: the paper prints {paper} {unit}, counted: {here}"
+            for paper, here, unit in (
+                (printed.parameters, complexity.parameters / 1e3, "K parameters"),
+                (printed.multi_adds, multi_adds, "G Multi-Adds"),
+            )
+            if f"{here:.{len(paper.partition('.')[2])}f}" != paper
+        ]
+        if not printed.remark:
+            problems += differing
+        elif not differing:
+            problems.append(f"{where}: a remark explains a difference that does not exist")
     return Checked(entry, complexity.parameters, multi_adds, tuple(problems))
-
-
-def _unexplained(entry: ZooEntry, parameters: int, multi_adds: float) -> list[str]:
-    """List figures that differ from the paper's without a remark, or report a remark with nothing to explain."""
-    if entry.printed is None:
-        return []
-    differing = [
-        f"the paper prints {paper} {unit}, counted: {here}"
-        for paper, here, unit in (
-            (entry.printed.parameters, parameters / 1e3, "K parameters"),
-            (entry.printed.multi_adds, multi_adds, "G Multi-Adds"),
-        )
-        if _as_printed(here, paper) != paper
-    ]
-    if entry.printed.remark:
-        return [] if differing else ["a remark explains a difference that does not exist"]
-    return differing
-
-
-def _as_printed(value: float, like: str) -> str:
-    """Format with as many decimals as ``like`` has."""
-    return f"{value:.{len(like.partition('.')[2])}f}"

@@ -12,8 +12,7 @@ candidate is prepared again for each round.
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lkdn_deploy.bench.measure.statistics import settled
@@ -93,7 +92,10 @@ def measure_rounds(
             for place in order.sample(range(len(candidates)), len(candidates)):
                 run = candidates[place](index)
                 if warm_up:
-                    _run_before(run, warm_up)
+                    count, start = 0, time.perf_counter_ns()
+                    while count < warm_up.runs_before or time.perf_counter_ns() - start < warm_up.seconds_before * 1e9:
+                        run()
+                        count += 1
                 found[place] = timed(run)
                 done += 1
                 if progress:
@@ -103,31 +105,24 @@ def measure_rounds(
                 if device is not None:
                     timings[place].device_samples.append(device)
     except KeyboardInterrupt:
-        _drop_torn(timings)
+        whole = min((len(timing.samples) for timing in timings), default=0)
+        for timing in timings:  # of a round that was interrupted while it was being recorded
+            del timing.samples[whole:], timing.device_samples[whole:]
         return Timings(timings, interrupted=True)
     return Timings(timings, interrupted=False)
 
 
-def _drop_torn(timings: Sequence[Timing]) -> None:
-    """Drop samples of a round that Ctrl-C interrupted while it was being recorded."""
-    whole = min((len(timing.samples) for timing in timings), default=0)
-    for timing in timings:
-        del timing.samples[whole:], timing.device_samples[whole:]
-
-
 def timed(run: Run) -> tuple[float, float | None]:
-    """Return the milliseconds of one run by the wall clock and by the device."""
-    with _no_collection():
+    """Return the milliseconds of one run, without garbage collection, by the wall clock and by the device."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
         start = time.perf_counter_ns()
         device = run()
         return (time.perf_counter_ns() - start) / 1e6, device
-
-
-def _run_before(run: Run, limits: WarmUpLimits) -> None:
-    count, start = 0, time.perf_counter_ns()
-    while count < limits.runs_before or time.perf_counter_ns() - start < limits.seconds_before * 1e9:
-        run()
-        count += 1
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _warm_up(runs: Sequence[Run], timings: Sequence[Timing], limits: WarmUpLimits, order: random.Random) -> None:
@@ -144,14 +139,3 @@ def _warm_up(runs: Sequence[Run], timings: Sequence[Timing], limits: WarmUpLimit
             if stable or count >= limits.most_runs or seconds >= limits.most_seconds:
                 timings[place].warm_up = WarmUp(count, seconds, stable)
                 waiting.remove(place)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

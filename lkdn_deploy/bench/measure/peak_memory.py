@@ -22,7 +22,7 @@ _CLEAR_PEAK = Path("/proc/self/clear_refs")
 def peak_memory(choice: ModelChoice, engine: str, precision: str, threads: int, size: tuple[int, int]) -> Memory | None:
     """Measure what one run adds to a process that has the model open.
 
-    On the CPU this is the growth of resident memory, on a GPU what ``Session.device_memory`` reports.
+    On the CPU this is the growth of resident memory, on a GPU what ``Session.device_memory`` reports, or ``None``.
 
     Args:
         choice: the model.
@@ -30,9 +30,6 @@ def peak_memory(choice: ModelChoice, engine: str, precision: str, threads: int, 
         precision: ``fp32`` or ``fp16``.
         threads: CPU threads.
         size: height and width of the input.
-
-    Returns:
-        ``None`` for a session on a GPU that does not report its memory.
 
     Raises:
         LkdnError: with the last line of the process, if it failed.
@@ -60,15 +57,10 @@ def _measure(task: str) -> Memory | None:
         found = session.device_memory(batch)
         return Memory(round(found[0] / 2**20, 1), found[1]) if found else None
     before = psutil.Process().memory_info().rss
-    _clear_peak()
+    if _CLEAR_PEAK.exists():  # only Linux can reset the peak, so that what opening took for a moment does not count
+        _CLEAR_PEAK.write_text("5")
     session.run(batch)
     return Memory(round(max(_peak() - before, 0) / 2**20, 1), "host")
-
-
-def _clear_peak() -> None:
-    """Reset the process's peak, so that what opening took for a moment does not count; only Linux can."""
-    if _CLEAR_PEAK.exists():
-        _CLEAR_PEAK.write_text("5")
 
 
 def _peak() -> int:

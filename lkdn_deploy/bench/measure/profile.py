@@ -24,50 +24,44 @@ from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.core.optional import import_engine, needs
 from lkdn_deploy.core.protocols import Session
 
-Times = dict[str, float]
-"""Milliseconds by ``OpKind``."""
-
-
-def profile(session: Session, artifact: Artifact | None, batch: NDArray[np.float32], threads: int) -> Times:
-    """Profile one run on the engine of a session.
-
-    Args:
-        session: an open session.
-        artifact: the artefact that it runs; ``None`` for PyTorch, which is profiled as opened.
-        batch: (N, 3, H, W) RGB in 0..1.
-        threads: CPU threads.
-
-    Returns:
-        An empty dictionary for engines without a profiler.
-
-    Raises:
-        LkdnError: if the engine or its profiler fails.
-    """
-    try:
-        if isinstance(session, TorchSession):
-            return profile_torch(session, batch)
-        if artifact is not None and session.backend == "openvino-cpu":
-            return profile_openvino(artifact, batch, threads)
-        if artifact is not None and session.backend in _ORT_PROVIDERS:
-            return profile_ort(artifact, batch, threads, _ORT_PROVIDERS[session.backend])
-    except RuntimeError as error:
-        msg = f"no profile: {str(error).splitlines()[0]}"
-        raise LkdnError(msg) from error
-    return {}
-
+Batch = NDArray[np.float32]
+"""(N, 3, H, W) RGB in 0..1."""
+Times = Iterator[tuple[OpKind, float]]
+"""Kind and milliseconds of each event of a run, which follows one to warm up."""
 
 _ORT_PROVIDERS = {"ort-cpu": "CPUExecutionProvider", "ort-cuda": "CUDAExecutionProvider"}
 
 
-def profile_ort(artifact: Artifact, batch: NDArray[np.float32], threads: int, provider: str) -> Times:
-    """Profile one run on ONNX Runtime, after one to warm up.
+def profile(session: Session, artifact: Artifact | None, batch: Batch, threads: int) -> dict[str, float]:
+    """Return the milliseconds in each ``OpKind`` of one run on the engine of a session, none without a profiler.
 
     Args:
-        artifact: the artefact to run.
-        batch: (N, 3, H, W) RGB in 0..1.
+        session: an open session.
+        artifact: the artefact that it runs; ``None`` for PyTorch, which is profiled as opened.
+        batch: the input.
         threads: CPU threads.
-        provider: name of the execution provider.
+
+    Raises:
+        LkdnError: if the engine or its profiler fails.
     """
+    events: Times = iter(())
+    if isinstance(session, TorchSession):
+        events = _profile_torch(session, batch)
+    elif artifact is not None and session.backend == "openvino-cpu":
+        events = _profile_openvino(artifact, batch, threads)
+    elif artifact is not None and session.backend in _ORT_PROVIDERS:
+        events = _profile_ort(artifact, batch, threads, _ORT_PROVIDERS[session.backend])
+    times: defaultdict[str, float] = defaultdict(float)
+    try:
+        for kind, milliseconds in events:
+            times[kind] += milliseconds
+    except RuntimeError as error:
+        msg = f"no profile: {str(error).splitlines()[0]}"
+        raise LkdnError(msg) from error
+    return dict(times)
+
+
+def _profile_ort(artifact: Artifact, batch: Batch, threads: int, provider: str) -> Times:
     ort = import_engine("onnxruntime", "cpu")
     with TemporaryDirectory() as folder:
         options = ort.SessionOptions()
@@ -82,19 +76,16 @@ def profile_ort(artifact: Artifact, batch: NDArray[np.float32], threads: int, pr
         session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
     begin = max(event["ts"] for event in events if event["name"] == "model_run")
-    times: defaultdict[str, float] = defaultdict(float)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= begin:
             node = event["args"]
             shapes = [next(iter(shape.values())) for shape in node["input_type_shape"]]
             plain_conv = re.search("conv(?!transpose)", node["op_name"].lower())
             kind = conv_kind(shapes[0][1], tuple(shapes[1])) if plain_conv else _kind(node["op_name"])
-            times[kind] += event["dur"] / 1e3
-    return dict(times)
+            yield kind, event["dur"] / 1e3
 
 
-def profile_openvino(artifact: Artifact, batch: NDArray[np.float32], threads: int) -> Times:
-    """Profile one run on OpenVINO's CPU device, after one to warm up."""
+def _profile_openvino(artifact: Artifact, batch: Batch, threads: int) -> Times:
     openvino = import_engine("openvino", "openvino")
     core = openvino.Core()
     model = core.read_model(artifact.data)
@@ -103,19 +94,17 @@ def profile_openvino(artifact: Artifact, batch: NDArray[np.float32], threads: in
     request = core.compile_model(model, "CPU", options).create_infer_request()
     request.infer({0: batch})
     request.infer({0: batch})
-    times: defaultdict[str, float] = defaultdict(float)
     for node in request.profiling_info:
         name, kind = node.node_type.lower(), _kind(node.node_type)
         if name == "convolution" and "1x1" in node.exec_type:
             kind = OpKind.CONV_1X1
         elif name == "groupconvolution" and "dw" in node.exec_type:
             kind = OpKind.DEPTHWISE
-        times[kind] += node.real_time.total_seconds() * 1e3
-    return dict(times)
+        yield kind, node.real_time.total_seconds() * 1e3
 
 
-def profile_torch(session: TorchSession, batch: NDArray[np.float32]) -> Times:
-    """Profile one run in PyTorch, after one to warm up; on CUDA the time of the device's kernels."""
+def _profile_torch(session: TorchSession, batch: Batch) -> Times:
+    """Profile a run in PyTorch; on CUDA the time of the device's kernels."""
     with needs("bench"):
         import torch
         from torch.profiler import ProfilerActivity, profile
@@ -126,16 +115,13 @@ def profile_torch(session: TorchSession, batch: NDArray[np.float32]) -> Times:
         session.forward(x)
         if not session.on_cpu:
             torch.cuda.synchronize()
-    times: defaultdict[str, float] = defaultdict(float)
     for event in profiler.events():
         if event.cpu_parent is None and event.name.startswith("aten::"):
             name = event.name.removeprefix("aten::").rstrip("_")
             shapes = event.input_shapes
             shaped = name in ("conv2d", "convolution") and len(shapes) > 1
             kind = conv_kind(shapes[0][1], tuple(shapes[1])) if shaped else _kind(name)
-            microseconds = event.cpu_time_total if session.on_cpu else event.device_time_total
-            times[kind] += microseconds / 1e3
-    return dict(times)
+            yield kind, (event.cpu_time_total if session.on_cpu else event.device_time_total) / 1e3
 
 
 def _kind(name: str) -> OpKind:

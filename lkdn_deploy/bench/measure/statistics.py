@@ -101,15 +101,11 @@ def _mean_ratio(
 def _order(rounds: int) -> int:
     """Return how many sorted rounds can be cut off at each end while the median stays inside with ``CONFIDENCE``.
 
-    Each round lies below the median with probability 1/2.
+    Each round lies below the median with probability 1/2, so their number has a binomial distribution.
     """
-    tail, place = 0.5**rounds, 0
-    term = tail
-    while tail <= (1 - CONFIDENCE) / 2:
-        place += 1
-        term *= (rounds - place + 1) / place
-        tail += term
-    return max(place - 1, 0)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, rounds + 1)))])  # logarithms
+    tails = np.cumsum(np.exp(factorials[-1] - factorials - factorials[::-1] - rounds * np.log(2)))
+    return max(int(np.searchsorted(tails, (1 - CONFIDENCE) / 2, side="right")) - 1, 0)
 
 
 def settled(samples: Sequence[float], window: int, tolerance: float) -> bool:

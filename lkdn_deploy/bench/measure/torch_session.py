@@ -29,8 +29,7 @@ class TorchSession(SequentialSession):
 
     Args:
         checkpoint: network and weights.
-        precision: precision of weights and activations. With ``fp16`` all are halved; layer normalisation still
-            accumulates in float32, as PyTorch does.
+        precision: precision of weights and activations; layer normalisation accumulates in float32 all the same.
         device: ``cpu`` or ``cuda``; default is CUDA where a device is available.
         threads: PyTorch's threads, which are one setting for the whole process.
 
@@ -42,18 +41,12 @@ class TorchSession(SequentialSession):
     fixed_size: tuple[int, int] | None = None
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        precision: str = "fp32",
-        device: str | None = None,
-        threads: int | None = None,
+        self, checkpoint: Checkpoint, *, precision: str = "fp32", device: str | None = None, threads: int | None = None
     ) -> None:
         if precision not in PRECISIONS:
             msg = f"no such precision: {precision}"
             raise UsageError(msg, f"known precisions are {', '.join(PRECISIONS)}")
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             msg = "PyTorch finds no CUDA device"
             raise MissingError(msg, "check the GPU and its driver, and that this PyTorch is a CUDA build")
@@ -99,29 +92,23 @@ class TorchSession(SequentialSession):
         The function returns when the work is done, on CUDA with its milliseconds by the device's events.
         """
         x = self.upload(batch)
-        if self.on_cpu:
 
-            def on_cpu() -> None:
+        def run() -> float | None:
+            if self.on_cpu:
                 self.forward(x)
-
-            return on_cpu
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-
-        def run() -> float:
+                return None
             start.record()
             self.forward(x)
             end.record()
             end.synchronize()
             return float(start.elapsed_time(end))
 
+        if not self.on_cpu:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         return run
 
     def device_memory(self, batch: NDArray[np.float32]) -> tuple[int, str] | None:
-        """Run a batch and return the peak of the CUDA allocator in bytes, weights included, with the GPU's name.
-
-        Returns:
-            ``None``, after the run, on the CPU.
-        """
+        """Run a batch and return the peak of CUDA's allocator in bytes, and the GPU's name; ``None`` on the CPU."""
         if self.on_cpu:
             return super().device_memory(batch)
         torch.cuda.reset_peak_memory_stats()

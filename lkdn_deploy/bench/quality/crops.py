@@ -92,43 +92,47 @@ def draw(title: str, high: NDArray[np.uint8], crop: Crop, panels: Sequence[Panel
         crop: rectangle inside it.
         panels: details of the crop's size.
     """
+    font = ImageFont.load_default(_FONT)
+
+    def width(text: str) -> int:
+        return math.ceil(font.getlength(text))
+
     original = crop.cut(high)
     legend = "PSNR" if min(original.shape[:2]) < SSIM_WINDOW else "PSNR / SSIM"
     captions = [("HR", legend), *((name, caption(detail, original)) for name, detail in panels)]
     details = [original, *(detail for _, detail in panels)]
     side = _PANEL_OF_FEW if len(details) <= _FEW else _PANEL
     factor = max(1, round(side / max(crop.width, crop.height)))
-    font = ImageFont.load_default(_FONT)
     inner_width, inner_height = factor * crop.width, factor * crop.height
-    cell_width = max(inner_width, *(_width(line, font) for lines in captions for line in lines))
+    cell_width = max(inner_width, *(width(line) for lines in captions for line in lines))
     cell_height = inner_height + 2 * _LINE
-    rows = _rows(len(details), cell_width, cell_height)
+    rows = 1
+    if len(details) > _FEW:  # a grid about 1.5 times as wide as high
+        rows = max(1, min(len(details), round(math.sqrt(len(details) * cell_width / (1.5 * cell_height)))))
     columns = math.ceil(len(details) / rows)
     grid_height = rows * cell_height + (rows - 1) * _GAP
     whole = _whole(high, crop, grid_height - 2 * _LINE)
-    left_width = max(whole.width, _width(title, font), _width(crop_text := _describe(crop), font))
-    size = (
-        2 * _MARGIN + left_width + _GAP + columns * (cell_width + _GAP) - _GAP,
-        2 * _MARGIN + grid_height,
-    )
+    place = f"{crop.width}x{crop.height} at {crop.x}, {crop.y}"
+    left_width = max(whole.width, width(title), width(place))
+    grid_width = columns * (cell_width + _GAP) - _GAP
+    size = 2 * _MARGIN + left_width + _GAP + grid_width, 2 * _MARGIN + grid_height
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
-    top = _MARGIN + (grid_height - 2 * _LINE - whole.height) // 2
-    sheet.paste(whole, (_MARGIN + (left_width - whole.width) // 2, top))
-    _write(pen, font, (_MARGIN, top + whole.height, left_width), (title, crop_text))
+
+    def paste(image: Image.Image, left: int, top: int, room: int, lines: Sequence[str]) -> None:
+        """Paste an image with lines of text below it, centred in ``room`` pixels."""
+        sheet.paste(image, (left + (room - image.width) // 2, top))
+        for index, line in enumerate(lines):
+            at = left + (room - width(line)) // 2, top + image.height + 4 + index * (_LINE - 2)
+            pen.text(at, line, fill=_INK, font=font)
+
+    paste(whole, _MARGIN, _MARGIN + (grid_height - 2 * _LINE - whole.height) // 2, left_width, (title, place))
     for index, (detail, lines) in enumerate(zip(details, captions, strict=True)):
         row, column = divmod(index, columns)
         left = _MARGIN + left_width + _GAP + column * (cell_width + _GAP)
-        top = _MARGIN + row * (cell_height + _GAP)
         large = detail.repeat(factor, axis=0).repeat(factor, axis=1)
-        sheet.paste(Image.fromarray(large), (left + (cell_width - inner_width) // 2, top))
-        _write(pen, font, (left, top + inner_height, cell_width), lines)
+        paste(Image.fromarray(large), left, _MARGIN + row * (cell_height + _GAP), cell_width, lines)
     return np.asarray(sheet)
-
-
-def _rows(panels: int, width: int, height: int) -> int:
-    """Return one row for few panels, else as many as make the grid about 1.5 times as wide as high."""
-    return 1 if panels <= _FEW else max(1, min(panels, round(math.sqrt(panels * width / (1.5 * height)))))
 
 
 def _whole(high: NDArray[np.uint8], crop: Crop, height: int) -> Image.Image:
@@ -143,24 +147,3 @@ def _whole(high: NDArray[np.uint8], crop: Crop, height: int) -> Image.Image:
     box = (max(left - 3, 0), max(top - 3, 0), min(right + 2, size[0] - 1), min(bottom + 2, size[1] - 1))
     ImageDraw.Draw(image).rectangle(box, outline=_MARK, width=3)
     return image
-
-
-def _describe(crop: Crop) -> str:
-    return f"{crop.width}x{crop.height} at {crop.x}, {crop.y}"
-
-
-def _write(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    place: tuple[int, int, int],
-    lines: Sequence[str],
-) -> None:
-    """Write centred lines below ``place``: left, top and width."""
-    left, top, width = place
-    for index, line in enumerate(lines):
-        at = left + (width - _width(line, font)) // 2, top + 4 + index * (_LINE - 2)
-        pen.text(at, line, fill=_INK, font=font)
-
-
-def _width(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
-    return math.ceil(font.getlength(text))

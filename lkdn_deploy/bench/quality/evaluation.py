@@ -11,6 +11,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,6 @@ class Borders:
     """Pixels that are cropped from each side before comparing."""
 
     y: int
-    """Border for luma."""
     rgb: int
 
     @classmethod
@@ -53,7 +53,7 @@ class Borders:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The similarity of a picture to the original: PSNR in dB, and SSIM, which is 1 for equal pictures."""
+    """The similarity of a picture to the original: PSNR in dB, and SSIM."""
 
     psnr_y: float
     ssim_y: float
@@ -164,42 +164,27 @@ def of_session(name: str, session: Session, *, tile: int | None = None, self_ens
 
 def bicubic(scale: int) -> Subject:
     """Make a subject of MATLAB's bicubic enlargement, rounded to 8 bits: the baseline for every network."""
-
-    def upscale(low: Levels) -> TiledResult:
-        return TiledResult(imresize(low, scale), 1, exact=True)
-
-    return Subject(BICUBIC, scale, upscale, "numpy", "fp64")
+    return Subject(BICUBIC, scale, lambda low: TiledResult(imresize(low, scale), 1, exact=True), "numpy", "fp64")
 
 
 def ensemble(upscale: Callable[[Floats], Floats]) -> Callable[[Levels], Levels]:
     """Return the geometric self-ensemble of an upscaler.
 
-    That is the mean, before rounding, of the results for the eight flips and transposes of a picture, each turned back
+    That is the mean, before rounding, of the results for the eight flips and rotations of a picture, each turned back
     (Lim et al., "Enhanced Deep Residual Networks", EDSR, CVPR-W 2017).
     """
 
     def upscale_all(low: Levels) -> Levels:
         pixels = low.astype(np.float32) / np.float32(255)
-        turns = (np.ascontiguousarray(_turned(pixels, turn)) for turn in range(8))
+        results = []
+        for turns, mirrored in product(range(4), (False, True)):
+            turned = np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
+            result = np.rot90(upscale(np.ascontiguousarray(turned)), -turns)
+            results.append(result[:, ::-1] if mirrored else result)
         # The sum of eight float32 is exact in float64, so it does not depend on their order.
-        total = sum(_turned_back(upscale(turned), turn).astype(np.float64) for turn, turned in enumerate(turns))
-        return np.rint(total / 8 * 255).astype(np.uint8)
+        return np.rint(np.sum(results, axis=0, dtype=np.float64) / 8 * 255).astype(np.uint8)
 
     return upscale_all
-
-
-def _turned(image: NDArray[Any], turn: int) -> NDArray[Any]:
-    """Apply one of the eight symmetries of the square to (H, W, C); bits mean transposed, upside down, mirrored."""
-    return _flipped(image.swapaxes(0, 1) if turn & 4 else image, turn)
-
-
-def _turned_back(image: NDArray[Any], turn: int) -> NDArray[Any]:
-    image = _flipped(image, turn)
-    return image.swapaxes(0, 1) if turn & 4 else image
-
-
-def _flipped(image: NDArray[Any], turn: int) -> NDArray[Any]:
-    return image[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
 
 
 def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: Seen | None = None) -> Iterator[Record]:
@@ -222,40 +207,19 @@ def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: See
             why, hint = printable(error.message), printable(error.hint or "")
             yield Record(pictures.name, picture.name, made, error=why, hint=hint)
             continue
+        image, size = result.pixels, (high.shape[1], high.shape[0])
         if seen is not None:
-            seen(picture, low, high, result.pixels)
-        scores = measure(result.pixels, high, borders)
-        size = high.shape[1], high.shape[0]
+            seen(picture, low, high, image)
+        on_luma = psnr_y(image, high, borders.y), ssim_y(image, high, borders.y)
+        scores = Scores(*on_luma, psnr_rgb(image, high, borders.rgb), ssim_rgb(image, high, borders.rgb))
         yield Record(pictures.name, picture.name, made, scores, size, result.tiles, result.exact)
-
-
-def measure(image: Levels, original: Levels, borders: Borders) -> Scores:
-    """Compare one picture with its original.
-
-    Raises:
-        ValueError: if the sizes differ, or the area inside a border is smaller than SSIM's window.
-    """
-    luma = psnr_y(image, original, borders.y), ssim_y(image, original, borders.y)
-    return Scores(*luma, psnr_rgb(image, original, borders.rgb), ssim_rgb(image, original, borders.rgb))
 
 
 def average(name: str, records: Sequence[Record]) -> Average:
     """Compute the mean of each score over the records that have scores."""
     measured = [astuple(record.scores) for record in records if record.scores]
-    scores = Scores(*(float(value) for value in np.mean(measured, axis=0))) if measured else None
+    scores = Scores(*np.mean(measured, axis=0).tolist()) if measured else None
     return Average(name, len(measured), len(records) - len(measured), scores)
-
-
-def conventions(border: int | None) -> dict[str, str]:
-    """Explain the scores in words."""
-    y = "as wide as the scale, as in the papers" if border is None else f"{border} pixels, as asked for"
-    rgb = f"{NTIRE_BORDER} pixels, as at NTIRE" if border is None else f"{border} pixels, as asked for"
-    return {
-        "psnr_y, ssim_y": f"on luma of BT.601 in studio range, not rounded; border {y}",
-        "psnr_rgb, ssim_rgb": f"on RGB, SSIM the mean of the channels'; border {rgb}",
-        "pictures": "rounded to 8 bits; PSNR in dB with a peak of 255; inf where there is no difference",
-        "averages": "means over the pictures that were measured, of each figure",
-    }
 
 
 def to_json(results: Sequence[Results], settings: Mapping[str, Any], *, interrupted: bool = False) -> dict[str, Any]:
@@ -266,11 +230,20 @@ def to_json(results: Sequence[Results], settings: Mapping[str, Any], *, interrup
         settings: the user's settings; ``border`` among them is ``None`` or the value of both borders.
         interrupted: whether the evaluation ended early.
     """
+    border = settings.get("border")
+    asked = f"{border} pixels, as asked for"
+    y = "as wide as the scale, as in the papers" if border is None else asked
+    rgb = f"{NTIRE_BORDER} pixels, as at NTIRE" if border is None else asked
     return {
         "format": 1,
         "interrupted": interrupted,
         "settings": dict(settings),
-        "conventions": conventions(settings.get("border")),
+        "conventions": {
+            "psnr_y, ssim_y": f"on luma of BT.601 in studio range, not rounded; border {y}",
+            "psnr_rgb, ssim_rgb": f"on RGB, SSIM the mean of the channels'; border {rgb}",
+            "pictures": "rounded to 8 bits; PSNR in dB with a peak of 255; inf where there is no difference",
+            "averages": "means over the pictures that were measured, of each figure",
+        },
         "versions": {"python": platform.python_version()} | versions(),
         "models": [_model(result) for result in results],
     }
@@ -292,7 +265,7 @@ def _model(results: Results) -> dict[str, Any]:
                 "set": one.test_set,
                 "images": one.images,
                 "failed": one.failed,
-                "average": _scores(one.scores),
+                "average": _scores(one.scores) if one.scores else None,
                 "records": [_record(record) for record in results.records if record.test_set == one.test_set],
             }
             for one in results.averages
@@ -302,20 +275,13 @@ def _model(results: Results) -> dict[str, Any]:
 
 
 def _record(record: Record) -> dict[str, Any]:
-    facts: dict[str, Any] = {"image": record.image, "lr": _lr(record)}
+    facts = {"image": record.image, "lr": "made" if record.lr_made else "given"}
     if record.scores is None:
         return facts | {"error": record.error, "hint": record.hint}
-    facts |= {"size": record.size, "tiles": record.tiles, "exact": record.exact}
-    return facts | (_scores(record.scores) or {})
+    return facts | {"size": record.size, "tiles": record.tiles, "exact": record.exact} | _scores(record.scores)
 
 
-def _lr(record: Record) -> str:
-    return "made" if record.lr_made else "given"
-
-
-def _scores(scores: Scores | None) -> dict[str, float | str] | None:
-    if scores is None:
-        return None
+def _scores(scores: Scores) -> dict[str, float | str]:
     return {key: value if math.isfinite(value) else "inf" for key, value in asdict(scores).items()}
 
 

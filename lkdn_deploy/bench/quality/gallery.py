@@ -1,5 +1,6 @@
 """The picture files of an evaluation: upscaled pictures, difference maps, and figures of details."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,25 +22,16 @@ DIFFERENCE_GAIN = 4
 
 
 @dataclass(slots=True)
-class Figure:
-    """A figure of a crop at a scale, with the details collected so far."""
+class _Figure:
+    """A figure of a crop at a scale, with the original and the details collected so far."""
 
     crop: Crop
     scale: int
     test_set: str
     picture: ImagePair
     path: Path
-    """File to write."""
     high: Levels | None = None
     panels: list[Panel] = field(default_factory=list)
-
-    def add(self, subject: Subject, low: Levels, high: Levels, image: Levels) -> None:
-        """Add the detail of a subject's result, preceded by that of bicubic enlargement the first time."""
-        if self.high is None:
-            self.high = high
-            self.panels.append((BICUBIC, self.crop.cut(bicubic(self.scale).pixels(low))))
-        if subject.name != BICUBIC:
-            self.panels.append((subject.name, self.crop.cut(image)))
 
 
 class Gallery:
@@ -74,11 +66,9 @@ class Gallery:
         self._figures = _plan(sets, crops, Path() if save is None else save)
         files = [figure.path for figure in self._figures]
         for subject in subjects if save is not None else ():
-            for test_set in sets[subject.scale]:
-                for picture in test_set.pictures:
-                    files += self._files(subject, test_set, picture)
-        twice = len(files) - len(set(files))
-        if twice:
+            for one in sets[subject.scale]:
+                files += [path for picture in one.pictures for path in self._files(subject, one, picture)]
+        if twice := len(files) - len(set(files)):
             msg = f"{twice} of the {len(files)} pictures to save would have the same name as another"
             raise UsageError(msg, "rename the pictures that end in _diff, or evaluate the sets one by one")
         existing = [] if overwrite else [path for path in files if path.exists() or path.is_symlink()]
@@ -97,8 +87,13 @@ class Gallery:
 
         def seen(picture: ImagePair, low: Levels, high: Levels, image: Levels) -> None:
             for figure in figures:
-                if figure.picture == picture:
-                    figure.add(subject, low, high, image)
+                if figure.picture != picture:
+                    continue
+                if figure.high is None:
+                    figure.high = high
+                    figure.panels.append((BICUBIC, figure.crop.cut(bicubic(figure.scale).pixels(low))))
+                if subject.name != BICUBIC:
+                    figure.panels.append((subject.name, figure.crop.cut(image)))
             if self._save is not None:
                 made, differing = self._files(subject, test_set, picture)
                 made.parent.mkdir(parents=True, exist_ok=True)
@@ -134,40 +129,31 @@ def difference(image: Levels, original: Levels) -> Levels:
     return grey[..., None]
 
 
-def _plan(sets: Mapping[int, Sequence[TestSet]], crops: Sequence[Crop], folder: Path) -> list[Figure]:
-    found = [(crop, scale, *find(crop, those)) for scale, those in sets.items() for crop in dict.fromkeys(crops)]
-    names = [f"{picture.name}_{crop.place}" for crop, scale, _, picture in found if scale == found[0][1]]
+def _plan(sets: Mapping[int, Sequence[TestSet]], crops: Sequence[Crop], folder: Path) -> list[_Figure]:
+    found = [(crop, scale, *_find(crop, those)) for scale, those in sets.items() for crop in dict.fromkeys(crops)]
+    names = Counter((scale, f"{picture.name}_{crop.place}") for crop, scale, _, picture in found)
     figures = []
     for crop, scale, test_set, picture in found:
         width, height = read_size(picture.high)
         crop.check((width - width % scale, height - height % scale))
         name = f"{picture.name}_{crop.place}"
-        if names.count(name) > 1:
+        if names[scale, name] > 1:
             name = f"{test_set.name}_{name}"
         if len(sets) > 1:
             name += f"_x{scale}"
-        figures.append(Figure(crop, scale, test_set.name, picture, folder / f"{name}.png"))
+        figures.append(_Figure(crop, scale, test_set.name, picture, folder / f"{name}.png"))
     return figures
 
 
-def find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, ImagePair]:
-    """Find the picture of a crop by its name or its file's name, each optionally after ``SET/``.
-
-    Raises:
-        UsageError: if no picture or more than one has the name.
-    """
-    found = [
-        (one, picture)
-        for one in sets
-        for picture in one.pictures
-        if crop.image
-        in (picture.name, picture.high.name, f"{one.name}/{picture.name}", f"{one.name}/{picture.high.name}")
-    ]
+def _find(crop: Crop, sets: Sequence[TestSet]) -> tuple[TestSet, ImagePair]:
+    """Find the picture of a crop by its name or its file's name, each optionally after ``SET/``."""
+    every = [(one, picture, f"{one.name}/{picture.name}") for one in sets for picture in one.pictures]
+    found = [each for each in every if crop.image.removeprefix(f"{each[0].name}/") in (each[1].name, each[1].high.name)]
     if len(found) == 1:
-        return found[0]
+        return found[0][:2]
     if found:
         msg = f"{len(found)} pictures are called {crop.image}"
-        raise UsageError(msg, f"name one of {', '.join(f'{one.name}/{picture.name}' for one, picture in found)}")
-    some = [f"{one.name}/{picture.name}" for one in sets for picture in one.pictures]
+        raise UsageError(msg, f"name one of {', '.join(name for *_, name in found)}")
+    some = ", ".join(name for *_, name in every[:8])
     msg = f"--crop names {crop.image}, but no picture is called so"
-    raise UsageError(msg, f"the pictures are {', '.join(some[:8])}{', ...' if len(some) > 8 else ''}")
+    raise UsageError(msg, f"the pictures are {some}{', ...' if len(every) > 8 else ''}")

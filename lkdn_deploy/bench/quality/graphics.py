@@ -5,7 +5,7 @@ sharper picture looks like, the mean of each block of pixels should be the pixel
 levels of 0..255; smaller is better, and repeating each pixel gives 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 Pixels = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 Colour = tuple[int, int, int]
-
 BLACK, WHITE, GREEN = (0, 0, 0), (255, 255, 255), (0, 255, 0)
 FLAT: Colour = (10, 200, 90)
 """The colour of the flat pictures."""
@@ -39,58 +38,33 @@ def test_pictures() -> dict[str, Pixels]:
     """Return the pictures whose mean error is measured, by name. They are the same on every machine."""
     art = np.random.default_rng(0).integers(len(PALETTE), size=(32, 32))
     return {
-        "1-bit text and a thin line": text(LINES, size=10, smooth=False, line=True),
+        "1-bit text and a thin line": _text(10, smooth=False, line=True),
         "pixel art, 2x2 blocks": np.array(PALETTE, np.uint8)[art].repeat(2, 0).repeat(2, 1),
         "one-pixel checkerboard": checkerboard(48, BLACK, WHITE),
-        "every second row green": stripes(32, BLACK, GREEN),
-        "small antialiased text": text(LINES, size=14, smooth=True),
+        "every second row green": np.array([BLACK, GREEN] * 16, np.uint8)[:, None].repeat(32, 1),
+        "small antialiased text": _text(14, smooth=True),
     }
 
 
 test_pictures.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def text(
-    lines: Sequence[str],
-    size: int,
-    *,
-    smooth: bool,
-    line: bool = False,
-    ink: Colour = BLACK,
-    paper: Colour = WHITE,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont | None = None,
-) -> Pixels:
-    """Draw lines of writing.
-
-    Args:
-        lines: text of each line.
-        size: font size in pixels.
-        smooth: whether letters are antialiased; otherwise each pixel is ink or paper.
-        line: whether a line one pixel wide crosses the picture below the writing.
-        ink: colour of the letters.
-        paper: colour of the background.
-        font: font of that size; default: the font that comes with Pillow.
-    """
+def _text(size: int, *, smooth: bool, line: bool = False) -> Pixels:
+    """Draw ``LINES`` in a font of ``size`` pixels, antialiased or not, with or without a thin line below them."""
     step = 2 * size
-    image = Image.new("RGB", (size * max(map(len, lines)), step * (len(lines) + line) + size // 2), paper)
+    image = Image.new("RGB", (size * max(map(len, LINES)), step * (len(LINES) + line) + size // 2), WHITE)
     draw = ImageDraw.Draw(image)
     draw.fontmode = "L" if smooth else "1"
-    for number, words in enumerate(lines):
-        draw.text((size // 2, size // 3 + step * number), words, ink, font or ImageFont.load_default(size))
+    for number, words in enumerate(LINES):
+        draw.text((size // 2, size // 3 + step * number), words, BLACK, ImageFont.load_default(size))
     if line:
-        draw.line((size // 2, step * len(lines) + 2, image.width - size // 2, image.height - 3), ink)
+        draw.line((size // 2, step * len(LINES) + 2, image.width - size // 2, image.height - 3), BLACK)
     return np.asarray(image)
 
 
-def checkerboard(side: int, first: Colour, second: Colour, cell: int = 1) -> Pixels:
-    """Draw a checkerboard of ``side`` x ``side`` pixels, with squares ``cell`` pixels wide."""
-    at = np.arange(side) // cell
-    return np.array([first, second], np.uint8)[(at[:, None] + at) % 2]  # type: ignore[no-any-return]
-
-
-def stripes(side: int, first: Colour, second: Colour, width: int = 1) -> Pixels:
-    """Draw alternating stripes of two colours, ``width`` rows high, on ``side`` x ``side`` pixels."""
-    return np.array([first, second], np.uint8)[np.arange(side) // width % 2][:, None].repeat(side, 1)
+def checkerboard(side: int, first: Colour, second: Colour) -> Pixels:
+    """Draw a checkerboard of ``side`` x ``side`` pixels, a pixel a square, which begins with ``first``."""
+    return np.array([first, second], np.uint8)[np.indices((side, side)).sum(0) % 2]  # type: ignore[no-any-return]
 
 
 def flat(side: int, colour: Colour = FLAT) -> Pixels:

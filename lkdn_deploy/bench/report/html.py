@@ -1,10 +1,10 @@
 """A report as one self-contained web page: without scripts, and without fonts or pictures from elsewhere."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from html import escape
 from string import Template
 
-from lkdn_deploy.bench.report.machine_text import brief, facts
+from lkdn_deploy.bench.machine import brief, facts
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
@@ -69,13 +69,40 @@ figure svg text { font-family: system-ui, sans-serif !important }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .5rem; max-width: 46rem }
 """
 
+_PLOTS = (
+    ("Latency and quality", quality_plot, "Each model has a colour, each backend a marker, each precision a fill."),
+    (
+        "Time in each kind of layer",
+        kinds_plot,
+        "By the engine's own profiler, in a separate run: profiling takes time, so the sum is not the latency.",
+    ),
+    (
+        "Roofline",
+        roofline_plot,
+        "Filled: measured. Hollow: the least time by the device's peak rate and bandwidth if each layer runs alone, if "
+        "pointwise operations are fused with the layer before, and if the whole network is fused.",
+    ),
+)
+"""Title, plot and caption of each figure."""
+
 
 def html(report: Report) -> str:
     """Write a report as a page, in which no text of the report acts as markup."""
     report = with_plain_texts(report)
-    tables = [latency_table(report), cost_table(report), quality_table(report), start_table(report)]
-    timed, *others = [_table(table) for table in tables if table]
-    body = [timed, _notes(report), *_plots(report), *others, _machine(report)]
+    tables = (latency_table(report), cost_table(report), quality_table(report), start_table(report))
+    timed, *others = (_table(table) for table in tables if table)
+    machine = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(words)}</td></tr>'
+        for name, words in facts(report.machine).items()
+    )
+    found = notes(report)
+    body = [
+        timed,
+        _section("Notes", _list("notes", found)) if found else "",
+        *(_figure(title, plot(report), caption) for title, plot, caption in _PLOTS),
+        *others,
+        _section("Machine", f'<table class="facts"><tbody>{machine}</tbody></table>') if machine else "",
+    ]
     lines = (", ".join(head(report)), ", ".join(brief(report.machine)), f"measured {report.made}")
     return _PAGE.substitute(
         title="lkdn-bench",
@@ -85,25 +112,9 @@ def html(report: Report) -> str:
     )
 
 
-def _plots(report: Report) -> Iterator[str]:
-    plots = (
-        ("Latency and quality", quality_plot, "Each model has a colour, each backend a marker, each precision a fill."),
-        (
-            "Time in each kind of layer",
-            kinds_plot,
-            "By the engine's own profiler, in a separate run: profiling takes time, so the sum is not the latency.",
-        ),
-        (
-            "Roofline",
-            roofline_plot,
-            "Filled: measured. Hollow: the least time by the device's peak rate and bandwidth if each layer runs "
-            "alone, if pointwise operations are fused with the layer before, and if the whole network is fused.",
-        ),
-    )
-    for title, plot, caption in plots:
-        if drawn := plot(report):
-            below = f"<figcaption>{escape(caption)}</figcaption>"
-            yield _section(title, f"<figure>{_scrolling(title, drawn)}{below}</figure>")
+def _figure(title: str, drawn: str | None, caption: str) -> str:
+    below = f"<figcaption>{escape(caption)}</figcaption>"
+    return _section(title, f"<figure>{_scrolling(title, drawn)}{below}</figure>") if drawn else ""
 
 
 def _table(table: Table) -> str:
@@ -112,29 +123,16 @@ def _table(table: Table) -> str:
         f'<th scope="col" class="{kind}">{escape(column.title)}</th>'
         for column, kind in zip(table.columns, kinds, strict=True)
     )
-    rows = []
+    rows = ""
     for row in table.rows:
         cells = "".join(
             f'<td class="{kind}">{escape(cell)}</td>' if kind else f'<th scope="row">{escape(cell)}</th>'
             for cell, kind in zip(row, kinds, strict=True)
         )
-        rows.append(f"<tr>{cells}</tr>\n")
-    inner = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{''.join(rows)}</tbody></table>"
+        rows += f"<tr>{cells}</tr>\n"
+    inner = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>"
     legend = _list("legend", table.legend) if table.legend else ""
     return _section(table.caption, _scrolling(table.caption, inner) + legend)
-
-
-def _notes(report: Report) -> str:
-    found = notes(report)
-    return _section("Notes", _list("notes", found)) if found else ""
-
-
-def _machine(report: Report) -> str:
-    rows = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(words)}</td></tr>'
-        for name, words in facts(report.machine).items()
-    )
-    return _section("Machine", f'<table class="facts"><tbody>{rows}</tbody></table>') if rows else ""
 
 
 def _section(title: str, inner: str) -> str:

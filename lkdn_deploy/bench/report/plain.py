@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
-from typing import Any, TypeVar, cast
-
-T = TypeVar("T")
+from typing import Any
 
 
 def plain(text: str) -> str:
@@ -14,18 +12,14 @@ def plain(text: str) -> str:
     return " ".join(shown.split())
 
 
-def with_plain_texts(value: T) -> T:
+def with_plain_texts(value: Any) -> Any:
     """Return a copy of a dataclass, mapping or sequence in which every text is ``plain``."""
-    return cast("T", _plain(value))
-
-
-def _plain(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Enum):
         return plain(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(each) for key, each in value.items()}
+        return {with_plain_texts(key): with_plain_texts(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(each) for each in value)
+        return type(value)(map(with_plain_texts, value))
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{each.name: _plain(getattr(value, each.name)) for each in fields(value)})
+        return replace(value, **{each.name: with_plain_texts(getattr(value, each.name)) for each in fields(value)})
     return value

@@ -1,6 +1,7 @@
 """Tables of texts, and their layout in a terminal."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 80
@@ -19,11 +20,6 @@ class Column:
     """Whether its cells identify the row. Such columns come first and are aligned left."""
     close: bool = False
     """Whether it belongs to the column before it, as an interval belongs to its value."""
-
-    @property
-    def head(self) -> str:
-        """Title for a terminal."""
-        return self.short or self.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +44,15 @@ def aligned(table: Table) -> list[str]:
     Each row is a line. If that is too wide, its names get a line of their own, with the other cells aligned below; if
     those are too wide, each cell is preceded by its title instead.
     """
-    every = (tuple(column.head for column in table.columns), *table.rows)
+    every = [tuple(column.short or column.title for column in table.columns), *table.rows]
     lines = _lines(table.columns, every)
     if _fit(lines):
         return lines
     names = sum(column.name for column in table.columns)
-    figures = [INDENT + line for line in _lines(table.columns[names:], tuple(row[names:] for row in every))]
+    cells = [row[names:] for row in every]
+    figures = [INDENT + line for line in _lines(table.columns[names:], cells)]
     if not _fit(figures):
-        titles = every[0][names:]
-        figures = ["", *(", ".join(map(" ".join, zip(titles, row[names:], strict=True))) for row in table.rows)]
+        figures = ["", *(", ".join(map(" ".join, zip(cells[0], row, strict=True))) for row in cells[1:])]
     lines = []
     for row, line in zip(every, figures, strict=True):
         lines += wrapped("  ".join(row[:names]))
@@ -65,17 +61,16 @@ def aligned(table: Table) -> list[str]:
 
 
 def _fit(lines: list[str]) -> bool:
-    return all(len(line) <= WIDTH for line in lines)
+    return max(map(len, lines)) <= WIDTH
 
 
-def _lines(columns: tuple[Column, ...], rows: tuple[tuple[str, ...], ...]) -> list[str]:
+def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
     """Format each row as a line, with the cells of a column aligned."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-    lines = []
-    for row in rows:
-        line = ""
-        for column, cell, width in zip(columns, row, widths, strict=True):
-            gap = " " if column.close else "  "
-            line += gap * bool(line) + (cell.ljust(width) if column.name else cell.rjust(width))
-        lines.append(line.rstrip())
-    return lines
+    lines = [""] * len(rows)
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        width = max(map(len, cells))
+        gap = "" if index == 0 else " " if column.close else "  "
+        padded = [cell.ljust(width) if column.name else cell.rjust(width) for cell in cells]
+        lines = [line + gap + cell for line, cell in zip(lines, padded, strict=True)]
+    return [line.rstrip() for line in lines]

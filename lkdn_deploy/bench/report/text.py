@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from lkdn_deploy.bench.report.machine_text import brief
+from lkdn_deploy.bench.machine import brief
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.table_layout import Table, aligned, wrapped
@@ -18,7 +18,7 @@ def text(report: Report) -> str:
     """Write a report in lines of at most 80 columns, each with its line end."""
     report = with_plain_texts(report)
     lines = wrapped(", ".join(head(report))) + wrapped(", ".join(brief(report.machine)))
-    for table in tables(report):
+    for table in filter(None, (latency_table(report), cost_table(report))):
         lines += ["", *wrapped(table.caption), *aligned(table)]
         lines += [line for each in table.legend for line in wrapped(each, "  ", "    ")]
     if found := notes(report):
@@ -30,14 +30,9 @@ def markdown(report: Report) -> str:
     """Write a report as GitHub Markdown, in which no text of the report acts as markup or ends a cell."""
     report = with_plain_texts(report)
     parts = ["  \n".join(map(_escaped, filter(None, (", ".join(head(report)), ", ".join(brief(report.machine))))))]
-    for table in tables(report):
+    for table in filter(None, (latency_table(report), cost_table(report))):
         parts += [f"**{_escaped(table.caption)}**", _rows(table), _list(table.legend)]
     return "\n\n".join(filter(None, [*parts, _list(notes(report))])) + "\n"
-
-
-def tables(report: Report) -> list[Table]:
-    """Return the tables of latencies and, if anything was counted, of costs."""
-    return [table for table in (latency_table(report), cost_table(report)) if table]
 
 
 def _rows(table: Table) -> str:

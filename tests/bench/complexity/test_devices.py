@@ -46,7 +46,6 @@ def test_peaks_follow_from_how_a_gpu_is_built(name: str) -> None:
 def test_an_unknown_device_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UsageError, match="no device is called rtx9999") as error:
         find("rtx9999")
-    assert error.value.hint is not None
     assert all(device.name in error.value.hint for device in DEVICES)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lkdn_deploy.bench.complexity.devices import DevicePeaks, find
-from lkdn_deploy.bench.complexity.roofline import Fusion, RooflineKernel, bounds, kernels, least_time
+from lkdn_deploy.bench.complexity.roofline import Fusion, RooflineKernel, bounds, kernels
 from lkdn_deploy.bench.complexity.trace import Operation, trace
 from lkdn_deploy.bench.results import Bounds
 from lkdn_deploy.core.errors import UsageError
@@ -20,10 +20,8 @@ from lkdn_models.nets.lkdn import LKDB
 
 X = (1, 4, 6, 8)
 P = 48
-Trace = Callable[..., tuple[Operation, ...]]
 TOY = DevicePeaks("toy", "Toy", {"fp32": 400.0, "fp16": 400.0}, 100.0, "made up")
-
-
+Trace = Callable[..., tuple[Operation, ...]]
 Fused = Callable[..., list[tuple[list[str], int, int, int]]]
 
 
@@ -66,10 +64,7 @@ def test_pointwise_fusion_of_a_block_of_lkdn_s_is_as_counted_by_hand() -> None:
         (35 * flops, 35 * read, 35 * written, weights) for flops, read, written, weights in FUSED_BLOCK
     ]
     assert sum(kernel.traffic("fp32") for kernel in found) == 4 * (35 * (462 + 378) + 19803)
-
-
-def test_a_whole_block_moves_input_output_and_weights() -> None:
-    (kernel,) = kernels(trace(LKDB(LkdnSpec.lkdn_s(4).deployed), (1, 42, 5, 7)), Fusion.NETWORK)
+    (kernel,) = kernels(trace(block, (1, 42, 5, 7)), Fusion.NETWORK)
     assert (kernel.read, kernel.written, kernel.weights) == (42 * 35, 42 * 35, 19803)
 
 
@@ -100,9 +95,7 @@ def test_half_precision_halves_the_bytes(fusion: Fusion) -> None:
 
 def test_a_pointwise_operation_joins_what_made_its_input(fused: Fused) -> None:
     assert fused(lambda x, layer: torch.sigmoid(layer(x)), conv()) == [([CONV, "sigmoid"], 4 * P, 4 * P, WEIGHTS)]
-
-
-def test_of_several_inputs_the_latest_counts(fused: Fused) -> None:
+    # Of several inputs the latest counts.
     function = lambda x, a, b: b(a(x)) + a(x)  # noqa: E731
     assert fused(function, conv(), conv()) == [
         ([CONV], 4 * P, 4 * P, WEIGHTS),
@@ -132,15 +125,10 @@ def test_what_is_needed_outside_its_kernel_is_written(fused: Fused) -> None:
         ([CONV, "sigmoid"], 4 * P, 8 * P, WEIGHTS),
         ([CONV, "mul"], 8 * P, 4 * P, WEIGHTS),
     ]
-
-
-def test_so_is_what_the_network_returns(fused: Fused) -> None:
+    # So is what the network returns, and what nobody reads is not.
     assert fused(lambda x, a: (lambda y: (y, y.sigmoid()))(a(x)), conv()) == [
         ([CONV, "sigmoid"], 4 * P, 8 * P, WEIGHTS)
     ]
-
-
-def test_what_nobody_reads_is_not(fused: Fused) -> None:
     assert fused(lambda x: F.max_pool2d(x, 2)) == [(["max_pool2d_with_indices"], 4 * P, P, 0)]
     assert fused(lambda x: (x.sin(), x.cos())[1]) == [(["sin"], 4 * P, 0, 0), (["cos"], 4 * P, 4 * P, 0)]
 
@@ -148,9 +136,7 @@ def test_what_nobody_reads_is_not(fused: Fused) -> None:
 def test_a_kernel_reads_a_tensor_once(fused: Fused) -> None:
     # Both sums are of the convolution's kernel, and both read the input.
     assert fused(lambda x, a: a(x) + x + x, conv()) == [([CONV, "add", "add"], 4 * P, 4 * P, WEIGHTS)]
-
-
-def test_and_its_parts_once(fused: Fused) -> None:
+    # And its parts once.
     halves = fused(lambda x, a: a(x)[:, :2] * x[:, :2] + x[:, 2:], conv())
     assert halves == [([CONV, "mul", "add"], 4 * P, 2 * P, WEIGHTS)]
     assert fused(lambda x: x[:, :2] * x[:, 2:]) == [(["mul"], 4 * P, 2 * P, 0)]
@@ -179,7 +165,7 @@ def test_nothing_takes_no_time() -> None:
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
 def test_a_precision_without_a_peak_is_refused(precision: str) -> None:
     with pytest.raises(UsageError, match=f"Toy has no peak for {precision}") as error:
-        least_time([], TOY, precision)
+        bounds([], TOY, precision)
     assert error.value.hint == "it has peaks for fp32, fp16"
 
 

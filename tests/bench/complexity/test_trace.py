@@ -19,6 +19,7 @@ X = (1, 4, 6, 8)
 """4 channels of 48 pixels, as ``of`` traces."""
 P = 48
 Trace = Callable[..., tuple[Operation, ...]]
+Call = Callable[..., object]
 
 
 def elements(parts: tuple[Part, ...]) -> list[int]:
@@ -33,9 +34,7 @@ REFINEMENT = [  # (name, kind, FLOPs, values read and written a pixel, values of
     ("gelu", OpKind.ACTIVATION, 42, 42, 42, 0),
 ]
 BLOCK = [
-    *REFINEMENT,
-    *REFINEMENT,
-    *REFINEMENT,
+    *(3 * REFINEMENT),
     ("convolution", OpKind.CONV_1X1, 2 * 42 * 21, 42, 21, 42 * 21),
     ("convolution", OpKind.DEPTHWISE, 21 * (2 * 9 + 1), 21, 21, 21 * 9 + 21),
     ("gelu", OpKind.ACTIVATION, 21, 21, 21, 0),
@@ -59,15 +58,8 @@ def test_a_block_of_lkdn_s_is_as_counted_by_hand(height: int, width: int) -> Non
     block = trace(network, (1, 3, height, width))[3:][: len(BLOCK)]  # after the copies' concatenation and a BSConv
     pixels = height * width
     found = [
-        (
-            operation.name,
-            operation.kind,
-            operation.flops,
-            sum(elements(operation.reads)),
-            sum(elements(operation.writes)),
-            sum(elements(operation.weights)),
-        )
-        for operation in block
+        (each.name, each.kind, each.flops, *(sum(elements(part)) for part in (each.reads, each.writes, each.weights)))
+        for each in block
     ]
     assert found == [
         (name, kind, flops * pixels, read * pixels, written * pixels, weights)
@@ -77,10 +69,7 @@ def test_a_block_of_lkdn_s_is_as_counted_by_hand(height: int, width: int) -> Non
     assert [elements(operation.weights)[0] for operation in kernels] == [378, 378, 378, 189, 1050, 1050]
 
 
-DEFAULT = ["lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn"]
-
-
-@pytest.mark.parametrize("name", DEFAULT)
+@pytest.mark.parametrize("name", ["lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn"])
 def test_sums_are_the_figures_of_complexity(name: str) -> None:
     with torch.device("meta"):
         network = find(name, 4).build(deployed=True)
@@ -107,29 +96,24 @@ def last(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "layers", "kind", "flops"),
     [
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1)], OpKind.CONV_1X1, (2 * 4 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1, groups=2)], OpKind.CONV_1X1, (2 * 2 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 4, 1, groups=4)], OpKind.DEPTHWISE, (2 * 4 + 4) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 8, 3, padding=1, groups=4)], OpKind.DEPTHWISE, (18 * 8 + 8) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1)], OpKind.OTHER_CONV, (18 * 4 * 6 + 6) * P),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1, groups=2)], OpKind.OTHER_CONV, (18 * 2 * 6 + 6) * P),
-        (
-            lambda x, layer: layer(x),
-            [nn.ConvTranspose2d(4, 6, 2, stride=2)],
-            OpKind.OTHER_CONV,
-            2 * 4 * 4 * 6 * P + 6 * 4 * P,
-        ),
+        (nn.Conv2d(4, 6, 1), [], OpKind.CONV_1X1, (2 * 4 * 6 + 6) * P),
+        (nn.Conv2d(4, 6, 1, groups=2), [], OpKind.CONV_1X1, (2 * 2 * 6 + 6) * P),
+        (nn.Conv2d(4, 4, 1, groups=4), [], OpKind.DEPTHWISE, (2 * 4 + 4) * P),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=4), [], OpKind.DEPTHWISE, (18 * 8 + 8) * P),
+        (nn.Conv2d(4, 6, 3, padding=1), [], OpKind.OTHER_CONV, (18 * 4 * 6 + 6) * P),
+        (nn.Conv2d(4, 6, 3, padding=1, groups=2), [], OpKind.OTHER_CONV, (18 * 2 * 6 + 6) * P),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), [], OpKind.OTHER_CONV, 2 * 4 * 4 * 6 * P + 6 * 4 * P),
         (lambda x: F.conv2d(x[:, :1], torch.ones(5, 1, 1, 1, device=x.device)), [], OpKind.CONV_1X1, 2 * 5 * P),
         (lambda x, layer: layer(last(x)), [nn.Linear(4, 5)], OpKind.LINEAR, (2 * 4 * 5 + 5) * P),
         (lambda x: x @ x.transpose(2, 3), [], OpKind.LINEAR, 2 * 4 * 6 * 6 * 8),
-        (lambda x, layer: layer(x), [PixelNorm(4)], OpKind.NORM, 7 * 4 * P),
+        (PixelNorm(4), [], OpKind.NORM, 7 * 4 * P),
         (lambda x: F.layer_norm(x, (6, 8)), [], OpKind.NORM, 5 * 4 * P),
-        (lambda x, layer: layer(x), [nn.GroupNorm(2, 4)], OpKind.NORM, 7 * 4 * P),
-        (lambda x, layer: layer(x), [nn.BatchNorm2d(4)], OpKind.NORM, 2 * 4 * P),
+        (nn.GroupNorm(2, 4), [], OpKind.NORM, 7 * 4 * P),
+        (nn.BatchNorm2d(4), [], OpKind.NORM, 2 * 4 * P),
         (F.gelu, [], OpKind.ACTIVATION, 4 * P),
         (torch.sigmoid, [], OpKind.ACTIVATION, 4 * P),
         (lambda x: F.leaky_relu_(x, 0.1), [], OpKind.ACTIVATION, 4 * P),
-        (lambda x, layer: layer(x), [nn.PReLU(4)], OpKind.ACTIVATION, 4 * P),
+        (nn.PReLU(4), [], OpKind.ACTIVATION, 4 * P),
         (lambda x: x + x[:, :1], [], OpKind.ARITHMETIC, 4 * P),
         (lambda x: x**2, [], OpKind.ARITHMETIC, 4 * P),
         (lambda x: torch.cat([x, x], 1), [], OpKind.REARRANGING, 0),
@@ -146,68 +130,53 @@ def last(x: Tensor) -> Tensor:
         (lambda x: x.softmax(1), [], OpKind.OTHER, 4 * P),
     ],
 )
-def test_kinds_and_their_flops(
-    function: Callable[..., object],
-    layers: list[nn.Module],
-    kind: OpKind,
-    flops: int,
-    of: Trace,
-) -> None:
+def test_kinds_and_their_flops(function: Call, layers: list[nn.Module], kind: OpKind, flops: int, of: Trace) -> None:
     operation = of(function, *layers)[-1]
     assert (operation.kind, operation.flops) == (kind, flops)
 
 
 @pytest.mark.parametrize(
-    ("function", "layers"),
+    ("function", "layers", "pointwise"),
     [
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1)]),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 4, 1, groups=4)]),
-        (lambda x, layer: layer(last(x)), [nn.Linear(4, 5)]),
-        (lambda x, layer: layer(last(x).flatten(0, 2)), [nn.Linear(4, 5)]),
-        (lambda x, layer: torch.addmm(layer.bias, last(x).reshape(-1, 4), layer.weight.t()), [nn.Linear(4, 5)]),
-        (lambda x, layer: layer(last(F.max_pool2d(x, 2))), [nn.Linear(4, 5)]),
-        (lambda x, layer: layer(x), [PixelNorm(4)]),
-        (lambda x, layer: layer(x), [nn.BatchNorm2d(4)]),
-        (lambda x, layer: layer(x), [nn.PReLU(4)]),
-        (F.gelu, []),
-        (torch.relu_, []),
-        (lambda x: x + 1, []),
-        (lambda x: x * x, []),
-        (lambda x: x * x[:, :1], []),
-        (lambda x: x * x.mean((2, 3), keepdim=True), []),
-        (lambda x: torch.cat([x, x], 1), []),
-        (lambda x: torch.cat([x, x], -3), []),
-        (lambda x: last(x).contiguous(), []),
+        (nn.Conv2d(4, 6, 1), [], True),
+        (nn.Conv2d(4, 4, 1, groups=4), [], True),
+        (lambda x, layer: layer(last(x)), [nn.Linear(4, 5)], True),
+        (lambda x, layer: layer(last(x).flatten(0, 2)), [nn.Linear(4, 5)], True),
+        (lambda x, layer: torch.addmm(layer.bias, last(x).reshape(-1, 4), layer.weight.t()), [nn.Linear(4, 5)], True),
+        (lambda x, layer: layer(last(F.max_pool2d(x, 2))), [nn.Linear(4, 5)], True),
+        (PixelNorm(4), [], True),
+        (nn.BatchNorm2d(4), [], True),
+        (nn.PReLU(4), [], True),
+        (F.gelu, [], True),
+        (torch.relu_, [], True),
+        (lambda x: x + 1, [], True),
+        (lambda x: x * x, [], True),
+        (lambda x: x * x[:, :1], [], True),
+        (lambda x: x * x.mean((2, 3), keepdim=True), [], True),
+        (lambda x: torch.cat([x, x], 1), [], True),
+        (lambda x: torch.cat([x, x], -3), [], True),
+        (lambda x: last(x).contiguous(), [], True),
+        (nn.Conv2d(4, 6, 3, padding=1), [], False),
+        (nn.Conv2d(4, 6, 1, stride=2), [], False),
+        (nn.Conv2d(4, 6, 1, padding=1), [], False),
+        (nn.ConvTranspose2d(4, 6, 1), [], False),
+        (nn.Linear(8, 5), [], False),
+        (lambda x: x @ x.transpose(2, 3), [], False),
+        (nn.LayerNorm(8), [], False),
+        (nn.LayerNorm((4, 6, 8)), [], False),
+        (nn.GroupNorm(2, 4), [], False),
+        (lambda x: x + x[:, :, :, :1], [], False),
+        (lambda x: x + x[:, :, :1], [], False),
+        (lambda x: torch.cat([x, x], 2), [], False),
+        (lambda x: F.pixel_shuffle(x, 2), [], False),
+        (lambda x: F.pad(x, (1, 1)), [], False),
+        (lambda x: F.interpolate(x, scale_factor=2), [], False),
+        (lambda x: F.max_pool2d(x, 3, 1, 1), [], False),
+        (lambda x: x.flip(3), [], False),
     ],
 )
-def test_these_work_pixel_by_pixel(function: Callable[..., object], layers: list[nn.Module], of: Trace) -> None:
-    assert of(function, *layers)[-1].pointwise
-
-
-@pytest.mark.parametrize(
-    ("function", "layers"),
-    [
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 3, padding=1)]),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1, stride=2)]),
-        (lambda x, layer: layer(x), [nn.Conv2d(4, 6, 1, padding=1)]),
-        (lambda x, layer: layer(x), [nn.ConvTranspose2d(4, 6, 1)]),
-        (lambda x, layer: layer(x), [nn.Linear(8, 5)]),
-        (lambda x: x @ x.transpose(2, 3), []),
-        (lambda x, layer: layer(x), [nn.LayerNorm(8)]),
-        (lambda x, layer: layer(x), [nn.LayerNorm((4, 6, 8))]),
-        (lambda x, layer: layer(x), [nn.GroupNorm(2, 4)]),
-        (lambda x: x + x[:, :, :, :1], []),
-        (lambda x: x + x[:, :, :1], []),
-        (lambda x: torch.cat([x, x], 2), []),
-        (lambda x: F.pixel_shuffle(x, 2), []),
-        (lambda x: F.pad(x, (1, 1)), []),
-        (lambda x: F.interpolate(x, scale_factor=2), []),
-        (lambda x: F.max_pool2d(x, 3, 1, 1), []),
-        (lambda x: x.flip(3), []),
-    ],
-)
-def test_these_do_not(function: Callable[..., object], layers: list[nn.Module], of: Trace) -> None:
-    assert not of(function, *layers)[-1].pointwise
+def test_what_works_pixel_by_pixel(function: Call, layers: list[nn.Module], pointwise: bool, of: Trace) -> None:
+    assert of(function, *layers)[-1].pointwise is pointwise
 
 
 def test_what_one_makes_the_next_reads(of: Trace) -> None:
@@ -216,14 +185,9 @@ def test_what_one_makes_the_next_reads(of: Trace) -> None:
     assert first.reads[0].value not in {first.writes[0].value, second.writes[0].value}
     assert not first.returned
     assert second.returned == {second.writes[0].value}
-
-
-def test_two_read_the_same(of: Trace) -> None:
     first, left, right, _ = of(lambda x: (lambda y: torch.sin(y) * torch.cos(y))(torch.tanh(x)))
     assert left.reads == right.reads == first.writes
-
-
-def test_a_view_is_its_tensor(of: Trace) -> None:
+    # A view is its tensor.
     first, second = of(lambda x: torch.sigmoid(last(torch.tanh(x)).flatten(1, 2)))
     assert second.reads == first.writes
 
@@ -237,13 +201,10 @@ def test_a_slice_has_its_elements_only(of: Trace) -> None:
     assert right.returned
 
 
-def test_what_is_read_twice_by_one_counts_once(of: Trace) -> None:
+def test_what_is_read_twice_by_one_or_broadcast_counts_once(of: Trace) -> None:
     assert elements(of(lambda x: x * x)[0].reads) == [4 * P]
     assert elements(of(lambda x: torch.cat([x, x, x], 1))[0].reads) == [4 * P]
     assert elements(of(lambda x: x[:, :2] * x[:, 2:])[0].reads) == [2 * P, 2 * P]
-
-
-def test_what_is_broadcast_is_read_once(of: Trace) -> None:
     assert elements(of(lambda x: x + x[:, :1].expand(-1, 4, -1, -1))[0].reads) == [4 * P, P]
 
 
@@ -280,9 +241,7 @@ def test_what_is_overwritten_is_not_read(of: Trace) -> None:
     assert elements(first.weights) == [0]
     assert elements(second.reads) == [3 * P, 0]
     assert second.reads[1].value == first.writes[0].value  # the rest of it goes on
-
-
-def test_nor_is_what_is_overwritten_as_a_whole(of: Trace) -> None:
+    # As a whole.
     sin, copy = of(lambda x: torch.empty_like(x).copy_(x.sin()))
     assert copy.reads == sin.writes
     assert copy.weights == ()
@@ -291,31 +250,21 @@ def test_nor_is_what_is_overwritten_as_a_whole(of: Trace) -> None:
 def test_what_is_made_of_parameters_alone_is_no_operation(of: Trace) -> None:
     (operation,) = of(lambda x, layer: layer(x), weight_norm(nn.Conv2d(4, 7, 1)))
     assert elements(operation.weights) == [28, 7]
-
-
-def test_a_shared_parameter_is_one(of: Trace) -> None:
+    # A shared parameter is one.
     first, second = of(lambda x, layer: layer(layer(x)), nn.Conv2d(4, 4, 1))
     assert first.weights == second.weights
 
 
 def test_numbers_in_the_code_and_buffers_are_weights(of: Trace) -> None:
-    assert elements(of(lambda x: F.conv2d(x, torch.ones(5, 4, 1, 1, device=x.device)))[0].weights) == [20]
-    assert elements(of(lambda x, layer: layer(x), nn.BatchNorm2d(4))[0].weights) == [4, 4, 4, 4]
-
-
-def test_fixed_weights_are_named_and_work_all_the_same(of: Trace) -> None:
     (operation,) = of(lambda x: F.conv2d(x, torch.ones(5, 4, 1, 1, device=x.device)))
-    assert operation.name == "fixed convolution"
-    assert not operation.figures
-    assert operation.flops == 2 * 4 * 5 * P
+    assert elements(operation.weights) == [20]
+    assert (operation.name, operation.figures, operation.flops) == ("fixed convolution", {}, 2 * 4 * 5 * P)
+    assert elements(of(lambda x, layer: layer(x), nn.BatchNorm2d(4))[0].weights) == [4, 4, 4, 4]
 
 
 def test_what_the_network_returns_as_a_view_is_returned(of: Trace) -> None:
     operations = of(lambda x: (x.sin(), last(x.cos())[0], x.tanh().sum())[1:])
     assert [bool(operation.returned) for operation in operations] == [False, True, False, True]
-
-
-def test_of_several_results_just_that_is_returned_which_is(of: Trace) -> None:
     (pool,) = of(lambda x: F.max_pool2d(x, 2))
     values, _ = pool.writes
     assert pool.returned == {values.value}

@@ -106,19 +106,13 @@ def test_warm_up_lasts_until_nothing_changes_any_more(clock: Clock) -> None:
     assert timings.each[0].samples == [10] * 5
 
 
-def test_what_never_settles_is_measured_after_a_bound_and_reported(clock: Clock) -> None:
-    slower_and_slower = clock.runs("a", lambda count: 1.5**count)
-    timings = measure_rounds([always(slower_and_slower)], 5, warm_up=LIMITS)
-    assert timings.each[0].warm_up
-    assert not timings.each[0].warm_up.stable
-    assert timings.each[0].warm_up.runs == LIMITS.most_runs
-
-
-def test_warm_up_ends_at_a_bound_of_time(clock: Clock) -> None:
-    slow = clock.runs("a", lambda count: 20_000 * 1.5**count)
-    timings = measure_rounds([always(slow)], 1, warm_up=LIMITS)
-    assert timings.each[0].warm_up
-    assert timings.each[0].warm_up.runs <= 4
+@pytest.mark.parametrize(("first", "runs"), [(1, [LIMITS.most_runs]), (20_000, range(1, 5))])
+def test_what_never_settles_is_measured_after_a_bound(clock: Clock, first: int, runs: list[int]) -> None:
+    timings = measure_rounds([always(clock.runs("a", lambda count: first * 1.5**count))], 1, warm_up=LIMITS)
+    warm_up = timings.each[0].warm_up
+    assert warm_up
+    assert warm_up.runs in runs
+    assert not warm_up.stable
 
 
 def test_without_warm_up_each_run_is_timed_the_first_included(clock: Clock) -> None:
@@ -141,9 +135,8 @@ def test_ctrl_c_keeps_the_rounds_that_are_whole(clock: Clock) -> None:
             raise KeyboardInterrupt
         return 1
 
-    timings = measure_rounds(
-        [always(clock.runs("a", lambda _: 2)), always(clock.runs("b", interrupt))], 9, warm_up=None, seed=1
-    )
+    candidates = [always(clock.runs("a", lambda _: 2)), always(clock.runs("b", interrupt))]
+    timings = measure_rounds(candidates, 9, warm_up=None, seed=1)
     assert timings.interrupted
     assert [timing.samples for timing in timings.each] == [[2] * 3, [1] * 3]
 
@@ -159,12 +152,8 @@ def test_ctrl_c_in_warm_up_leaves_nothing(clock: Clock) -> None:
 
 def test_progress_is_told_after_every_timed_run(clock: Clock) -> None:
     seen: list[tuple[int, int]] = []
-    measure_rounds(
-        [always(clock.runs(name, lambda _: 1)) for name in "ab"],
-        2,
-        warm_up=None,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    candidates = [always(clock.runs(name, lambda _: 1)) for name in "ab"]
+    measure_rounds(candidates, 2, warm_up=None, progress=lambda *progress: seen.append(progress))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -27,9 +27,6 @@ def test_a_crop_is_read_from_the_right() -> None:
 def test_what_is_no_crop_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a crop as IMG:X,Y,W,H in pixels"):
         Crop.parse(text)
-
-
-def test_a_crop_without_pixels_is_refused() -> None:
     with pytest.raises(UsageError, match="and has no pixels"):
         Crop.parse("a:1,2,0,4")
 
@@ -102,13 +99,12 @@ def test_large_crops_and_single_pixels_are_drawn() -> None:
 def test_the_difference_is_of_luma_and_four_times() -> None:
     image = HIGH.copy()
     image[0, 0] = 255 - image[0, 0]
-    image[5, 5] = np.clip(image[5, 5].astype(int) + 10, 0, 255)
-    expected = 4 * 10 * 219 / 255 if HIGH[5, 5].max() <= 245 else None
+    assert image[5, 5].max() <= 245
+    image[5, 5] += 10
     grey = difference(image, HIGH)
     assert grey.shape == (80, 120, 1)
     assert np.count_nonzero(grey) == 2
-    assert expected is not None
-    assert grey[5, 5, 0] == round(expected)
+    assert grey[5, 5, 0] == round(4 * 10 * 219 / 255)
 
 
 @pytest.fixture
@@ -171,11 +167,10 @@ def test_crops_of_one_place_are_told_apart_by_set_and_scale(tmp_path: Path, sets
     ("crop", "said"),
     [
         (Crop("a", 0, 0, 9, 9), "2 pictures are called a"),
-        (Crop("c", 0, 0, 9, 9), "--crop names c, but no picture is called so"),
         (Crop("b", 100, 0, 17, 9), "reaches to 117, 9, but the picture ends at 116, 80"),  # cropped to a multiple of 4
     ],
 )
-def test_a_crop_of_no_picture_of_several_or_outside_is_refused(sets: list[TestSet], crop: Crop, said: str) -> None:
+def test_a_crop_of_several_pictures_or_outside_is_refused(sets: list[TestSet], crop: Crop, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Gallery({4: sets}, [], [crop])
 
@@ -184,12 +179,6 @@ def test_a_crop_of_what_cannot_be_read_is_refused(tmp_path: Path, sets: list[Tes
     (tmp_path / "sets" / "one" / "b.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"b\.png is not an image"):
         Gallery({4: sets}, [], [Crop("b", 0, 0, 9, 9)])
-
-
-def test_a_file_is_no_folder_to_save_in(tmp_path: Path, sets: list[TestSet]) -> None:
-    (tmp_path / "out").touch()
-    with pytest.raises(UsageError, match="out is a file, but pictures are saved in a folder"):
-        Gallery({4: sets}, [bicubic(4)], [], save=tmp_path / "out")
 
 
 def test_pictures_that_would_have_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Reports that were not measured."""
 
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,7 @@ def report(*rows: Row, protocol: Protocol = Protocol.STEADY, **given: Any) -> Re
     """A report of these rows, with nothing that would need a note."""
     values: dict[str, Any] = {
         "settings": Settings(protocol, (180, 320), 2, 30, 0),
-        "machine": {
-            "cpu": "Some Processor",
-            "cores": 2,
-            "load before": [0.25, 0.5, 1.0],
-            "versions": {"numpy": "2.4.6"},
-        },
+        "machine": {"cpu": "P", "cores": 2, "load before": [0.25, 0.5, 1.0], "versions": {"numpy": "2.4.6"}},
         "made": "2026-01-02T03:04:05Z",
     }
     return Report(rows=rows, **(values | given))
@@ -68,64 +63,49 @@ def report(*rows: Row, protocol: Protocol = Protocol.STEADY, **given: Any) -> Re
 @pytest.fixture
 def full() -> Report:
     """Two models on two engines, with all that can be measured of them."""
-    rows = []
-    for place, (model, backend, typical, psnr) in enumerate(
-        [
-            ("lkdn-s", "torch cpu", 311.0, 32.05),
-            ("lkdn-s", "ort-cpu", 199.0, 32.05),
-            ("lkdn", "torch cpu", 640.0, 32.24),
-            ("lkdn", "ort-cpu", 405.0, 32.24),
-        ]
-    ):
-        value = typical / 311
-        rows.append(
+    times = (
+        ("lkdn-s", "torch cpu", 311.0, 32.05),
+        ("lkdn-s", "ort-cpu", 199.0, 32.05),
+        ("lkdn", "torch cpu", 640.0, 32.24),
+        ("lkdn", "ort-cpu", 405.0, 32.24),
+    )
+    return report(
+        *(
             row(
                 model,
                 backend,
                 cost=COST,
-                latency=latency(typical, ratio=Ratio(value, value - 0.02, value + 0.03) if place else None),
+                latency=latency(typical, ratio=Ratio(value, value - 0.02, value + 0.03) if value != 1 else None),
                 quality=(SetQuality("Set5", 5, psnr, 0.8936), SetQuality("Set14", 14, psnr - 3.6, 0.7812)),
                 memory=Memory(typical / 2, "host"),
-                bounds=Bounds("Some Processor", typical / 2, typical / 3, typical / 5),
+                bounds=Bounds("P", typical / 2, typical / 3, typical / 5),
                 kinds={"Conv": 0.8 * typical, "Gelu": 0.15 * typical, "LayerNorm": 0.03 * typical},
             )
+            for model, backend, typical, psnr in times
+            for value in [typical / 311]
         )
-    return report(*rows)
+    )
+
+
+def hostile(word: str) -> Report:
+    """Every word of the report is the given one."""
+    one = row(
+        word,
+        word,
+        precision=word,
+        weights=word,
+        problem=word,
+        cost=COST,
+        quality=(SetQuality(word, 5, 32.0, 0.9),),
+        memory=Memory(100.0, word),
+        bounds=Bounds(word, 150.0, 90.0, 60.0),
+        kinds={word: 100.0},
+    )
+    other = row(word + "2", word, typical=100.0, kinds={word + "2": 50.0})
+    return report(one, other, machine={word: {word: word}, "cpu": word}, made=word)
 
 
 @pytest.fixture
-def hostile() -> Callable[[str], Report]:
-    """Every word of a report is the given one."""
-
-    def make(word: str) -> Report:
-        one = row(
-            word,
-            word,
-            precision=word,
-            weights=word,
-            problem=word,
-            cost=COST,
-            quality=(SetQuality(word, 5, 32.0, 0.9),),
-            memory=Memory(100.0, word),
-            bounds=Bounds(word, 150.0, 90.0, 60.0),
-            kinds={word: 100.0},
-        )
-        other = row(word + "2", word, typical=100.0, kinds={word + "2": 50.0})
-        return report(one, other, machine={word: {word: word}, "cpu": word}, made=word)
-
-    return make
-
-
-@pytest.fixture
-def make_row() -> Callable[..., Row]:
-    return row
-
-
-@pytest.fixture
-def make_report() -> Callable[..., Report]:
-    return report
-
-
-@pytest.fixture
-def make_latency() -> Callable[..., Latency]:
-    return latency
+def make() -> SimpleNamespace:
+    """The functions that make rows, reports and latencies."""
+    return SimpleNamespace(row=row, report=report, latency=latency, hostile=hostile)

@@ -1,9 +1,9 @@
 """The page: that it is whole, asks for nothing, and takes a report's words for words."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -83,8 +83,8 @@ def test_it_shows_all_that_the_text_does_and_the_machine(full: Report) -> None:
     assert any(each.startswith("Interrupted") for each in found)
 
 
-def test_sections_of_nothing_are_not_there(make_report: Callable[..., Report]) -> None:
-    source = html(make_report(machine={}))
+def test_sections_of_nothing_are_not_there(make: Any) -> None:
+    source = html(make.report(machine={}))
     page = Page(source)
     assert not page.open
     assert page.tags.count("section") == 1
@@ -102,8 +102,8 @@ def test_sections_of_nothing_are_not_there(make_report: Callable[..., Report]) -
         "&lt;b&gt; &amp;",
     ],
 )
-def test_hostile_names_are_only_names(hostile: Callable[[str], Report], full: Report, word: str) -> None:
-    source = html(hostile(word))
+def test_hostile_names_are_only_names(make: Any, full: Report, word: str) -> None:
+    source = html(make.hostile(word))
     page = Page(source)
     assert not page.open
     assert asked_for(page, re.sub(r">[^<]*<", "><", source)) == []
