@@ -237,12 +237,12 @@ def _circumstances(report: Report) -> dict[str, str]:
 def _table(rows: Sequence[RowChange]) -> Table:
     interval = Column(f"[{INTERVAL}]", close=True)
     names = Column("row", name=True), Column("verdict", name=True)
-    cells = tuple((row.title, _words(row), *_figures(row.latency), *_figures(row.ratio)) for row in rows)
+    reasons = ["" if row.basis is Basis.NOTHING else f", by its {row.basis}" for row in rows]
+    cells = tuple(
+        (row.title, row.verdict + reason, *_figures(row.latency), *_figures(row.ratio))
+        for row, reason in zip(rows, reasons, strict=True)
+    )
     return Table("", (*names, Column("latency %"), interval, Column("ratio %"), interval), cells)
-
-
-def _words(row: RowChange) -> str:
-    return row.verdict if row.basis is Basis.NOTHING else f"{row.verdict}, by its {row.basis}"
 
 
 def _figures(change: Change | None) -> tuple[str, str]:

@@ -190,9 +190,8 @@ def _notes(subjects: Sequence["Subject"], sets: "Sets") -> list[str]:
     for subject in subjects:
         model = subject.metadata and subject.metadata.model
         if model in known and next(entries(model)).input.luma_only:
-            notes.append(
-                f"{subject.name} processes luma only; its papers measure on rounded luma, so their figures differ"
-            )
+            why = "its papers measure on rounded luma, so their figures differ"
+            notes.append(f"{subject.name} processes luma only; {why}")
     return list(dict.fromkeys(notes))
 
 
