@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 _GET_PACKAGE = f"in a checkout of this project: {install('trt-rtx')}"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
 # Broken into lines, as a terminal would break a long one in the middle of a command.
-_WITHOUT_GPU = """without a GPU:
+_WITHOUT_GPU = """without a GPU, with the extra in brackets:
   lkdn-export --trt --runtime tensorrt-rtx --sm 86  builds engines ahead
-  lkdn-bench --predict rtx3080                      predicts its speed, with '.[bench]'
-  lkdn-upscale --backend ort-cpu                    upscales on the CPU, with '.[cpu]'"""
+  lkdn-bench --predict rtx3080                      predicts its speed (bench)
+  lkdn-upscale --backend ort-cpu                    upscales on the CPU (cpu)"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
 SMALLER = "use smaller tiles (--tile), or end other programs that use the GPU"
 
