@@ -52,7 +52,7 @@ WORKS: dict[str, set[str]] = {
     },
 }
 """Commands that an extra is enough for."""
-COMMANDS = list(dict.fromkeys(command for extra in reversed(WORKS) for command in sorted(WORKS[extra])))
+COMMANDS = sorted(set().union(*WORKS.values()), key=lambda line: (".toml" not in line, line))  # others read its run
 
 RUN = """
 import contextlib, importlib, io, json, sys
@@ -81,8 +81,8 @@ def modules(extra: str) -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     import torch
     from PIL import Image
 
@@ -90,19 +90,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lkdn_models.checkpoint import save_checkpoint
     from lkdn_models.nets.lkdn import LKDN
 
-    path = tmp_path_factory.mktemp("extras")
-    Image.fromarray(sample_pixels()[:24, :24]).save(path / "in.png")
-    (path / "photos").mkdir()
-    Image.fromarray(sample_pixels()[:64, :64]).save(path / "photos" / "a.png")
-    write_report(path / "bench.json", Report(Settings(Protocol.STEADY, (180, 320), 1, 1, 0), (), {}, "2026"))
+    Image.fromarray(sample_pixels()[:24, :24]).save(tmp_path / "in.png")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(sample_pixels()[:64, :64]).save(tmp_path / "photos" / "a.png")
+    write_report(tmp_path / "bench.json", Report(Settings(Protocol.STEADY, (180, 320), 1, 1, 0), (), {}, "2026"))
     torch.manual_seed(0)
     spec = LkdnSpec(2, 1, 8, 8)
-    save_checkpoint(path / "tiny.safetensors", spec, LKDN(spec).state_dict())
-    (path / "tiny.toml").write_text(
+    save_checkpoint(tmp_path / "tiny.safetensors", spec, LKDN(spec).state_dict())
+    (tmp_path / "tiny.toml").write_text(
         "log_every = 1\n[network]\nscale = 2\nblocks = 1\nchannels = 8\nattention_channels = 8\n"
         "[data]\npatch = 8\nbatch = 1\n[optimisation]\niterations = 1\nlearning_rate = 0.001\n"
     )
-    return path
+    return tmp_path
 
 
 def outcomes(extra: str, folder: Path, commands: list[str]) -> dict[str, tuple[Any, str]]:
@@ -125,9 +124,11 @@ def outcomes(extra: str, folder: Path, commands: list[str]) -> dict[str, tuple[A
 ALL = {*EXTRAS, "pycuda", "cuda", "tensorrt", "tensorrt_rtx"}
 
 
-@pytest.mark.parametrize("extra", ["", "native", *(pytest.param(it, marks=pytest.mark.long) for it in list(WORKS)[2:])])
+LONG = [pytest.param(extra, marks=pytest.mark.long) for extra in ("train", "bench")]
+
+
+@pytest.mark.parametrize("extra", ["", "native", "cpu", "openvino", *LONG])
 def test_every_command_works_or_names_an_extra_with_which_it_does(extra: str, folder: Path) -> None:
-    # With the extra bench everything works that the others need, such as the run to plot; it comes first where they do.
     for line, (status, said) in outcomes(extra, folder, COMMANDS).items():
         if line in WORKS[extra]:
             assert status == 0, (line, status, said)
