@@ -85,8 +85,8 @@ def test_by_default_it_is_for_the_gpu_at_hand(monkeypatch: pytest.MonkeyPatch) -
         ([RTX], None, {"targets": ("sm90",)}, UsageError, "does not build for sm90"),
         ([RTX], None, {"targets": ("sm75", "sm86")}, UsageError, "serves no other GPUs"),
         ([], ADA, {}, MissingError, "neither TensorRT nor TensorRT for RTX"),
-        ([], ADA, {"runtime": "tensorrt"}, MissingError, r"lkdn-deploy\[trt\]"),
-        ([], ADA, {"runtime": "tensorrt-rtx"}, MissingError, r"lkdn-deploy\[trt-rtx\]"),
+        ([], ADA, {"runtime": "tensorrt"}, MissingError, r"\.\[trt\]"),
+        ([], ADA, {"runtime": "tensorrt-rtx"}, MissingError, r"\.\[trt-rtx\]"),
     ],
 )
 def test_what_cannot_be_built_here_is_refused(

@@ -235,7 +235,7 @@ def test_text_in_a_heic_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_without_the_extra_a_heic_file_is_called_so(read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     (tmp_path / "x.heic").write_bytes(TURNED)
-    with pytest.raises(MissingError, match=r"x\.heic: the file is a HEIC file: install the extra.*lkdn-deploy\[heic\]"):
+    with pytest.raises(MissingError, match=r"x\.heic: the file is a HEIC file: install the extra.*\.\[heic\]"):
         read(tmp_path / "x.heic")
 
 
