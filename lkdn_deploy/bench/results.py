@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_BYTES = 32 << 20
 """Largest size of a report's file."""
+LEAST, MOST = 1e-9, 1e15
+"""Limits of a time in ms and of every number: nothing that is measured or counted lies beyond them."""
 MAX_ROWS, MAX_ROUNDS, MAX_SAMPLES = 1000, 10_000, 200_000
 """Limits of a report: rows, rounds of timing, and samples of all rows together."""
 
@@ -110,7 +112,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         for value in (*self.samples, *self.device_samples, self.median, self.p5, self.p95, self.mean):
-            if not 0 < value < math.inf:
+            if not LEAST < value < MOST:
                 msg = f"expected a positive time in ms, got {value}"
                 raise ValueError(msg)
 
@@ -258,6 +260,19 @@ class Report:
         return result
 
 
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in nested tables and lists."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield math.inf if abs(value) > MOST else value  # as a float, which an integer may be too large for
+        return
+    elif not isinstance(value, (list, tuple)):
+        return
+    for each in value:
+        yield from _numbers(each)
+
+
 @cache
 def _adapter() -> "TypeAdapter[Report]":
     with needs("bench"):
@@ -300,6 +315,9 @@ def read_report(path: Path) -> Report:
             where = ".".join(map(str, first["loc"])) or "the whole file"
             msg = f"{where}: {first['msg']}"
             raise ValueError(msg) from error
+        if odd := [value for value in _numbers(adapter.dump_python(report)) if not -MOST < value < MOST]:
+            msg = f"a number in it is {odd[0]:.3g}"
+            raise ValueError(msg)
         if report.format != FORMAT:
             msg = f"it is a report of format {report.format}, but this version reads format {FORMAT}"
             raise InputError(msg, "measure again with this version")

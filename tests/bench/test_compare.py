@@ -281,3 +281,17 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: bytes) -> No
     (tmp_path / "bench.json").write_bytes(content)
     with pytest.raises(InputError, match=r"bench\.json is not a report of lkdn-bench: "):
         read_report(tmp_path / "bench.json")
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e300", "NaN", "1e-320"])
+def test_a_number_beyond_all_measure_is_refused(tmp_path: Path, number: str) -> None:
+    write_report(tmp_path / "bench.json", with_row(measured(0, 1), 0, cost=Cost(12345, 1, 1, 1, (1, 1))))
+    for replaced in ("12345", '"first": 1.0'):
+        text = (tmp_path / "bench.json").read_text()
+        assert replaced in text
+        (tmp_path / "other.json").write_text(
+            text.replace(replaced, replaced.replace("12345", number).replace("1.0", number))
+        )
+        if replaced == "12345" or number != "1e-320":
+            with pytest.raises(InputError, match=r"other\.json is not a report"):
+                read_report(tmp_path / "other.json")
