@@ -131,7 +131,11 @@ def test_a_form_whose_numbers_differ_is_not_used(
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), RecursionError(), MemoryError(), OSError("z")])
 def test_a_rewrite_that_cannot_be_made_leaves_the_graph_as_it_is(
-    error: Exception, artefact: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    artefact: Path,
+    empty_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: Any) -> pipeline.RewrittenArtifact:
         raise error
@@ -139,7 +143,7 @@ def test_a_rewrite_that_cannot_be_made_leaves_the_graph_as_it_is(
     monkeypatch.setattr(pipeline, "rewrite_for", fail)
     assert form_for(artefact, "ort-cpu") == artefact
     assert f"mine.onnx cannot be used: {type(error).__name__}" in caplog.text
-    assert not cache.exists()
+    assert not (empty_cache / "forms").exists()
 
 
 def test_a_graph_of_shapes_that_do_not_fit_is_not_rewritten(

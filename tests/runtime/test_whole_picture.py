@@ -84,7 +84,8 @@ def test_one_tile_is_the_whole_image_and_no_warning(artefact: Path, caplog: pyte
 
 
 def test_an_image_that_does_not_fit_into_memory_is_refused_with_the_way_out(artefact: Path) -> None:
-    small = Upscaler(load(artefact).session, memory_budget=1 << 20)
+    session = load(artefact).session
+    small = Upscaler(session, memory_budget=session.window_bytes(20, 20))
     with pytest.raises(UsageError, match="must process the whole image of 121x90 at once, which needs") as refused:
         small(picture(90, 121))
     assert "--tile" in refused.value.hint

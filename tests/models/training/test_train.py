@@ -177,7 +177,11 @@ def test_decoding_without_a_terminal_is_reported_now_and_then(photos, tmp_path, 
     train(tiny(1), places(photos, tmp_path / "run", cache=tmp_path / "cache"))
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.splitlines() == [f"decoded {number} of 6 photographs" for number in range(1, 7)]
+    *decoded, trained = printed.err.splitlines()
+    numbers = [int(re.fullmatch(r"decoded (\d) of 6 photographs", line)[1]) for line in decoded]
+    assert numbers[0] >= 1
+    assert numbers == sorted(set(numbers))  # several may be ready at once
+    assert "rate" in trained
 
 
 def test_run_folders_are_not_mixed_up(photos, tmp_path):
