@@ -17,7 +17,6 @@ from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.record import Audit, EngineRecord, Tensor
 from lkdn_deploy.bench.compare import compare
 from lkdn_deploy.bench.compare import text as compared
-from lkdn_deploy.bench.report.html import html
 from lkdn_deploy.bench.report.text import markdown, text
 from lkdn_deploy.bench.results import (
     Bounds,
@@ -102,7 +101,7 @@ def read_log(path: Path) -> None:
 def read_all_of_report(path: Path) -> None:
     found = read_report(path)
     compared(compare(found, found))
-    for form in (text, markdown, html):
+    for form in (text, markdown):
         form(found)
 
 

@@ -146,7 +146,7 @@ def _counted(count: int, noun: str) -> str:
 
 def _decimals(values: Iterable[float | None], digits: int, fewest: int) -> int:
     """Return the decimals that show the least value of a column with this many digits: ``fewest`` to three."""
-    least = min((value for value in values if value), default=1.0)
+    least = min((value for value in values if value and value > 0), default=1.0)
     return min(max(digits - 1 - math.floor(math.log10(least)), fewest), 3)
 
 
