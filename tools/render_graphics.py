@@ -393,9 +393,9 @@ def flat(rng: Random, scale: int) -> Image.Image:
 
 
 FULL_SIZE = (text, windows, chart, line_art, pixels)
-"""What is drawn at full resolution."""
+"""Kinds of drawings that are made at full resolution."""
 SINGLE_PIXELS = (scan, sprites, patterns, plot, flat, scan, sprites, patterns, icons, flat)
-"""What is drawn at low resolution and enlarged; the hardest come twice."""
+"""Kinds of drawings that are made at low resolution and enlarged; the hardest come twice."""
 
 
 def drawings(count: int, seed: int, scale: int) -> Iterator[tuple[str, Image.Image]]:

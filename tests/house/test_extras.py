@@ -24,7 +24,7 @@ MODULES = {
     "tensorrt-rtx": {"tensorrt_rtx"},
     "torch": {"torch", "filelock"},
 }
-"""What the distributions of the extras make importable, where it is not their name alone."""
+"""Importable names of the distributions in the extras, where they differ from the distribution's name."""
 
 UPSCALE = "upscale in.png out.png --overwrite"
 TRAIN = {

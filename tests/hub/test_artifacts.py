@@ -57,7 +57,7 @@ from lkdn_deploy.hub.artifacts import find_artifact
 
 
 def without_torch(code: str, *args: str) -> list[str]:
-    """What ``code`` prints where neither torch nor onnx can be imported."""
+    """Return the lines that ``code`` prints where neither torch nor onnx can be imported."""
     command = [sys.executable, "-c", WITHOUT_TORCH + code, *args]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
