@@ -5,6 +5,7 @@ write outside its memory if one were wrong. So every node is checked here before
 the maps that the importers made. Shapes that ONNX infers are not trusted. What ONNX Runtime refuses is refused here.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
 from lkdn_deploy.backends.native.ir import MalformedError, require
 from lkdn_deploy.backends.onnx_bytes import MAX_NODES
+from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError
 
 MAX_CHANNELS = 8192
@@ -32,6 +34,9 @@ MAX_BYTES = 256 << 20
 """Limit of weights that are spread out with zeros between them."""
 
 OLDEST_OPSET = 13
+
+_VALID = Store("valid")
+"""An empty file for each graph that ONNX's checker has accepted, by its digest."""
 
 Attributes = Mapping[str, Any]
 
@@ -52,11 +57,7 @@ def check_graph(model: Any, data: bytes) -> None:
     graph = model.graph
     require(len(graph.node) <= MAX_NODES, f"a graph of {len(graph.node)} nodes, more than {MAX_NODES}")
     require(not model.functions, "functions that the file defines")
-    try:
-        onnx.checker.check_model(data)
-    except onnx.checker.ValidationError as error:
-        msg = f"it is not a valid ONNX model: {str(error).strip().splitlines()[0]}"
-        raise InputError(msg, "give a file that lkdn-export wrote") from error
+    _check_rules(data)
     newest, sets = onnx.defs.onnx_opset_version(), [(it.domain, it.version) for it in model.opset_import]
     known = len(sets) == 1 and sets[0][0] == "" and OLDEST_OPSET <= sets[0][1] <= newest
     require(known, f"operator sets other than one of ONNX's, from {OLDEST_OPSET} to {newest}")
@@ -71,6 +72,25 @@ def check_graph(model: Any, data: bytes) -> None:
     require(count in (None, 1) and channels == 3, "an input that is not a batch of any size of three channels")
     both = None not in size and all(0 < it <= 1 << 16 for it in size)  # type: ignore[operator]
     require(both or size == [None, None], "an input of which one side is fixed, or too large")
+
+
+def _check_rules(data: bytes) -> None:
+    """Check that a serialised model keeps ONNX's own rules, unless it did so before: the checker takes 15 ms to start.
+
+    Raises:
+        InputError: if it breaks one.
+    """
+    import onnx
+
+    name = hashlib.sha256(onnx.__version__.encode() + b"\0" + data).hexdigest()
+    if _VALID.read(name) is not None:
+        return
+    try:
+        onnx.checker.check_model(data)
+    except onnx.checker.ValidationError as error:
+        msg = f"it is not a valid ONNX model: {str(error).strip().splitlines()[0]}"
+        raise InputError(msg, "give a file that lkdn-export wrote") from error
+    _VALID.keep(name, b"")
 
 
 def check_output(output: Any, scale: int, fixed_size: tuple[int, int] | None) -> None:
