@@ -124,9 +124,11 @@ def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrit
     from lkdn_deploy.imaging.files.formats import BY_SUFFIX
     from lkdn_deploy.imaging.files.read import scan_folder
     from lkdn_deploy.runtime.files import Job
+    from lkdn_deploy.runtime.settings import OutputSettings
 
+    settings = OutputSettings(quality=quality)
     if len(sources) == 1 and not _is_folder(sources[0]) and not _is_folder(target):
-        return [Job(sources[0], target, quality, overwrite)]
+        return [Job(sources[0], target, settings, overwrite)]
     if target.exists() and not _is_folder(target):
         msg = f"{target} is a file, and several images need a folder to be written to"
         raise UsageError(msg, "name a folder as the last argument")
@@ -150,8 +152,7 @@ def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrit
         if place in jobs and jobs[place].source.absolute() != source.absolute():
             msg = f"{jobs[place].source} and {source} would both become {place}"
             raise UsageError(msg, "upscale them into different folders")
-        quality_of_format = quality if BY_SUFFIX[place.suffix.lower()].lossy else None
-        jobs.setdefault(place, Job(source, place, quality_of_format, overwrite))
+        jobs.setdefault(place, Job(source, place, settings.for_target(place, many=True), overwrite))
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

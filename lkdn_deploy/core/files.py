@@ -9,7 +9,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,11 +20,17 @@ _TEMPORARY = "lkdn-deploy-"
 _HOUR, _DAY = 3600.0, 86400.0  # seconds
 
 
+Seal = Callable[[Path], None]
+"""Called with the complete temporary file, just before it takes the place of its target."""
+
+
 @contextmanager
-def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
+def publish(path: str | os.PathLike[str], seal: Seal | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path``, which replaces ``path`` if the block succeeds and is removed if it fails.
 
     The temporary name keeps the suffix, since libraries choose the format by it. A replaced file's permissions stay.
+    What ``seal`` writes down about the file is there before the file is: a program that is killed in between leaves
+    a note without its file, but no file without its note.
 
     Raises:
         InputError: if the file cannot be written, saying why.
@@ -40,6 +46,8 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         if target.exists():
             shutil.copymode(target, part)
+        if seal is not None:
+            seal(part)
         part.replace(target)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror or error}"

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from lkdn_deploy.imaging.files.formats import format_for
 from lkdn_deploy.imaging.files.picture import Header, Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import check_fit, check_target, write_picture
+from lkdn_deploy.runtime.settings import OutputSettings
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
@@ -37,13 +38,13 @@ class Job:
     Attributes:
         source: file to read.
         target: file to write.
-        quality: 1 to 100 for JPEG and WebP; ``None``: the default.
+        settings: what decides the bytes of the target.
         overwrite: whether an existing target may be replaced.
     """
 
     source: Path
     target: Path
-    quality: int | None = None
+    settings: OutputSettings = field(default_factory=OutputSettings)
     overwrite: bool = False
 
 
@@ -257,7 +258,7 @@ def _clear_frames(error: BaseException | None) -> None:
 
 def _check(job: Job) -> BegunJob:
     header = probe(job.source)
-    check_target(job.target, quality=job.quality, overwrite=job.overwrite)
+    check_target(job.target, quality=job.settings.quality, overwrite=job.overwrite)
     return BegunJob(job, header)
 
 
@@ -305,5 +306,5 @@ def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> 
 
 def _write(large: _Large, threads: int) -> Upscaled:
     job = large.outcome.job
-    notes = write_picture(job.target, large.picture, quality=job.quality, threads=threads)
+    notes = write_picture(job.target, large.picture, quality=job.settings.quality, threads=threads)
     return replace(large.outcome, notes=(*large.outcome.notes, *notes))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.files import printable, publish
+from lkdn_deploy.core.files import Seal, printable, publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.imaging.files.compression import DeflateError
 from lkdn_deploy.imaging.files.directory import EXIF_DIRECTORY
@@ -66,7 +66,12 @@ def check_fit(path: str | os.PathLike[str], *, width: int, height: int, channels
 
 
 def write_picture(
-    path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None, threads: int | None = None
+    path: str | os.PathLike[str],
+    picture: Picture,
+    *,
+    quality: int | None = None,
+    threads: int | None = None,
+    seal: Seal | None = None,
 ) -> tuple[str, ...]:
     """Write ``picture``, replacing what is at ``path``; the file appears whole or not at all.
 
@@ -78,6 +83,7 @@ def write_picture(
         picture: what to write.
         quality: as in ``check_target``.
         threads: CPU threads that encode PNG, TIFF and JPEG, on which the bytes do not depend; default: all cores.
+        seal: called with the complete temporary file before it takes its place, as ``publish`` does.
 
     Returns:
         Notes on what the file does not hold of the picture, a sentence each.
@@ -93,7 +99,7 @@ def write_picture(
     _check_quality(kind, quality)
     reduced, notes = _reduced(picture, kind)
     assert kind.write is not None  # noqa: S101  as it has a suffix
-    with publish(path) as part:
+    with publish(path, seal) as part:
         try:
             with part.open("wb") as file:
                 kind.write(file, reduced, DEFAULT_QUALITY if quality is None else quality, threads or cores())
