@@ -71,6 +71,7 @@ class OrtSession(SequentialSession):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped."""
+        self.check_open()
         check_window(self.fixed_size, batch)
         if self._one_by_one and len(batch) != 1:
             msg = f"this artefact takes one image at a time, got a batch of {len(batch)}"
@@ -99,6 +100,12 @@ class OrtSession(SequentialSession):
                 options.add_free_dimension_override_by_name(name, shape[axis])
             self._fixed = ort.InferenceSession(self._data, options, providers=[CPU], enable_fallback=0)
         return self._fixed
+
+    def close(self) -> None:
+        """Release the engine's sessions with their memory and threads; see ``Session.close``."""
+        super().close()
+        self._session = self._fixed = None
+        self._data, self._last_shape = b"", ()
 
     def bytes_per_pixel(self) -> int:
         """Return the memory of a run, in bytes per LR pixel."""

@@ -100,6 +100,7 @@ class OpenVinoSession(SequentialSession):
         Raises:
             LkdnError: as ``run`` does, when the result is asked for.
         """
+        self.check_open()
         if self._busy:
             msg = "the session is in the middle of another run"
             raise UsageError(msg, "take all results of run_many first, or open another session")
@@ -121,6 +122,7 @@ class OpenVinoSession(SequentialSession):
 
     def requests(self, shape: tuple[int, ...]) -> list[Any]:
         """Return OpenVINO's ``InferRequest``s for inputs of this shape, as many as may run at once."""
+        self.check_open()
         last = next(reversed(self._requests), shape)
         if last != shape:
             # Each size would keep the memory of its last run, and no memory budget accounts for their sum.
@@ -133,12 +135,19 @@ class OpenVinoSession(SequentialSession):
         self._requests.move_to_end(shape)
         return self._requests[shape]
 
+    def close(self) -> None:
+        """Release the compiled sizes with their memory and threads; see ``Session.close``."""
+        super().close()
+        self._requests.clear()
+        self._model = self._core = None
+
     def bytes_per_pixel(self) -> int:
         """Return the memory of a run, in bytes per LR pixel, for all windows in flight."""
         return int(4 * self.metadata.live_channels * _OVERHEAD * self._at_once)
 
     def _start(self, batch: NDArray[np.float32], place: int) -> Any:
         """Start a batch, and return the request that computes it."""
+        self.check_open()
         check_window(self.fixed_size, batch)
         try:
             request = self.requests(batch.shape)[place]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+CLOSED = "the session is closed", "open the network again: load(...), or open_session(...)"
+"""Message and hint of the error that using a session after ``close`` raises."""
+
+
 class Session(Protocol):
-    """An artefact opened on an engine, ready to run."""
+    """An artefact opened on an engine, ready to run until it is closed."""
 
     @property
     def backend(self) -> str:
@@ -95,6 +100,16 @@ class Session(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Release what the session holds of the engine and the device: memory, threads, compiled code.
+
+        Closing a session again does nothing. Whatever else is asked of a closed session is a ``UsageError``.
+
+        Raises:
+            DeviceError: if the device fails; nothing is left nevertheless.
+        """
+        ...
+
 
 Part = tuple[slice, slice]
 """Rows and columns of a picture."""
@@ -125,6 +140,20 @@ class SequentialSession(ABC):
     largest: tuple[int, int] | None = None
     on_cpu = True
     build_seconds: float | None = None
+    closed = False
+
+    def close(self) -> None:
+        """Mark the session as closed, as ``Session.close`` does; sessions that hold something release it besides."""
+        self.closed = True
+
+    def check_open(self) -> None:
+        """Refuse to go on with a closed session.
+
+        Raises:
+            UsageError: if it is closed.
+        """
+        if self.closed:
+            raise UsageError(*CLOSED)
 
     @abstractmethod
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":

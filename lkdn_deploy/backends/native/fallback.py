@@ -65,6 +65,10 @@ class Fallback:
         for name, value in zip(subgraph.outputs, binding.get_outputs(), strict=True):
             tensors[name] = targets[name] if name in targets else value.numpy()
 
+    def close(self) -> None:
+        """Release ONNX Runtime's sessions."""
+        self._sessions.clear()
+
     def last_use(self, name: str) -> int:
         """Return the greatest depth of a subgraph that reads this tensor, or -1 if none does."""
         return self._last_use.get(name, -1)

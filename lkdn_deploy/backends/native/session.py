@@ -107,10 +107,11 @@ class NativeSession(SequentialSession):
         """Yield the executor for this size, for one run at a time, and the shape of the result."""
         check_window(self.fixed_size, batch)
         height, width = batch.shape[2:]
-        shape = (len(batch), 3, self._network.scale * height, self._network.scale * width)
-        check_result(self.metadata.scale, batch.shape, shape)
         try:
             with self._lock:
+                self.check_open()
+                shape = (len(batch), 3, self._network.scale * height, self._network.scale * width)
+                check_result(self.metadata.scale, batch.shape, shape)
                 if self._executor is None or self._executor.size != (height, width):
                     self._executor = None  # frees its memory before the new one is made
                     self._executor = self._make_executor(self._network, height, width, self._threads)
@@ -118,6 +119,18 @@ class NativeSession(SequentialSession):
         except MemoryError as error:
             msg = f"{self.backend} ran out of memory on a window of {width}x{height} pixels"
             raise InputError(msg, "use smaller tiles") from error
+
+    def close(self) -> None:
+        """Release memory, threads and compiled code, after a run that is under way; see ``Session.close``."""
+        with self._lock:
+            if self.closed:
+                return
+            super().close()
+            _SESSIONS.discard(self)
+            self._executor = None
+            self._pool.shutdown()
+            self._network.fallback.close()
+            del self._network
 
     def bytes_per_pixel(self) -> int:
         """Return ``window_bytes`` for each pixel of a window of usual size."""
@@ -128,6 +141,7 @@ class NativeSession(SequentialSession):
 
         Rows are filled up to whole vectors, which is most of the memory of a narrow window.
         """
+        self.check_open()
         fixed, band, row = self._network.memory(width)
         return 4 * (fixed + min(self._threads, height) * band + height * row)
 

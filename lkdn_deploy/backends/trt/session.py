@@ -18,9 +18,10 @@ from lkdn_deploy.backends.trt.engine import Engine, UnusableEngineError
 from lkdn_deploy.backends.trt.engine_cache import StoredEngine, find_engine, sidecar_path
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, open_runtime
-from lkdn_deploy.backends.trt.stream import CLOSED, Batch, Stream
+from lkdn_deploy.backends.trt.stream import Batch, Stream
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import LkdnError, UsageError
+from lkdn_deploy.core.protocols import CLOSED
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class TrtSession:
         return height * width * self.bytes_per_pixel()
 
     def close(self) -> None:
-        """Release everything on the device. The session cannot be used again.
+        """Release everything on the device, as ``Session.close`` does.
 
         Raises:
             DeviceError: if the device failed; nothing is left nevertheless.
@@ -183,7 +184,7 @@ class TrtSession:
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
-            raise UsageError(CLOSED, "open another")
+            raise UsageError(*CLOSED)
 
     def _check_idle(self) -> None:
         if self._busy:

@@ -14,10 +14,9 @@ from lkdn_deploy.backends.trt.engine import Engine
 from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
 from lkdn_deploy.core.artifact import Io
 from lkdn_deploy.core.errors import DeviceError, UsageError
+from lkdn_deploy.core.protocols import CLOSED
 
 log = logging.getLogger(__name__)
-
-CLOSED = "the session is closed"
 
 Batch = NDArray[np.float32]
 
@@ -73,7 +72,7 @@ class Stream:
             OutOfDeviceMemory: if there is no memory for it.
         """
         if self._context is None:
-            raise UsageError(CLOSED)
+            raise UsageError(*CLOSED)
         if batch.shape != self._shape:
             self._prepare(batch)
         self._input.values[...] = to_input(batch, self._input.io)
@@ -95,14 +94,14 @@ class Stream:
     def finish(self) -> Batch:
         """Wait for the result of ``start``: (N, 3, scale * H, scale * W) float32, not clipped."""
         if self._context is None:
-            raise UsageError(CLOSED)
+            raise UsageError(*CLOSED)
         self._device.synchronise(self._stream)
         return from_output(self._output.values.copy(), self._output.io)
 
     def seconds(self) -> float:
         """Return the time of the last timed and finished inference on the device, without copies."""
         if self._events is None:
-            raise UsageError(CLOSED)
+            raise UsageError(*CLOSED)
         return self._device.elapsed(*self._events)
 
     def close(self) -> None:

@@ -79,6 +79,7 @@ class TorchSession(SequentialSession):
 
     def upload(self, batch: NDArray[np.float32]) -> Tensor:
         """Return the batch on the device, in the network's precision."""
+        self.check_open()
         return torch.tensor(batch, dtype=self._type, device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,6 +107,12 @@ class TorchSession(SequentialSession):
         if not self.on_cpu:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         return run
+
+    def close(self) -> None:
+        """Release the network's weights; see ``Session.close``."""
+        if not self.closed:
+            super().close()
+            del self.network
 
     def device_memory(self, batch: NDArray[np.float32]) -> tuple[int, str] | None:
         """Run a batch and return the peak of CUDA's allocator in bytes, and the GPU's name; ``None`` on the CPU."""

@@ -1,6 +1,7 @@
 """Attention over the whole image: the parts of a network that the native engine leaves to ONNX Runtime."""
 
 import sys
+import weakref
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ pytest.importorskip("llvmlite")
 
 from native_graphs import PROCESSORS, WITH_SUBGRAPHS, Graph, Run, check, compiled, native, noise
 
+from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.core.errors import InputError, MissingError
 
@@ -61,3 +63,12 @@ def test_an_image_too_small_for_the_attention_is_refused() -> None:
     check(model, noise(12, 30))
     with pytest.raises(InputError, match="does not accept images as small as 30x4"):
         native(model, noise(4, 30))
+
+
+def test_its_sessions_are_closed_too() -> None:
+    fallback = Fallback(import_program(WITH_SUBGRAPHS).subgraphs)
+    references = [weakref.ref(session) for _, session in fallback._sessions.values()]
+    assert references
+    fallback.close()
+    fallback.close()
+    assert not any(reference() for reference in references)
