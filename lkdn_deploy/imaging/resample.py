@@ -47,8 +47,14 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-def _taps(size: int, ratio: Fraction) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return source indices and weights, both (output size, taps)."""
+def taps(size: int, ratio: Fraction, *, wrap: bool = False) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return source indices and weights, both (output size, taps).
+
+    Args:
+        size: of the source.
+        ratio: output size by that of the source.
+        wrap: whether the source goes on at its opposite end, instead of being mirrored.
+    """
     stretch = min(float(ratio), 1.0)
     out = np.arange(-(-size * ratio.numerator // ratio.denominator), dtype=np.float64)
     centre = (out + 0.5) / float(ratio) - 0.5
@@ -57,6 +63,8 @@ def _taps(size: int, ratio: Fraction) -> tuple[NDArray[np.intp], NDArray[np.floa
     weights = _cubic(stretch * (centre[:, None] - index))
     weights /= weights.sum(axis=1, keepdims=True)
     used = np.flatnonzero(weights.any(axis=0))
+    if wrap:
+        return np.mod(index[:, used], size), weights[:, used]
     index = np.mod(index[:, used], 2 * size)
     return np.minimum(index, 2 * size - 1 - index), weights[:, used]
 
@@ -64,7 +72,7 @@ def _taps(size: int, ratio: Fraction) -> tuple[NDArray[np.intp], NDArray[np.floa
 def _resample(
     image: NDArray[np.uint8] | NDArray[np.floating], axis: int, ratio: Fraction
 ) -> NDArray[np.uint8] | NDArray[np.floating]:
-    index, weights = _taps(image.shape[axis], ratio)
+    index, weights = taps(image.shape[axis], ratio)
     source = np.moveaxis(image, axis, 0).astype(np.float64)
     shape = (-1,) + (1,) * (source.ndim - 1)
     total = np.zeros((len(index), *source.shape[1:]))
