@@ -62,6 +62,7 @@ def load(
     tile: int | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
+    self_ensemble: bool = False,
 ) -> "Upscaler":
     """Open a network for upscaling: a name, an ``.onnx`` file made by ``lkdn-export``, or a checkpoint.
 
@@ -72,11 +73,16 @@ def load(
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
         threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
         memory_budget: bytes for one tile in the network, as ``Upscaler`` takes it.
+        self_ensemble: whether to take the mean over all flips and rotations, which is eight times the work.
 
     Raises:
-        LkdnError: as ``open_model`` and ``Upscaler`` do.
+        LkdnError: as ``open_model``, ``EnsembleSession`` and ``Upscaler`` do.
     """
-    from lkdn_deploy.runtime.upscaler import Upscaler  # imports NumPy, which --help of no command needs
+    # These import NumPy, which --help of no command needs.
+    from lkdn_deploy.runtime.ensemble import EnsembleSession
+    from lkdn_deploy.runtime.upscaler import Upscaler
 
     session = open_model(model, scale, backend=backend, threads=threads)
+    if self_ensemble:
+        session = EnsembleSession(session)
     return Upscaler(session, tile=tile, memory_budget=memory_budget, threads=threads)

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ SMALLEST_WINDOW = 64
 
 
 class Upscaler:
-    """Upscales images by ``scale``; call it with an image.
+    """Upscales images by ``scale``; call it with an image. As a context manager, it closes its session at the end.
 
     Only tiles go through the network, as many at once as the session takes; image and result stay in host memory. Each
     tile is read with a halo that makes its result equal to that of the whole image. A network with global attention has
@@ -99,6 +100,22 @@ class Upscaler:
     def __repr__(self) -> str:
         metadata = self.session.metadata
         return f"<Upscaler: {metadata.model} x{metadata.scale} on {self.session.backend}>"
+
+    def close(self) -> None:
+        """Close the session, which frees the engine's memory and threads; the upscaler cannot be used again.
+
+        Raises:
+            DeviceError: if a GPU fails; nothing is left nevertheless.
+        """
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @overload
     def __call__(self, image: "Image", *, progress: Progress | None = None) -> "Image": ...

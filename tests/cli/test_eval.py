@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy import load
-from lkdn_deploy.bench.quality.evaluation import ensemble
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.eval import command
 from lkdn_deploy.core.spec import LkdnSpec
@@ -224,8 +223,8 @@ def test_weights_are_those_of_the_model(pictures: Path, results: Ran) -> None:
 def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, results: Ran) -> None:
     options = ("--data", pictures, "--tile", "40", "--threads", "1", "--backend", "ort-cpu")
     plain, gained = results(*options), results(*options, "--ensemble")
-    upscale = load(backend="ort-cpu", tile=40, threads=1)
-    expected = [mean(measure(each, open_set(pictures, 4))).psnr_y for each in (upscale, ensemble(upscale))]
+    upscalers = [load(backend="ort-cpu", tile=40, threads=1, self_ensemble=each) for each in (False, True)]
+    expected = [mean(measure(each, open_set(pictures, 4))).psnr_y for each in upscalers]
     assert [averages(report)["lkdn-s", 4, "mine"]["psnr_y"] for report in (plain, gained)] == expected
     assert expected[0] != expected[1]
     assert {"tile": 40, "threads": 1, "ensemble": True, "backend": "ort-cpu"}.items() <= gained["settings"].items()

@@ -11,7 +11,6 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,13 @@ from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.imaging.testsets import ImagePair, TestSet, read_pair
+from lkdn_deploy.runtime.ensemble import EnsembleSession
 from lkdn_deploy.runtime.upscaler import TiledResult, Upscaler
 
 NTIRE_BORDER = 4
 
 Levels = NDArray[np.uint8]
 """A picture, (h, w, 3) RGB."""
-Floats = NDArray[np.float32]
-"""A picture, (h, w, 3) RGB in 0..1."""
 Seen = Callable[[ImagePair, Levels, Levels, Levels], None]
 """Called with every picture that was upscaled: its files, its low-resolution version, the original, and the result."""
 
@@ -140,51 +138,19 @@ def of_session(name: str, session: Session, *, tile: int | None = None, self_ens
         name: name of the subject.
         session: the opened network.
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
-        self_ensemble: whether to apply ``ensemble``.
+        self_ensemble: whether to take the mean over all flips and rotations, as ``EnsembleSession`` does.
 
     Raises:
         UsageError: as ``Upscaler`` does.
     """
-    upscaler = Upscaler(session, tile=tile)
-
-    def with_ensemble(low: Levels) -> TiledResult:
-        results: list[TiledResult] = []
-
-        def upscale(pixels: Floats) -> Floats:
-            results.append(upscaler.upscale(pixels))
-            return results[-1].pixels
-
-        levels = ensemble(upscale)(low)
-        return TiledResult(levels, results[0].tiles, all(result.exact for result in results))
-
+    upscaler = Upscaler(EnsembleSession(session) if self_ensemble else session, tile=tile)
     found = session.metadata
-    upscale = with_ensemble if self_ensemble else upscaler.upscale
-    return Subject(name, found.scale, upscale, session.backend, found.precision, found)
+    return Subject(name, found.scale, upscaler.upscale, session.backend, found.precision, found)
 
 
 def bicubic(scale: int) -> Subject:
     """Make a subject of MATLAB's bicubic enlargement, rounded to 8 bits: the baseline for every network."""
     return Subject(BICUBIC, scale, lambda low: TiledResult(imresize(low, scale), 1, exact=True), "numpy", "fp64")
-
-
-def ensemble(upscale: Callable[[Floats], Floats]) -> Callable[[Levels], Levels]:
-    """Return the geometric self-ensemble of an upscaler.
-
-    That is the mean, before rounding, of the results for the eight flips and rotations of a picture, each turned back
-    (Lim et al., "Enhanced Deep Residual Networks", EDSR, CVPR-W 2017).
-    """
-
-    def upscale_all(low: Levels) -> Levels:
-        pixels = low.astype(np.float32) / np.float32(255)
-        results = []
-        for turns, mirrored in product(range(4), (False, True)):
-            turned = np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
-            result = np.rot90(upscale(np.ascontiguousarray(turned)), -turns)
-            results.append(result[:, ::-1] if mirrored else result)
-        # The sum of eight float32 is exact in float64, so it does not depend on their order.
-        return np.rint(np.sum(results, axis=0, dtype=np.float64) / 8 * 255).astype(np.uint8)
-
-    return upscale_all
 
 
 def evaluate(subject: Subject, pictures: TestSet, borders: Borders, *, seen: Seen | None = None) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""Quality measured picture by picture, the self-ensemble, and the results as JSON and CSV."""
+"""Quality measured picture by picture, and the results as JSON and CSV."""
 
 import csv
 import io
@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from lkdn_deploy import load
 from lkdn_deploy.bench.quality import evaluation as quality
-from lkdn_deploy.bench.quality.evaluation import Borders, Record, Results, Scores, Subject, bicubic, ensemble, evaluate
+from lkdn_deploy.bench.quality.evaluation import Borders, Record, Results, Scores, Subject, bicubic, evaluate
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from lkdn_deploy.imaging.resample import downsample, imresize
@@ -25,8 +23,6 @@ from lkdn_deploy.runtime.upscaler import TiledResult
 from lkdn_deploy.samples import sample_pixels
 
 PHOTOGRAPH = sample_pixels()[60:108, 90:150]
-
-Floats = NDArray[np.float32]
 
 
 @pytest.fixture
@@ -94,46 +90,6 @@ def test_the_one_who_watches_sees_every_picture_that_was_made(three: TestSet) ->
     assert seen == [("a", (24, 30, 3), (48, 60, 3), (48, 60, 3)), ("c", (30, 24, 3), (60, 48, 3), (60, 48, 3))]
 
 
-def nearest(image: Floats) -> Floats:
-    """Equivariant: what is turned first gives what is turned afterwards."""
-    return image.repeat(2, axis=0).repeat(2, axis=1)
-
-
-def skewed(image: Floats) -> Floats:
-    """Not equivariant, and with values between the 8-bit ones."""
-    large = nearest(image)
-    return (0.6 * large + 0.3 * np.roll(large, 1, axis=0) + 0.1 * np.roll(large, 2, axis=1)).astype(np.float32)
-
-
-sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-
-
-@given(sizes)
-def test_an_equivariant_model_gives_the_same_with_the_ensemble(size: tuple[int, int, int]) -> None:
-    low = np.random.default_rng(size[2]).integers(0, 256, (*size[:2], 3), np.uint8)
-    assert np.array_equal(ensemble(nearest)(low), low.repeat(2, axis=0).repeat(2, axis=1))
-
-
-@given(sizes)
-def test_the_ensemble_makes_any_model_equivariant(size: tuple[int, int, int]) -> None:
-    low = np.random.default_rng(size[2]).integers(0, 256, (*size[:2], 3), np.uint8)
-    upscale = ensemble(skewed)
-    for turned in (np.flipud, np.fliplr, np.rot90):
-        assert np.array_equal(upscale(turned(low)), turned(upscale(low)))
-
-
-def test_the_ensemble_is_the_mean_of_eight_before_rounding() -> None:
-    low = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
-    pixels = low.astype(np.float32) / np.float32(255)
-    total = np.zeros((12, 10, 3))
-    for quarter in range(4):
-        for mirror in (False, True):
-            image = np.rot90(pixels[:, ::-1] if mirror else pixels, quarter)
-            back = np.rot90(skewed(image), -quarter)
-            total += back[:, ::-1] if mirror else back
-    assert np.array_equal(ensemble(skewed)(low), np.rint(total / 8 * 255).astype(np.uint8))
-
-
 def test_a_network_is_told_by_its_session() -> None:
     session = load().session
     subject = quality.of_session("mine", session, tile=40)
@@ -143,7 +99,7 @@ def test_a_network_is_told_by_its_session() -> None:
     assert (subject.upscale(low).tiles, tiled.tiles, tiled.exact) == (1, 2, True)
     assert np.array_equal(subject.pixels(low), load()(low))
     gained = quality.of_session("mine", session, self_ensemble=True)
-    assert np.array_equal(gained.pixels(low), ensemble(load())(low))
+    assert np.array_equal(gained.pixels(low), load(self_ensemble=True)(low))
     assert not np.array_equal(gained.pixels(low), subject.pixels(low))
     assert gained.upscale(low).tiles == 1
 
