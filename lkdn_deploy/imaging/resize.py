@@ -201,7 +201,7 @@ def _pixels(planes: Floats, channels: int, dtype: np.dtype[np.generic]) -> Pixel
 
 def _weighted(rows: list[Floats], weights: Floats) -> Floats:
     """Return the weighted sum of rows, added up in their order: the same bits whatever else is computed beside it."""
-    total = rows[0] * weights[0]
+    total: Floats = rows[0] * weights[0]
     product = np.empty_like(total)
     for row, weight in zip(rows[1:], weights[1:], strict=True):
         if weight:
@@ -230,4 +230,5 @@ class _Columns:
         image = Image.fromarray(planes[:, :, self._index].reshape(rows * channels, -1))
         box = (self._reach, 0, self._reach + self._source, image.height)
         reduced = image.resize((self._target, image.height), Image.Resampling.BICUBIC, box)
-        return np.asarray(reduced).reshape(rows, channels, self._target)
+        result: Floats = np.asarray(reduced).reshape(rows, channels, self._target)
+        return result
