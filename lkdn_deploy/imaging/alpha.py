@@ -1,41 +1,112 @@
 """Colours for fully transparent pixels."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.imaging.bands import RowSource
+from lkdn_deploy.imaging.pixels import Pixels
 
-def fill_transparent(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
-    """Extend the visible colours smoothly over fully transparent pixels.
+Level = tuple[NDArray[Any], NDArray[Any]]
+"""Values (h, w, C) and weights (h, w) of a grid, float32."""
+
+_HALVINGS = 4  # from the picture to the grid that is kept whole, of a 256th of its pixels
+_BLOCK = 1 << _HALVINGS  # rows of the picture to one of that grid
+_CHUNK = 1 << 20  # pixels filled at once, about
+
+
+class FilledColour:
+    """The colours of a picture with alpha, extended smoothly over its fully transparent pixels; a ``RowSource``.
 
     Straight alpha leaves arbitrary colours, often black, under transparent pixels, and a convolutional network would
     smear them into visible ones. The method is push-pull: average the visible colours on ever coarser grids, then fill
-    each finer grid's gaps from the coarser one. It is linear in the number of pixels.
+    each finer grid's gaps from the coarser one. It is linear in the number of pixels. Only a coarse grid is kept of the
+    whole picture; from it, the finer ones are made again for the rows that are read.
+
+    Visible pixels stay equal bit for bit; all do if none is fully transparent, or all are.
 
     Args:
-        colour: (H, W, C) or (H, W) uint8, uint16 or float32.
-        alpha: (H, W), 0 for fully transparent, in the range of ``colour``.
+        source: the picture, whose last channel is alpha: 0 for fully transparent. It is read once, and twice if some of
+            its pixels are fully transparent.
 
-    Returns:
-        An array like ``colour``, equal bit for bit where alpha is not 0; ``colour`` itself if no pixel is fully
-        transparent, or all are.
+    Attributes:
+        constant_alpha: the alpha of all pixels, if it is the same for all.
     """
-    visible = alpha > 0
-    if visible.all() or not visible.any():
-        return colour
-    planes = np.atleast_3d(colour)
+
+    def __init__(self, source: RowSource) -> None:
+        height, width, channels = source.shape
+        self._source = source
+        self.shape = (height, width, channels - 1)
+        self.dtype = source.dtype
+        self._step = max(_CHUNK // width // _BLOCK, 1) * _BLOCK
+        bounds = [(alpha.min(), alpha.max()) for alpha in (rows[..., -1] for rows in self._chunks())]
+        lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
+        self.constant_alpha = lowest if lowest == highest else None
+        self._coarse = self._fill_coarse() if lowest == 0 < highest else None
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Return the colours of rows, as ``RowSource.read`` does."""
+        if self._coarse is None:
+            return self._source.read(top, bottom)[..., :-1]
+        first, last = _surroundings(top, bottom)
+        rows = self._source.read(first, min(last, self.shape[0]))
+        kept = rows[top - first : bottom - first]
+        if (kept[..., -1] > 0).all():
+            return kept[..., :-1]
+        parts = range(top, bottom, self._step)
+        return np.concatenate([self._filled(rows, first, at, min(at + self._step, bottom)) for at in parts])
+
+    def _chunks(self) -> Iterator[Pixels]:
+        height = self.shape[0]
+        return (self._source.read(top, min(top + self._step, height)) for top in range(0, height, self._step))
+
+    def _fill_coarse(self) -> NDArray[Any]:
+        """Return the coarse grid of the whole picture, without gaps."""
+        parts = [_halved(rows)[-1] for rows in self._chunks()]
+        levels = [(np.concatenate([values for values, _ in parts]), np.concatenate([weights for _, weights in parts]))]
+        while not (levels[-1][1] > 0).all():
+            levels.append(_coarser(*levels[-1]))
+        filled, _ = levels.pop()
+        return _pulled(filled, levels)
+
+    def _filled(self, rows: Pixels, origin: int, top: int, bottom: int) -> Pixels:
+        """Return the colours of ``top..bottom``, given the rows from ``origin`` to beyond their surroundings."""
+        assert self._coarse is not None  # noqa: S101
+        first, last = _surroundings(top, bottom)
+        *levels, _ = _halved(rows[first - origin : last - origin])
+        filled = _pulled(self._coarse[first // _BLOCK : last // _BLOCK], levels)[top - first : bottom - first]
+        if np.issubdtype(self.dtype, np.integer):
+            filled = np.rint(filled)
+        kept = rows[top - origin : bottom - origin]
+        colours: Pixels = np.where(kept[..., -1:] > 0, kept[..., :-1], filled.astype(self.dtype))
+        return colours
+
+
+def _surroundings(top: int, bottom: int) -> tuple[int, int]:
+    """Return the rows from which those of ``top..bottom`` are filled: whole blocks, and one more on each side.
+
+    Where rows are cut off, the interpolation lacks a neighbour. Over all levels it goes wrong for less than a block.
+    """
+    return max(top // _BLOCK - 1, 0) * _BLOCK, (-(-bottom // _BLOCK) + 1) * _BLOCK
+
+
+def _halved(rows: Pixels) -> list[Level]:
+    """Return the grids of rows that begin with a block, from their own down to the coarse one."""
     # Weighted by alpha, since the colour of hardly visible pixels is hardly known.
-    levels = [(planes.astype(np.float32), alpha.astype(np.float32))]
-    while not (levels[-1][1] > 0).all():
+    levels = [(rows[..., :-1].astype(np.float32), rows[..., -1].astype(np.float32))]
+    for _ in range(_HALVINGS):
         levels.append(_coarser(*levels[-1]))
-    filled, _ = levels.pop()
+    return levels
+
+
+def _pulled(filled: NDArray[Any], levels: list[Level]) -> NDArray[Any]:
+    """Fill the gaps of ever finer grids, the last of which comes first, from one without gaps."""
     for values, weights in reversed(levels):
         finer = _finer(filled, *weights.shape)
         filled = np.where(weights[..., None] > 0, values, finer)
-    if np.issubdtype(colour.dtype, np.integer):
-        filled = np.rint(filled)
-    return np.where(visible[..., None], planes, filled.astype(colour.dtype)).reshape(colour.shape)
+    return filled
 
 
 def _coarser(values: NDArray[Any], weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

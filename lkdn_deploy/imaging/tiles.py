@@ -66,23 +66,24 @@ def _scaled(span: Span, scale: int, origin: int) -> slice:
     return slice((span.keep_start - origin) * scale, (span.keep_stop - origin) * scale)
 
 
-def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int) -> list[Tile]:
+def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int, begin: int = 0) -> list[Tile]:
     """Cover an image with windows, row by row; with one if the image is no larger.
 
     Args:
         height, width: of the image.
         window: rows and columns of each window, halo included.
         halo: see ``tile_halo``.
+        begin: the first row to cover.
 
     Raises:
         ValueError: if the windows are nothing but halo.
     """
     across = plan_axis(width, window[1], halo)
-    return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo) for columns in across]
+    return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo, begin) for columns in across]
 
 
-def plan_axis(length: int, window: int, halo: int) -> list[Span]:
-    """Cover ``0..length`` with as few equal windows as give every pixel exactly, once.
+def plan_axis(length: int, window: int, halo: int, begin: int = 0) -> list[Span]:
+    """Cover ``begin..length`` with as few equal windows as give every pixel exactly, once.
 
     A window that starts or ends on the border needs no halo there and keeps that much more. An axis shorter than the
     window is one span.
@@ -94,7 +95,7 @@ def plan_axis(length: int, window: int, halo: int) -> list[Span]:
     if window < length:
         _check_window(window, halo)
     spans: list[Span] = []
-    done = 0
+    done = begin
     while done < length:
         start = min(max(done - halo, 0), length - window)
         stop = start + window

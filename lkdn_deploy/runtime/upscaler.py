@@ -2,29 +2,25 @@
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.core.errors import InputError, NonFiniteError, OutOfDeviceMemory, UsageError
+from lkdn_deploy.core.errors import OutOfDeviceMemory, UsageError
 from lkdn_deploy.core.limits import available_memory, cores
-from lkdn_deploy.core.protocols import PixelSession, Session
-from lkdn_deploy.imaging.alpha import fill_transparent
-from lkdn_deploy.imaging.pixels import Pixels, check_pixels, store_batch, to_batch
+from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.imaging.bands import ArrayRows, RowSource
+from lkdn_deploy.imaging.pixels import Pixels, check_pixels
 from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window, tile_halo
+from lkdn_deploy.runtime.tiling import Cutting, Progress, UpscaledRows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished tiles and of all tiles: with none finished at the start, then after each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +44,6 @@ P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
 # 1.2 times the pixels on the native engine and 1.5 times on ONNX Runtime, and the whole process, with the
 # result of 144 MB, stays below 1.2 GB (benchmarks/upscale.py).
 MEMORY_BUDGET = 832 << 20
-
-_Step = tuple[Pixels, Pixels, Tile]
-"""The image that a window is cut from, the part of the result that it belongs to, and the tile."""
 
 SMALLEST_WINDOW = 64
 """Side of the smallest window to try, in LR pixels, when a device runs out of memory."""
@@ -153,71 +146,43 @@ class Upscaler:
 
         Args:
             pixels: (H, W, C) of uint8, uint16, or float32 in 0..1; C is 1 grey, 2 grey and alpha, 3 RGB or 4 RGBA.
-            progress: called before the first tile and after each; again from the start if smaller tiles are needed.
+            progress: called before the first tile and after each. The number of all grows if smaller ones are needed.
 
         Raises:
             UsageError: if the artefact cannot process an image of this size.
             InputError: if the engine fails, or gives values that are not finite.
             OutOfDeviceMemory: if the device has no memory for the smallest tiles.
         """
-        height, width, channels = pixels.shape
-        scale, smallest = self.scale, self.session.metadata.smallest
-        if min(height, width) < smallest:
-            # Repeating the edge on all sides changes least, and keeps the network's own padding away from the image.
-            lacking = [max(smallest - size, 0) for size in (height, width)]
-            margins = [(lack - lack // 2, lack // 2) for lack in lacking]
-            padded = self.upscale(np.pad(pixels, (*margins, (0, 0)), mode="edge"), progress=progress)
-            (top, _), (left, _) = margins
-            inner = np.s_[scale * top : scale * (top + height), scale * left : scale * (left + width)]
-            return replace(padded, pixels=np.ascontiguousarray(padded.pixels[inner]))
+        source = ArrayRows(pixels)
+        scale, (height, width, channels) = self.scale, source.shape
         result = np.empty((scale * height, scale * width, channels), pixels.dtype)
-        while True:
-            tiles = self.plan(height, width)
-            exact = self.exact or len(tiles) == 1
-            if not exact:
-                log.warning(
-                    "%s computes every pixel from the whole picture: in tiles its result differs, and seams may show",
-                    self.session.metadata.model,
-                )
-            try:
-                self._fill_all(result, pixels, tiles, progress)
-                return TiledResult(result, len(tiles), exact)
-            except OutOfDeviceMemory as error:
-                self._shrink(tiles[0], error)
+        with UpscaledRows(self.session, source, self._cutting, progress=progress, into=result) as rows:
+            for _ in rows:
+                pass
+        return TiledResult(result, rows.tiles, rows.exact)
 
-    def _fill_all(self, result: Pixels, pixels: Pixels, tiles: Sequence[Tile], progress: Progress | None) -> None:
-        steps = [(source, large, tile) for source, large in self._passes(pixels, result) for tile in tiles]
-        if progress:
-            progress(0, len(steps))
-        try:
-            with closing(self._fill(steps)) as filled:
-                for done in filled:
-                    if progress:
-                        progress(done, len(steps))
-        except NonFiniteError as error:
-            msg = f"{self.session.metadata.model} on {self.session.backend} gave {error}"
-            raise InputError(msg, "its weights are damaged, or its precision does not hold its values") from error
+    def bands(self, source: Pixels | RowSource, *, progress: Progress | None = None) -> UpscaledRows:
+        """Upscale a picture, and give the rows of the result as they are finished.
 
-    def _fill(self, steps: Sequence[_Step]) -> Generator[int, None, None]:
-        """Compute each step's part of the result, and yield the number of finished steps.
+        The result is never in memory as a whole, and neither is the picture if it is a ``RowSource``. The rows are
+        those of ``upscale``.
+
+        Args:
+            source: pixels as ``upscale`` takes them, or a picture whose rows can be read in parts.
+            progress: as in ``upscale``.
+
+        Returns:
+            An iterator of bands, each (h, scale * W, C), which must be exhausted or closed.
 
         Raises:
-            NonFiniteError: if the network gives values that are not finite.
+            UsageError: if the artefact cannot process an image of this size.
         """
-        session, scale = self.session, self.scale
-        picture = steps[0][1]
-        colours = picture.dtype == np.uint8 and picture.shape[2] == 3
-        if colours and picture.strides[1:] == (3, 1) and isinstance(session, PixelSession):
-            batch = None
-            for done, (source, large, tile) in enumerate(steps, 1):
-                batch = to_batch(source[tile.window], batch)
-                session.fill(batch, tile.kept(scale), large[tile.place(scale)])
-                yield done
-            return
-        with closing(session.run_many(_batches(steps))) as batches:
-            for done, (batch, (_, large, tile)) in enumerate(zip(batches, steps, strict=True), 1):
-                store_batch(batch[:, :, *tile.kept(scale)], large[tile.place(scale)])
-                yield done
+        rows = ArrayRows(source) if isinstance(source, np.ndarray) else source
+        return UpscaledRows(self.session, rows, self._cutting, progress=progress)
+
+    @property
+    def _cutting(self) -> Cutting:
+        return Cutting(self._plan_from, self._shrink, self.exact)
 
     def _shrink(self, tile: Tile, error: OutOfDeviceMemory) -> None:
         """Halve the windows in both directions, for this image and later ones.
@@ -248,19 +213,6 @@ class Upscaler:
         """Whether tiles give the same result as the whole image."""
         return self.session.metadata.receptive_radius is not None
 
-    @staticmethod
-    def _passes(pixels: Pixels, result: Pixels) -> list[tuple[Pixels, Pixels]]:
-        """Return the images of 1 or 3 channels that go through the network, and the parts of ``result`` they fill."""
-        if pixels.shape[2] in (1, 3):
-            return [(pixels, result)]
-        alpha = pixels[:, :, -1]
-        # Colours under fully transparent pixels are arbitrary, and a convolution would carry them into visible pixels.
-        colour = (fill_transparent(pixels[:, :, :-1], alpha), result[:, :, :-1])
-        if (alpha == alpha[0, 0]).all():
-            result[:, :, -1] = alpha[0, 0]
-            return [colour]
-        return [colour, (pixels[:, :, -1:], result[:, :, -1:])]
-
     def check_size(self, height: int, width: int) -> None:
         """Refuse an image size that the network cannot process, before the image is decoded.
 
@@ -282,12 +234,17 @@ class Upscaler:
         Raises:
             UsageError: as ``check_size`` does, or if the image cannot be cut into windows of the network's fixed size.
         """
+        return self._plan_from(height, width, 0)
+
+    def _plan_from(self, height: int, width: int, begin: int) -> list[Tile]:
+        """Return the tiles that the rows of an image from ``begin`` on are computed in."""
         self.check_size(height, width)
         height, width = self._padded(height, width)
         if self._whole_only:
             return plan_tiles(height, width, (height, width), 0)
+        window = self.session.fixed_size
         try:
-            return plan_tiles(height, width, self.session.fixed_size or self._window(height, width), self._halo)
+            return plan_tiles(height, width, window or self._window(height, width), self._halo, begin)
         except ValueError as error:
             msg = f"an image of {width}x{height} cannot be cut for this artefact: {error}"
             raise UsageError(msg, "export it without --static, or for a larger size") from error
@@ -350,9 +307,3 @@ class Upscaler:
     def _least_side(self) -> int:
         """The smallest side of a window that is made smaller for want of memory."""
         return max(smallest_window(self._halo), SMALLEST_WINDOW, self.session.metadata.smallest)
-
-
-def _batches(steps: Sequence[_Step]) -> Iterator[NDArray[np.float32]]:
-    """Yield the network's inputs, each made when it is asked for."""
-    for source, _, tile in steps:
-        yield to_batch(source[tile.window])

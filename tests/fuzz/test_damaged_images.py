@@ -45,7 +45,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
             if pixels.shape[2] == 4 and suffix in (".jpg", ".bmp"):
                 continue
             kept = profile if pixels.shape[2] > 1 else None
-            picture = Picture(pixels, kept, exif, (300.0, 300.0), (), XMP, b"\x1c\x02\x78\0\2hi", texts, colour)
+            iptc = b"\x1c\x02\x78\0\2hi"
+            about = {"exif": exif, "dpi": (300.0, 300.0), "xmp": XMP, "iptc": iptc, "texts": texts, "colour": colour}
+            picture = Picture(pixels, icc_profile=kept, **about)
             write_picture(folder / f"x{suffix}", picture, threads=1)
             found.append((folder / f"x{suffix}").read_bytes())
     image = Image.fromarray(eight)

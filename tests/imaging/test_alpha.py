@@ -8,7 +8,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkdn_deploy.imaging.alpha import fill_transparent
+import lkdn_deploy.imaging.alpha as module
+from lkdn_deploy.imaging.alpha import FilledColour
+from lkdn_deploy.imaging.bands import ArrayRows
+
+
+def fill_transparent(colour: Any, alpha: Any) -> Any:
+    """Fill the whole picture at once."""
+    source = FilledColour(ArrayRows(np.dstack([colour, alpha])))
+    return source.read(0, len(alpha)).reshape(colour.shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 20), st.integers(0, 6), st.data())
+def test_parts_are_those_of_the_whole(height: int, width: int, holes: int, data: st.DataObject) -> None:
+    """The whole is filled by the definition: all grids down to one without gaps, and back."""
+    random = np.random.default_rng(height * width)
+    picture = random.integers(1, 256, (height, width, 4)).astype(np.uint8)
+    for _ in range(holes):
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        picture[top : top + data.draw(st.integers(1, height)), left:, 3] = 0
+    bounds = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2, unique=True)))
+    source = FilledColour(ArrayRows(picture))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 1)
+        parts = FilledColour(ArrayRows(picture))
+    np.testing.assert_array_equal(source.read(*bounds), by_definition(picture)[slice(*bounds)])
+    np.testing.assert_array_equal(parts.read(*bounds), source.read(*bounds))
+
+
+def by_definition(picture: Any) -> Any:
+    visible = picture[..., -1] > 0
+    if not visible.any():
+        return picture[..., :-1]
+    levels = [(picture[..., :-1].astype(np.float32), picture[..., -1].astype(np.float32))]
+    while not (levels[-1][1] > 0).all():
+        levels.append(module._coarser(*levels[-1]))
+    filled, _ = levels.pop()
+    for values, weights in reversed(levels):
+        filled = np.where(weights[..., None] > 0, values, module._finer(filled, *weights.shape))
+    return np.where(visible[..., None], picture[..., :-1], np.rint(filled).astype(picture.dtype))
 
 
 @st.composite

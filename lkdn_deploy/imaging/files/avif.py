@@ -8,9 +8,18 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from lkdn_deploy.imaging.bands import Bands
 from lkdn_deploy.imaging.files.compression import imagecodecs
 from lkdn_deploy.imaging.files.exif import orientation_of
-from lkdn_deploy.imaging.files.picture import Header, OpenedImage, Picture, cicp_chunks, widened
+from lkdn_deploy.imaging.files.picture import (
+    Description,
+    Header,
+    OpenedImage,
+    Picture,
+    cicp_chunks,
+    collected,
+    widened,
+)
 from lkdn_deploy.imaging.files.pillow import open_image, quiet, to_pil, with_metadata_of
 
 BRANDS = (b"avif", b"avis")
@@ -69,12 +78,13 @@ def _decode(file: IO[bytes], image: Image.Image, channels: int, bits: int, start
     return picture
 
 
-def write_avif(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_avif(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write an AVIF file of full colour resolution (4:4:4): 8 bits with all metadata, or 12 bits without.
 
     Args:
-        file: to write to. The encoded file is held in memory.
-        picture: of any kind; 16 bits per sample are rounded to 12.
+        file: to write to. The picture and the encoded file are held in memory.
+        description: of a picture of any kind; 16 bits per sample are rounded to 12.
+        bands: its rows.
         quality: 1 to 100; at 100, 12 bits are kept exactly.
         threads: number of threads that encode.
 
@@ -83,6 +93,7 @@ def write_avif(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
         OSError: if ``file`` does, or from Pillow.
         RuntimeError, ValueError: from the encoder.
     """
+    picture = collected(description, bands)
     if picture.depth == 8:
         buffer = io.BytesIO()
         metadata = {key: value for key, value in picture.metadata.items() if key != "dpi"}

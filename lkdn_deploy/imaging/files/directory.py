@@ -14,7 +14,7 @@ _FLOATS = {11: "f4", 12: "f8"}
 _RATIONALS = {5: "u4", 10: "i4"}
 _BYTES = {2: "u1", 7: "u1"}
 _UNITS = _INTEGERS | _FLOATS | _RATIONALS | _BYTES
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
 _MAX_BYTES = 1 << 26  # of all values of a directory; files of a few bytes can claim any size
 _MAX_ENTRIES = 65535
 
@@ -118,26 +118,33 @@ def _read(file: IO[bytes], at: int, layout: ByteLayout, seen: set[int], left: li
     return tags, struct.unpack(order + offset, following)[0] if len(following) == struct.calcsize(offset) else 0
 
 
-def lay_out(tags: Mapping[int, "Field | Tags"], at: int) -> bytes:
-    """Return the little-endian bytes of a directory, with those inside it, that begins at ``at`` of a classic TIFF.
+def lay_out(tags: Mapping[int, "Field | Tags"], at: int, *, big: bool = False) -> bytes:
+    """Return the little-endian bytes of a directory, with those inside it, that begins at ``at``.
+
+    Args:
+        tags: its fields and directories.
+        at: offset in the file, or in the EXIF block.
+        big: whether the file is a BigTIFF, in which counts and offsets have 64 bits.
 
     Raises:
         struct.error: if something lies beyond 4 GiB.
     """
-    table, behind = struct.pack("<H", len(tags)), b""
-    end = at + 2 + 12 * len(tags) + 4
+    head, entry, offset = ("<Q", "<HHQ", "<Q") if big else ("<H", "<HHI", "<I")
+    inline = struct.calcsize(offset)  # bytes of a value that stand in its entry
+    table, behind = struct.pack(head, len(tags)), b""
+    end = at + len(table) + (struct.calcsize(entry) + inline) * len(tags) + inline
     for tag, field in sorted(tags.items()):
         if isinstance(field, dict):
             place = end + len(behind)
-            behind += lay_out(field, place)
+            behind += lay_out(field, place, big=big)
             field = Field(LONG, struct.pack("<I", place))
         size = np.dtype(_UNITS[field.kind]).itemsize * (2 if field.kind in _RATIONALS else 1)
-        value = field.data.ljust(4, b"\0")
-        if len(field.data) > 4:
-            value = struct.pack("<I", end + len(behind))
+        value = field.data.ljust(inline, b"\0")
+        if len(field.data) > inline:
+            value = struct.pack(offset, end + len(behind))
             behind += field.data + bytes(len(field.data) % 2)
-        table += struct.pack("<HHI", tag, field.kind, len(field.data) // size) + value
-    return table + bytes(4) + behind + bytes(len(behind) % 2)
+        table += struct.pack(entry, tag, field.kind, len(field.data) // size) + value
+    return table + bytes(inline) + behind + bytes(len(behind) % 2)
 
 
 def integers(kind: int, *values: int) -> Field:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.imaging.bands import Bands
 from lkdn_deploy.imaging.files import avif, heif, jxl, png, tiff
 from lkdn_deploy.imaging.files.jpeg import write_jpeg
-from lkdn_deploy.imaging.files.picture import OpenedImage, Picture, refuse_raw
+from lkdn_deploy.imaging.files.picture import Description, OpenedImage, refuse_raw
 from lkdn_deploy.imaging.files.pillow import open_with_pillow, write_bmp, write_webp
 
 
@@ -28,8 +29,8 @@ class ImageFormat:
         name: as messages print it.
         signatures: the ways in which its files begin.
         open: reads a file's header; returns it with a function that decodes the file.
-        write: writes a picture, given the file, the picture, a quality and a number of threads; None if files of this
-            format are only read.
+        write: writes a picture, given the file, the description, the bands of rows, a quality and a number of threads;
+            None if files of this format are only read.
         suffixes: of file names in which it is written; files are read by their content.
         read_only: further suffixes by which files of a folder are taken.
         brands: of ISO media files, by which its files are recognised instead of by a signature.
@@ -46,13 +47,14 @@ class ImageFormat:
         texts: keywords of the texts that it holds; None for any.
         colour: facts on the colour space that it holds beside a profile, by the names of PNG's chunks.
         moves_exif: whether EXIF tags move within the file, which maker notes do not survive.
-        in_stripes: whether it is written part by part, so that no encoded copy of the picture is held in memory.
+        in_stripes: whether it is written part by part, so that neither the picture nor an encoded copy of it is held in
+            memory.
     """
 
     name: str
     signatures: tuple[bytes, ...]
     open: Callable[[IO[bytes]], OpenedImage]
-    write: Callable[[IO[bytes], Picture, int, int], None] | None = None
+    write: Callable[[IO[bytes], Description, Bands, int, int], None] | None = None
     suffixes: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
     brands: tuple[bytes, ...] = ()
@@ -117,10 +119,10 @@ FORMATS = (
         tiff.open_tiff,
         tiff.write_tiff,
         (".tif", ".tiff"),
-        max_bytes=2**32 - 2**26,  # it counts in 32 bits; the rest is for directories, profile and EXIF
         depth=16,
         iptc=True,
         moves_exif=True,
+        in_stripes=True,
     ),
     ImageFormat(
         "BMP",

@@ -97,7 +97,7 @@ def _decode(opened: Any, image: Any, channels: int) -> Picture:
     if profile is not None and not profile_fits(profile, channels):
         profile = None
         notes.append("its colour profile is for another colour space than its pixels and was left out")
-    picture = Picture(pixels, profile, exif, notes=tuple(notes), xmp=xmp)
+    picture = Picture(pixels, icc_profile=profile, exif=exif, notes=tuple(notes), xmp=xmp)
     nclx = info.get("nclx_profile")
     if profile is None and nclx:
         primaries, transfer = int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from lkdn_deploy.core.threads import in_order
+from lkdn_deploy.imaging.bands import Bands, rechunked
 from lkdn_deploy.imaging.files.compression import imagecodecs
-from lkdn_deploy.imaging.files.picture import Picture
+from lkdn_deploy.imaging.files.picture import Description
 from lkdn_deploy.imaging.pixels import Pixels
 
 _BLOCK = 8  # pixels a side of what is transformed at once: the unit of a scan without chroma subsampling
@@ -28,12 +29,13 @@ _COMMENT = 0xFE
 _IPTC_HEAD = b"Photoshop 3.0\08BIM\x04\x04\0\0"
 
 
-def write_jpeg(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_jpeg(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a baseline JPEG file of 8 bits per sample and full colour resolution (4:4:4), with its metadata.
 
     Args:
         file: to write to. Only a few stripes are held in memory.
-        picture: grey or RGB.
+        description: of a picture, grey or RGB, of 8 bits per sample.
+        bands: its rows.
         quality: 1 to 100.
         threads: number of threads that encode; the bytes do not depend on it.
 
@@ -42,15 +44,14 @@ def write_jpeg(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
         OSError: if ``file`` does.
         RuntimeError, ValueError, MemoryError: from the encoder.
     """
-    pixels = picture.pixels
-    height, width = pixels.shape[:2]
-    units = -(-width // _BLOCK)
-    lines = max(1, min(_STRIPE // (pixels[0].nbytes * _BLOCK), _MAX_INTERVAL // units))
-    parts = (pixels[top : top + lines * _BLOCK] for top in range(0, height, lines * _BLOCK))
+    header = description.header
+    units = -(-header.width // _BLOCK)
+    lines = max(1, min(_STRIPE // (header.width * header.channels * _BLOCK), _MAX_INTERVAL // units))
+    parts = rechunked(bands, header.shape, lines * _BLOCK)
     with closing(in_order(partial(_encoded, quality), parts, threads)) as stripes:
         for number, stripe in enumerate(stripes):
             if number == 0:
-                file.write(_header(picture, stripe, None if height <= lines * _BLOCK else lines * units))
+                file.write(_header(description, stripe, None if header.height <= lines * _BLOCK else lines * units))
             else:
                 file.write(bytes((0xFF, _RESTART + (number - 1) % 8)))
             file.write(_scan(stripe))
@@ -59,27 +60,28 @@ def write_jpeg(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
 
 def _encoded(quality: int, pixels: Pixels) -> bytes:
     """Encode rows as a JPEG file of their own."""
-    samples = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    # A copy: of single rows and columns, a view may have strides that the encoder does not take.
+    samples = np.array(pixels[..., 0] if pixels.shape[2] == 1 else pixels, order="C")
     return bytes(imagecodecs().jpeg8_encode(samples, level=quality, subsampling="444"))
 
 
-def _header(picture: Picture, stripe: bytes, interval: int | None) -> bytes:
+def _header(description: Description, stripe: bytes, interval: int | None) -> bytes:
     """Return all that comes before the first scan: Pillow's metadata segments, then the first stripe's own segments."""
     stand_in = io.BytesIO()
-    Image.new("L" if picture.channels == 1 else "RGB", (1, 1)).save(stand_in, "JPEG", **picture.metadata)
+    mode = "L" if description.header.channels == 1 else "RGB"
+    Image.new(mode, (1, 1)).save(stand_in, "JPEG", **description.metadata)
     header = bytes((0xFF, _START))
     header += b"".join(segment for marker, segment in _segments(stand_in.getvalue()) if marker in _APPLICATION)
-    if picture.iptc is not None:
-        header += _segment(
-            _APPLICATION[13],
-            _IPTC_HEAD + struct.pack(">I", len(picture.iptc)) + picture.iptc + bytes(len(picture.iptc) % 2),
-        )
-    for kind, data in picture.texts:
+    iptc = description.iptc
+    if iptc is not None:
+        records = struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
+        header += _segment(_APPLICATION[13], _IPTC_HEAD + records)
+    for kind, data in description.texts:
         if (kind, data[:8]) == (b"tEXt", b"Comment\0"):
             header += _segment(_COMMENT, data[8:])
     for marker, segment in _segments(stripe):
         if marker == _FRAME:  # the height follows the marker, the length and the bits per sample
-            header += segment[:5] + struct.pack(">H", picture.height) + segment[7:]
+            header += segment[:5] + struct.pack(">H", description.header.height) + segment[7:]
         elif marker == _SCAN:
             header += (struct.pack(">BBHH", 0xFF, _INTERVAL, 4, interval) if interval else b"") + segment
         elif marker not in _APPLICATION:

@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.bands import Bands
 from lkdn_deploy.imaging.files.boxes import box, boxes
 from lkdn_deploy.imaging.files.compression import imagecodecs
 from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, upright_exif
 from lkdn_deploy.imaging.files.picture import (
+    Description,
     Header,
     OpenedImage,
     Picture,
     check_size,
     cicp_chunks,
+    collected,
     to_straight,
     widened,
 )
@@ -287,12 +290,13 @@ def _decode(data: bytes, facts: _Facts, header: Header, exif: bytes, xmp: bytes)
     return picture
 
 
-def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_jxl(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a JPEG XL file of 8 or 16 bits per sample, with EXIF and XMP; lossless at quality 100.
 
     Args:
-        file: to write to. The encoded file is held in memory.
-        picture: of any kind.
+        file: to write to. The picture and the encoded file are held in memory.
+        description: of a picture of any kind.
+        bands: its rows.
         quality: 1 to 100.
         threads: number of threads that encode.
 
@@ -301,6 +305,7 @@ def write_jxl(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
         OSError: if ``file`` does.
         RuntimeError, ValueError: from the encoder.
     """
+    picture = collected(description, bands)
     pixels = picture.pixels
     if picture.depth == 16 and quality < 100:
         pixels = _by_table(pixels, _to_linear)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.imaging.bands import Bands, rechunked
 from lkdn_deploy.imaging.pixels import Pixels
 
 # Half a GiB as 8-bit RGB, and where Pillow, too, turns from a warning to an error. A few kilobytes of file can
@@ -30,6 +31,21 @@ class Header:
     channels: int
     depth: int
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the pixels: (height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels: uint8 or uint16."""
+        return np.dtype(np.uint8 if self.depth == 8 else np.uint16)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the samples of a row."""
+        return self.width * self.channels * self.depth // 8
+
     def upright(self, orientation: int) -> "Header":
         """Return the header with its sides swapped where the EXIF orientation turns the picture by a quarter."""
         return replace(self, width=self.height, height=self.width) if orientation > 4 else self
@@ -39,13 +55,11 @@ Chunk = tuple[bytes, bytes]
 """Name and data of a PNG chunk."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """Upright pixels, and what the file recorded about them.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PictureMetadata:
+    """What a file records about a picture beside its size and its pixels.
 
     Attributes:
-        pixels: (H, W, C) uint8 or uint16 over the full range of the type; C is 1 grey, 2 grey+alpha, 3 RGB or
-            4 RGBA, and alpha is straight (not premultiplied).
         icc_profile: the embedded colour profile; None means sRGB, or unknown.
         exif: an EXIF block, beginning with ``Exif\\0\\0``; its orientation is normal, as the pixels are upright.
         dpi: pixels per inch, (horizontal, vertical).
@@ -54,12 +68,8 @@ class Picture:
         iptc: IPTC-IIM records.
         texts: texts by keyword, as chunks of PNG (tEXt, zTXt, iTXt); a JPEG file's comment is one of them.
         colour: further facts on the colour space, as chunks of PNG (gAMA, cHRM, sRGB, cICP, mDCV, cLLI).
-
-    Raises:
-        UsageError: for pixels of another shape or type.
     """
 
-    pixels: Pixels
     icc_profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -68,6 +78,50 @@ class Picture:
     iptc: bytes | None = None
     texts: tuple[Chunk, ...] = ()
     colour: tuple[Chunk, ...] = ()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Profile, EXIF, XMP and resolution, as far as there are any, under Pillow's names for them."""
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.xmp, "dpi": self.dpi}
+        return {key: value for key, value in metadata.items() if value is not None}
+
+    def with_colour(self, colour: tuple[Chunk, ...]) -> Self:
+        """Return the same picture with other facts on its colour space."""
+        return replace(self, colour=colour)
+
+    def with_notes(self, *notes: str) -> Self:
+        """Return the same picture with further notes."""
+        return replace(self, notes=self.notes + notes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Description(PictureMetadata):
+    """A picture's size and kind, and what its file records about it: all but the pixels.
+
+    Attributes:
+        header: size, channels and depth of the upright picture.
+    """
+
+    header: Header
+
+    def with_pixels(self, pixels: Pixels) -> "Picture":
+        """Return the picture that has these pixels."""
+        return Picture(pixels, **_metadata_of(self))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture(PictureMetadata):
+    """Upright pixels, and what the file recorded about them.
+
+    Attributes:
+        pixels: (H, W, C) uint8 or uint16 over the full range of the type; C is 1 grey, 2 grey+alpha, 3 RGB or
+            4 RGBA, and alpha is straight (not premultiplied).
+
+    Raises:
+        UsageError: for pixels of another shape or type.
+    """
+
+    pixels: Pixels
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -93,22 +147,33 @@ class Picture:
         return int(self.pixels.dtype.itemsize) * 8
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """Profile, EXIF, XMP and resolution, as far as there are any, under Pillow's names for them."""
-        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.xmp, "dpi": self.dpi}
-        return {key: value for key, value in metadata.items() if value is not None}
+    def header(self) -> Header:
+        """Size, channels and depth."""
+        return Header(self.width, self.height, self.channels, self.depth)
+
+    @property
+    def description(self) -> Description:
+        """All but the pixels."""
+        return Description(self.header, **_metadata_of(self))
 
     def with_pixels(self, pixels: Pixels) -> "Picture":
         """Return a picture of other pixels with all else the same."""
         return replace(self, pixels=pixels)
 
-    def with_colour(self, colour: tuple[Chunk, ...]) -> "Picture":
-        """Return the same picture with other facts on its colour space."""
-        return replace(self, colour=colour)
 
-    def with_notes(self, *notes: str) -> "Picture":
-        """Return the same picture with further notes."""
-        return replace(self, notes=self.notes + notes)
+def collected(description: Description, bands: Bands) -> Picture:
+    """Return the picture whose rows come in bands, for formats whose files cannot be written part by part.
+
+    Raises:
+        ValueError: if the rows are not those of the description.
+    """
+    header = description.header
+    (pixels,) = rechunked(bands, header.shape, header.height)
+    return description.with_pixels(pixels)
+
+
+def _metadata_of(source: PictureMetadata) -> dict[str, Any]:
+    return {field.name: getattr(source, field.name) for field in fields(PictureMetadata)}
 
 
 class OpenedImage(NamedTuple):

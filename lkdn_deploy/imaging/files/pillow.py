@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.imaging.bands import Bands
 from lkdn_deploy.imaging.files.exif import orientation_of, upright_exif_of
 from lkdn_deploy.imaging.files.picture import (
+    Description,
     Header,
     OpenedImage,
     Picture,
     check_size,
+    collected,
     make_upright,
     plausible_dpi,
     profile_fits,
@@ -166,7 +169,14 @@ def with_metadata_of(image: Image.Image, pixels: Pixels, notes: tuple[str, ...] 
         notes += ("its colour profile is for another colour space than its pixels and was left out",)
         icc_profile = None
     xmp, further = xmp_of(image.info.get("xmp"))
-    picture = Picture(pixels, icc_profile, exif, plausible_dpi(image.info.get("dpi")), notes + further, xmp)
+    picture = Picture(
+        pixels,
+        icc_profile=icc_profile,
+        exif=exif,
+        dpi=plausible_dpi(image.info.get("dpi")),
+        notes=notes + further,
+        xmp=xmp,
+    )
     resources, comment = image.info.get("photoshop"), image.info.get("comment")
     if isinstance(resources, dict) and isinstance(resources.get(_IPTC), bytes):
         picture = replace(picture, iptc=resources[_IPTC])
@@ -197,13 +207,15 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
-def write_bmp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_bmp(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a BMP file; ``quality`` and ``threads`` have no effect."""
+    picture = collected(description, bands)
     _save(file, picture, "BMP", **({} if picture.dpi is None else {"dpi": picture.dpi}))
 
 
-def write_webp(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_webp(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a WebP file, lossless at quality 100; ``threads`` has no effect."""
+    picture = collected(description, bands)
     # exact: without it, colours under transparent pixels are thrown away.
     options = {"lossless": True, "exact": True} if quality == 100 else {"quality": quality}
     _save(file, picture, "WEBP", **options, **picture.metadata)

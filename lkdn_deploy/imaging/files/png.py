@@ -6,10 +6,10 @@ stripes of rows, which several threads filter and deflate independently of each 
 """
 
 import struct
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -19,9 +19,10 @@ from zlib_ng import zlib_ng
 
 from lkdn_deploy.core.errors import MissingError
 from lkdn_deploy.core.threads import in_order
+from lkdn_deploy.imaging.bands import Bands, rechunked
 from lkdn_deploy.imaging.files.compression import STREAM_HEAD, DeflateError, deflate_blocks, imagecodecs
 from lkdn_deploy.imaging.files.exif import EXIF_PREFIX, orientation_of
-from lkdn_deploy.imaging.files.picture import Chunk, Header, OpenedImage, Picture
+from lkdn_deploy.imaging.files.picture import Chunk, Description, Header, OpenedImage, Picture
 from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, with_metadata_of
 from lkdn_deploy.imaging.files.xmp import MAX_XMP
 from lkdn_deploy.imaging.pixels import Pixels
@@ -188,12 +189,13 @@ def _decode_pixels(data: bytes, image: Image.Image, depth: int, channels: int) -
     return from_pil(image)
 
 
-def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_png(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a PNG file of 8 or 16 bits per sample, with all metadata.
 
     Args:
         file: to write to. Only a few stripes are held in memory.
-        picture: of any kind.
+        description: of a picture of any kind.
+        bands: its rows.
         quality: has no effect.
         threads: number of threads that encode; the bytes do not depend on it.
 
@@ -201,26 +203,12 @@ def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
         OSError: if ``file`` does.
         DeflateError, MemoryError: if a stripe cannot be deflated.
     """
-    height, width, channels = picture.pixels.shape
     file.write(SIGNATURE)
-    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, picture.depth, _COLOUR_TYPES[channels], 0, 0, 0))
-    if picture.icc_profile is not None:
-        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib_ng.compress(picture.icc_profile))
-    for kind, data in picture.colour:
-        _write_chunk(file, kind, data)
-    if picture.dpi is not None:
-        per_metre = (min(round(value / _INCH), 2**31 - 1) for value in picture.dpi)
-        _write_chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
-    if picture.exif is not None:
-        _write_chunk(file, b"eXIf", picture.exif.removeprefix(EXIF_PREFIX))
-    if picture.xmp is not None:
-        _write_chunk(file, b"iTXt", _XMP_KEYWORD + b"\0\0\0\0" + picture.xmp)
-    for kind, data in picture.texts:
-        _write_chunk(file, kind, data)
-    rows = max(1, _STRIPE // (width * channels * picture.depth // 8))
+    _write_head(file, description)
+    rows = max(1, _STRIPE // description.header.row_bytes)
     checksum, head = 1, STREAM_HEAD
-    bounds = pairwise([*range(0, height, rows), height])
-    with closing(in_order(partial(_encode, picture.pixels), bounds, threads)) as stripes:
+    parts = _with_row_above(rechunked(bands, description.header.shape, rows))
+    with closing(in_order(_encode, parts, threads)) as stripes:
         for stripe in stripes:
             checksum = _adler32_combine(checksum, stripe.checksum, stripe.size)
             data, head = head + stripe.deflated, b""
@@ -228,6 +216,28 @@ def write_png(file: IO[bytes], picture: Picture, quality: int, threads: int) -> 
                 _write_chunk(file, b"IDAT", data[start : start + _MAX_CHUNK])
     _write_chunk(file, b"IDAT", b"\x03\0" + struct.pack(">I", checksum))  # a last, empty block
     _write_chunk(file, b"IEND", b"")
+
+
+def _write_head(file: IO[bytes], description: Description) -> None:
+    """Write all chunks that come before the pixels."""
+    header = description.header
+    colour_type = _COLOUR_TYPES[header.channels]
+    _write_chunk(
+        file, b"IHDR", struct.pack(">IIBBBBB", header.width, header.height, header.depth, colour_type, 0, 0, 0)
+    )
+    if description.icc_profile is not None:
+        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib_ng.compress(description.icc_profile))
+    for kind, data in description.colour:
+        _write_chunk(file, kind, data)
+    if description.dpi is not None:
+        per_metre = (min(round(value / _INCH), 2**31 - 1) for value in description.dpi)
+        _write_chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if description.exif is not None:
+        _write_chunk(file, b"eXIf", description.exif.removeprefix(EXIF_PREFIX))
+    if description.xmp is not None:
+        _write_chunk(file, b"iTXt", _XMP_KEYWORD + b"\0\0\0\0" + description.xmp)
+    for kind, data in description.texts:
+        _write_chunk(file, kind, data)
 
 
 def _adler32_combine(first: int, second: int, size: int) -> int:
@@ -254,13 +264,19 @@ class _EncodedStripe(NamedTuple):
     size: int
 
 
-def _encode(pixels: Pixels, bounds: tuple[int, int]) -> _EncodedStripe:
-    top, bottom = bounds
-    rows = pixels[max(top - 1, 0) : bottom]
-    samples = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")).view(np.uint8).reshape(len(rows), -1)
-    if top == 0:  # above the picture are zeros
-        samples = np.concatenate((np.zeros_like(samples[:1]), samples))
-    filtered = _filtered(samples, pixels.shape[2] * pixels.itemsize)
+def _with_row_above(stripes: Bands) -> Iterator[tuple[Pixels, Pixels]]:
+    """Yield each stripe with the row above it, which is zero for the first."""
+    above: Pixels | None = None
+    for rows in stripes:
+        yield np.zeros_like(rows[:1]) if above is None else above, rows
+        above = rows[-1:].copy()  # a view would keep the whole band
+
+
+def _encode(stripe: tuple[Pixels, Pixels]) -> _EncodedStripe:
+    above, rows = stripe
+    samples = np.empty((1 + len(rows), *rows.shape[1:]), rows.dtype.newbyteorder(">"))
+    samples[:1], samples[1:] = above, rows
+    filtered = _filtered(samples.view(np.uint8).reshape(len(samples), -1), rows.shape[2] * rows.itemsize)
     return _EncodedStripe(deflate_blocks(filtered), zlib_ng.adler32(filtered), filtered.size)
 
 

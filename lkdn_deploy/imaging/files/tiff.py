@@ -4,7 +4,9 @@ Pillow reads 16-bit colour as 8 bits and refuses 16-bit grey+alpha, so such pixe
 imagecodecs.
 """
 
+import io
 import struct
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -16,10 +18,12 @@ from PIL import Image
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.threads import in_order
+from lkdn_deploy.imaging.bands import Bands, rechunked
 from lkdn_deploy.imaging.files.compression import imagecodecs, zlib_stream
 from lkdn_deploy.imaging.files.directory import (
     BYTE,
     LONG,
+    LONG8,
     RATIONAL,
     SHORT,
     UNDEFINED,
@@ -33,6 +37,7 @@ from lkdn_deploy.imaging.files.directory import (
 from lkdn_deploy.imaging.files.exif import descriptive_tags, exif_from_tags, parse_exif
 from lkdn_deploy.imaging.files.picture import (
     MAX_PIXELS,
+    Description,
     Header,
     OpenedImage,
     Picture,
@@ -59,6 +64,7 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _DEFLATE, _HORIZONTAL_DIFFERENCES = 8, 2
 _STRIP = 1 << 20  # bytes of samples
+_CLASSIC = 2**32 - 2**26  # bytes of samples in files with offsets of 32 bits; the rest is for all else, and for growth
 
 
 class _Directory:
@@ -216,7 +222,7 @@ def _decode_with_libtiff(file: IO[bytes], directory: _Directory) -> Picture:
     notes: tuple[str, ...] = ()
     if profile is not None and not profile_fits(profile, kept):
         profile, notes = None, ("its colour profile is for another colour space than its pixels and was left out",)
-    picture = directory.with_metadata(Picture(upright, profile, notes=notes))
+    picture = directory.with_metadata(Picture(upright, icc_profile=profile, notes=notes))
     return _with_note_on_extra(picture, directory.samples - kept)
 
 
@@ -237,12 +243,16 @@ def _with_note_on_extra(picture: Picture, dropped: int) -> Picture:
     return picture.with_notes(note) if dropped else picture
 
 
-def write_tiff(file: IO[bytes], picture: Picture, quality: int, threads: int) -> None:
+def write_tiff(file: IO[bytes], description: Description, bands: Bands, quality: int, threads: int) -> None:
     """Write a little-endian TIFF: deflated strips of horizontal differences, with all metadata but texts.
 
+    It is a BigTIFF if its samples take nearly 4 GiB or more, as offsets of other TIFF files have 32 bits.
+
     Args:
-        file: to write to, from its start. All compressed strips are held in memory.
-        picture: of any kind.
+        file: to write to, from its start; it must be seekable, since the directory at the start has the strips' sizes.
+            Only a few strips are held in memory.
+        description: of a picture of any kind.
+        bands: its rows.
         quality: has no effect.
         threads: number of threads that encode; the bytes do not depend on it.
 
@@ -250,45 +260,62 @@ def write_tiff(file: IO[bytes], picture: Picture, quality: int, threads: int) ->
         OSError: if ``file`` does.
         DeflateError, struct.error: if a strip cannot be deflated, or a tag has no place for its value.
     """
-    height, width, channels = picture.pixels.shape
-    rows = max(1, min(height, _STRIP // (width * channels * picture.pixels.dtype.itemsize)))
-    parts = (picture.pixels[top : top + rows] for top in range(0, height, rows))
-    strips = list(in_order(_deflated, parts, threads))
-    sizes = [len(strip) for strip in strips]
-    tags = descriptive_tags(parse_exif(picture.exif)) | {
-        _WIDTH: integers(LONG, width),
-        _HEIGHT: integers(LONG, height),
-        _BITS: integers(SHORT, *(picture.depth,) * channels),
+    header = description.header
+    big = header.row_bytes * header.height > _CLASSIC
+    rows = max(1, min(header.height, _STRIP // header.row_bytes))
+    head = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) if big else b"II*\0" + struct.pack("<I", 8)
+    offsets = LONG8 if big else LONG
+    tags = _tags(description, rows)
+
+    def start(sizes: list[int], first: int) -> bytes:
+        """Return all that comes before the strips."""
+        tags[_STRIP_BYTES] = integers(LONG, *sizes)
+        tags[_STRIP_OFFSETS] = integers(offsets, *accumulate(sizes[:-1], initial=first))
+        return head + lay_out(tags, len(head), big=big)
+
+    strips = -(-header.height // rows)
+    first = len(start([0] * strips, 0))
+    file.write(bytes(first))
+    sizes = []
+    with closing(in_order(_deflated, rechunked(bands, header.shape, rows), threads)) as deflated:
+        for strip in deflated:
+            file.write(strip)
+            sizes.append(len(strip))
+    file.seek(0)
+    file.write(start(sizes, first))
+    file.seek(0, io.SEEK_END)
+
+
+def _tags(description: Description, rows: int) -> Tags:
+    """Return the tags of a file but for the places and sizes of its strips, each of ``rows`` rows."""
+    header = description.header
+    tags = descriptive_tags(parse_exif(description.exif)) | {
+        _WIDTH: integers(LONG, header.width),
+        _HEIGHT: integers(LONG, header.height),
+        _BITS: integers(SHORT, *(header.depth,) * header.channels),
         _COMPRESSION: integers(SHORT, _DEFLATE),
-        _PHOTOMETRIC: integers(SHORT, _RGB if channels > 2 else _BLACK_IS_ZERO),
+        _PHOTOMETRIC: integers(SHORT, _RGB if header.channels > 2 else _BLACK_IS_ZERO),
         _ORIENTATION: integers(SHORT, 1),
-        _SAMPLES: integers(SHORT, channels),
+        _SAMPLES: integers(SHORT, header.channels),
         _ROWS_PER_STRIP: integers(LONG, rows),
-        _STRIP_BYTES: integers(LONG, *sizes),
         _PLANAR: integers(SHORT, 1),
         _PREDICTOR: integers(SHORT, _HORIZONTAL_DIFFERENCES),
     }
-    if channels in (2, 4):
+    if header.channels in (2, 4):
         tags[_EXTRA_SAMPLES] = integers(SHORT, _STRAIGHT)
-    if picture.dpi is not None:
-        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), picture.dpi, strict=True):
-            tags[tag] = integers(LONG, *Fraction(value).limit_denominator(1000).as_integer_ratio())._replace(
-                kind=RATIONAL
-            )
+    if description.dpi is not None:
+        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), description.dpi, strict=True):
+            ratio = Fraction(value).limit_denominator(1000).as_integer_ratio()
+            tags[tag] = integers(LONG, *ratio)._replace(kind=RATIONAL)
         tags[_RESOLUTION_UNIT] = integers(SHORT, 2)
     for tag, kind, data in (
-        (_XMP, BYTE, picture.xmp),
-        (_IPTC, UNDEFINED, picture.iptc),
-        (_ICC_PROFILE, UNDEFINED, picture.icc_profile),
+        (_XMP, BYTE, description.xmp),
+        (_IPTC, UNDEFINED, description.iptc),
+        (_ICC_PROFILE, UNDEFINED, description.icc_profile),
     ):
         if data is not None:
             tags[tag] = Field(kind, data)
-    tags[_STRIP_OFFSETS] = integers(LONG, *sizes)  # as long as the offsets
-    first = 8 + len(lay_out(tags, 8))
-    tags[_STRIP_OFFSETS] = integers(LONG, *accumulate(sizes[:-1], initial=first))
-    file.write(b"II*\0" + struct.pack("<I", 8) + lay_out(tags, 8))
-    for strip in strips:
-        file.write(strip)
+    return tags
 
 
 def _deflated(rows: Pixels) -> bytes:

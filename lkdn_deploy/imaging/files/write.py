@@ -9,11 +9,12 @@ from pathlib import Path
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import Seal, printable, publish
 from lkdn_deploy.core.limits import cores
+from lkdn_deploy.imaging.bands import Bands
 from lkdn_deploy.imaging.files.compression import DeflateError
 from lkdn_deploy.imaging.files.directory import EXIF_DIRECTORY
 from lkdn_deploy.imaging.files.exif import MAKER_NOTE, parse_exif, resized_exif
 from lkdn_deploy.imaging.files.formats import ImageFormat, format_for
-from lkdn_deploy.imaging.files.picture import Chunk, Picture, profile_fits, to_eight_bits
+from lkdn_deploy.imaging.files.picture import Chunk, Description, Picture, profile_fits, to_eight_bits
 
 DEFAULT_QUALITY = 95
 _MAX_SEGMENT = 65533  # bytes of a JPEG file's segment
@@ -73,14 +74,39 @@ def write_picture(
     threads: int | None = None,
     seal: Seal | None = None,
 ) -> tuple[str, ...]:
-    """Write ``picture``, replacing what is at ``path``; the file appears whole or not at all.
+    """Write a picture in memory, as ``write_bands`` writes one of which only bands are.
+
+    Returns:
+        Notes on what the file does not hold of the picture, a sentence each.
+
+    Raises:
+        LkdnError: as ``write_bands`` does.
+    """
+    return write_bands(path, picture.description, (picture.pixels,), quality=quality, threads=threads, seal=seal)
+
+
+def write_bands(
+    path: str | os.PathLike[str],
+    description: Description,
+    bands: Bands,
+    *,
+    quality: int | None = None,
+    threads: int | None = None,
+    seal: Seal | None = None,
+) -> tuple[str, ...]:
+    """Write a picture as its rows come, replacing what is at ``path``; the file appears whole or not at all.
+
+    PNG, TIFF and JPEG files are written as the rows come, a few of which are held in memory; for other formats, the
+    rows are collected first. What is written does not depend on the heights of the bands.
 
     PNG, TIFF and BMP are lossless, and WebP and JPEG XL are at quality 100; JPEG and AVIF keep full colour resolution
     (4:4:4). Metadata is kept where the format can hold it; sizes in EXIF become those of the picture.
 
     Args:
         path: the file; its suffix chooses the format.
-        picture: what to write.
+        description: the picture but for its pixels.
+        bands: its rows, from top to bottom, in bands of any heights. An ``LkdnError`` of this iterator passes
+            through, and no file is left.
         quality: as in ``check_target``.
         threads: CPU threads that encode PNG, TIFF and JPEG, on which the bytes do not depend; default: all cores.
         seal: called with the complete temporary file before it takes its place, as ``publish`` does.
@@ -95,31 +121,35 @@ def write_picture(
     """
     path = Path(path)
     kind = format_for(path)
-    check_fit(path, width=picture.width, height=picture.height, channels=picture.channels, depth=picture.depth)
+    header = description.header
+    check_fit(path, width=header.width, height=header.height, channels=header.channels, depth=header.depth)
     _check_quality(kind, quality)
-    reduced, notes = _reduced(picture, kind)
+    reduced, notes = _reduced(description, kind)
     assert kind.write is not None  # noqa: S101  as it has a suffix
+    if reduced.header.depth < header.depth:
+        bands = map(to_eight_bits, bands)
     with publish(path, seal) as part:
         try:
             with part.open("wb") as file:
-                kind.write(file, reduced, DEFAULT_QUALITY if quality is None else quality, threads or cores())
+                kind.write(file, reduced, bands, DEFAULT_QUALITY if quality is None else quality, threads or cores())
         except (ValueError, RuntimeError, OverflowError, MemoryError, struct.error, DeflateError) as error:
             msg = f"{path} cannot be written: {str(error) or type(error).__name__}"
             raise InputError(msg) from error
     return notes
 
 
-def _reduced(picture: Picture, kind: ImageFormat) -> tuple[Picture, tuple[str, ...]]:
+def _reduced(picture: Description, kind: ImageFormat) -> tuple[Description, tuple[str, ...]]:
     """Drop from a picture what the format cannot hold; return it with a note on each thing dropped."""
-    pixels, icc_profile, exif, xmp = picture.pixels, picture.icc_profile, picture.exif, picture.xmp
+    header, icc_profile, exif, xmp = picture.header, picture.icc_profile, picture.exif, picture.xmp
     notes = []
-    if picture.depth > kind.depth:
-        pixels = to_eight_bits(pixels) if kind.depth == 8 else pixels
+    if header.depth > kind.depth:
         more = f"as {kind.name} files hold no more; .png and .tif do"
-        notes.append(f"reduced from {picture.depth} to {kind.depth} bits per sample, {more}")
+        notes.append(f"reduced from {header.depth} to {kind.depth} bits per sample, {more}")
     # The encoder of such files takes no metadata.
-    bare = kind.name == "AVIF" and picture.depth > 8
-    channels = picture.channels if kind.grey else 3
+    bare = kind.name == "AVIF" and header.depth > 8
+    if kind.depth == 8:
+        header = replace(header, depth=8)  # formats of other depths convert the samples themselves
+    channels = header.channels if kind.grey else 3
     if icc_profile is not None and not (kind.profile and not bare and profile_fits(icc_profile, channels)):
         icc_profile = None
         notes.append(f"the colour profile was left out: it does not fit a {kind.name} file of this picture")
@@ -131,7 +161,7 @@ def _reduced(picture: Picture, kind: ImageFormat) -> tuple[Picture, tuple[str, .
         exif = None
         notes.append("the EXIF block was left out: AVIF files of 12 bits are written without")
     if exif is not None:
-        exif = resized_exif(exif, picture.width, picture.height)
+        exif = resized_exif(exif, header.width, header.height)
         inner = parse_exif(exif).get(EXIF_DIRECTORY) if kind.moves_exif else None
         if isinstance(inner, dict) and MAKER_NOTE in inner:
             notes.append("the camera's maker notes were moved: not every program can read them there")
@@ -152,7 +182,7 @@ def _reduced(picture: Picture, kind: ImageFormat) -> tuple[Picture, tuple[str, .
         names = ", ".join(name.decode() for name, _ in picture.colour)
         notes.append(f"the colour space ({names}) was left out, for which {kind.name} files have no place: use .png")
     reduced = replace(
-        picture, pixels=pixels, icc_profile=icc_profile, exif=exif, xmp=xmp, iptc=iptc, texts=texts, colour=colour
+        picture, header=header, icc_profile=icc_profile, exif=exif, xmp=xmp, iptc=iptc, texts=texts, colour=colour
     )
     return reduced, tuple(notes)
 

@@ -19,7 +19,7 @@ Pixels = np.ndarray[Any, Any]
 
 def written(pixels: Pixels, threads: int = 2, quality: int = 95, **options: Any) -> bytes:
     file = io.BytesIO()
-    write_jpeg(file, Picture(pixels, **options), quality, threads)
+    write_jpeg(file, Picture(pixels, **options).description, (pixels,), quality, threads)
     return file.getvalue()
 
 

@@ -145,10 +145,10 @@ def test_a_colour_space_goes_from_avif_to_png_and_back(tmp_path: Path) -> None:
 
 
 def test_what_avif_of_twelve_bits_cannot_hold_is_told(tmp_path: Path, rgb_profile: bytes, make_exif: Any) -> None:
-    picture = Picture(smooth(3, 16), rgb_profile, make_exif(), xmp=b"<x:xmpmeta/>")
+    picture = Picture(smooth(3, 16), icc_profile=rgb_profile, exif=make_exif(), xmp=b"<x:xmpmeta/>")
     notes = write_picture(tmp_path / "x.avif", picture)
     assert [note.split(" was")[0] for note in notes[1:]] == ["the colour profile", "the EXIF block", "the XMP packet"]
-    picture = Picture(smooth(3, 8), rgb_profile, make_exif(), xmp=b"<x:xmpmeta/>")
+    picture = Picture(smooth(3, 8), icc_profile=rgb_profile, exif=make_exif(), xmp=b"<x:xmpmeta/>")
     assert write_picture(tmp_path / "x.avif", picture) == ()
     again = read_picture(tmp_path / "x.avif")
     assert (again.icc_profile, again.xmp) == (rgb_profile, b"<x:xmpmeta/>")

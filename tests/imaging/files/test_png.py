@@ -28,7 +28,7 @@ Pixels = np.ndarray[Any, Any]
 
 def written(pixels: Pixels, threads: int = 2) -> bytes:
     file = io.BytesIO()
-    write_png(file, Picture(pixels), 95, threads)
+    write_png(file, Picture(pixels).description, (pixels,), 95, threads)
     return file.getvalue()
 
 

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.imaging.files import jpeg, png, tiff
 from lkdn_deploy.imaging.files.exif import parse_exif
 from lkdn_deploy.imaging.files.formats import BY_SUFFIX
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
-from lkdn_deploy.imaging.files.write import check_fit, check_target, write_picture
+from lkdn_deploy.imaging.files.write import check_fit, check_target, write_bands, write_picture
 
 RNG = np.random.default_rng(9)
 
@@ -66,7 +70,9 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
 def test_profile_exif_and_resolution_come_back(
     name: str, dtype: Any, tmp_path: Path, rgb_profile: bytes, make_exif: Callable[[], bytes]
 ) -> None:
-    write_picture(tmp_path / name, Picture(noise(3, dtype), rgb_profile, make_exif(), (300.0, 150.0)))
+    write_picture(
+        tmp_path / name, Picture(noise(3, dtype), icc_profile=rgb_profile, exif=make_exif(), dpi=(300.0, 150.0))
+    )
     picture = read_picture(tmp_path / name)
     assert picture.icc_profile == rgb_profile
     assert parse_exif(picture.exif) == parse_exif(make_exif())
@@ -76,15 +82,17 @@ def test_profile_exif_and_resolution_come_back(
 
 def test_a_grey_profile_goes_with_grey_pixels_only(tmp_path: Path, grey_profile: bytes) -> None:
     path = tmp_path / "x.tif"
-    assert write_picture(path, Picture(noise(1), grey_profile)) == ()
+    assert write_picture(path, Picture(noise(1), icc_profile=grey_profile)) == ()
     assert read_picture(path).icc_profile == grey_profile
-    (note,) = write_picture(path, Picture(noise(3), grey_profile))
+    (note,) = write_picture(path, Picture(noise(3), icc_profile=grey_profile))
     assert "profile was left out" in note
     assert read_picture(path).icc_profile is None
 
 
 def test_what_a_format_cannot_hold_is_told(tmp_path: Path, rgb_profile: bytes, make_exif: Callable[[], bytes]) -> None:
-    notes = write_picture(tmp_path / "x.bmp", Picture(noise(3), rgb_profile, make_exif(), (300.0, 150.0)))
+    notes = write_picture(
+        tmp_path / "x.bmp", Picture(noise(3), icc_profile=rgb_profile, exif=make_exif(), dpi=(300.0, 150.0))
+    )
     assert read_picture(tmp_path / "x.bmp").dpi == pytest.approx((300, 150), rel=1e-3)
     assert [note.split(" was left out")[0] for note in notes] == ["the colour profile", "the EXIF block"]
     (note,) = write_picture(tmp_path / "x.jpg", Picture(noise(3), exif=make_exif() + bytes(70000)))
@@ -117,8 +125,6 @@ REFUSED = [
     ("x.jpg", {"width": 65501}, "JPEG files hold at most 65500 pixels a side.*use .png or .tif"),
     ("x.webp", {"height": 16384}, "WebP files hold at most 16383 pixels a side"),
     ("x.png", {"width": 2**31}, "PNG files hold at most 2147483647 pixels a side"),
-    ("x.tif", {"width": 40000, "height": 40000}, "TIFF files hold at most 4 GiB"),
-    ("x.tif", {"width": 30000, "height": 30000, "depth": 16}, "TIFF files hold at most 4 GiB"),
     ("x.bmp", {"width": 40000, "height": 40000}, "BMP files hold at most 4 GiB"),
     ("x.jpg", {"channels": 4}, "lose the picture's transparency.*use .png, .webp or .tif"),
     ("x.bmp", {"channels": 2}, "lose the picture's transparency"),
@@ -141,6 +147,47 @@ def test_what_cannot_be_carried_out_is_refused_before_any_work(
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UsageError, match=match):
         check(tmp_path / name, **changes)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(suffix=st.sampled_from([".png", ".tif", ".jpg", ".webp", ".bmp"]), deep=st.booleans(), data=st.data())
+def test_a_file_does_not_depend_on_the_bands_in_which_its_rows_come(
+    suffix: str, deep: bool, data: st.DataObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripes of a few rows meet bands of any heights, from none to all rows."""
+    monkeypatch.setattr(png, "_STRIPE", 300)
+    monkeypatch.setattr(tiff, "_STRIP", 300)
+    monkeypatch.setattr(jpeg, "_STRIPE", 17 * 3 * 8)
+    picture = Picture(noise(3, np.uint16 if deep else np.uint8), dpi=(300.0, 300.0))
+    cuts = sorted(data.draw(st.lists(st.integers(0, picture.height), max_size=6)))
+    bands = np.split(picture.pixels, cuts)
+    write_picture(tmp_path / f"whole{suffix}", picture)
+    write_bands(tmp_path / f"parts{suffix}", picture.description, iter(bands), threads=data.draw(st.integers(1, 3)))
+    assert (tmp_path / f"whole{suffix}").read_bytes() == (tmp_path / f"parts{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [12, 14])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp"])
+def test_rows_that_are_too_few_or_too_many_leave_no_file(suffix: str, rows: int, tmp_path: Path) -> None:
+    facts = Picture(noise(3)).description
+    with pytest.raises(InputError, match="are not those of a picture of 17×13 with 3 channels"):
+        write_bands(tmp_path / f"x{suffix}", facts, [np.zeros((5, 17, 3), np.uint8), noise(3)[: rows - 5]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_beyond_four_gigabytes_make_a_bigtiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_exif: Callable[[], bytes]
+) -> None:
+    monkeypatch.setattr(tiff, "_CLASSIC", 13 * 17 * 3 - 1)
+    monkeypatch.setattr(tiff, "_STRIP", 200)
+    pixels, exif = noise(3), make_exif()
+    write_picture(tmp_path / "x.tif", Picture(pixels, exif=exif, dpi=(300.0, 150.0)))
+    assert (tmp_path / "x.tif").read_bytes().startswith(b"II+\0")
+    picture = read_picture(tmp_path / "x.tif")
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert parse_exif(picture.exif) == parse_exif(exif)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "x.tif"), pixels)
+    check(tmp_path / "y.tif", width=60000, height=40000)
 
 
 def test_an_output_may_be_overwritten_when_allowed(tmp_path: Path) -> None:

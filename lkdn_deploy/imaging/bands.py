@@ -1,0 +1,121 @@
+"""Pictures as bands of rows, from top to bottom, of which only a few are in memory at a time."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from lkdn_deploy.imaging.pixels import Pixels
+
+Bands: TypeAlias = Iterable[Pixels]
+"""Rows of a picture, from top to bottom: arrays (h, W, C) of any heights, which add up to that of the picture."""
+
+
+class RowSource(Protocol):
+    """A picture of which a part of the rows can be read at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the picture: (height, width, channels)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the samples: uint8, uint16 or float32."""
+        ...
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Return the rows ``top..bottom``, which must not be written to.
+
+        Parts may overlap. They cost least in order; to go back is possible, but may decode much again.
+
+        Raises:
+            LkdnError: if the rows cannot be read.
+        """
+        ...
+
+
+class ArrayRows:
+    """A picture in memory as a ``RowSource``.
+
+    Args:
+        pixels: (H, W, C).
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self.shape: tuple[int, int, int] = pixels.shape
+        self.dtype: np.dtype[Any] = pixels.dtype
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Return a view of the rows."""
+        return self._pixels[top:bottom]
+
+
+class PaddedRows:
+    """A picture with its edge repeated on all sides, up to a smallest size.
+
+    Repeating the edge on all sides changes least, and keeps a network's own padding away from the picture.
+
+    Args:
+        source: the picture.
+        smallest: least height and width of the padded one.
+    """
+
+    def __init__(self, source: RowSource, smallest: int) -> None:
+        self._source = source
+        height, width, channels = source.shape
+        down, across = max(smallest - height, 0), max(smallest - width, 0)
+        self._above, self._left, self._right = down - down // 2, across - across // 2, across // 2
+        self.shape = (height + down, width + across, channels)
+        self.dtype = source.dtype
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture itself."""
+        height, width, _ = self._source.shape
+        return slice(self._above, self._above + height), slice(self._left, self._left + width)
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Return rows with the columns beside them."""
+        rows = np.clip(np.arange(top, bottom) - self._above, 0, self._source.shape[0] - 1)
+        found = self._source.read(rows[0], rows[-1] + 1)[rows - rows[0]]
+        return np.pad(found, ((0, 0), (self._left, self._right), (0, 0)), mode="edge")
+
+
+def rechunked(bands: Bands, shape: tuple[int, int, int], rows: int) -> Iterator[Pixels]:
+    """Yield the same rows in bands of ``rows`` rows, the last one of what is left.
+
+    Args:
+        bands: of any heights.
+        shape: of the whole picture, (height, width, channels).
+        rows: of each band that is yielded: a view where it lies within one of ``bands``, a copy elsewhere.
+
+    Raises:
+        ValueError: if the rows are not those of such a picture.
+    """
+    height, *row = shape
+    done = 0
+    parts: list[Pixels] = []
+    for band in bands:
+        if list(band.shape[1:]) != row or done + len(band) > height:
+            break
+        at = 0
+        while at < len(band):
+            lacking = min(rows - done % rows, height - done)
+            part = band[at : at + lacking]
+            parts.append(part)
+            at += len(part)
+            done += len(part)
+            if len(part) == lacking:
+                whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                parts.clear()
+                yield whole
+                del whole
+            del part
+        del band  # or it would stay while the next one is made
+    else:
+        if done == height:
+            return
+    msg = f"the rows that came are not those of a picture of {shape[1]}×{height} with {shape[2]} channels"
+    raise ValueError(msg)
