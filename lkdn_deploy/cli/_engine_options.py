@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lkdn_deploy.cli._shell import echo_path, progress_bar, refuse_existing, size_option
+from lkdn_deploy.cli._progress import progress_bar
+from lkdn_deploy.cli._shell import echo_path, refuse_existing, size_option
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -145,18 +145,3 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
 def converting(weights: Path) -> None:
     """Print why a command takes longer the first time."""
     click.echo(f"converting {weights} (once)", err=True)
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Give a callback (done, total) that draws a bar on stderr, or ``None`` where stderr is not a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=f"{printable(label)} ", file=sys.stderr) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield advance

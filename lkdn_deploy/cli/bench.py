@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from lkdn_deploy import __version__
-from lkdn_deploy.cli._shell import PATH, progress_bar, run, size_option, weights_option
+from lkdn_deploy.cli._progress import progress_bar
+from lkdn_deploy.cli._shell import PATH, run, size_option, weights_option
 from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import click
 
 from lkdn_deploy import __version__
 from lkdn_deploy.bench.opening import BICUBIC, ENGINES, PRECISIONS, choose_models, open_engine
-from lkdn_deploy.cli._shell import PATH, complain, converting, progress_bar, run, weights_option
+from lkdn_deploy.cli._progress import progress_bar
+from lkdn_deploy.cli._shell import PATH, complain, converting, run, weights_option
 from lkdn_deploy.core.errors import ExitCode, InputError, UsageError
 from lkdn_deploy.core.files import printable, publish
 

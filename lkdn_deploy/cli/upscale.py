@@ -1,74 +1,36 @@
 """``lkdn-upscale IN OUT``."""
 
+import functools
 import gc
 import json
 import os
 import sys
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lkdn_deploy import __version__
-from lkdn_deploy.backends.registry import BACKENDS
-from lkdn_deploy.cli._shell import complain, converting, echo_path, progress_bar, run
-from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
-from lkdn_deploy.core.files import remove_stale_parts
+from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
+from lkdn_deploy.cli._shell import converting, run
+from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
+from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lkdn_deploy.runtime.files import Failed, Job, Upscaled
+    from lkdn_deploy.backends.onnx_bytes import Artifact
+    from lkdn_deploy.runtime.files import Job
+    from lkdn_deploy.runtime.inputs import NotTaken
+    from lkdn_deploy.runtime.journal import Journal
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 
-@click.command(context_settings={"max_content_width": 100})
-@click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    metavar="NAME",
-    help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
-)
-@click.option("--scale", type=click.IntRange(2, 4), help="Upscaling factor.  [default: 4, or that of the file]")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Checkpoint (.pth, .safetensors) of the model; its conversion is cached.",
-)
-@click.option(
-    "--backend", type=click.Choice(list(BACKENDS)), default="auto", show_default=True, help="Engine that runs it."
-)
-@click.option(
-    "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: as memory allows]"
-)
-@click.option(
-    "--threads", type=click.IntRange(1, 256), metavar="N", help="Number of CPU threads.  [default: all cores]"
-)
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    metavar="N",
-    help="Quality of JPEG, WebP, AVIF and JPEG XL, 1 to 100.  [default: 95]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, one line per file.")
+@click.command(cls=GroupedCommand, context_settings={"max_content_width": 100}, epilog=EXAMPLES)
+@upscale_options
 @click.version_option(__version__, prog_name="lkdn-upscale")
-def command(
-    sources: tuple[Path, ...],
-    target: Path,
-    model: str | None,
-    scale: int | None,
-    weights: Path | None,
-    backend: str,
-    tile: int | None,
-    threads: int | None,
-    quality: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(**options: Any) -> None:
     """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
 
     The folder is created if it does not exist. The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF,
@@ -78,150 +40,145 @@ def command(
     so they are tiled only with --tile. Files in a folder keep their names; if one fails, the others are still upscaled.
     Prints the path of each file written.
     """
-    from lkdn_deploy.hub.loading import open_model
-    from lkdn_deploy.runtime.files import Failed, begin, upscale_files
+    request = UpscaleRequest(**options)
+    network = functools.cache(functools.partial(_find, request))
+    plan = _plan(request, network)
+    printer = OutcomePrinter(request, len(plan.jobs), many=plan.many)
+    with printer.logging():
+        printer.not_taken(plan.not_taken)
+        if plan.jobs:
+            _work(request, plan, network, printer)
+        printer.summarise()
+    printer.check()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: the jobs.
+        folder: where the outputs and their journal are.
+        many: whether it is a batch.
+        not_taken: what is in the input folders beside inputs.
+    """
+
+    jobs: "list[Job]"
+    folder: Path
+    many: bool
+    not_taken: "tuple[NotTaken, ...]" = ()
+
+
+def _find(request: UpscaleRequest) -> "Artifact":
+    from lkdn_deploy.hub.artifacts import find_artifact
+
+    return find_artifact(request.model, request.scale, request.weights, converting=converting)
+
+
+def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
+    """Return the jobs; nothing has been done yet.
+
+    Raises:
+        UsageError: if the request cannot be carried out, as ``plan_jobs`` says.
+        InputError: if a folder cannot be read or holds no image.
+    """
+    from lkdn_deploy.runtime.files import Job
+    from lkdn_deploy.runtime.inputs import find_inputs, is_folder
+    from lkdn_deploy.runtime.jobs import NameTemplate, Shard, plan_jobs
+    from lkdn_deploy.runtime.settings import OutputSettings
+
+    sources, target = request.sources, request.target
+    settings = OutputSettings(format=request.format, quality=request.quality)
+    if len(sources) == 1 and not is_folder(sources[0]) and not is_folder(target):
+        _check_single(request)
+        job = Job(sources[0], target, settings, request.overwrite, request.skip_existing)
+        return _Plan([job], target.parent, many=False)
+    if target.exists() and not is_folder(target):
+        msg = f"{target} is a file, and several images need a folder to be written to"
+        raise UsageError(msg, "name a folder as the last argument")
+
+    def facts() -> dict[str, str]:
+        metadata = network().metadata
+        return {"scale": str(metadata.scale), "model": metadata.model}
+
+    inputs = find_inputs(sources, recursive=request.recursive)
+    jobs = plan_jobs(
+        inputs,
+        target,
+        settings,
+        template=None if request.name is None else NameTemplate(request.name),
+        facts=facts,
+        shard=None if request.shard is None else Shard.parse(request.shard),
+        recursive=request.recursive,
+        overwrite=request.overwrite,
+    )
+    jobs = [replace(job, skip_existing=request.skip_existing) for job in jobs]
+    return _Plan(jobs, target, bool(inputs.folders) or len(sources) > 1, inputs.not_taken)
+
+
+def _check_single(request: UpscaleRequest) -> None:
+    """Refuse options that name an output, or share the work, where one file is given with the name of its output."""
+    from lkdn_deploy.imaging.files.formats import format_for
+
+    for option, value in (("--name", request.name), ("--shard", request.shard)):
+        if value is not None:
+            msg = f"{option} is for outputs in a folder, and {request.target} is none"
+            raise UsageError(msg, "make the folder first, or leave the option out")
+    if request.format is not None and f".{request.format}" not in format_for(request.target).suffixes:
+        msg = f"--format {request.format} contradicts the suffix of {request.target}"
+        raise UsageError(msg, "leave --format out: the suffix of the output chooses its format")
+
+
+def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]", printer: OutcomePrinter) -> None:
+    """Carry out the jobs, and print each outcome."""
+    from lkdn_deploy.hub.loading import open_artifact
+    from lkdn_deploy.runtime.files import Failed, Skipped, begin, upscale_files
+    from lkdn_deploy.runtime.jobs import folders_of
     from lkdn_deploy.runtime.upscaler import Upscaler
 
-    jobs = _jobs(sources, target, quality, overwrite)
-    first = begin(jobs[0]) if len(jobs) == 1 else None  # before a checkpoint is converted for nothing
-    for folder in {job.target.parent for job in jobs}:
-        remove_stale_parts(folder)
-    session = open_model(model, scale, weights, backend=backend, threads=threads, converting=converting)
-    upscaler = Upscaler(session, tile=tile, threads=threads)
+    first = None
+    if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
+        first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
+    prepare_folders(folders_of(plan.jobs), create=plan.many)
+    session = open_artifact(network(), backend=request.backend, threads=request.threads)
+    upscaler = Upscaler(session, tile=request.tile, threads=request.threads)
+    journal = _journal(request, plan, network(), upscaler) if plan.many or request.resume else None
     if not gc.isenabled():  # disabled by ``main``
         gc.freeze()
         gc.enable()
-    failed = 0
-    with closing(_Bars()) as bars, closing(upscale_files(upscaler, jobs, progress=bars, first=first)) as outcomes:
-        for outcome in outcomes:
-            bars.close()
-            if not isinstance(outcome, Failed):
-                _tell(outcome, upscaler, as_json=as_json)
-                continue
-            error = _named(outcome)
-            if as_json:
-                click.echo(json.dumps({**_files(outcome.job), "error": error.message, "hint": error.hint}))
-            if len(jobs) == 1:
-                raise error
-            failed += 1
-            complain(error)
-    if failed:
-        msg = f"{failed} of {len(jobs)} images could not be upscaled"
-        raise InputError(msg)
+    with _summary_if_interrupted(printer), ExitStack() as stack:
+        stack.callback(printer.display.close)
+        outcomes = upscale_files(upscaler, plan.jobs, progress=printer.progress, first=first, journal=journal)
+        for outcome in stack.enter_context(closing(outcomes)):
+            if isinstance(outcome, Failed):
+                printer.failed(outcome)
+            elif isinstance(outcome, Skipped):
+                printer.skipped(outcome)
+            else:
+                printer.done(outcome, upscaler)
 
 
-def _jobs(sources: tuple[Path, ...], target: Path, quality: int | None, overwrite: bool) -> list["Job"]:
-    """Return a job for each image, and for each image of a folder.
+def _journal(request: UpscaleRequest, plan: _Plan, network: "Artifact", upscaler: "Upscaler") -> "Journal":
+    """Return the journal beside the outputs, which knows what has been done if that is asked for."""
+    from lkdn_deploy.runtime.journal import Journal, work_digest
 
-    Several images, and those of a folder, are written under their names into the folder ``target``, which is created if
-    it is missing. So is a single image if ``target`` is an existing folder.
+    # Tiles of other networks give the same result whatever their size.
+    choices = {"backend": request.backend, "tile": None if upscaler.exact else request.tile}
+    work = work_digest(network.data, json.dumps(choices, sort_keys=True), __version__)
+    share = request.shard.replace("/", "of") if request.shard else None
+    journal = Journal(plan.folder, work, share=share)
+    if request.resume:
+        journal.load([job.target for job in plan.jobs])
+    return journal
 
-    Raises:
-        UsageError: if ``target`` is a file but must be a folder, if two images would become one file, or if an image
-            would replace itself.
-        InputError: if a folder cannot be read, holds no image, or cannot be created.
-    """
-    from lkdn_deploy.imaging.files.formats import BY_SUFFIX
-    from lkdn_deploy.imaging.files.read import scan_folder
-    from lkdn_deploy.runtime.files import Job
-    from lkdn_deploy.runtime.settings import OutputSettings
 
-    settings = OutputSettings(quality=quality)
-    if len(sources) == 1 and not _is_folder(sources[0]) and not _is_folder(target):
-        return [Job(sources[0], target, settings, overwrite)]
-    if target.exists() and not _is_folder(target):
-        msg = f"{target} is a file, and several images need a folder to be written to"
-        raise UsageError(msg, "name a folder as the last argument")
-    jobs: dict[Path, Job] = {}
-    files: list[Path] = []
-    for path in sources:
-        if _is_folder(path):
-            images, note = scan_folder(path)
-            files += images
-            if note is not None:
-                click.echo(f"note: {note}", err=True)
-        else:
-            files.append(path)
-    for source in files:
-        place = target / source.name
-        if place.suffix.lower() not in BY_SUFFIX:
-            place = place.with_suffix(".png")
-        if place.resolve() == source.resolve():
-            msg = f"{source} would replace itself: {target} is its own folder"
-            raise UsageError(msg, "name another folder")
-        if place in jobs and jobs[place].source.absolute() != source.absolute():
-            msg = f"{jobs[place].source} and {source} would both become {place}"
-            raise UsageError(msg, "upscale them into different folders")
-        jobs.setdefault(place, Job(source, place, settings.for_target(place, many=True), overwrite))
+@contextmanager
+def _summary_if_interrupted(printer: OutcomePrinter) -> Iterator[None]:
     try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"the folder {target} cannot be created: {error.strerror}"
-        raise InputError(msg) from error
-    return list(jobs.values())
-
-
-def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises an error for names that are too long
-
-
-def _files(job: "Job") -> dict[str, str]:
-    return {"input": str(job.source), "output": str(job.target)}
-
-
-def _tell(done: "Upscaled", upscaler: "Upscaler", *, as_json: bool) -> None:
-    """Print the result on stdout, and notes and a summary on stderr."""
-    for note in done.notes:
-        click.echo(f"note: {note}", err=True)
-    session, header = upscaler.session, done.header
-    if as_json:
-        result = {
-            **_files(done.job),
-            "width": done.width,
-            "height": done.height,
-            "channels": header.channels,
-            "depth": header.depth,
-            "model": session.metadata.model,
-            "scale": upscaler.scale,
-            "backend": session.backend,
-            "tiles": done.tiles,
-            "exact": done.exact,
-            "network_seconds": round(done.seconds, 4),
-            "notes": list(done.notes),
-        }
-        click.echo(json.dumps(result))
-    else:
-        echo_path(done.job.target)
-    sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
-    click.echo(
-        f"{sizes} with {session.metadata.model} x{upscaler.scale} on {session.backend}, {done.seconds:.1f} s", err=True
-    )
-
-
-def _named(failed: "Failed") -> LkdnError:
-    """Return the error with the name of its file in the message."""
-    error = failed.error
-    if str(failed.job.source) in error.message or str(failed.job.target) in error.message:
-        return error
-    return type(error)(f"{failed.job.source}: {error.message}", error.hint)
-
-
-class _Bars:
-    """Progress bars, one file after the other."""
-
-    def __init__(self) -> None:
-        self._shown = ExitStack()
-        self._advance: Callable[[int, int], None] | None = None
-
-    def __call__(self, job: "Job", done: int, total: int) -> None:
-        if done == 0:
-            self._advance = self._shown.enter_context(progress_bar(job.source.name))
-        if self._advance is not None:
-            self._advance(done, total)
-
-    def close(self) -> None:
-        """End the line of the bar, before something else is printed."""
-        self._shown.close()
+        yield
+    except BaseException:
+        printer.summarise()
+        raise
 
 
 def main() -> None:

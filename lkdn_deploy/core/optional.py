@@ -16,7 +16,7 @@ EXTRAS = {
     "openvino": "openvino",
     "pydantic": "bench",
 } | dict.fromkeys(
-    ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch", "tqdm"),
+    ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch"),
     "train",
 )
 """The extra that installs a package, by the name that is imported."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.limits import cores
@@ -45,13 +46,38 @@ def open_model(
         InputError: if a file cannot be read, or the engine does not take it.
         VerificationError: if the network cannot be converted to that precision.
     """
+    _check_threads(threads)
+    artifact = find_artifact(model, scale, weights, precision=precision, converting=converting)
+    return open_artifact(artifact, backend=backend, threads=threads)
+
+
+def open_artifact(artifact: Artifact, *, backend: str = "auto", threads: int | None = None) -> Session:
+    """Open an artefact on a backend, in the form that the backend runs fastest.
+
+    Args:
+        artifact: what ``find_artifact`` returned.
+        backend, threads: as ``open_model`` takes them.
+
+    Raises:
+        UsageError: if an argument is out of range.
+        MissingError: if the backend's package or device is missing.
+        InputError: if the engine does not take the artefact.
+    """
+    _check_threads(threads)
+    if threads is None and cores() < (os.cpu_count() or 1):
+        threads = cores()  # engines see the machine's cores, not the quota of a container
+    return open_session(artifact, backend, threads=threads, optimise=optimised_for)
+
+
+def _check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that is not 1 to ``MAX_THREADS``.
+
+    Raises:
+        UsageError: if it is out of range.
+    """
     if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
         msg = f"threads must be a whole number from 1 to {MAX_THREADS}, got {threads!r}"
         raise UsageError(msg, "more threads than the machine has cores make it slower")
-    if threads is None and cores() < (os.cpu_count() or 1):
-        threads = cores()  # engines see the machine's cores, not the quota of a container
-    artifact = find_artifact(model, scale, weights, precision=precision, converting=converting)
-    return open_session(artifact, backend, threads=threads, optimise=optimised_for)
 
 
 def load(

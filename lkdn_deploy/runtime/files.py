@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.files import Seal
 from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.files.formats import format_for
 from lkdn_deploy.imaging.files.picture import Header, Picture
 from lkdn_deploy.imaging.files.read import probe, read_picture
 from lkdn_deploy.imaging.files.write import check_fit, check_target, write_picture
+from lkdn_deploy.runtime.journal import Finding, Journal, SourceState
 from lkdn_deploy.runtime.settings import OutputSettings
 from lkdn_deploy.runtime.upscaler import Upscaler
 
@@ -40,12 +42,14 @@ class Job:
         target: file to write.
         settings: what decides the bytes of the target.
         overwrite: whether an existing target may be replaced.
+        skip_existing: whether the job is skipped if its target exists, whatever that is.
     """
 
     source: Path
     target: Path
     settings: OutputSettings = field(default_factory=OutputSettings)
     overwrite: bool = False
+    skip_existing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,14 @@ class Failed:
 
     job: Job
     error: LkdnError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Skipped:
+    """A job that was not done, since its target is there already."""
+
+    job: Job
+    reason: str
 
 
 Progress = Callable[[Job, int, int], None]
@@ -122,7 +134,8 @@ def upscale_files(
     *,
     progress: Progress | None = None,
     first: BegunJob | None = None,
-) -> Generator[Upscaled | Failed, None, None]:
+    journal: Journal | None = None,
+) -> Generator[Upscaled | Skipped | Failed, None, None]:
     """Upscale files, and yield the outcome of each, in order. A job that fails does not affect the others.
 
     The network runs in the caller's thread, when the next outcome is asked for. The generator must be exhausted or
@@ -134,10 +147,12 @@ def upscale_files(
         jobs: the jobs; the next one is taken when there is room for it.
         progress: called as the tiles of each job are computed.
         first: result of ``begin`` for the first job, if it was called.
+        journal: says which jobs are finished, which are skipped, and gets a line for each that is done.
     """
     with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(1, "lkdn-write") as writer:
         try:
-            yield from _flow(upscaler, jobs, reader, _Writing(writer, upscaler.threads), progress, first)
+            load = partial(_load, upscaler, journal)
+            yield from _flow(upscaler, jobs, reader, load, _Writing(writer, upscaler.threads), progress, first)
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # ``with`` waits for the rest
 
@@ -148,6 +163,7 @@ class _Loaded:
 
     Attributes:
         size: memory in bytes that picture and result take until the result is written.
+        seal: what notes the result in the journal.
     """
 
     job: Job
@@ -155,6 +171,11 @@ class _Loaded:
     picture: Picture
     notes: tuple[str, ...]
     size: int
+    seal: Seal | None
+
+
+_Load = Callable[[Job, int, BegunJob | None], _Loaded | Skipped]
+"""Reads the picture of a job beside a number of bytes that others hold, unless the job is done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +185,7 @@ class _Large:
     outcome: Upscaled
     picture: Picture
     size: int
+    seal: Seal | None
 
 
 class _Writing:
@@ -194,23 +216,25 @@ def _flow(
     upscaler: Upscaler,
     jobs: Iterable[Job],
     reader: ThreadPoolExecutor,
+    load: _Load,
     writing: _Writing,
     progress: Progress | None,
     first: BegunJob | None,
-) -> Generator[Upscaled | Failed, None, None]:
-    ahead: Future[_Loaded] | None = None
+) -> Generator[Upscaled | Skipped | Failed, None, None]:
+    ahead: Future[_Loaded | Skipped] | None = None
     for job, following in _with_following(jobs):
         loaded = None if ahead is None else _attempt(job, ahead.result)
         ahead = None
-        if not isinstance(loaded, _Loaded):  # the first job, or one that had no memory or no input beside the others
+        if not isinstance(loaded, _Loaded):
             yield from writing.finish()
-            loaded = _attempt(job, reader.submit(_load, job, upscaler, 0, first).result)
+        if loaded is None or isinstance(loaded, Failed):  # the first, or no memory or no input beside the others
+            loaded = _attempt(job, reader.submit(load, job, 0, first).result)
             first = None
-        if isinstance(loaded, Failed):
+        if not isinstance(loaded, _Loaded):
             yield loaded
             continue
         if following is not None and not _depends(following, job, writing.job):
-            ahead = reader.submit(_load, following, upscaler, loaded.size + writing.size)
+            ahead = reader.submit(load, following, loaded.size + writing.size, None)
         large = _attempt(job, partial(_upscale, upscaler, loaded, progress))
         done = list(writing.finish())
         if isinstance(large, Failed):
@@ -256,15 +280,22 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _check(job: Job) -> BegunJob:
+def _check(job: Job, *, replaceable: bool = False) -> BegunJob:
     header = probe(job.source)
-    check_target(job.target, quality=job.settings.quality, overwrite=job.overwrite)
+    check_target(job.target, quality=job.settings.quality, overwrite=job.overwrite or replaceable)
     return BegunJob(job, header)
 
 
-def _load(job: Job, upscaler: Upscaler, held: int, begun: BegunJob | None = None) -> _Loaded:
+def _load(
+    upscaler: Upscaler, journal: Journal | None, job: Job, held: int, begun: BegunJob | None
+) -> _Loaded | Skipped:
     """Read a picture, if its target can hold the result and both fit into memory beside ``held`` bytes."""
-    begun = begun or _check(job)
+    if job.skip_existing and os.path.lexists(job.target):
+        return Skipped(job, "the output exists")
+    found, state = _look_up(journal, job)
+    if found == "finished":
+        return Skipped(job, "the output is finished")
+    begun = begun or _check(job, replaceable=found == "outdated")
     header, scale = begun.header, upscaler.scale
     width, height = scale * header.width, scale * header.height
     check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
@@ -276,7 +307,24 @@ def _load(job: Job, upscaler: Upscaler, held: int, begun: BegunJob | None = None
         raise InputError(msg, _TOO_LARGE)
     upscaler.check_size(header.height, header.width)
     picture = read_picture(job.source) if begun.picture is None else begun.picture.result()
-    return _Loaded(job, header, picture, picture.notes, size)
+    notes, seal = picture.notes, None
+    if journal is not None and state is not None:
+        if state.still(job.source):
+            seal = journal.seal(job.target, state, job.settings.canonical())
+        else:
+            notes = (*notes, "the file was changed while it was read: --resume will upscale it again")
+    return _Loaded(job, header, picture, notes, size, seal)
+
+
+def _look_up(journal: Journal | None, job: Job) -> tuple[Finding, SourceState | None]:
+    """Return what is known of the job's target, and the source as it is, if it can be read and there is a journal."""
+    if journal is None:
+        return "unknown", None
+    try:
+        state = SourceState.read(job.source)
+    except OSError:  # reading the picture will say so
+        return "unknown", None
+    return journal.look_up(job.target, state, job.settings.canonical()), state
 
 
 def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
@@ -301,10 +349,11 @@ def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> 
         seconds=time.perf_counter() - start,
         notes=loaded.notes,
     )
-    return _Large(outcome, large, loaded.size)
+    return _Large(outcome, large, loaded.size, loaded.seal)
 
 
 def _write(large: _Large, threads: int) -> Upscaled:
     job = large.outcome.job
-    notes = write_picture(job.target, large.picture, quality=job.settings.quality, threads=threads)
+    quality = job.settings.quality
+    notes = write_picture(job.target, large.picture, quality=quality, threads=threads, seal=large.seal)
     return replace(large.outcome, notes=(*large.outcome.notes, *notes))

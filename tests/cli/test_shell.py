@@ -129,7 +129,12 @@ def test_what_a_killed_run_left_is_not_taken_for_a_picture_and_removed_in_time(t
         os.utime(path, (0, 0))
     done = shell(f"{UPSCALE} {tmp_path / 'in'} {tmp_path / 'out'} --scale 2")
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", new.name, other.name}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "a.png",
+        ".lkdn-upscale.jsonl",
+        new.name,
+        other.name,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Reading image files: as pictures, with all that is in them, or as plain 8-bit RGB."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lkdn_deploy.core.errors import InputError, LkdnError
-from lkdn_deploy.core.files import open_regular, printable
-from lkdn_deploy.imaging.files.formats import FORMATS, RAW_SUFFIXES, READABLE, SIGNATURE_SIZE, format_of
+from lkdn_deploy.core.files import open_regular
+from lkdn_deploy.imaging.files.formats import FORMATS, READABLE, SIGNATURE_SIZE, format_of
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, OpenedImage, Picture, to_eight_bits
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -53,45 +52,24 @@ def read_picture(path: StrPath) -> Picture:
 
 
 def image_files(folder: StrPath) -> list[Path]:
-    """List the images of a folder, by name, but for hidden ones.
-
-    Raises:
-        InputError: if the folder cannot be read or holds no image.
-    """
-    return scan_folder(folder)[0]
-
-
-def scan_folder(folder: StrPath) -> tuple[list[Path], str | None]:
-    """List the images of a folder as ``image_files`` does, and describe what else is in it.
-
-    Returns:
-        The files with the suffix of a format that can be read, and a note on what else is in the folder, if anything.
+    """List the images of a folder by name: the files with the suffix of a format that can be read, but for hidden ones.
 
     Raises:
         InputError: if the folder cannot be read or holds no image.
     """
     folder = Path(folder)
+    hint = "give a folder of photographs: " + ", ".join(sorted(READABLE))
     try:
         # Hidden files are no input: among them are the temporary files of a program that was killed.
         visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        kinds = {path: "folder" if path.is_dir() else path.suffix.lower() for path in visible}
+        files = [path for path in visible if path.suffix.lower() in READABLE and not path.is_dir()]
     except OSError as error:
         msg = f"{folder} cannot be read: {error.strerror}"
-        raise InputError(msg, "give a folder of photographs") from error
-    files = [path for path, kind in kinds.items() if kind in READABLE]
-    others = Counter(_described(kind) for kind in kinds.values() if kind not in READABLE)
-    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        raise InputError(msg, hint) from error
     if not files:
-        msg = f"{folder} holds no image" + (f", but {shown}" if shown else "")
-        raise InputError(msg, "give a folder of photographs: " + ", ".join(sorted(READABLE)))
-    total = others.total()
-    return files, f"{total} of {len(kinds)} entries of {folder} were not taken: {shown}" if total else None
-
-
-def _described(kind: str) -> str:
-    if kind == "folder":
-        return "sub-folder(s)"
-    return f"{kind} (camera raw)" if kind in RAW_SUFFIXES else printable(kind) or "without suffix"
+        msg = f"{folder} holds no image" + (f" among its {len(visible)} entries" if visible else "")
+        raise InputError(msg, hint)
+    return files
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:

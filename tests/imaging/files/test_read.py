@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.files.picture import Picture
-from lkdn_deploy.imaging.files.read import image_files, probe, read_picture, scan_folder
+from lkdn_deploy.imaging.files.read import image_files, probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 
 RNG = np.random.default_rng(7)
@@ -265,23 +265,14 @@ def test_of_a_file_with_several_jpegs_the_first_is_read_and_the_rest_told(tmp_pa
     assert picture.notes == ("the file holds several pictures (MPO); only the first was read",)
 
 
-def test_a_folder_gives_the_images_that_single_files_may_be_and_tells_the_rest(tmp_path: Path) -> None:
+def test_a_folder_gives_the_images_that_single_files_may_be(tmp_path: Path) -> None:
     names = ["a.jfif", "b.jpe", "c.GIF", "d.mpo", "e.avif", "f.jxl", "g.heic", "h.HEIF", "i.hif", "j.tif", "k.dib"]
     for name in (*names, "l.txt", "m.nef", "n", "o.txt", ".hidden.png"):
         (tmp_path / name).touch()
-    (tmp_path / "more").mkdir()
-    assert scan_folder(tmp_path) == (
-        [tmp_path / name for name in names],
-        f"5 of 16 entries of {tmp_path} were not taken: 1 .nef (camera raw), 2 .txt, 1 sub-folder(s), 1 without suffix",
-    )
+    (tmp_path / "more.png").mkdir()
     assert image_files(tmp_path) == [tmp_path / name for name in names]
-    with pytest.raises(InputError, match=r"holds no image.*\.jfif"):
-        scan_folder(tmp_path / "more")
-
-
-def test_a_folder_of_images_alone_has_no_note(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    assert scan_folder(tmp_path) == ([tmp_path / "a.png"], None)
+    with pytest.raises(InputError, match=r"holds no image \(give"):
+        image_files(tmp_path / "more.png")
 
 
 def test_eight_bits_are_read_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

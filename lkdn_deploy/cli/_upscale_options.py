@@ -1,0 +1,172 @@
+"""The options of ``lkdn-upscale`` in groups, and the request that they make up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lkdn_deploy.backends.registry import BACKENDS
+from lkdn_deploy.cli._shell import PATH
+from lkdn_deploy.core.errors import UsageError
+
+FORMATS = ("png", "jpg", "webp", "tif", "bmp", "avif", "jxl")
+"""The formats that can be written, by their usual suffix. A test compares them with the table of formats, which is not
+imported here, as it would slow --help down."""
+
+NETWORK, OUTPUT, MANY, TALK = "Network", "Output", "Many inputs", "Messages"
+
+EXAMPLES = """
+Examples:
+
+\b
+  lkdn-upscale in.jpg out.png
+  lkdn-upscale a.png b.jpg large/ --format webp --quality 90
+  lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
+  lkdn-upscale photos/ large/ --recursive --resume
+  lkdn-upscale photos/ large/ --recursive --shard 3/16
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleRequest:
+    """What the command line asks for; the options describe each field."""
+
+    sources: tuple[Path, ...]
+    target: Path
+    model: str | None
+    scale: int | None
+    weights: Path | None
+    backend: str
+    tile: int | None
+    threads: int | None
+    format: str | None
+    quality: int | None
+    recursive: bool
+    name: str | None
+    shard: str | None
+    overwrite: bool
+    skip_existing: bool
+    resume: bool
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    def __post_init__(self) -> None:
+        for one, other in (("skip_existing", "overwrite"), ("skip_existing", "resume"), ("quiet", "verbose")):
+            if getattr(self, one) and getattr(self, other):
+                names = " and ".join(f"--{name.replace('_', '-')}" for name in (one, other))
+                msg = f"{names} exclude each other"
+                raise UsageError(msg, "give one of them")
+
+
+class GroupedOption(click.Option):
+    """An option that --help shows under the title of its group."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose --help shows options by their groups, in the order of declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            group = parameter.group if isinstance(parameter, GroupedOption) else "Other"
+            if (row := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(group, []).append(row)
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _option(group: str, *names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*names, cls=GroupedOption, group=group, **settings)
+
+
+_DECLARED = (
+    click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH),
+    click.argument("target", metavar="OUT", type=PATH),
+    _option(
+        NETWORK,
+        "--model",
+        metavar="NAME",
+        help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
+    ),
+    _option(NETWORK, "--scale", type=click.IntRange(2, 4), help="Upscaling factor.  [default: 4, or that of the file]"),
+    _option(
+        NETWORK,
+        "--weights",
+        type=PATH,
+        metavar="FILE",
+        help="Checkpoint (.pth, .safetensors) of the model; its conversion is cached.",
+    ),
+    _option(
+        NETWORK,
+        "--backend",
+        type=click.Choice(list(BACKENDS)),
+        default="auto",
+        show_default=True,
+        help="Engine that runs it.",
+    ),
+    _option(
+        NETWORK, "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: by memory]"
+    ),
+    _option(
+        NETWORK,
+        "--threads",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Number of CPU threads.  [default: all cores]",
+    ),
+    _option(
+        OUTPUT,
+        "--format",
+        type=click.Choice(FORMATS, case_sensitive=False),
+        help="Format of the outputs in a folder.  [default: those of the inputs, or png]",
+    ),
+    _option(
+        OUTPUT,
+        "--quality",
+        type=click.IntRange(1, 100),
+        metavar="N",
+        help="Quality of JPEG, WebP, AVIF and JPEG XL, 1 to 100.  [default: 95]",
+    ),
+    _option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing files."),
+    _option(MANY, "-r", "--recursive", is_flag=True, help="Search folders inside of folders, and keep their tree."),
+    _option(
+        MANY,
+        "--name",
+        metavar="TEMPLATE",
+        help="Names of the outputs, of {stem}, {name}, {ext}, {scale} and {model}.  [default: {stem}{ext}]",
+    ),
+    _option(MANY, "--skip-existing", is_flag=True, help="Skip inputs whose output exists, whatever is in it."),
+    _option(
+        MANY,
+        "--resume",
+        is_flag=True,
+        help="Skip inputs whose output is finished: made of the same input by the same model, settings and version.",
+    ),
+    _option(
+        MANY,
+        "--shard",
+        metavar="K/N",
+        help="Take the K-th of N shares of the inputs, for several machines; the same input is always in the same.",
+    ),
+    _option(TALK, "--json", "as_json", is_flag=True, help="Print the outcome as JSON, one line per file."),
+    _option(TALK, "-q", "--quiet", is_flag=True, help="Print only errors on stderr: no progress, notes or summary."),
+    _option(
+        TALK, "-v", "--verbose", is_flag=True, help="Print sizes, engine and time of each file, and what is decided."
+    ),
+)
+
+
+def upscale_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Declare the arguments and options, in the order in which --help shows them."""
+    for declare in reversed(_DECLARED):
+        function = declare(function)
+    return function
