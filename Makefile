@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test check bench convergence figure1 paper-table repeat gpu clean
+.PHONY: help demo test test-long check bench convergence figure1 paper-table repeat gpu clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -20,6 +20,9 @@ demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an en
 # Two processes of one thread: most tests start programs or run small networks, which gain little from a second thread.
 test: $(VENV)/installed ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-long: $(VENV)/installed ## Run the tests that `make test` leaves out for their length: about an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
 
 check: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check .

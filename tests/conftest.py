@@ -1,5 +1,6 @@
 """Fixtures shared by all rooms."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,16 +76,19 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Lkd
 
 
 @pytest.fixture(scope="session")
-def random_artefacts(
+def random_artefact(
     tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Callable[[LkdnSpec], Path]
-) -> dict[str, Path]:
-    """LKDN and LKDN-S x4, and a network of one block, with random weights, exported by the public route."""
+) -> Callable[[str], Path]:
+    """Exports LKDN or LKDN-S x4, or a network of one block, with random weights, by the public route."""
     from lkdn_deploy.export.job import ExportSettings, export_onnx
     from lkdn_models.checkpoint import load_checkpoint
 
     folder = tmp_path_factory.mktemp("artefacts")
     specs = {"lkdn": LkdnSpec.lkdn(4), "lkdn-s": LkdnSpec.lkdn_s(4), "one block": LkdnSpec(2, 1, 8, 8)}
-    return {
-        name: export_onnx(load_checkpoint(random_checkpoint(spec)), folder / f"{name}.onnx", ExportSettings()).path
-        for name, spec in specs.items()
-    }
+
+    @functools.cache
+    def export(name: str) -> Path:
+        checkpoint = load_checkpoint(random_checkpoint(specs[name]))
+        return export_onnx(checkpoint, folder / f"{name}.onnx", ExportSettings()).path
+
+    return export

@@ -27,9 +27,9 @@ DISC = (np.hypot(*np.mgrid[-15:15, -17:17]) < 11).astype(np.uint8) * 255
 
 
 @pytest.fixture
-def upscale(random_artefacts: dict[str, Path]) -> Callable[..., int]:
+def upscale(random_artefact: Callable[[str], Path]) -> Callable[..., int]:
     """Run the command with a small x2 network."""
-    model = ["--model", str(random_artefacts["one block"])]
+    model = ["--model", str(random_artefact("one block"))]
     return lambda *args: run(cli.command, [*map(str, args), *model])
 
 
@@ -99,7 +99,7 @@ def test_every_kind_of_image_comes_out_twice_the_size(
 
 
 @pytest.fixture(scope="module")
-def blur(random_artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def blur(random_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artefact whose result is a picture: its network sees each pixel's neighbours, and adds up to the image."""
     from lkdn_deploy.export.job import ExportSettings, export_onnx
     from lkdn_models.checkpoint import load_checkpoint, save_checkpoint

@@ -25,7 +25,7 @@ RGB = Image.fromarray(sample_pixels()[60:90, 90:124])
 def test_a_checkpoint_is_converted_once_and_then_found(
     tmp_path: Path,
     random_checkpoint: Callable[[LkdnSpec], Path],
-    random_artefacts: dict[str, Path],
+    random_artefact: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -42,7 +42,7 @@ def test_a_checkpoint_is_converted_once_and_then_found(
     assert run(cli.command, [*args, *weights, "--model", "lkdn"]) == 2
     assert "lkdn x3 was asked for, but" in capsys.readouterr().err
     (artefact,) = (tmp_path / "cache" / "lkdn-deploy" / "converted").glob("*.onnx")
-    other = random_artefacts["one block"].read_bytes()
+    other = random_artefact("one block").read_bytes()
     for content in (b"damaged", other):  # anyone may have written there
         artefact.write_bytes(content)
         assert run(cli.command, [*args, *weights]) == 0

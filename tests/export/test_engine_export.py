@@ -98,7 +98,10 @@ def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[st
     assert record.audit == (Audit(convolutions, convolutions, "engine") if record.spec.half else None)
 
 
-@pytest.mark.parametrize("name", DEFAULT_MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name in ("lkdn", "bsrn") else name for name in DEFAULT_MODELS],
+)
 def test_a_block_of_each_network_that_is_benched_builds_without_a_gpu(
     name: str, tmp_path: Path, no_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,9 @@ Figures = tuple[float, float]
 @pytest.mark.parametrize(
     ("file", "artefact", "set5", "set14"),
     [
-        ("LKDN_x2.pth", "lkdn_x2.onnx", (38.114, 0.9610), (33.850, 0.9202)),
-        ("LKDN_x3.pth", "lkdn_x3.onnx", (34.531, 0.9283), (30.507, 0.8456)),
-        ("LKDN_x4.pth", "lkdn_x4.onnx", (32.390, 0.8979), (28.796, 0.7860)),
+        pytest.param("LKDN_x2.pth", "lkdn_x2.onnx", (38.114, 0.9610), (33.850, 0.9202), marks=pytest.mark.long),
+        pytest.param("LKDN_x3.pth", "lkdn_x3.onnx", (34.531, 0.9283), (30.507, 0.8456), marks=pytest.mark.long),
+        pytest.param("LKDN_x4.pth", "lkdn_x4.onnx", (32.390, 0.8979), (28.796, 0.7860), marks=pytest.mark.long),
         ("LKDN-S_x4.pth", "lkdn-s_x4.onnx", (32.102, 0.8938), (28.619, 0.7821)),
     ],
 )

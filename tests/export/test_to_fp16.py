@@ -142,7 +142,7 @@ def test_tensorrt_parses_the_bundled_network_with_all_convolutions_in_half(tmp_p
     ("file", "psnr"),
     [
         ("LKDN/LKDN-S_x4.pth", 32.102),
-        ("RFDN/team00_rfdn.pth", 32.159),
+        pytest.param("RFDN/team00_rfdn.pth", 32.159, marks=pytest.mark.long),
         pytest.param("LKDN/LKDN_x4.pth", 32.390, marks=pytest.mark.long),
         pytest.param("BSRN/net_g_BSRN_x4.pth", 32.349, marks=pytest.mark.long),
         pytest.param("VapSR/VapSR_X4.pth", 32.400, marks=pytest.mark.long),

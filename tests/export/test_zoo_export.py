@@ -61,6 +61,8 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan"}
 AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
+LARGE = {"carn", "carn-m", "idn", "memnet", "drrn", "rfdn-l", "rlfn-s"}
+"""Networks whose export takes long, and of whose operations others consist too."""
 NATIVE = {
     *("bsrn", "bsrn-s", "bsrn-wo-esa-cca", "carn", "carn-m", "vapsr", "vapsr-s"),
     *("rfdn", "rfdn-l", "rfdn-aim", "rlfn", "rlfn-s", "rlfn-ntire"),
@@ -102,7 +104,14 @@ def checkpoint_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Checkpoint
     return make
 
 
-@pytest.mark.parametrize("name", [name for name in names() if next(entries(name)).spec is None and name not in AT_HAND])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in LARGE else name
+        for name in names()
+        if next(entries(name)).spec is None and name not in AT_HAND
+    ],
+)
 def test_a_network_is_exported_and_run(name: str, checkpoint_of: Callable[[str], Checkpoint], tmp_path: Path) -> None:
     checkpoint = checkpoint_of(name)
     report = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings())

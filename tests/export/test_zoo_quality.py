@@ -17,13 +17,13 @@ from lkdn_models.zoo import find
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("bsrn", "BSRN/net_g_BSRN_x4.pth"),
-        ("bsrn-s", "BSRN/net_g_BSRN-S.pth"),
-        ("vapsr", "VapSR/VapSR_X4.pth"),
+        pytest.param("bsrn", "BSRN/net_g_BSRN_x4.pth", marks=pytest.mark.long),
+        pytest.param("bsrn-s", "BSRN/net_g_BSRN-S.pth", marks=pytest.mark.long),
+        pytest.param("vapsr", "VapSR/VapSR_X4.pth", marks=pytest.mark.long),
         ("vapsr-s", "VapSR/VapSR-S.pth"),
-        ("rlfn", "RLFN/rlfn_x4.pth"),
-        ("rfdn-aim", "RFDN/team00_rfdn.pth"),
-        ("pan", "PAN/PANx4_DF2K.pth"),
+        pytest.param("rlfn", "RLFN/rlfn_x4.pth", marks=pytest.mark.long),
+        pytest.param("rfdn-aim", "RFDN/team00_rfdn.pth", marks=pytest.mark.long),
+        pytest.param("pan", "PAN/PANx4_DF2K.pth", marks=pytest.mark.long),
         ("imdn", "IMDN/IMDN_x4.pth"),
     ],
 )

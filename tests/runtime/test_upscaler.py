@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Generator, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lkdn_deploy.imaging.pixels import from_batch, to_batch
 from lkdn_deploy.samples import sample_pixels
 from lkdn_models.checkpoint import load_checkpoint
 
-NETWORKS = ("lkdn", "lkdn-s")
+NETWORKS = (pytest.param("lkdn", marks=pytest.mark.long), "lkdn-s")
 TILES = (96, 160, 256)
 random = np.random.default_rng(0)
 
@@ -36,8 +37,8 @@ def textured(height: int, width: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def upscalers(random_artefacts: dict[str, Path]) -> dict[str, Upscaler]:
-    return {name: load(path) for name, path in random_artefacts.items()}
+def upscaler_of(random_artefact: Callable[[str], Path]) -> Callable[[str], Upscaler]:
+    return cache(lambda name: load(random_artefact(name)))
 
 
 def assert_tiled_is_whole(upscaler: Upscaler, image: np.ndarray, tile: int) -> int:
@@ -54,25 +55,27 @@ def assert_tiled_is_whole(upscaler: Upscaler, image: np.ndarray, tile: int) -> i
 @pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_give_the_whole_image_when_one_side_is_a_pixel_longer_than_a_tile(
-    upscalers: dict[str, Upscaler], name: str, tile: int
+    upscaler_of: Callable[[str], Upscaler], name: str, tile: int
 ) -> None:
-    halo = upscalers[name].session.metadata.receptive_radius
+    halo = upscaler_of(name).session.metadata.receptive_radius
     # A pixel too long for one window in height, narrow in width so that the test is quick.
-    assert assert_tiled_is_whole(upscalers[name], textured(tile + 2 * halo + 1, 31), tile) == 2
-    assert assert_tiled_is_whole(upscalers[name], textured(33, tile + 1), tile) == 1
+    assert assert_tiled_is_whole(upscaler_of(name), textured(tile + 2 * halo + 1, 31), tile) == 2
+    assert assert_tiled_is_whole(upscaler_of(name), textured(33, tile + 1), tile) == 1
 
 
 @settings(max_examples=25)
 @given(st.integers(1, 100), st.integers(1, 100), st.integers(8, 40))
 def test_tiles_give_the_whole_image_where_corners_edges_and_middle_meet(
-    upscalers: dict[str, Upscaler], height: int, width: int, tile: int
+    upscaler_of: Callable[[str], Upscaler], height: int, width: int, tile: int
 ) -> None:
-    assert_tiled_is_whole(upscalers["one block"], textured(height, width), tile)
+    assert_tiled_is_whole(upscaler_of("one block"), textured(height, width), tile)
 
 
-def test_a_halo_one_pixel_short_would_show(upscalers: dict[str, Upscaler], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_halo_one_pixel_short_would_show(
+    upscaler_of: Callable[[str], Upscaler], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tests above can fail: the network does look as far as its halo."""
-    upscaler = upscalers["one block"]
+    upscaler = upscaler_of("one block")
     session = copy.copy(upscaler.session)
     short = dataclasses.replace(session.metadata, receptive_radius=session.metadata.receptive_radius - 1)
     monkeypatch.setattr(session, "metadata", short)
@@ -83,20 +86,20 @@ def test_a_halo_one_pixel_short_would_show(upscalers: dict[str, Upscaler], monke
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 def test_an_array_comes_back_of_its_own_kind(
-    upscalers: dict[str, Upscaler], dtype: type[np.generic], channels: int | None
+    upscaler_of: Callable[[str], Upscaler], dtype: type[np.generic], channels: int | None
 ) -> None:
     shape = (9, 7) if channels is None else (9, 7, channels)
     image = random.random(shape).astype(np.float32)
     if np.issubdtype(dtype, np.integer):
         image = (image * np.iinfo(dtype).max).astype(dtype)  # type: ignore[type-var]
-    large = upscalers["lkdn-s"](image)
+    large = upscaler_of("lkdn-s")(image)
     assert large.dtype == dtype
     assert large.shape == (36, 28, *shape[2:])
 
 
-def test_depths_agree(upscalers: dict[str, Upscaler]) -> None:
+def test_depths_agree(upscaler_of: Callable[[str], Upscaler]) -> None:
     levels = sample_pixels()[:40, :40]
-    upscaler = upscalers["lkdn-s"]
+    upscaler = upscaler_of("lkdn-s")
     eight = upscaler(levels).astype(np.float64) / 255
     sixteen = upscaler(levels.astype(np.uint16) * 257).astype(np.float64) / 65535
     floating = upscaler(levels.astype(np.float32) / 255)
@@ -105,29 +108,29 @@ def test_depths_agree(upscalers: dict[str, Upscaler]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
-def test_a_pil_image_comes_back_as_one(upscalers: dict[str, Upscaler], mode: str) -> None:
+def test_a_pil_image_comes_back_as_one(upscaler_of: Callable[[str], Upscaler], mode: str) -> None:
     image = Image.fromarray(sample_pixels()[:12, :10]).convert(mode)
-    large = upscalers["lkdn-s"](image)
+    large = upscaler_of("lkdn-s")(image)
     assert (large.mode, large.size) == (mode, (40, 48))
 
 
-def test_what_lies_under_full_transparency_does_not_matter(upscalers: dict[str, Upscaler]) -> None:
+def test_what_lies_under_full_transparency_does_not_matter(upscaler_of: Callable[[str], Upscaler]) -> None:
     image = np.dstack([sample_pixels()[:32, :32], np.full((32, 32), 255, np.uint8)])
     image[:, 16:, 3] = 0
     other = image.copy()
     other[:, 16:, :3] = [0, 255, 0]
-    first, second = upscalers["lkdn-s"](image), upscalers["lkdn-s"](other)
+    first, second = upscaler_of("lkdn-s")(image), upscaler_of("lkdn-s")(other)
     assert np.array_equal(first, second)
 
 
-def test_constant_alpha_stays_exactly_as_it_is(upscalers: dict[str, Upscaler]) -> None:
+def test_constant_alpha_stays_exactly_as_it_is(upscaler_of: Callable[[str], Upscaler]) -> None:
     image = np.dstack([sample_pixels()[:8, :8], np.full((8, 8), 77, np.uint8)])
-    assert (upscalers["lkdn-s"](image)[:, :, 3] == 77).all()
+    assert (upscaler_of("lkdn-s")(image)[:, :, 3] == 77).all()
 
 
-def test_progress_counts_tiles_up_to_all_of_them(random_artefacts: dict[str, Path]) -> None:
+def test_progress_counts_tiles_up_to_all_of_them(random_artefact: Callable[[str], Path]) -> None:
     seen: list[tuple[int, int]] = []
-    upscaler = load(random_artefacts["one block"], tile=16)
+    upscaler = load(random_artefact("one block"), tile=16)
     image = np.dstack([textured(160, 150), np.linspace(0, 1, 150, dtype=np.float32)[None].repeat(160, axis=0)])
     upscaler(image, progress=lambda done, total: seen.append((done, total)))
     total = 2 * len(upscaler.plan(160, 150))
@@ -135,8 +138,8 @@ def test_progress_counts_tiles_up_to_all_of_them(random_artefacts: dict[str, Pat
     assert seen == [(done, total) for done in range(total + 1)]
 
 
-def test_tiles_follow_from_the_memory_budget(random_artefacts: dict[str, Path]) -> None:
-    session = open_session(random_artefacts["lkdn-s"])
+def test_tiles_follow_from_the_memory_budget(random_artefact: Callable[[str], Path]) -> None:
+    session = open_session(random_artefact("lkdn-s"))
     counts = []
     for budget in (200 << 20, 800 << 20):
         plan = Upscaler(session, memory_budget=budget).plan(3000, 2000)
@@ -148,13 +151,13 @@ def test_tiles_follow_from_the_memory_budget(random_artefacts: dict[str, Path]) 
 
 
 def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
-    random_checkpoint: Callable[[LkdnSpec], Path], tmp_path: Path, upscalers: dict[str, Upscaler]
+    random_checkpoint: Callable[[LkdnSpec], Path], tmp_path: Path, upscaler_of: Callable[[str], Upscaler]
 ) -> None:
     checkpoint = load_checkpoint(random_checkpoint(LkdnSpec(2, 1, 8, 8)))
     upscaler = load(export_onnx(checkpoint, tmp_path / "static.onnx", ExportSettings(static=(40, 64))).path)
     image = textured(95, 64)
     assert len(upscaler.plan(95, 64)) == 7  # 25 rows, five times 10, and then 20
-    assert np.abs(upscaler(image) - upscalers["one block"](image)).max() <= 1e-5
+    assert np.abs(upscaler(image) - upscaler_of("one block")(image)).max() <= 1e-5
     with pytest.raises(UsageError, match="takes 64x40 pixels, the image has 64x39"):
         upscaler(textured(39, 64))
     with pytest.raises(UsageError, match="the tile size cannot be chosen: the artefact takes 64x40 pixels only"):
@@ -179,16 +182,16 @@ def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
     ],
 )
 def test_a_wrong_option_is_refused(
-    random_artefacts: dict[str, Path], options: dict[str, int], error: type[Exception], said: str
+    random_artefact: Callable[[str], Path], options: dict[str, int], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        load(random_artefacts["lkdn-s"], **options)  # type: ignore[arg-type]
+        load(random_artefact("lkdn-s"), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("image", ["in.png", None, [[1, 2], [3, 4]]])
-def test_what_is_no_image_is_refused(upscalers: dict[str, Upscaler], image: object) -> None:
+def test_what_is_no_image_is_refused(upscaler_of: Callable[[str], Upscaler], image: object) -> None:
     with pytest.raises(UsageError, match="expected a PIL image or a numpy array, got"):
-        upscalers["one block"](image)  # type: ignore[call-overload]
+        upscaler_of("one block")(image)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -230,13 +233,13 @@ def test_a_session_that_makes_pixels_makes_those_of_its_values(monkeypatch: pyte
         upscaler(image)
 
 
-def test_an_upscaler_and_the_package_describe_themselves(upscalers: dict[str, Upscaler]) -> None:
-    assert repr(upscalers["lkdn-s"]).startswith("<Upscaler: lkdn-s x4 on ")
+def test_an_upscaler_and_the_package_describe_themselves(upscaler_of: Callable[[str], Upscaler]) -> None:
+    assert repr(upscaler_of("lkdn-s")).startswith("<Upscaler: lkdn-s x4 on ")
     assert {"load", "Upscaler", "__version__"} <= set(dir(lkdn_deploy))
 
 
-def test_unusual_arrays_are_taken_as_their_values_and_nan_is_named(upscalers: dict[str, Upscaler]) -> None:
-    upscaler, grey = upscalers["one block"], sample_pixels()[:12, :12, 0]
+def test_unusual_arrays_are_taken_as_their_values_and_nan_is_named(upscaler_of: Callable[[str], Upscaler]) -> None:
+    upscaler, grey = upscaler_of("one block"), sample_pixels()[:12, :12, 0]
     with pytest.warns(PendingDeprecationWarning):
         matrix = np.matrix(grey)
     assert np.array_equal(upscaler(matrix), upscaler(grey))

@@ -29,7 +29,13 @@ from lkdn_deploy.runtime.upscaler import Upscaler
 
 @pytest.mark.parametrize(
     "name",
-    ["LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x2.pth", "LKDN/LKDN_x3.pth", "VapSR/VapSR_X4.pth", "BSRN/net_g_BSRN_x4.pth"],
+    [
+        "LKDN/LKDN-S_x4.pth",
+        pytest.param("LKDN/LKDN_x2.pth", marks=pytest.mark.long),
+        pytest.param("LKDN/LKDN_x3.pth", marks=pytest.mark.long),
+        pytest.param("VapSR/VapSR_X4.pth", marks=pytest.mark.long),
+        "BSRN/net_g_BSRN_x4.pth",
+    ],
 )
 def test_published_networks_agree_with_onnx_runtime(name: str, data: Path, tmp_path: Path) -> None:
     from lkdn_deploy.export.job import ExportSettings, export_onnx

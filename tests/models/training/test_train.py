@@ -96,6 +96,7 @@ def disk_full_after(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.long
 def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, tmp_path):
     done = run("tiny", "--data", photos, "--output", tmp_path / "run", "--threads", 1)
     assert done.returncode == 0, done.stderr
