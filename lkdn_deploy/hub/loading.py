@@ -1,5 +1,6 @@
 """Opens networks: the artefact is found, optimised for the backend, and opened on it."""
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from lkdn_deploy.hub.artifacts import Converting, find_artifact
 from lkdn_deploy.runtime.optimised import optimised_for
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 MAX_THREADS = 256
@@ -82,33 +85,46 @@ def _check_threads(threads: int | None) -> None:
 
 def load(
     model: str | os.PathLike[str] | None = None,
-    scale: int | None = None,
+    scale: "float | str | Fraction | None" = None,
     *,
     backend: str = "auto",
     tile: int | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
     self_ensemble: bool = False,
+    wrap: bool = False,
 ) -> "Upscaler":
     """Open a network for upscaling: a name, an ``.onnx`` file made by ``lkdn-export``, or a checkpoint.
 
     Args:
         model: name of a network of the zoo, or path of a file; default lkdn-s.
-        scale: upscaling factor, 2 to 4; default 4, or that of the file.
+        scale: upscaling factor, above 1 and at most 4, such as 2, 1.5 or ``"4/3"``; default 4, or that of the file. The
+            smallest scale of the network that is no smaller is taken, and its result reduced by a bicubic filter.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
         threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
         memory_budget: bytes for one tile in the network, as ``Upscaler`` takes it.
         self_ensemble: whether to take the mean over all flips and rotations, which is eight times the work.
+        wrap: whether pictures are textures that tile, as ``Upscaler`` takes it.
 
     Raises:
-        LkdnError: as ``open_model``, ``EnsembleSession`` and ``Upscaler`` do.
+        LkdnError: as ``find_serving``, ``open_model``, ``EnsembleSession`` and ``Upscaler`` do.
     """
     # These import NumPy, which --help of no command needs.
+    from lkdn_deploy.hub.serving import find_serving
+    from lkdn_deploy.imaging.resize import OutputSize, parse_scale
     from lkdn_deploy.runtime.ensemble import EnsembleSession
     from lkdn_deploy.runtime.upscaler import Upscaler
 
-    session = open_model(model, scale, backend=backend, threads=threads)
-    if self_ensemble:
-        session = EnsembleSession(session)
-    return Upscaler(session, tile=tile, memory_budget=memory_budget, threads=threads)
+    _check_threads(threads)
+    wanted = None if scale is None else parse_scale(scale)
+    artifact = find_serving(model, None if wanted is None else math.ceil(wanted))
+    session = open_artifact(artifact, backend=backend, threads=threads)
+    return Upscaler(
+        EnsembleSession(session) if self_ensemble else session,
+        tile=tile,
+        memory_budget=memory_budget,
+        threads=threads,
+        size=None if wanted in (None, session.metadata.scale) else OutputSize(scale=wanted),
+        wrap=wrap,
+    )

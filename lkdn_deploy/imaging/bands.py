@@ -83,6 +83,40 @@ class PaddedRows:
         return np.pad(found, ((0, 0), (self._left, self._right), (0, 0)), mode="edge")
 
 
+class WrappedRows:
+    """A picture that goes on at its opposite edges, as a texture that tiles does, with a margin of that on all sides.
+
+    Args:
+        source: the picture.
+        margin: rows and columns on each side; they may be more than the picture has.
+    """
+
+    def __init__(self, source: RowSource, margin: int) -> None:
+        self._source, self._margin = source, margin
+        height, width, channels = source.shape
+        self.shape = (height + 2 * margin, width + 2 * margin, channels)
+        self.dtype = source.dtype
+        self._columns = np.arange(-margin, width + margin) % width
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture itself."""
+        height, width, _ = self._source.shape
+        return slice(self._margin, self._margin + height), slice(self._margin, self._margin + width)
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Return rows with the columns beside them."""
+        height = self._source.shape[0]
+        parts = []
+        at, end = top - self._margin, bottom - self._margin
+        while at < end:
+            start = at % height
+            part = self._source.read(start, min(start + end - at, height))
+            parts.append(part[:, self._columns])
+            at += len(part)
+        return np.concatenate(parts)
+
+
 def rechunked(bands: Bands, shape: tuple[int, int, int], rows: int) -> Iterator[Pixels]:
     """Yield the same rows in bands of ``rows`` rows, the last one of what is left.
 

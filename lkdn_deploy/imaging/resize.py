@@ -25,21 +25,21 @@ Floats = NDArray[np.float32]
 MAX_SCALE = 4
 """The largest scale of a result."""
 
-_SCALE = re.compile(r"(\d{1,3}(?:\.\d{1,9})?|\.\d{1,9})|(\d{1,6})/([1-9]\d{0,5})", re.ASCII)
+_SCALE = re.compile(r"(\d{1,3}(?:\.\d{1,18})?|\.\d{1,18})|(\d{1,6})/([1-9]\d{0,5})", re.ASCII)
 
 _CHUNK = 1 << 19  # samples that are held as float32 beside the rows that the filter spans
 
 
-def parse_scale(text: str) -> Fraction:
-    """Parse a scale: a decimal number such as ``1.5``, or a fraction such as ``4/3``.
+def parse_scale(value: str | float | Fraction) -> Fraction:
+    """Return a scale: a number, a text with a decimal number such as ``1.5``, or one with a fraction such as ``4/3``.
 
     Raises:
         UsageError: if it is neither, not above 1, or above ``MAX_SCALE``.
     """
-    match = _SCALE.fullmatch(text.strip())
+    match = _SCALE.fullmatch(str(value).strip())
     scale = match and (Fraction(match[1]) if match[1] else Fraction(int(match[2]), int(match[3])))
     if not scale or not 1 < scale <= MAX_SCALE:
-        msg = f"expected a scale above 1 and at most {MAX_SCALE}, such as 2, 1.5 or 4/3, got {text!r}"
+        msg = f"expected a scale above 1 and at most {MAX_SCALE}, such as 2, 1.5 or 4/3, got {value!r}"
         raise UsageError(msg)
     return scale
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS
 from lkdn_deploy.imaging.pixels import Pixels
 from lkdn_deploy.runtime.upscaler import Upscaler
 
-PIXEL_FORMATS = {"rgb24": np.dtype("u1"), "rgb48le": np.dtype("<u2")}
+PIXEL_FORMATS: dict[str, np.dtype[Any]] = {"rgb24": np.dtype("u1"), "rgb48le": np.dtype("<u2")}
 """The type of the samples of each pixel format, by its name in ffmpeg. Samples are R, G, B, without gaps."""
 
 _AHEAD = 2
@@ -98,14 +98,14 @@ def upscale_frames(
 
     Raises:
         UsageError: if the network cannot process frames of this size.
-        InputError: if the stream has no frame, or cannot be read; or, after all others are written, if its last frame is
-            not complete.
+        InputError: if the stream has no frame, or cannot be read; or, after all others are written, if its last frame
+            is not complete.
         BrokenPipeError: if the reader of the results has gone.
         OSError: if results cannot be written.
         LkdnError: as ``Upscaler.upscale`` does.
     """
     upscaler.check_size(layout.height, layout.width)
-    reader, writer = _Reader(source, layout), _Writer(target)
+    reader, writer = _RawReader(source, layout), _RawWriter(target)
     count = 0
     try:
         while (frame := reader.next()) is not None:
@@ -117,20 +117,23 @@ def upscale_frames(
             count += 1
             progress(count)
         writer.finish()
+    except LkdnError:
+        with suppress(OSError):  # the first error matters
+            writer.finish()
+        raise
     finally:
         reader.stop()
     if reader.cut_off:
         msg = f"the stream ended within frame {count + 1}, after {reader.cut_off:,} of its {reader.frame_bytes:,} bytes"
-        raise InputError(
-            f"{msg}; the {count} before it are written", "check the size, the format and the program before"
-        )
+        msg += f"; the {count} before it are written"
+        raise InputError(msg, "check the size, the format and the program that writes the frames")
     if count == 0:
         msg = "the stream ended before the first frame"
         raise InputError(msg, "check the program that writes the frames")
     return count
 
 
-class _Reader:
+class _RawReader:
     """Reads frames ahead, into memory that is used again.
 
     The thread is a daemon, since a read from a pipe cannot be ended.
@@ -173,7 +176,7 @@ class _Reader:
         try:
             while not self._stopped.is_set():
                 frame = self._free.get()
-                filled = _fill(self._source, memoryview(frame).cast("B"))
+                filled = _fill(self._source, frame.data.cast("B"))
                 if filled < frame.nbytes:
                     self.cut_off = filled
                     self._read.put(None)
@@ -183,7 +186,7 @@ class _Reader:
             self._read.put(error)
 
 
-class _Writer:
+class _RawWriter:
     """Writes results while the next ones are computed."""
 
     def __init__(self, target: io.RawIOBase) -> None:
@@ -221,7 +224,7 @@ class _Writer:
             if self._error is not None:
                 continue  # takes what comes, so that nobody waits for room
             try:
-                _write(self._target, memoryview(np.ascontiguousarray(result)).cast("B"))
+                _write(self._target, np.ascontiguousarray(result).data.cast("B"))
             except BaseException as error:  # for the thread that computes the results
                 self._error = error
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from lkdn_deploy.core.errors import InputError, NonFiniteError, OutOfDeviceMemory
 from lkdn_deploy.core.protocols import PixelSession, Session
 from lkdn_deploy.imaging.alpha import FilledColour
-from lkdn_deploy.imaging.bands import PaddedRows, RowSource
+from lkdn_deploy.imaging.bands import PaddedRows, RowSource, WrappedRows
 from lkdn_deploy.imaging.pixels import Pixels, store_batch, to_batch
+from lkdn_deploy.imaging.resize import reduce_bands
 from lkdn_deploy.imaging.tiles import Tile
 
 log = logging.getLogger(__name__)
@@ -62,18 +63,22 @@ class _Step(NamedTuple):
 class UpscaledRows(Iterator[Pixels]):
     """The rows of an upscaled picture, from top to bottom, in bands (h, scale * W, C) as they are finished.
 
-    Each band is a row of tiles. It belongs to who takes it, and is not written to afterwards; the next one is computed
-    when it is asked for. The iterator must be exhausted or closed; it closes itself as a context manager.
+    Each band is a row of tiles, or what becomes of it in another size. It belongs to who takes it, and is not written
+    to afterwards; the next one is computed when it is asked for. The iterator must be exhausted or closed; it closes
+    itself as a context manager.
 
     Args:
         session: the network.
         source: the picture: uint8, uint16, or float32 in 0..1; 1 grey, 2 grey and alpha, 3 RGB or 4 RGBA.
         cutting: how it is cut.
+        size: height and width that the result is reduced to; default: ``scale`` times those of the source.
+        margin: rows and columns of the opposite edge to put around the picture, which then tiles; default: none.
         progress: called before the first tile and after each. The number of all grows if smaller tiles are needed.
-        into: (scale * H, scale * W, C), of which the bands are to be parts; default: each has memory of its own.
+        into: (scale * H, scale * W, C), of which the bands are to be parts; default: each has memory of its own. Not
+            with ``size``.
 
     Attributes:
-        shape: of the whole result, (scale * H, scale * W, C).
+        shape: of the whole result, (scale * H, scale * W, C), or of ``size``.
         dtype: that of the source.
         tiles: number of windows that the picture is cut into; it grows if smaller ones are needed.
         exact: whether the result equals that of the whole picture.
@@ -90,22 +95,31 @@ class UpscaledRows(Iterator[Pixels]):
         source: RowSource,
         cutting: Cutting,
         *,
+        size: tuple[int, int] | None = None,
+        margin: int | None = None,
         progress: Progress | None = None,
         into: Pixels | None = None,
     ) -> None:
         self._session, self._cutting, self._progress, self._into = session, cutting, progress, into
         self._scale = scale = session.metadata.scale
         height, width, channels = source.shape
-        self.shape = (scale * height, scale * width, channels)
+        full = scale * height, scale * width
+        self.shape = (*(size or full), channels)
         self.dtype = source.dtype
         smallest = session.metadata.smallest
-        self._padded = PaddedRows(source, smallest) if min(height, width) < smallest else None
+        self._padded: PaddedRows | WrappedRows | None = None
+        if margin is not None:
+            self._padded = WrappedRows(source, margin)
+        elif min(height, width) < smallest:
+            self._padded = PaddedRows(source, smallest)
         self._source: RowSource = self._padded or source
         self._finished = 0  # rows of the source whose results are handed over
         self._windows = 0  # that were computed for them
         self.tiles, self.exact = 0, True
         self._tiles = self._plan()
-        self._rows = self._compute()
+        self._rows = self._computed = self._compute()
+        if size is not None:
+            self._rows = reduce_bands(self._computed, full, size, wrap=margin is not None)
 
     def __next__(self) -> Pixels:
         return next(self._rows)
@@ -113,6 +127,7 @@ class UpscaledRows(Iterator[Pixels]):
     def close(self) -> None:
         """End the computation; the session is free for another picture."""
         self._rows.close()
+        self._computed.close()
 
     def __enter__(self) -> Self:
         return self

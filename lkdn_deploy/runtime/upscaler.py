@@ -14,6 +14,7 @@ from lkdn_deploy.core.limits import available_memory, cores
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.imaging.bands import ArrayRows, RowSource
 from lkdn_deploy.imaging.pixels import Pixels, check_pixels
+from lkdn_deploy.imaging.resize import OutputSize
 from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window, tile_halo
 from lkdn_deploy.runtime.tiling import Cutting, Progress, UpscaledRows
 
@@ -28,7 +29,7 @@ class TiledResult:
     """An upscaled image and how it was computed.
 
     Attributes:
-        pixels: (scale * H, scale * W, C), of the type of the image.
+        pixels: (H, W, C) in the size of the result, of the type of the image.
         tiles: number of windows that the image was cut into.
         exact: whether the result equals that of the whole image.
     """
@@ -50,7 +51,9 @@ SMALLEST_WINDOW = 64
 
 
 class Upscaler:
-    """Upscales images by ``scale``; call it with an image. As a context manager, it closes its session at the end.
+    """Upscales images by the network's ``scale``, or to ``size``; call it with an image.
+
+    As a context manager, it closes its session at the end.
 
     Only tiles go through the network, as many at once as the session takes; image and result stay in host memory. Each
     tile is read with a halo that makes its result equal to that of the whole image. A network with global attention has
@@ -62,9 +65,13 @@ class Upscaler:
         tile: side of a tile in LR pixels, without its halo; default: as large as the memory budget allows.
         memory_budget: bytes that the network may take for a tile; default 832 MiB, or half of the free memory if less.
         threads: CPU threads for writing files; default: all cores.
+        size: size of results, to which the network's are reduced by ``reduce_bands``; default: ``scale`` times that of
+            the picture.
+        wrap: whether pictures are textures that tile: what surrounds them is their opposite edge, and so results tile.
 
     Raises:
-        UsageError: if an argument is out of range, or ``tile`` is given for an artefact of a fixed size.
+        UsageError: if an argument is out of range, if ``tile`` is given for an artefact of a fixed size, or ``wrap``
+            for a network that computes every pixel from the whole picture.
     """
 
     def __init__(
@@ -74,6 +81,8 @@ class Upscaler:
         tile: int | None = None,
         memory_budget: int | None = None,
         threads: int | None = None,
+        size: OutputSize | None = None,
+        wrap: bool = False,
     ) -> None:
         for name, value in (("tile", tile), ("memory_budget", memory_budget), ("threads", threads)):
             if value is not None and (type(value) is not int or value < 1):
@@ -82,7 +91,11 @@ class Upscaler:
         if tile is not None and session.fixed_size is not None:
             msg = "the tile size cannot be chosen: the artefact takes {1}x{0} pixels only".format(*session.fixed_size)
             raise UsageError(msg, "export it without --static")
+        if wrap and session.metadata.receptive_radius is None:
+            msg = f"{session.metadata.model} computes every pixel from the whole picture, so no margin makes it tile"
+            raise UsageError(msg, "use a network without attention over the whole picture, such as lkdn-s")
         self.session = session
+        self.size, self.wrap = size, wrap
         self.scale = session.metadata.scale
         self.threads = threads or cores()
         self._tile = tile
@@ -153,12 +166,14 @@ class Upscaler:
             InputError: if the engine fails, or gives values that are not finite.
             OutOfDeviceMemory: if the device has no memory for the smallest tiles.
         """
-        source = ArrayRows(pixels)
-        scale, (height, width, channels) = self.scale, source.shape
-        result = np.empty((scale * height, scale * width, channels), pixels.dtype)
-        with UpscaledRows(self.session, source, self._cutting, progress=progress, into=result) as rows:
-            for _ in rows:
-                pass
+        height, width, channels = pixels.shape
+        result = np.empty((*self.result_size(height, width), channels), pixels.dtype)
+        done = 0
+        with self._rows(ArrayRows(pixels), progress, None if self.size else result) as rows:
+            for band in rows:
+                if self.size:
+                    result[done : done + len(band)] = band
+                done += len(band)
         return TiledResult(result, rows.tiles, rows.exact)
 
     def bands(self, source: Pixels | RowSource, *, progress: Progress | None = None) -> UpscaledRows:
@@ -172,17 +187,31 @@ class Upscaler:
             progress: as in ``upscale``.
 
         Returns:
-            An iterator of bands, each (h, scale * W, C), which must be exhausted or closed.
+            An iterator of bands, each as wide as the result, which must be exhausted or closed.
 
         Raises:
             UsageError: if the artefact cannot process an image of this size.
         """
-        rows = ArrayRows(source) if isinstance(source, np.ndarray) else source
-        return UpscaledRows(self.session, rows, self._cutting, progress=progress)
+        return self._rows(ArrayRows(source) if isinstance(source, np.ndarray) else source, progress)
 
-    @property
-    def _cutting(self) -> Cutting:
-        return Cutting(self._plan_from, self._shrink, self.exact)
+    def _rows(self, source: RowSource, progress: Progress | None, into: Pixels | None = None) -> UpscaledRows:
+        height, width, _ = source.shape
+        size = self.result_size(height, width) if self.size else None
+        margin = self._margin(height, width) if self.wrap else None
+        cutting = Cutting(self._plan_from, self._shrink, self.exact)
+        return UpscaledRows(self.session, source, cutting, size=size, margin=margin, progress=progress, into=into)
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result for a picture of this size.
+
+        Raises:
+            UsageError: if ``size`` cannot be had of such a picture, or not with a network of this scale.
+        """
+        if self.size is None:
+            return self.scale * height, self.scale * width
+        self.size.network_scale(width, height, (self.scale,))
+        columns, rows = self.size.of(width, height)
+        return rows, columns
 
     def _shrink(self, tile: Tile, error: OutOfDeviceMemory) -> None:
         """Halve the windows in both directions, for this image and later ones.
@@ -217,9 +246,14 @@ class Upscaler:
         """Refuse an image size that the network cannot process, before the image is decoded.
 
         Raises:
-            UsageError: if the network takes one size only, which does not fit into the image, or if it must process
-                the whole image, which does not fit into memory.
+            UsageError: if the network takes one size only, which does not fit into the image, if it must process the
+                whole image, which does not fit into memory, or as ``result_size`` does.
         """
+        self.result_size(height, width)
+        self._check_input(*self._surrounded(height, width))
+
+    def _check_input(self, height: int, width: int) -> None:
+        """Refuse a size of what goes into the network, padding and margins included."""
         height, width = self._padded(height, width)
         window = self.session.fixed_size
         if self._whole_only:
@@ -234,11 +268,12 @@ class Upscaler:
         Raises:
             UsageError: as ``check_size`` does, or if the image cannot be cut into windows of the network's fixed size.
         """
-        return self._plan_from(height, width, 0)
+        self.result_size(height, width)
+        return self._plan_from(*self._surrounded(height, width), 0)
 
     def _plan_from(self, height: int, width: int, begin: int) -> list[Tile]:
-        """Return the tiles that the rows of an image from ``begin`` on are computed in."""
-        self.check_size(height, width)
+        """Return the tiles that the rows of an image, with its margins, from ``begin`` on are computed in."""
+        self._check_input(height, width)
         height, width = self._padded(height, width)
         if self._whole_only:
             return plan_tiles(height, width, (height, width), 0)
@@ -253,6 +288,15 @@ class Upscaler:
     def _whole_only(self) -> bool:
         """Whether the image must not be cut: tiles would not be exact, and were not asked for."""
         return not self.exact and self._tile is None
+
+    def _margin(self, height: int, width: int) -> int:
+        """Return the margin of the opposite edge that a picture that tiles gets on each side."""
+        lacking = self.session.metadata.smallest - min(height, width)
+        return max(self._halo, -(-lacking // 2))
+
+    def _surrounded(self, height: int, width: int) -> tuple[int, int]:
+        margin = self._margin(height, width) if self.wrap else 0
+        return height + 2 * margin, width + 2 * margin
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         smallest = self.session.metadata.smallest

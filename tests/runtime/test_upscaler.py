@@ -171,7 +171,8 @@ def test_an_artefact_of_one_size_does_larger_images_in_windows_of_that_size(
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"scale": 2}, UsageError, "x2 was asked for"),
+        ({"scale": 5}, UsageError, "expected a scale above 1 and at most 4, such as 2, 1.5 or 4/3, got 5"),
+        ({"scale": "1"}, UsageError, "expected a scale above 1"),
         ({"tile": 0}, UsageError, "tile must be a whole number of 1 or more, got 0"),
         ({"memory_budget": 0}, UsageError, "memory_budget must be a whole number of 1 or more"),
         ({"threads": 0}, UsageError, "threads must be a whole number from 1 to 256, got 0"),
