@@ -64,6 +64,11 @@ def check_window(fixed_size: tuple[int, int] | None, batch: NDArray[Any]) -> Non
 def check_result(scale: int, batch: Sequence[int], result: Sequence[int]) -> None:
     """Refuse a result whose shape is not ``scale`` times that of the batch: the scale in a file may be wrong.
 
+    Args:
+        scale: upscaling factor of the artefact's metadata.
+        batch: shape of the input, (N, 3, H, W).
+        result: shape of the engine's output.
+
     Raises:
         InputError: with both shapes.
     """

@@ -82,7 +82,13 @@ def concatenates_channels(node: ir.Node) -> bool:
 
 
 def add_initializer(graph: ir.Graph, name: str, values: Array) -> ir.Value:
-    """Add ``values`` to the graph as a float32 initializer, under ``name`` or, if it is taken, a numbered one."""
+    """Add ``values`` to the graph as a float32 initializer, under ``name`` or, if it is taken, a numbered one.
+
+    Args:
+        graph: the graph, which is changed.
+        name: preferred name.
+        values: of any shape.
+    """
     free, number = name, 1
     while free in graph.initializers:
         number += 1
@@ -98,7 +104,14 @@ def insert_before(
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
 ) -> ir.Value:
-    """Insert an operator before ``node`` and return its result."""
+    """Insert an operator before ``node`` and return its result.
+
+    Args:
+        node: the operator that comes after the new one.
+        op_type: ONNX's name of the new operator.
+        inputs: its inputs; ``None`` for an optional one that is left out.
+        attributes: its attributes.
+    """
     new = ir.node(op_type, inputs, attributes)
     node.prepend(new)
     return new.outputs[0]

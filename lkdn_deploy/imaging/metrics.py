@@ -33,6 +33,10 @@ def luma(image: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
 def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
     """Return the PSNR, in dB, of the luma of two (H, W, 3) RGB images; infinite if they are equal.
 
+    Args:
+        image, reference: (H, W, 3) of uint8, RGB.
+        border: pixels that are cut off on each side first.
+
     Raises:
         ValueError: if the shapes differ or the border leaves nothing.
     """
@@ -41,6 +45,10 @@ def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
 
 def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
     """Return the mean SSIM, at most 1, of the luma of two (H, W, 3) RGB images.
+
+    Args:
+        image, reference: (H, W, 3) of uint8, RGB.
+        border: pixels that are cut off on each side first.
 
     Raises:
         ValueError: if the shapes differ, or the border leaves less than ``SSIM_WINDOW`` a side.
@@ -51,6 +59,10 @@ def ssim_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) 
 def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
     """Return the PSNR, in dB, of two (H, W, 3) RGB images over all channels; infinite if they are equal.
 
+    Args:
+        image, reference: (H, W, 3) of uint8, RGB.
+        border: pixels that are cut off on each side first.
+
     Raises:
         ValueError: if the shapes differ or the border leaves nothing.
     """
@@ -59,6 +71,10 @@ def psnr_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int
 
 def ssim_rgb(image: NDArray[np.uint8], reference: NDArray[np.uint8], border: int) -> float:
     """Return the mean SSIM, at most 1, of the three channels of two (H, W, 3) RGB images.
+
+    Args:
+        image, reference: (H, W, 3) of uint8, RGB.
+        border: pixels that are cut off on each side first.
 
     Raises:
         ValueError: if the shapes differ, or the border leaves less than ``SSIM_WINDOW`` a side.

@@ -44,7 +44,13 @@ def extreme_inputs(metadata: ArtifactMetadata, static: tuple[int, int] | None = 
 
 
 def clouds(random: np.random.Generator, count: int, height: int, width: int) -> Batch:
-    """Return (count, 3, height, width) of noise, drawn at a quarter of the size and enlarged."""
+    """Return (count, 3, height, width) of noise, drawn at a quarter of the size and enlarged.
+
+    Args:
+        random: source of the noise.
+        count: number of pictures.
+        height, width: of each, in pixels.
+    """
     times = 4
     seeds = random.random((count * 3, -(-height // times), -(-width // times)))
     enlarged = np.stack([imresize(seed, times)[:height, :width] for seed in seeds])

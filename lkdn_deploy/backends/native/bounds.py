@@ -157,7 +157,13 @@ def check_segment(segment: Segment) -> None:
 
 
 def check_rows(entry: tuple[int, int, int], floats: int, parts: list[Floats]) -> None:
-    """Assert that rows of an operand, of so many floats each, lie in one part of the memory of an executor."""
+    """Assert that rows of an operand, of so many floats each, lie in one part of the memory of an executor.
+
+    Args:
+        entry: address of the first row, number of rows, and bytes from one row to the next.
+        floats: floats of a row that are used.
+        parts: the memory of an executor.
+    """
     start, count, size = entry
     inside = (it.ctypes.data <= start < start + count * size <= it.ctypes.data + it.nbytes for it in parts)
     _assert(any(inside) and size >= 4 * floats)

@@ -31,8 +31,13 @@ class MalformedError(UnsupportedError):
 def require(condition: bool, otherwise: str, kind: type[UnsupportedError] = UnsupportedError) -> None:
     """Check a condition for the compilation of a graph.
 
+    Args:
+        condition: what must hold.
+        otherwise: a noun phrase that names the obstacle.
+        kind: class of the error.
+
     Raises:
-        UnsupportedError: if it does not hold; ``otherwise`` is a noun phrase that names the obstacle.
+        UnsupportedError: if it does not hold.
     """
     if not condition:
         raise kind(otherwise)

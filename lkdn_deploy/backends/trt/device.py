@@ -86,11 +86,23 @@ class Device(Protocol):
         ...
 
     def upload(self, address: int, memory: "Bytes", stream: int) -> None:
-        """Put a copy of all of ``memory``, pinned, to the device on the stream."""
+        """Put a copy of all of ``memory``, pinned, to the device on the stream.
+
+        Args:
+            address: of the device's memory.
+            memory: pinned host memory, all of which is copied.
+            stream: on which the copy is made.
+        """
         ...
 
     def download(self, memory: "Bytes", address: int, stream: int) -> None:
-        """Put a copy from the device that fills ``memory``, pinned, on the stream."""
+        """Put a copy from the device that fills ``memory``, pinned, on the stream.
+
+        Args:
+            memory: pinned host memory, which is filled.
+            address: of the device's memory.
+            stream: on which the copy is made.
+        """
         ...
 
     def create_event(self) -> int:

@@ -79,6 +79,11 @@ def resolve_for(spec: EngineSpec, artifact: Artifact) -> EngineSpec:
 def suitable_profile(spec: EngineSpec, metadata: ArtifactMetadata, fixed_size: Size | None) -> Profile:
     """Return the chosen profile, or else the one that suits an artefact.
 
+    Args:
+        spec: what was asked for; its profile may be ``None``.
+        metadata: the artefact's description of itself.
+        fixed_size: the only height and width that the artefact takes; ``None`` if any.
+
     Raises:
         UsageError: if the artefact does not accept the chosen sizes.
     """

@@ -129,6 +129,11 @@ def check_targets(module: Any, targets: tuple[str, ...]) -> None:
 def set_targets(module: Any, config: Any, targets: tuple[str, ...]) -> None:
     """Make a builder ``config`` build for ``targets``, whatever GPU the machine has.
 
+    Args:
+        module: the package ``tensorrt_rtx``.
+        config: the builder's configuration, which is changed.
+        targets: compute capabilities, such as ``sm86``.
+
     Raises:
         UsageError: if the builder refuses a target.
     """

@@ -33,7 +33,13 @@ class Costs:
         self._gpu = recognise(names[0]) if names else None
 
     def bounds(self, model: Model, precision: str, *, on_cpu: bool) -> Bounds | None:
-        """Return the least times of a model, or ``None`` if the device's peak rate is not known."""
+        """Return the least times of a model, or ``None`` if the device's peak rate is not known.
+
+        Args:
+            model: the model.
+            precision: of its arithmetic, ``fp32`` or ``fp16``.
+            on_cpu: whether it runs on the CPU, else on the first GPU.
+        """
         device = self._cpu if on_cpu else self._gpu
         with suppress(UsageError):  # the device has no peak for this precision
             return bounds(self._trace(model), device, precision) if device else None

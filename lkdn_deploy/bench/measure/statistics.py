@@ -48,8 +48,13 @@ def bootstrap_mean_ratio(samples: Sequence[float], reference: Sequence[float], s
     """Compute the ratio of two mean latencies, as of images of different sizes, where slow images weigh more.
 
     The interval is the bootstrap-t interval (Efron and Tibshirani, chapter 12.5), made for means of few samples; for a
-    dozen it still misses about twice as often as its confidence says. Arguments, result and errors are those of
+    dozen it still misses about twice as often as its confidence says. Result and errors are those of
     ``bootstrap_ratio``.
+
+    Args:
+        samples: latencies, in any unit.
+        reference: latencies that they are divided by, of the same images.
+        seed: of the random draws.
     """
     one, other = _paired(samples, reference)
     if len(one) < LEAST_ROUNDS:
@@ -113,6 +118,11 @@ def settled(samples: Sequence[float], window: int, tolerance: float) -> bool:
 
     They may differ by the fraction ``tolerance``, or by the samples' median absolute deviation: on a noisy machine
     nothing settles closer.
+
+    Args:
+        samples: latencies so far, in any unit.
+        window: number of samples in a median.
+        tolerance: largest relative difference of the medians.
     """
     if len(samples) < 2 * window:
         return False

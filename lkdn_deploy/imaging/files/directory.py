@@ -66,6 +66,11 @@ def read_tags(file: IO[bytes], at: int, layout: ByteLayout) -> tuple[Tags, int]:
 
     Fields of unknown types, and those that lie outside the file, are left out.
 
+    Args:
+        file: the file.
+        at: place of the directory, in bytes.
+        layout: byte order, and whether it is a BigTIFF.
+
     Raises:
         ValueError, struct.error: if there is no directory at ``at``, or a file claims too much.
     """

@@ -107,7 +107,12 @@ def _drop_thumbnail(block: bytearray, order: str, link: int) -> None:
 
 
 def resized_exif(exif: bytes, width: int, height: int) -> bytes:
-    """Set the sizes that a block records of its picture, where it does so, to others in pixels."""
+    """Set the sizes that a block records of its picture, where it does so, to others in pixels.
+
+    Args:
+        exif: the block, beginning with ``Exif\\0\\0``.
+        width, height: of the picture, in pixels.
+    """
     block = bytearray(exif.removeprefix(EXIF_PREFIX))
     try:
         (order, _), start = layout_of(block)

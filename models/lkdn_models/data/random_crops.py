@@ -133,7 +133,12 @@ class CropSource:
         return len(self._numbers(part, parts)) * 3 * 4 * self._settings.patch**2 * (1 + self._scale**2)
 
     def names(self, index: int, part: int = 0, parts: int = 1) -> list[str]:
-        """Return the origin of each crop of a batch: file, factor of shrinking, position in pixels of the HR image."""
+        """Return the origin of each crop of a batch: file, factor of shrinking, position in pixels of the HR image.
+
+        Args:
+            index: number of the batch.
+            part, parts: of the crops of the batch, the share number ``part`` of ``parts``.
+        """
         return [self._name(self._draw(index, number)[0]) for number in self._numbers(part, parts)]
 
     def _numbers(self, part: int, parts: int) -> range:

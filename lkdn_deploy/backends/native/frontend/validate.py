@@ -96,6 +96,11 @@ def _check_rules(data: bytes) -> None:
 def check_output(output: Any, scale: int, fixed_size: tuple[int, int] | None) -> None:
     """Check that the shape that a graph declares for its output, if any, is that of the image that it computes.
 
+    Args:
+        output: the graph's output, an ``onnx.ValueInfoProto``.
+        scale: upscaling factor that the graph computes.
+        fixed_size: the only height and width of the input; ``None`` if any.
+
     Raises:
         UnsupportedError: if it is another one.
     """
@@ -115,6 +120,12 @@ def declared_sides(item: Any) -> list[int | None]:
 
 def check_node(builder: ProgramBuilder, kind: str, inputs: list[str], attributes: Attributes) -> None:
     """Check a node that an importer is about to import; the graph has passed ``check_graph``.
+
+    Args:
+        builder: the maps and constants that were imported so far.
+        kind: ONNX's name of the operator.
+        inputs: names of its inputs; an optional one that is left out is empty.
+        attributes: its attributes.
 
     Raises:
         UnsupportedError: if the importer does not take it.
