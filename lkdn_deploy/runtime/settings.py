@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.imaging.files.formats import BY_SUFFIX, format_for
+from lkdn_deploy.imaging.resize import OutputSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,16 @@ class OutputSettings:
     Attributes:
         format: name of the output's format as its suffix without the dot; ``None``: the output's name chooses.
         quality: 1 to 100 for lossy formats; ``None``: the default.
+        size: size of the output; ``None``: as the network's scale gives it.
+        self_ensemble: whether it is the mean over all flips and rotations.
+        wrap: whether the input is a texture that tiles.
     """
 
     format: str | None = None
     quality: int | None = None
+    size: OutputSize | None = None
+    self_ensemble: bool = False
+    wrap: bool = False
 
     def __post_init__(self) -> None:
         if self.format is not None and f".{self.format}" not in BY_SUFFIX:

@@ -19,7 +19,11 @@ from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_
 from lkdn_deploy.runtime.tiling import Cutting, Progress, UpscaledRows
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     from PIL.Image import Image
+
+    from lkdn_deploy.runtime.mapping import MappedFile, StrPath
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +157,19 @@ class Upscaler:
         if image.ndim == 2:
             return self.upscale(check_pixels(image[:, :, None]), progress=progress).pixels[:, :, 0]
         return self.upscale(check_pixels(image), progress=progress).pixels
+
+    def map(self, paths: "Iterable[StrPath]") -> "Generator[MappedFile, None, None]":
+        """Upscale image files, and yield what becomes of each, in order, as soon as it is there.
+
+        The next file is read while one is in the network. A file that fails does not affect the others: its error is
+        in its ``MappedFile``, and is raised where its result is asked for.
+
+        Args:
+            paths: the files; they are taken one by one, one ahead.
+        """
+        from lkdn_deploy.runtime.mapping import map_files
+
+        return map_files(self, paths)
 
     def upscale(self, pixels: Pixels, *, progress: Progress | None = None) -> TiledResult:
         """Upscale pixels, and report how they were computed.
