@@ -11,11 +11,11 @@ export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 help: ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(DEMO)/installed ## Upscale a photograph with the bundled model, in an environment of its own
-	@mkdir -p demo
-	$(DEMO)/bin/lkdn-upscale --overwrite lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png
-	$(DEMO)/bin/python tools/side_by_side.py lkdn_deploy/samples/dandelion.png demo/dandelion_x4.png demo/side_by_side.png
-	@echo "result: demo/dandelion_x4.png, beside bicubic: demo/side_by_side.png"
+demo: $(DEMO)/installed ## Upscale a photograph and a text with the bundled model, in an environment of its own
+	$(DEMO)/bin/python tools/demo.py prepare demo
+	$(DEMO)/bin/lkdn-upscale --overwrite demo/small demo/large
+	$(DEMO)/bin/python tools/demo.py compare demo
+	@echo "results: demo/large; beside bicubic and the originals: demo/side_by_side.png"
 
 # Two processes of one thread: most tests start programs or run small networks, which gain little from a second thread.
 test: $(VENV)/installed ## Run the tests
