@@ -46,12 +46,12 @@ class OutcomePrinter:
 
     def progress(self, job: "Job", done: int, total: int) -> None:
         """Show how far a file is."""
-        self.display.advance(job.source.name, done, total)
+        self.display.advance(job.source, done, total)
 
     def done(self, done: "Upscaled", upscaler: "Upscaler") -> None:
         """Print a file that was written."""
         self._done += 1
-        self.display.finish()
+        self.display.finish(done.job.source)
         session, header, job = upscaler.session, done.header, done.job
         with self.display.paused():
             for note in () if self._quiet else done.notes:
@@ -81,7 +81,7 @@ class OutcomePrinter:
     def skipped(self, skipped: "Skipped") -> None:
         """Count a file that was skipped; print it if asked."""
         self._skipped += 1
-        self.display.finish(skipped=True)
+        self.display.finish(skipped.job.source, skipped=True)
         with self.display.paused():
             if self._json:
                 self._echo_json(skipped.job, "skipped", {"reason": skipped.reason})
@@ -96,7 +96,7 @@ class OutcomePrinter:
             InputError: if the disk is full, so that all others would fail, too.
         """
         error = _named(failed)
-        self.display.finish(failed=True)
+        self.display.finish(failed.job.source, failed=True)
         if not self._many:
             self.display.close()
         with self.display.paused():
@@ -123,7 +123,7 @@ class OutcomePrinter:
             elif self._verbose:
                 click.echo(f"not taken: {printable(entry.path)}: {entry.reason}", err=True)
         if entries and not self._quiet:
-            click.echo(f"note: not taken were {described(entries)}", err=True)
+            click.echo(f"note: left out of the input folders: {described(entries)}", err=True)
 
     def summarise(self) -> None:
         """Print how many files were done, skipped and failed, and name the last."""

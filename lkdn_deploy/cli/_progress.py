@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,31 +35,30 @@ class ProgressDisplay:
         self._terminal = shown and sys.stderr is not None and sys.stderr.isatty()
         self._lines = shown and not self._terminal
         self._done = self._skipped = self._failed = 0
-        self._fraction = 0.0  # of the current file
+        self._fractions: dict[Path, float] = {}  # of the files that are computed or being written
         self._start = time.monotonic()
         self._next_line = self._start + _INTERVAL
         self._bars: dict[str, tqdm[Any]] = {}
 
-    def advance(self, name: str, done: int, total: int) -> None:
+    def advance(self, path: Path, done: int, total: int) -> None:
         """Show that so many parts of a file are done; none at its start."""
-        self._fraction = done / total if total else 0.0
+        self._fractions[path] = done / total if total else 0.0
         if self._terminal and time.monotonic() - self._start > _PATIENCE:
             if done == 0:
                 self._drop("one")
-            self._move("all")
-            self._move("one", name, done, total)
-        self._say(name)
+            if self._total > 1:
+                self._move_all()
+            self._move_one(path, done, total)
+        self._say(path)
 
-    def finish(self, *, skipped: bool = False, failed: bool = False) -> None:
+    def finish(self, path: Path, *, skipped: bool = False, failed: bool = False) -> None:
         """Show that a file is done, or was skipped or failed."""
+        self._fractions.pop(path, None)
         self._done += 1
         self._skipped += skipped
         self._failed += failed
-        if not skipped:
-            self._fraction = 0.0
-        self._drop("one")
         if "all" in self._bars:
-            self._move("all")
+            self._move_all()
         self._say()
 
     @contextmanager
@@ -74,50 +74,52 @@ class ProgressDisplay:
 
     def close(self) -> None:
         """Take the bars away."""
-        for name in list(self._bars):
+        for name in reversed(list(self._bars)):  # the last to go leaves the cursor at the start of its line
             self._drop(name)
 
-    def _move(self, which: str, name: str = "", done: int = 0, total: int = 0) -> None:
-        if which == "all" and self._total == 1:
-            return
-        bar = self._bars.get(which) or self._open(which, name, total)
-        # What was skipped took no time, and would make the rest look as quick.
-        bar.total = self._total - self._skipped if which == "all" else total
-        reached = self._done - self._skipped + self._fraction if which == "all" else done
-        counts = {"skipped": self._skipped, "failed": self._failed}
-        if which == "all":
-            bar.set_postfix_str(", ".join(f"{count} {what}" for what, count in counts.items() if count), refresh=False)
-        bar.update(reached - bar.n)
+    @property
+    def _worked(self) -> float:
+        """Number of files, in parts, that took work."""
+        return self._done - self._skipped + sum(self._fractions.values())
 
-    def _open(self, which: str, name: str, total: int) -> "tqdm[Any]":
-        bar = self._bars[which] = _bar(
-            _fitted(name) if which == "one" else "all",
-            bar_format=_ONE if which == "one" else _ALL,
-            total=total,
-            unit=self._unit,
-            position=0 if which == "all" or self._total == 1 else 1,
-        )
-        return bar
+    def _move_all(self) -> None:
+        # What was skipped took no time, and would make the rest look as quick.
+        total = self._total - self._skipped
+        bar = self._bars.get("all") or self._open("all", "all", _ALL, total, self._worked)
+        bar.total = total
+        counts = {"skipped": self._skipped, "failed": self._failed}
+        bar.set_postfix_str(", ".join(f"{count} {what}" for what, count in counts.items() if count), refresh=False)
+        bar.update(self._worked - bar.n)
+
+    def _move_one(self, path: Path, done: int, total: int) -> None:
+        bar = self._bars.get("one") or self._open("one", _fitted(path.name), _ONE, total, done)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    def _open(self, which: str, label: str, form: str, total: int, reached: float) -> "tqdm[Any]":
+        line = 1 if which == "one" and self._total > 1 else 0
+        self._bars[which] = _bar(label, bar_format=form, total=total, initial=reached, unit=self._unit, position=line)
+        return self._bars[which]
 
     def _drop(self, which: str) -> None:
         if (bar := self._bars.pop(which, None)) is not None:
             bar.close()
 
-    def _say(self, name: str = "") -> None:
+    def _say(self, path: Path | None = None) -> None:
         """Print a line, if it is time for one."""
         now = time.monotonic()
         if not self._lines or now < self._next_line:
             return
         self._next_line = now + _INTERVAL
-        worked, waiting = self._done - self._skipped + self._fraction, self._total - self._done - self._fraction
-        parts = [f"{(self._done + self._fraction) / self._total:.0%}"]
+        worked, total = self._worked, self._total - self._skipped
+        parts = [f"{worked / total if total else 1:.0%}"]
         if self._total > 1:
             parts.insert(0, f"{self._done} of {self._total} {self._unit}")
             parts += [f"{n} {what}" for n, what in ((self._skipped, "skipped"), (self._failed, "failed")) if n]
-        if worked and waiting > 0:
-            parts.append(f"{duration((now - self._start) * waiting / worked)} left")
-        if name:
-            parts.append(f"at {printable(name)}")
+        if 0 < worked < total:
+            parts.append(f"{duration((now - self._start) * (total - worked) / worked)} left")
+        if path is not None:
+            parts.append(f"at {printable(path.name)}")
         click.echo(f"progress: {', '.join(parts)}", err=True)
 
 

@@ -63,6 +63,8 @@ def _terminated_as_interrupted() -> Iterator[list[int]]:
 
 def _run(command: click.Command, args: Sequence[str] | None) -> int:
     try:
+        if args is None and (status := _completed(command)) is not None:
+            return status
         # command.main() would end the process on some errors, with exit codes of its own.
         words = list(sys.argv[1:] if args is None else args)
         with command.make_context(Path(sys.argv[0]).name, words) as context:
@@ -101,6 +103,21 @@ def _run(command: click.Command, args: Sequence[str] | None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         complain(InputError(f"cannot read or write: {error}"))
         return ExitCode.INPUT_FAILED
+
+
+def _completed(command: click.Command) -> int | None:
+    """Answer a shell that asks for its script of completion, or for the next words; return ``None`` if none does.
+
+    As in other programs of click, the question is an environment variable: ``_LKDN_UPSCALE_COMPLETE=bash_source``.
+    """
+    name = Path(sys.argv[0]).name
+    variable = f"_{name}_COMPLETE".replace("-", "_").replace(".", "_").upper()
+    question = os.environ.get(variable)
+    if not question:
+        return None
+    from click.shell_completion import shell_complete
+
+    return shell_complete(command, {}, name, variable, question)
 
 
 def complain(error: LkdnError) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from lkdn_deploy.backends.registry import BACKENDS
 from lkdn_deploy.cli._shell import PATH
@@ -17,15 +18,12 @@ imported here, as it would slow --help down."""
 
 NETWORK, OUTPUT, MANY, TALK = "Network", "Output", "Many inputs", "Messages"
 
-EXAMPLES = """
-Examples:
-
-\b
-  lkdn-upscale in.jpg out.png
-  lkdn-upscale a.png b.jpg large/ --format webp --quality 90
-  lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
-  lkdn-upscale photos/ large/ --recursive --resume
-  lkdn-upscale photos/ large/ --recursive --shard 3/16
+EXAMPLES = """\
+lkdn-upscale in.jpg out.png
+lkdn-upscale a.png b.jpg large/ --format webp --quality 90
+lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
+lkdn-upscale photos/ large/ --recursive --resume
+lkdn-upscale photos/ large/ --recursive --shard 3/16
 """
 
 
@@ -70,18 +68,30 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help shows options by their groups, in the order of declaration."""
+    """A command whose --help shows options by their groups, in the order of declaration, and examples as they are."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each group."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            group = parameter.group if isinstance(parameter, GroupedOption) else "Other"
-            if (row := parameter.get_help_record(ctx)) is not None:
-                sections.setdefault(group, []).append(row)
-        for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
+        """Write a section for each group, and last one for options without a group."""
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        groups = dict.fromkeys(option.group for option in options if isinstance(option, GroupedOption))
+        for group in (*groups, None):
+            members = [option for option in options if getattr(option, "group", None) == group]
+            with formatter.section(group or "Other"):
+                formatter.write_dl([row for option in members if (row := option.get_help_record(ctx)) is not None])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples without wrapping their lines."""
+        with formatter.section("Examples"):
+            for line in (self.epilog or "").splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _models(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
+    """Return the networks whose names begin so, for a shell, or files if there are none."""
+    from lkdn_models.zoo import names
+
+    found = [CompletionItem(name) for name in names() if name.startswith(beginning.lower())]
+    return found or [CompletionItem(beginning, type="file")]
 
 
 def _option(group: str, *names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -95,6 +105,7 @@ _DECLARED = (
         NETWORK,
         "--model",
         metavar="NAME",
+        shell_complete=_models,
         help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
     ),
     _option(NETWORK, "--scale", type=click.IntRange(2, 4), help="Upscaling factor.  [default: 4, or that of the file]"),

@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 def command(**options: Any) -> None:
     """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
 
-    The folder is created if it does not exist. The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF,
-    BMP, AVIF or JPEG XL. Transparency, 16 bits, colour profile, EXIF and other metadata are kept where the format can
-    hold them. Large images are processed
-    in tiles, with the same result as the whole image. Networks with global attention give different results when tiled,
-    so they are tiled only with --tile. Files in a folder keep their names; if one fails, the others are still upscaled.
+    The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF, BMP, AVIF or JPEG XL. Transparency, 16 bits, colour
+    profile, EXIF and other metadata are kept where the format can hold them. Large images are processed in tiles, with
+    the same result as the whole image. Networks with global attention give different results when tiled, so they are
+    tiled only with --tile.
+
+    In a folder, which is created if it does not exist, the outputs have the names of the inputs. If one fails, the
+    others are still upscaled, and the exit code is 1. A hidden journal beside the outputs lets --resume go on with a
+    run that was broken off, whether or not that had --resume.
+
     Prints the path of each file written.
     """
     request = UpscaleRequest(**options)

@@ -327,7 +327,7 @@ def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_spoil_it(
     assert said.out.splitlines() == [str(path) for path in done]
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
-    assert "note: not taken were 1 .txt" in said.err.splitlines()
+    assert "note: left out of the input folders: 1 .txt" in said.err.splitlines()
     assert f"{tmp_path / 'in' / 'c.png'}: the file is animated" in errors[0]
     assert errors[1] == "error: 1 of 4 images could not be upscaled"
     assert sorted((tmp_path / "out").iterdir()) == [tmp_path / "out" / ".lkdn-upscale.jsonl", *done]
