@@ -95,7 +95,7 @@ def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
     settings = OutputSettings(format=request.format, quality=request.quality)
     if len(sources) == 1 and not is_folder(sources[0]) and not is_folder(target):
         _check_single(request)
-        job = Job(sources[0], target, settings, request.overwrite, request.skip_existing)
+        job = Job(sources[0], target, settings.for_target(target), request.overwrite, request.skip_existing)
         return _Plan([job], target.parent, many=False)
     if target.exists() and not is_folder(target):
         msg = f"{target} is a file, and several images need a folder to be written to"

@@ -12,12 +12,11 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from twice import Twice, assert_doubled, images
 
 import lkdn_deploy.runtime.files as module
 from lkdn_deploy import Upscaler
-from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, OutOfDeviceMemory, UsageError
-from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
@@ -25,19 +24,6 @@ from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin, upscale_file
 from lkdn_deploy.samples import sample_pixels
 
 Watch = Callable[[str, Callable[[Path], object]], None]
-METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
-
-
-class Twice(SequentialSession):
-    """Repeats each pixel."""
-
-    backend, fixed_size, metadata = "stand-in", None, METADATA
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return batch.repeat(2, axis=2).repeat(2, axis=3)
-
-    def bytes_per_pixel(self) -> int:
-        return 100
 
 
 @pytest.fixture
@@ -59,22 +45,6 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Watch:
         monkeypatch.setattr(module, name, watched)
 
     return watch
-
-
-def images(folder: Path, count: int) -> list[Job]:
-    """So many files, each of another picture, and where their results go."""
-    jobs = []
-    for index in range(count):
-        source = folder / f"{index}.png"
-        Image.fromarray(np.roll(sample_pixels()[:40, :50], 7 * index, axis=0)).save(source)
-        jobs.append(Job(source, folder / f"{index}_x2.png"))
-    return jobs
-
-
-def assert_doubled(*jobs: Job) -> None:
-    for job in jobs:
-        expected = read_picture(job.source).pixels.repeat(2, axis=0).repeat(2, axis=1)
-        assert np.array_equal(read_picture(job.target).pixels, expected)
 
 
 def names(folder: Path) -> set[str]:

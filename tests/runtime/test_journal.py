@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twice import Twice, assert_doubled, images
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
@@ -15,7 +16,6 @@ from lkdn_deploy.runtime.files import Failed, Job, Skipped, Upscaled, upscale_fi
 from lkdn_deploy.runtime.journal import Journal, SourceState, work_digest
 from lkdn_deploy.runtime.settings import OutputSettings
 from lkdn_deploy.runtime.upscaler import Upscaler
-from tests.runtime.test_files import Twice, assert_doubled, images
 
 SETTINGS = OutputSettings().canonical()
 WORK = work_digest(b"network", "{}", "1")
@@ -143,7 +143,10 @@ def test_what_is_no_line_spoils_no_other(source: Path, output: Path, torn: bytes
     assert found(output, source) == "finished"
 
 
-def test_of_a_journal_without_end_only_the_end_is_read(source: Path, output: Path) -> None:
+def test_of_a_journal_without_end_only_the_end_is_read(
+    source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lkdn_deploy.runtime.journal._MOST_BYTES", 1 << 22)  # reading a GiB takes seconds
     path = output.parent / ".lkdn-upscale.jsonl"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole
