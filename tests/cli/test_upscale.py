@@ -26,13 +26,6 @@ PHOTOGRAPH = sample_pixels()[60:90, 90:124]
 DISC = (np.hypot(*np.mgrid[-15:15, -17:17]) < 11).astype(np.uint8) * 255
 
 
-@pytest.fixture
-def upscale(random_artefact: Callable[[str], Path]) -> Callable[..., int]:
-    """Run the command with a small x2 network."""
-    model = ["--model", str(random_artefact("one block"))]
-    return lambda *args: run(cli.command, [*map(str, args), *model])
-
-
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,33 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_pictures import RGB, RGBA, save_pictures
 
-import lkdn_deploy.cli._progress as progress
-import lkdn_deploy.cli.upscale as cli
 from lkdn_deploy.cli._outcomes import OutcomePrinter
-from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli._upscale_options import FORMATS
 from lkdn_deploy.imaging.files.formats import FORMATS as TABLE
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
-from lkdn_deploy.samples import sample_pixels
 
 JOURNAL = ".lkdn-upscale.jsonl"
-RGBA = Image.fromarray(np.dstack([sample_pixels()[60:72, 90:104], np.arange(12 * 14).reshape(12, 14).astype(np.uint8)]))
-RGB = RGBA.convert("RGB")
 Upscale = Callable[..., int]
-
-
-@pytest.fixture
-def model(random_artefact: Callable[[str], Path]) -> list[str]:
-    return ["--model", str(random_artefact("one block"))]
-
-
-@pytest.fixture
-def upscale(model: list[str]) -> Upscale:
-    """Run the command with a small x2 network."""
-    return lambda *args: run(cli.command, [*map(str, args), *model])
 
 
 @pytest.fixture
@@ -54,13 +37,6 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(OutcomePrinter, "progress", watched)
     return names
-
-
-def pictures(folder: Path, *names: str) -> None:
-    """Save pictures, each of another content."""
-    for index, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.roll(np.asarray(RGB), index, axis=0)).save(folder / name)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -168,7 +144,7 @@ def test_a_tree_of_300_mixed_files(tmp_path: Path, upscale: Upscale, capsys: pyt
 
 
 def test_every_entry_has_its_line_of_json(tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures(tmp_path / "in", "a.png", "s/b.png")
+    save_pictures(tmp_path / "in", "a.png", "s/b.png")
     (tmp_path / "in" / "c.png").write_bytes(b"")
     (tmp_path / "in" / "s" / "d.txt").touch()
     assert upscale(tmp_path / "in", tmp_path / "out", "-r", "--json", "--quiet") == 1
@@ -188,7 +164,7 @@ def test_every_entry_has_its_line_of_json(tmp_path: Path, upscale: Upscale, caps
 
 
 def test_names_and_formats_are_chosen(tmp_path: Path, upscale: Upscale) -> None:
-    pictures(tmp_path / "in", "a.png", "s/b.jpg")
+    save_pictures(tmp_path / "in", "a.png", "s/b.jpg")
     options = ["--recursive", "--name", "{stem}_x{scale}{ext}", "--format", "webp"]
     assert upscale(tmp_path / "in", tmp_path / "out", *options) == 0
     assert set(files(tmp_path / "out")) == {"a_x2.webp", "s/b_x2.webp"}
@@ -197,7 +173,7 @@ def test_names_and_formats_are_chosen(tmp_path: Path, upscale: Upscale) -> None:
 
 
 def test_one_file_and_a_folder_have_the_same_bytes_for_the_same_options(tmp_path: Path, upscale: Upscale) -> None:
-    pictures(tmp_path / "in", "a.png")
+    save_pictures(tmp_path / "in", "a.png")
     for options in (["--format", "jpg", "--quality", "30"], ["--format", "png"], ["--format", "webp"]):
         suffix = options[1]
         one = tmp_path / f"one.{suffix}"
@@ -225,7 +201,7 @@ def test_the_formats_of_the_option_are_those_of_the_table() -> None:
 def test_wrong_options_are_refused_before_work(
     tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
-    pictures(tmp_path / "in", "a.png")
+    save_pictures(tmp_path / "in", "a.png")
     assert upscale(tmp_path / "in", tmp_path / "out", *options) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -242,7 +218,7 @@ def test_wrong_options_are_refused_before_work(
 def test_options_for_folders_are_refused_where_one_output_is_named(
     tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
-    pictures(tmp_path, "a.png")
+    save_pictures(tmp_path, "a.png")
     assert upscale(tmp_path / "a.png", tmp_path / "out.png", *options) == 2
     assert said in capsys.readouterr().err
 
@@ -250,7 +226,7 @@ def test_options_for_folders_are_refused_where_one_output_is_named(
 def test_the_folder_of_the_inputs_is_no_folder_for_outputs(
     tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures(tmp_path / "in", "a.png")
+    save_pictures(tmp_path / "in", "a.png")
     before = files(tmp_path)
     for target in (tmp_path / "in", tmp_path / "in" / "large"):
         assert upscale(tmp_path / "in", target, "--recursive", "--name", "{stem}_x2{ext}", "--overwrite") == 2
@@ -261,7 +237,7 @@ def test_the_folder_of_the_inputs_is_no_folder_for_outputs(
 def test_shares_make_up_the_whole_and_each_is_resumed_for_itself(
     tmp_path: Path, upscale: Upscale, computed: list[str]
 ) -> None:
-    pictures(tmp_path / "in", *(f"{folder}/{index}.png" for folder in "ab" for index in range(6)))
+    save_pictures(tmp_path / "in", *(f"{folder}/{index}.png" for folder in "ab" for index in range(6)))
     assert upscale(tmp_path / "in", tmp_path / "whole", "-r") == 0
     assert len(computed) == 12
     for index in (1, 2, 3):
@@ -281,7 +257,7 @@ def test_shares_make_up_the_whole_and_each_is_resumed_for_itself(
 def test_a_run_is_resumed_whether_it_was_asked_for_or_not(
     tmp_path: Path, upscale: Upscale, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures(tmp_path / "in", "a.png", "b.png", "s/c.png")
+    save_pictures(tmp_path / "in", "a.png", "b.png", "s/c.png")
     arguments = [tmp_path / "in", tmp_path / "out", "--recursive"]
     assert upscale(*arguments) == 0
     done = files(tmp_path / "out")
@@ -301,7 +277,7 @@ def test_a_run_is_resumed_whether_it_was_asked_for_or_not(
 def test_what_changed_is_done_again_whatever_the_clock_says(
     tmp_path: Path, upscale: Upscale, computed: list[str]
 ) -> None:
-    pictures(tmp_path / "in", "a.png", "b.png", "c.png")
+    save_pictures(tmp_path / "in", "a.png", "b.png", "c.png")
     arguments = [tmp_path / "in", tmp_path / "out", "--resume"]
     assert upscale(*arguments) == 0
     for index, path in enumerate([*(tmp_path / "in").iterdir(), *(tmp_path / "out").iterdir()]):
@@ -319,7 +295,7 @@ def test_what_changed_is_done_again_whatever_the_clock_says(
 def test_one_file_is_resumed_too_and_has_no_journal_otherwise(
     tmp_path: Path, upscale: Upscale, computed: list[str]
 ) -> None:
-    pictures(tmp_path, "a.png")
+    save_pictures(tmp_path, "a.png")
     assert upscale(tmp_path / "a.png", tmp_path / "one.png") == 0
     assert not (tmp_path / JOURNAL).exists()
     assert upscale(tmp_path / "a.png", tmp_path / "two.png", "--resume") == 0
@@ -331,7 +307,7 @@ def test_one_file_is_resumed_too_and_has_no_journal_otherwise(
 def test_an_input_that_is_deleted_in_between_fails_alone(
     tmp_path: Path, upscale: Upscale, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures(tmp_path / "in", *["a.png", "b.png", "c.png", "d.png", "e.png"])
+    save_pictures(tmp_path / "in", *["a.png", "b.png", "c.png", "d.png", "e.png"])
     shown = OutcomePrinter.progress
 
     def deleting(self: OutcomePrinter, job: Any, done: int, total: int) -> None:
@@ -347,7 +323,7 @@ def test_an_input_that_is_deleted_in_between_fails_alone(
 def test_a_folder_that_cannot_be_written_is_one_error_before_work(
     tmp_path: Path, upscale: Upscale, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures(tmp_path / "in", "a.png", "s/b.png")
+    save_pictures(tmp_path / "in", "a.png", "s/b.png")
     assert upscale(tmp_path / "in", "/proc/out", "-r") == 1
     assert "error: the folder /proc/out cannot be created" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
@@ -396,88 +372,3 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(
     assert upscale(tmp_path / "in", small_disk / "out", "--resume") == 0
     assert set(computed) == set(whole) - set(done)
     assert files(small_disk / "out") == whole
-
-
-def test_what_is_printed_is_little_or_much_as_asked(
-    tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pictures(tmp_path / "in", "a.png")
-    (tmp_path / "in" / "b.txt").touch()
-    said = {}
-    for option in ("--quiet", "--verbose", "--overwrite"):
-        assert upscale(tmp_path / "in", tmp_path / option, option) == 0
-        said[option] = capsys.readouterr()
-        assert said[option].out == f"{tmp_path / option / 'a.png'}\n"
-    assert said["--quiet"].err == ""
-    assert "14x12 -> 28x24 with" in said["--verbose"].err
-    assert f"not taken: {tmp_path / 'in' / 'b.txt'}: .txt" in said["--verbose"].err
-    assert len(said["--overwrite"].err.splitlines()) == 2
-    assert upscale(tmp_path / "in", tmp_path / "--verbose", "--verbose", "--resume") == 0
-    assert "skipped" in capsys.readouterr().err
-
-
-def test_a_log_gets_plain_lines_when_work_is_long(
-    tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures(tmp_path / "in", "a.png", "b.png", "c.png")
-    assert upscale(tmp_path / "in", tmp_path / "short") == 0
-    assert "progress: " not in capsys.readouterr().err
-    monkeypatch.setattr(progress, "_INTERVAL", 0)
-    assert upscale(tmp_path / "in", tmp_path / "out") == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("progress: ")]
-    assert lines[0] == "progress: 0 of 3 images, 0%, at a.png"
-    assert lines[-1] == "progress: 3 of 3 images, 100%"
-    assert any(" left, at " in line for line in lines)
-    assert upscale(tmp_path / "in", tmp_path / "quiet", "--quiet") == 0
-    assert capsys.readouterr().err == ""
-
-
-def test_a_terminal_gets_bars_that_do_not_go_back(
-    tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures(tmp_path / "in", "a.png", "b\x1b[31m.png", "c.png")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(progress, "_PATIENCE", 0)
-    reached: list[float] = []
-    moved = progress.ProgressDisplay._move_all
-
-    def watched(self: progress.ProgressDisplay) -> None:
-        moved(self)
-        reached.append(self._bars["all"].n)
-
-    monkeypatch.setattr(progress.ProgressDisplay, "_move_all", watched)
-    assert upscale(tmp_path / "in", tmp_path / "out") == 0
-    said = capsys.readouterr().err
-    assert "/3 images" in said
-    assert "c.png" in said
-    assert "\x1b[31m" not in said
-    assert reached == sorted(reached)
-    assert reached[-1] == 3
-
-
-@pytest.mark.parametrize(
-    ("shell", "part"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef"), ("fish", "complete ")]
-)
-@pytest.mark.parametrize("name", ["upscale", "train"])
-def test_shells_get_their_completion(
-    shell: str, part: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import importlib
-
-    command = importlib.import_module(f"lkdn_deploy.cli.{name}").command
-    monkeypatch.setattr(sys, "argv", [f"/somewhere/lkdn-{name}"])
-    variable = f"_LKDN_{name.upper()}_COMPLETE"
-    monkeypatch.setenv(variable, f"{shell}_source")
-    assert run(command) == 0
-    script = capsys.readouterr().out
-    assert part in script
-    assert f"lkdn-{name}" in script
-    monkeypatch.setenv(variable, "fish_complete")
-    for beginning, expected in {
-        "upscale": [("--skip", "--skip-existing"), ("--form", "--format")],
-        "train": [("pl", "plot")],
-    }[name]:
-        monkeypatch.setenv("COMP_WORDS", f"lkdn-{name} {beginning}")
-        monkeypatch.setenv("COMP_CWORD", beginning)
-        assert run(command) == 0
-        assert expected in capsys.readouterr().out
