@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import Seal
 from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.files.formats import format_for
@@ -295,6 +295,8 @@ def _load(
     found, state = _look_up(journal, job)
     if found == "finished":
         return Skipped(job, "the output is finished")
+    if found == "unknown" and state is not None and journal is not None and journal.loaded and not job.overwrite:
+        _refuse_unknown(job.target)
     begun = begun or _check(job, replaceable=found == "outdated")
     header, scale = begun.header, upscaler.scale
     width, height = scale * header.width, scale * header.height
@@ -314,6 +316,12 @@ def _load(
         else:
             notes = (*notes, "the file was changed while it was read: --resume will upscale it again")
     return _Loaded(job, header, picture, notes, size, seal)
+
+
+def _refuse_unknown(target: Path) -> None:
+    if os.path.lexists(target):
+        msg = f"{target} exists, and is no result that the journal beside it knows"
+        raise UsageError(msg, "replace it with --overwrite, or keep it with --skip-existing instead of --resume")
 
 
 def _look_up(journal: Journal | None, job: Job) -> tuple[Finding, SourceState | None]:

@@ -104,6 +104,11 @@ class Journal:
         self._read: dict[Path, int] = {self.path: 0}
         self._complained = False
 
+    @property
+    def loaded(self) -> bool:
+        """Whether what it says is asked for."""
+        return bool(self._wanted)
+
     def load(self, outputs: Collection[Path]) -> None:
         """Read what all journals of the folder say of these outputs. Memory is bounded by their number.
 
@@ -178,7 +183,11 @@ class Journal:
         work = self._work_of(settings)
         if any(line.source == source.sha256 and line.work == work for line in made):
             return "finished"
-        return "outdated" if made else "unknown"
+        if made:
+            changed = "the settings" if any(line.source == source.sha256 for line in made) else "the input"
+            log.info("%s is made again, since %s changed", output, changed)
+            return "outdated"
+        return "unknown"
 
     def _work_of(self, settings: str) -> bytes:
         return hashlib.sha256(self._work + settings.encode()).digest()

@@ -275,7 +275,7 @@ def test_a_run_is_resumed_whether_it_was_asked_for_or_not(
 
 
 def test_what_changed_is_done_again_whatever_the_clock_says(
-    tmp_path: Path, upscale: Upscale, computed: list[str]
+    tmp_path: Path, upscale: Upscale, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_pictures(tmp_path / "in", "a.png", "b.png", "c.png")
     arguments = [tmp_path / "in", tmp_path / "out", "--resume"]
@@ -287,7 +287,8 @@ def test_what_changed_is_done_again_whatever_the_clock_says(
     times = (tmp_path / "in" / "b.png").stat()
     shutil.copy(tmp_path / "in" / "a.png", tmp_path / "in" / "b.png")
     os.utime(tmp_path / "in" / "b.png", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert upscale(*arguments) == 0
+    assert upscale(*arguments, "--verbose") == 0
+    assert "b.png is made again, since the input changed" in capsys.readouterr().err
     assert computed[3:] == ["b.png"]
     assert len({(tmp_path / "out" / name).read_bytes() for name in ("a.png", "b.png")}) == 1
 

@@ -280,7 +280,7 @@ def test_what_is_outdated_is_replaced_and_what_is_unknown_is_kept(tmp_path: Path
     assert_doubled(jobs[0])
     assert jobs[2].target.read_bytes() == b"somebody's own"
     said = [outcome.error for outcome in outcomes if isinstance(outcome, Failed)]
-    assert "exists" in said[0].message
+    assert "2_x2.png exists, and is no result that the journal beside it knows" in said[0].message
     assert "does not exist" in said[1].message
     assert jobs[3].target.exists()
 
