@@ -125,17 +125,19 @@ class OutcomePrinter:
         if entries and not self._quiet:
             click.echo(f"note: left out of the input folders: {described(entries)}", err=True)
 
-    def summarise(self) -> None:
+    def summarise(self, *, interrupted: bool = False) -> None:
         """Print how many files were done, skipped and failed, and name the last."""
         if self._quiet or not self._many:
             return
         counts = f"{self._done} done, {self._skipped} skipped, {len(self._failed)} failed"
         click.echo(f"{counts} of {self._total} images in {duration(time.monotonic() - self._start)}", err=True)
         if self._failed:
-            named = [f"  {printable(message)}" for message in self._failed[:_NAMED]]
+            named = [f"  {printable(message.partition(chr(10))[0])}" for message in self._failed[:_NAMED]]
             if len(self._failed) > _NAMED:
                 named.append(f"  and {len(self._failed) - _NAMED} more")
             click.echo("\n".join(["failed:", *named]), err=True)
+        if interrupted:
+            click.echo("hint: the same command with --resume goes on from here", err=True)
 
     def check(self) -> None:
         """Raise an error if a file failed.

@@ -180,8 +180,8 @@ def _journal(request: UpscaleRequest, plan: _Plan, network: "Artifact", upscaler
 def _summary_if_interrupted(printer: OutcomePrinter) -> Iterator[None]:
     try:
         yield
-    except BaseException:
-        printer.summarise()
+    except BaseException as error:
+        printer.summarise(interrupted=isinstance(error, KeyboardInterrupt))
         raise
 
 

@@ -58,13 +58,22 @@ def publish(path: str | os.PathLike[str], seal: Seal | None = None) -> Iterator[
 
 
 def remove_stale_parts(folder: Path) -> None:
-    """Remove temporary files of ``publish`` that a killed process left in ``folder``: those unchanged for an hour."""
+    """Remove temporary files of ``publish`` that a killed process left in ``folder``: those unchanged for an hour.
+
+    The hour is one of the file system's clock, which need not be that of this machine: another may be writing there.
+    """
     with suppress(OSError):
-        for path in folder.iterdir():
-            if _PART.fullmatch(path.name):
-                with suppress(OSError):
-                    if time.time() - path.lstat().st_mtime > _HOUR:
-                        path.unlink()
+        parts = [path for path in folder.iterdir() if _PART.fullmatch(path.name)]
+        if not parts:
+            return
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"now")
+            file.flush()
+            now = os.fstat(file.fileno()).st_mtime
+        for path in parts:
+            with suppress(OSError):
+                if now - path.lstat().st_mtime > _HOUR:
+                    path.unlink()
 
 
 @contextmanager

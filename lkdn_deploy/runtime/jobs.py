@@ -182,14 +182,15 @@ def _check_folders(folders: Sequence[Path], target: Path, *, recursive: bool) ->
 
 def _check_places(jobs: Sequence[Job], target: Path) -> None:
     """Refuse outputs that are one file, outputs that are inputs, and outputs in whose place there must be a folder."""
-    parents: dict[Path, Path] = {}
+    parents: dict[str, str] = {}
 
     def place_of(path: Path, *, linked: bool = False) -> str:
         if linked and path.is_symlink():
             return _comparable(_resolved(path))
-        if path.parent not in parents:
-            parents[path.parent] = _resolved(path.parent)
-        return _comparable(parents[path.parent] / path.name)
+        folder, name = os.path.split(path)  # text, as there may be a million of them
+        if folder not in parents:
+            parents[folder] = os.fspath(_resolved(Path(folder)))
+        return _comparable(os.path.join(parents[folder], name))  # noqa: PTH118
 
     places: dict[str, Job] = {}
     faults = []
@@ -200,7 +201,7 @@ def _check_places(jobs: Sequence[Job], target: Path) -> None:
     if faults:
         hint = 'give the outputs other names, such as --name "{name}{ext}", or other folders'
         raise UsageError(_listed(faults), hint)
-    folders = {_comparable(folder) for parent in parents.values() for folder in (parent, *parent.parents)}
+    folders = {_comparable(folder) for parent in map(Path, parents.values()) for folder in (parent, *parent.parents)}
     for job in jobs:
         if (replacing := places.get(place_of(job.source, linked=True))) is not None:
             itself = replacing is job
@@ -222,7 +223,7 @@ def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises an error for links that lead round in circles
 
 
-def _comparable(path: Path) -> str:
+def _comparable(path: Path | str) -> str:
     """Return a path as a text that is equal for equal files, where file systems usually ignore case."""
     text = os.fspath(path)
     return text.casefold() if sys.platform in ("win32", "darwin") else text

@@ -1,5 +1,6 @@
 """``lkdn-upscale`` on folders: what is taken, what is refused, what is said, and how a run is gone on with."""
 
+import errno
 import json
 import os
 import shutil
@@ -332,6 +333,30 @@ def test_a_folder_that_cannot_be_written_is_one_error_before_work(
     assert upscale(tmp_path / "in", tmp_path / "out", "-r") == 1
     assert f"the folder {tmp_path / 'out' / 's'} cannot be created" in capsys.readouterr().err
     assert computed == []
+
+
+def test_the_run_ends_with_the_first_output_that_has_no_room(
+    tmp_path: Path,
+    upscale: Upscale,
+    computed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_pictures(tmp_path / "in", *(f"{index}.png" for index in range(6)))
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "1.png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert upscale(tmp_path / "in", tmp_path / "out") == 1
+    assert "the disk is full, with 5 images left to upscale" in capsys.readouterr().err
+    assert len(computed) <= 4
+    monkeypatch.undo()
+    assert upscale(tmp_path / "in", tmp_path / "out", "--resume") == 0
+    assert len(files(tmp_path / "out")) == 6
 
 
 @pytest.fixture

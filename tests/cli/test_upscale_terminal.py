@@ -4,11 +4,13 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_pictures import save_pictures
 
 import lkdn_deploy.cli._progress as progress
+from lkdn_deploy.cli._outcomes import OutcomePrinter
 from lkdn_deploy.cli._shell import run
 
 Upscale = Callable[..., int]
@@ -30,6 +32,27 @@ def test_what_is_printed_is_little_or_much_as_asked(
     assert len(said["--overwrite"].err.splitlines()) == 2
     assert upscale(tmp_path / "in", tmp_path / "--verbose", "--verbose", "--resume") == 0
     assert "skipped" in capsys.readouterr().err
+
+
+def test_a_run_that_is_interrupted_says_how_far_it_came(
+    tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictures(tmp_path / "in", *(f"{index}.png" for index in range(5)))
+    shown = OutcomePrinter.progress
+
+    def interrupting(self: OutcomePrinter, job: Any, done: int, total: int) -> None:
+        if job.source.name == "3.png":
+            raise KeyboardInterrupt
+        shown(self, job, done, total)
+
+    monkeypatch.setattr(OutcomePrinter, "progress", interrupting)
+    assert upscale(tmp_path / "in", tmp_path / "out") == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("2 done, 0 skipped, 0 failed of 5 images")
+    assert lines[1:] == ["hint: the same command with --resume goes on from here", "interrupted"]
+    monkeypatch.undo()
+    assert upscale(tmp_path / "in", tmp_path / "out", "--resume") == 0
+    assert "2 done, 3 skipped" in capsys.readouterr().err
 
 
 def test_a_log_gets_plain_lines_when_work_is_long(

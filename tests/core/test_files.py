@@ -1,9 +1,11 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
-from lkdn_deploy.core.files import publish, read_bounded, reading
+from lkdn_deploy.core.files import publish, read_bounded, reading, remove_stale_parts
 
 
 def test_the_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -89,3 +91,19 @@ def test_no_more_of_a_file_is_read_than_allowed(tmp_path: Path) -> None:
         read_bounded(tmp_path / "f", 4)
     with pytest.raises(OSError, match=r"/dev/zero|not a regular file"):
         read_bounded("/dev/zero", 4)
+
+
+def test_what_a_killed_run_left_is_told_from_what_is_written_by_the_clock_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, other = (
+        tmp_path / name for name in (".0123456789ab.part.png", ".0123456789ac.part.png", "mine.part.png")
+    )
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    for wrong in (0.0, 2.0**33):
+        monkeypatch.setattr(time, "time", lambda wrong=wrong: wrong)
+        remove_stale_parts(tmp_path)
+        assert set(tmp_path.iterdir()) == {new, other}
