@@ -10,6 +10,7 @@ from typing import Any
 from lkdn_deploy.core.errors import MissingError
 
 EXTRAS = {
+    "av": "video",
     "filelock": "trt-rtx",
     "llvmlite": "native",
     "onnxruntime": "cpu",

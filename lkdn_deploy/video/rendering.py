@@ -1,0 +1,389 @@
+"""Makes a film of the upscaled pictures of another, in segments that a later run continues from.
+
+Three threads work at once: one decodes, the caller's runs the network, and one encodes. Between them wait few pictures,
+so memory does not grow with the film. At the end the segments are joined with the other tracks of the film.
+"""
+
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+
+from lkdn_deploy import __version__
+from lkdn_deploy.core.errors import InputError, UsageError
+from lkdn_deploy.core.files import open_regular, printable
+from lkdn_deploy.core.limits import available_memory
+from lkdn_deploy.imaging.pixels import Pixels
+from lkdn_deploy.imaging.resize import OutputSize, reduce_bands
+from lkdn_deploy.runtime.upscaler import Upscaler
+from lkdn_deploy.video.channel import Ahead, Behind
+from lkdn_deploy.video.containers import muxer_for
+from lkdn_deploy.video.conversion import FromPixels
+from lkdn_deploy.video.encoding import Encoding, choose
+from lkdn_deploy.video.film import Film, read_film
+from lkdn_deploy.video.frames import AHEAD, Damage, Span, check_interlaced, decoded, span_of
+from lkdn_deploy.video.joining import Plan, check_plan, join
+from lkdn_deploy.video.segments import SegmentFolder, folder_for, locked
+from lkdn_deploy.video.tracks import Track, plan_tracks
+
+_BEHIND = 2
+"""Results that wait to be encoded."""
+
+_CHUNK = 1 << 20  # bytes of the film that are hashed at a time
+
+
+@dataclass(frozen=True, slots=True)
+class FilmSettings:
+    """How a film is made. All but ``resume`` and ``overwrite`` decide what is in it.
+
+    Attributes:
+        codec: a name of ``encoding.CODECS``; ``None``: libx264 for 8 bits, libx265 for more, libsvtav1 for WebM.
+        crf: quality of the codec, lower is better; ``None``: its default.
+        preset: speed of the codec; ``None``: its default.
+        size: of the result; ``None``: as the network makes it.
+        deinterlace: whether to make whole pictures of interlaced ones.
+        start: seconds from the film's beginning at which to start.
+        end: seconds from the film's beginning at which to end.
+        segment: pictures of a segment.
+        resume: whether to go on with an earlier run that was ended before it was done.
+        overwrite: whether an existing result may be replaced.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    size: OutputSize | None = None
+    deinterlace: bool = False
+    start: float | None = None
+    end: float | None = None
+    segment: int = 120
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BegunFilm:
+    """A film that has been looked at, and whose result can be written.
+
+    Attributes:
+        film: the film.
+        target: file to write.
+        settings: how.
+        muxer: format of the result.
+        tracks: what is copied besides the pictures.
+        span: the part of the film that is taken.
+        notes: what will be lost, a sentence each.
+    """
+
+    film: Film
+    target: Path
+    settings: FilmSettings
+    muxer: str
+    tracks: tuple[Track, ...]
+    span: Span
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished film.
+
+    Attributes:
+        target: the file.
+        encoding: of its pictures.
+        frames: number of its pictures.
+        computed: number of those that this run computed; the others are of an earlier run.
+        seconds: time of computing them, with decoding and encoding, without joining.
+        exact: whether the pictures equal those of the network on the whole picture.
+        notes: facts that became known during the work, a sentence each.
+    """
+
+    target: Path
+    encoding: Encoding
+    frames: int
+    computed: int
+    seconds: float
+    exact: bool
+    notes: tuple[str, ...]
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with the number of finished pictures and of all, if that is known; first with those of an earlier run."""
+
+
+def begin_film(source: Path, target: Path, settings: FilmSettings) -> BegunFilm:
+    """Look at a film, and refuse or name what cannot be kept, before any work begins.
+
+    Raises:
+        InputError: if the film cannot be read.
+        UsageError: if the result exists, is the film itself, cannot hold the film's tracks, or a setting is wrong.
+        MissingError: if PyAV is missing.
+    """
+    muxer = muxer_for(target)
+    if settings.segment < 1:
+        msg = f"a segment has 1 picture or more, got {settings.segment}"
+        raise UsageError(msg)
+    if target.is_dir():
+        msg = f"{target} is a folder"
+        raise UsageError(msg, "name a file")
+    if target.exists() and not settings.overwrite:
+        msg = f"{target} already exists"
+        raise UsageError(msg, "choose another name, or allow overwriting with --overwrite")
+    if target.resolve() == source.resolve():
+        msg = f"{source} would replace itself"
+        raise UsageError(msg, "choose another output")
+    film = read_film(source)
+    check_interlaced(film, settings.deinterlace)
+    span = span_of(film, settings.start, settings.end)
+    tracks, notes = plan_tracks(source, muxer)
+    return BegunFilm(film, target, settings, muxer, tuple(tracks), span, (*film.notes, *notes))
+
+
+def render(
+    upscaler: Upscaler,
+    begun: BegunFilm,
+    *,
+    progress: Progress = lambda _done, _all: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Rendered:
+    """Upscale a film. The network runs in the caller's thread.
+
+    If it fails or is interrupted, no file appears under the result's name, but finished segments stay in a hidden
+    folder beside it, from which a run with ``resume`` goes on.
+
+    Args:
+        upscaler: the network.
+        begun: result of ``begin_film``.
+        progress: called after each picture.
+        note: called with what will be lost by encoding, a sentence each, before the work begins.
+
+    Raises:
+        InputError: if the film cannot be read, changes meanwhile, or the result cannot be written.
+        UsageError: if the network or the encoder does not take the pictures, or another run is making the same film.
+    """
+    film, settings = begun.film, begun.settings
+    upscaler.check_size(film.height, film.width)
+    large = upscaler.scale * film.width, upscaler.scale * film.height
+    width, height = large if settings.size is None else settings.size.of(film.width, film.height)
+    if width > large[0] or height > large[1]:
+        msg = f"a result of {width}x{height} is larger than the network's, {large[0]}x{large[1]}"
+        raise UsageError(msg, "choose a network of a larger scale, or a smaller size")
+    _check_memory(film, upscaler.scale)
+    encoding, notes = choose(
+        film, width, height, muxer=begun.muxer, codec=settings.codec, crf=settings.crf, preset=settings.preset
+    )
+    plan = Plan(film, begun.muxer, encoding, begun.tracks, begun.span)
+    check_plan(plan)
+    for text in notes:
+        note(text)
+    state = _state(film.path)
+    with locked(folder_for(begun.target)) as folder:
+        run = _Run(upscaler, begun, encoding, folder, (height, width))
+        try:
+            with _keyed(run):
+                run.compute(progress)
+            if _state(film.path) != state:
+                msg = f"{printable(film.path)} was changed while it was upscaled"
+                raise InputError(msg, "run it again when it stays as it is")
+            segments = folder.finished()
+            join(plan, segments, begun.target)
+        except BaseException:
+            if not folder.finished():
+                folder.remove()
+            raise
+        folder.remove()
+    return Rendered(
+        target=begun.target,
+        encoding=encoding,
+        frames=sum(len(segment.times) for segment in segments),
+        computed=run.computed,
+        seconds=run.seconds,
+        exact=run.exact,
+        notes=tuple(run.damage.told(film, begun.span)),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """The computing of a film's pictures.
+
+    Attributes:
+        size: height and width of results.
+        computed: pictures that were computed.
+        exact: whether all of them equal those of the network on the whole picture.
+    """
+
+    upscaler: Upscaler
+    begun: BegunFilm
+    encoding: Encoding
+    folder: SegmentFolder
+    size: tuple[int, int]
+    damage: Damage = field(default_factory=Damage)
+    computed: int = 0
+    seconds: float = 0.0
+    exact: bool = True
+
+    def key(self, digest: str) -> dict[str, object]:
+        """Return all that decides what is in the film, in values of JSON."""
+        settings, session = self.begun.settings, self.upscaler.session
+        decisive = {name: value for name, value in asdict(settings).items() if name not in ("resume", "overwrite")}
+        return {
+            "input": digest,
+            "settings": {name: None if value is None else str(value) for name, value in decisive.items()},
+            "encoding": str(self.encoding),
+            "network": str(session.metadata.to_props()),
+            "backend": session.backend,
+            "exact": self.upscaler.exact or str(self.upscaler.plan(self.begun.film.height, self.begun.film.width)),
+            "versions": [__version__, av.__version__, av.ffmpeg_version_info],
+        }
+
+    def compute(self, progress: Progress) -> None:
+        """Compute what earlier runs have not finished."""
+        film, span = self.begun.film, self.begun.span
+        finished = self.folder.finished()
+        done = sum(len(segment.times) for segment in finished)
+        total = _expected(film, span)
+        progress(done, total)
+        if finished and not finished[-1].times:
+            return
+        start = time.perf_counter()
+        pictures = decoded(film, span, deinterlace=self.begun.settings.deinterlace, skip=done, damage=self.damage)
+        encode = _Encoder(self.encoding, self.folder, len(finished), self.begun.settings.segment, self.size)
+        with Ahead(pictures, AHEAD, "lkdn-decode") as frames, Behind(encode, _BEHIND, "lkdn-encode") as encoder:
+            for frame in frames:
+                result = self.upscaler.upscale(frame.pixels)
+                self.exact &= result.exact
+                encoder.put((frame.pts, result.pixels))
+                self.computed += 1
+                progress(done + self.computed, total)
+        self.seconds = time.perf_counter() - start
+        if done + self.computed == 0:
+            msg = f"{printable(film.path)} has no pictures in the part that was asked for"
+            raise InputError(msg, "choose another --start and --end")
+
+
+class _Encoder:
+    """Encodes results into segments.
+
+    Args:
+        encoding: of the pictures.
+        folder: of the segments.
+        number: of the first segment.
+        length: pictures of a segment.
+        size: height and width of the result, to which larger pictures are reduced.
+    """
+
+    def __init__(
+        self, encoding: Encoding, folder: SegmentFolder, number: int, length: int, size: tuple[int, int]
+    ) -> None:
+        self._encoding, self._folder, self._number, self._length, self._size = encoding, folder, number, length, size
+        self._convert = FromPixels(encoding.pixel_format, encoding.colours)
+
+    def __call__(self, pictures: Iterator[tuple[int, Pixels]]) -> None:
+        """Write all pictures, and a segment without any at the end."""
+        while self._write_segment(itertools.islice(pictures, self._length)):
+            self._number += 1
+
+    def _write_segment(self, pictures: Iterator[tuple[int, Pixels]]) -> bool:
+        encoder = None
+        with self._folder.writing(self._number) as add:
+            for pts, pixels in pictures:
+                encoder = encoder or self._encoding.encoder()
+                frame = self._convert(_reduced(pixels, self._size))
+                frame.pts, frame.time_base = pts, self._encoding.time_base
+                for packet in encoder.encode(frame):
+                    add(packet)
+            if encoder is not None:
+                for packet in encoder.encode(None):
+                    add(packet)
+        return encoder is not None
+
+
+def _reduced(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.concatenate([*reduce_bands([pixels], (pixels.shape[0], pixels.shape[1]), size)])
+
+
+@contextmanager
+def _keyed(run: _Run) -> Iterator[None]:
+    """Take over the segments of an earlier run if they fit, or remove them, and mark the new ones.
+
+    The digest of a large film takes a while. A run that takes nothing over computes it beside its work.
+    """
+    path, folder = run.begun.film.path, run.folder
+    stop = threading.Event()
+    if run.begun.settings.resume:
+        key = run.key(_digest(path, stop))
+        if not folder.matches(key):
+            folder.begin()
+            folder.write_key(key)
+        yield
+        return
+    folder.begin()
+    with ThreadPoolExecutor(1, "lkdn-digest") as pool:
+        done: Future[None] = pool.submit(lambda: folder.write_key(run.key(_digest(path, stop))))
+        try:
+            yield
+        finally:
+            stop.set()
+        if (error := done.exception()) is not None and not isinstance(error, _NotNeeded):
+            raise error
+
+
+class _NotNeeded(Exception):  # noqa: N818 - it is no error
+    """The work is done before the digest is, which nobody needs any more."""
+
+
+def _digest(path: Path, stop: threading.Event) -> str:
+    """Return the SHA-256 of a film."""
+    digest = hashlib.sha256()
+    try:
+        with open_regular(path) as file:
+            while piece := file.read(_CHUNK):
+                digest.update(piece)
+                if stop.is_set():
+                    raise _NotNeeded
+    except OSError as error:
+        msg = f"{printable(path)} cannot be read: {error.strerror or error}"
+        raise InputError(msg) from error
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        msg = f"{printable(path)} cannot be read any more: {error.strerror}"
+        raise InputError(msg) from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _expected(film: Film, span: Span) -> int | None:
+    """Return the number of pictures in a part of a film, if it can be known."""
+    if film.frames is None or film.duration is None:
+        return film.frames if span == Span() else None
+    begin = max(float(span.start) - film.start if span.start is not None else 0.0, 0.0)
+    end = min(float(span.stop) - film.start if span.stop is not None else film.duration, film.duration)
+    return max(round(film.frames * (end - begin) / film.duration), 1)
+
+
+def _check_memory(film: Film, scale: int) -> None:
+    """Refuse pictures of which those at work at once do not fit into memory.
+
+    Raises:
+        InputError: if they do not.
+    """
+    size = film.width * film.height * 3 * (1 if film.depth == 8 else 2)
+    need = size * (AHEAD + 2 + (_BEHIND + 2) * scale**2)
+    if need > available_memory():
+        msg = f"some pictures of {film.width}x{film.height} at once, and x{scale}, need {need >> 20} MiB: too much"
+        raise InputError(msg, "use a smaller scale, or a machine with more memory")
