@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 _PATIENCE = 0.5  # seconds until bars appear
-_INTERVAL = 5.0  # seconds between lines
+INTERVAL = 5.0  # seconds between lines
 _LABEL = 24  # columns of a file's name
 _ALL = "{desc} {percentage:3.0f}% |{bar}| {n:.0f}/{total} {unit}, {elapsed} gone, {remaining} left{postfix}"
 _ONE = "{desc} {percentage:3.0f}% |{bar}| {remaining} left"
@@ -37,7 +37,7 @@ class ProgressDisplay:
         self._done = self._skipped = self._failed = 0
         self._fractions: dict[Path, float] = {}  # of the files that are computed or being written
         self._start = time.monotonic()
-        self._next_line = self._start + _INTERVAL
+        self._next_line = self._start + INTERVAL
         self._bars: dict[str, tqdm[Any]] = {}
 
     def advance(self, path: Path, done: int, total: int) -> None:
@@ -98,7 +98,7 @@ class ProgressDisplay:
 
     def _open(self, which: str, label: str, form: str, total: int, reached: float) -> "tqdm[Any]":
         line = 1 if which == "one" and self._total > 1 else 0
-        self._bars[which] = _bar(label, bar_format=form, total=total, initial=reached, unit=self._unit, position=line)
+        self._bars[which] = open_bar(label, bar_format=form, total=total, initial=reached, unit=self._unit, position=line)
         return self._bars[which]
 
     def _drop(self, which: str) -> None:
@@ -110,7 +110,7 @@ class ProgressDisplay:
         now = time.monotonic()
         if not self._lines or now < self._next_line:
             return
-        self._next_line = now + _INTERVAL
+        self._next_line = now + INTERVAL
         worked, total = self._worked, self._total - self._skipped
         parts = [f"{worked / total if total else 1:.0%}"]
         if self._total > 1:
@@ -129,7 +129,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    bar = _bar(printable(label), bar_format=_ONE, total=1, position=0)
+    bar = open_bar(printable(label), bar_format=_ONE, total=1, position=0)
 
     def advance(done: int, total: int) -> None:
         bar.total = total
@@ -149,7 +149,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _bar(label: str, **settings: Any) -> "tqdm[Any]":
+def open_bar(label: str, **settings: Any) -> "tqdm[Any]":
+    """Return a bar on stderr."""
     from tqdm.std import tqdm  # only where a bar is drawn
 
     tqdm.monitor_interval = 0  # no thread that looks after bars

@@ -16,10 +16,14 @@ FORMATS = ("png", "jpg", "webp", "tif", "bmp", "avif", "jxl")
 """The formats that can be written, by their usual suffix. A test compares them with the table of formats, which is not
 imported here, as it would slow --help down."""
 
-NETWORK, OUTPUT, MANY, TALK = "Network", "Output", "Many inputs", "Messages"
+CODECS = ("libx264", "libx265", "libsvtav1", "ffv1")
+"""The encoders of films; a test compares them with the table of codecs."""
+
+NETWORK, OUTPUT, FILMS, MANY, TALK = "Network", "Output", "Films", "Many inputs", "Messages"
 
 EXAMPLES = """\
 lkdn-upscale in.jpg out.png
+lkdn-upscale film.mkv large.mkv --start 1:00 --end 1:05
 lkdn-upscale a.png b.jpg large/ --format webp --quality 90
 lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
 lkdn-upscale photos/ large/ --recursive --resume
@@ -41,6 +45,12 @@ class UpscaleRequest:
     threads: int | None
     format: str | None
     quality: int | None
+    codec: str | None
+    crf: int | None
+    preset: str | None
+    deinterlace: bool
+    start: str | None
+    end: str | None
     recursive: bool
     name: str | None
     shard: str | None
@@ -148,6 +158,17 @@ _DECLARED = (
         help="Quality of JPEG, WebP, AVIF and JPEG XL, 1 to 100.  [default: 95]",
     ),
     _option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing files."),
+    _option(
+        FILMS,
+        "--codec",
+        type=click.Choice(CODECS),
+        help="Encoder of the pictures; ffv1 is lossless.  [default: libx264, or libx265 for more than 8 bits]",
+    ),
+    _option(FILMS, "--crf", type=click.IntRange(0, 63), metavar="N", help="Quality, lower is better.  [default: high]"),
+    _option(FILMS, "--preset", metavar="NAME", help="Speed of the encoder, such as fast or slow.  [default: medium]"),
+    _option(FILMS, "--deinterlace", is_flag=True, help="Make whole pictures of interlaced ones, by the filter bwdif."),
+    _option(FILMS, "--start", metavar="TIME", help="Where to begin, in seconds or hh:mm:ss, for a trial."),
+    _option(FILMS, "--end", metavar="TIME", help="Where to end, in seconds or hh:mm:ss."),
     _option(MANY, "-r", "--recursive", is_flag=True, help="Search folders inside of folders, and keep their tree."),
     _option(
         MANY,

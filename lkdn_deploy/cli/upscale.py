@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lkdn_deploy import __version__
+from lkdn_deploy.cli._film import are_films, upscale_films
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
 from lkdn_deploy.cli._shell import converting, run
 from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @upscale_options
 @click.version_option(__version__, prog_name="lkdn-upscale")
 def command(**options: Any) -> None:
-    """Upscale the image IN into the file OUT, or several images, or those of a folder, into the folder OUT.
+    """Upscale the image or film IN into the file OUT, or several, or the images of a folder, into the folder OUT.
 
     The suffix of OUT chooses the format: PNG, JPEG, WebP, TIFF, BMP, AVIF or JPEG XL. Transparency, 16 bits, colour
     profile, EXIF and other metadata are kept where the format can hold them. Large images are processed in tiles, with
@@ -42,10 +43,16 @@ def command(**options: Any) -> None:
     others are still upscaled, and the exit code is 1. A hidden journal beside the outputs lets --resume go on with a
     run that was broken off, whether or not that had --resume.
 
+    A film (MKV, MP4, MOV, WebM, AVI and others) becomes an .mkv, .mp4, .mov or .webm with all its tracks and times.
+    What cannot be kept is said or refused before the work begins. --resume goes on with a film that was broken off.
+
     Prints the path of each file written.
     """
     request = UpscaleRequest(**options)
     network = functools.cache(functools.partial(_find, request))
+    if are_films(request):
+        upscale_films(request, network, lambda: _open(request, network))
+        return
     plan = _plan(request, network)
     printer = OutcomePrinter(request, len(plan.jobs), many=plan.many)
     with printer.logging():
@@ -77,6 +84,15 @@ def _find(request: UpscaleRequest) -> "Artifact":
     from lkdn_deploy.hub.artifacts import find_artifact
 
     return find_artifact(request.model, request.scale, request.weights, converting=converting)
+
+
+def _open(request: UpscaleRequest, network: "Callable[[], Artifact]") -> "Upscaler":
+    """Open the network."""
+    from lkdn_deploy.hub.loading import open_artifact
+    from lkdn_deploy.runtime.upscaler import Upscaler
+
+    session = open_artifact(network(), backend=request.backend, threads=request.threads)
+    return Upscaler(session, tile=request.tile, threads=request.threads)
 
 
 def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
@@ -135,17 +151,14 @@ def _check_single(request: UpscaleRequest) -> None:
 
 def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]", printer: OutcomePrinter) -> None:
     """Carry out the jobs, and print each outcome."""
-    from lkdn_deploy.hub.loading import open_artifact
     from lkdn_deploy.runtime.files import Failed, Skipped, begin, upscale_files
     from lkdn_deploy.runtime.jobs import folders_of
-    from lkdn_deploy.runtime.upscaler import Upscaler
 
     first = None
     if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
         first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
     prepare_folders(folders_of(plan.jobs), create=plan.many)
-    session = open_artifact(network(), backend=request.backend, threads=request.threads)
-    upscaler = Upscaler(session, tile=request.tile, threads=request.threads)
+    upscaler = _open(request, network)
     journal = _journal(request, plan, network(), upscaler) if plan.many or request.resume else None
     if not gc.isenabled():  # disabled by ``main``
         gc.freeze()

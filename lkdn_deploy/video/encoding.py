@@ -17,6 +17,14 @@ _GLOBAL_HEADER = (
     1 << 22
 )  # AV_CODEC_FLAG_GLOBAL_HEADER: parameters go into the file's header, not only before key frames
 
+_SPECIAL = {
+    # With its macroblock tree, x264 encodes the same pictures in other ways from run to run. A film that is resumed
+    # would differ from that of one run.
+    "libx264": ("mbtree=0",),
+    "libx265": ("log-level=error",),
+}
+"""Options of the encoders' own, whatever the film."""
+
 _X26X_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -46,7 +54,7 @@ class Codec:
 
 
 CODECS = {
-    "libx264": Codec(("yuv420p", "yuv420p10le"), 17, 51, _X26X_PRESETS, "medium"),
+    "libx264": Codec(("yuv420p", "yuv420p10le"), 18, 51, _X26X_PRESETS, "medium"),
     "libx265": Codec(("yuv420p", "yuv420p10le"), 19, 51, _X26X_PRESETS, "medium"),
     "libsvtav1": Codec(("yuv420p", "yuv420p10le"), 25, 63, tuple(map(str, range(14))), "8", aspect_in_stream=False),
     "ffv1": Codec(("bgr0", "gbrp16le"), aspect_in_stream=False, hdr10_in_stream=False),
@@ -90,7 +98,7 @@ class Encoding:
             return {"level": "3", "slicecrc": "1"}
         options = {"crf": str(self.crf), "preset": str(self.preset)}
         display, light = self.hdr10.display, self.hdr10.light
-        special = [] if self.codec == "libx264" else ["log-level=error"] if self.codec == "libx265" else []
+        special = list(_SPECIAL.get(self.codec, ()))
         if self.codec == "libsvtav1":
             if display is not None:
                 special.append(f"mastering-display={display.for_svt_av1()}")

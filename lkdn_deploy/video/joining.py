@@ -15,7 +15,7 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.core.files import printable, publish
+from lkdn_deploy.core.files import Seal, printable, publish
 from lkdn_deploy.video.encoding import Encoding
 from lkdn_deploy.video.film import Film, opened, picture_track
 from lkdn_deploy.video.frames import Span
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     Timed = tuple[Fraction, Packet[Stream]]
     """A packet, and when it must be decoded, in seconds."""
 
+_EQUAL = {"fflags": "+bitexact"}  # no random numbers: the same film is the same file
 _OPTIONS = {
-    "matroska": {"default_mode": "passthrough"},  # tracks are marked as in the film
-    "mp4": {"movflags": "+faststart"},
-    "mov": {"movflags": "+faststart"},
-    "webm": {"default_mode": "passthrough"},
+    "matroska": {"default_mode": "passthrough", **_EQUAL},  # tracks are marked as in the film
+    "mp4": {"movflags": "+faststart", **_EQUAL},
+    "mov": {"movflags": "+faststart", **_EQUAL},
+    "webm": {"default_mode": "passthrough", **_EQUAL},
 }
 
 
@@ -76,13 +77,19 @@ def check_plan(plan: Plan) -> None:
         raise InputError(msg, "choose an output that ends with .mkv") from error
 
 
-def join(plan: Plan, segments: Sequence[Segment], target: Path) -> None:
+def join(plan: Plan, segments: Sequence[Segment], target: Path, seal: Seal | None = None) -> None:
     """Write the film: its encoded pictures, and the other tracks copied from the source.
+
+    Args:
+        plan: what is written, and how.
+        segments: the encoded pictures.
+        target: the file.
+        seal: called with the complete temporary file, as ``publish`` does.
 
     Raises:
         InputError: if the film cannot be read, or the result cannot be written.
     """
-    with publish(target) as part, opened(plan.film.path) as film:
+    with publish(target, seal) as part, opened(plan.film.path) as film:
         try:
             options = _OPTIONS[plan.muxer]
             with av.open(os.fspath(part), "w", format=plan.muxer, container_options=options) as container:

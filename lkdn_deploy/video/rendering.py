@@ -6,6 +6,7 @@ so memory does not grow with the film. At the end the segments are joined with t
 
 import hashlib
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from lkdn_deploy.core.files import open_regular, printable
 from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.pixels import Pixels
 from lkdn_deploy.imaging.resize import OutputSize, reduce_bands
+from lkdn_deploy.runtime.journal import Finding, Journal, SourceState
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.video.channel import Ahead, Behind
 from lkdn_deploy.video.containers import muxer_for
@@ -68,6 +70,11 @@ class FilmSettings:
     resume: bool = False
     overwrite: bool = False
 
+    def canonical(self) -> str:
+        """Return what decides the bytes of the result as JSON, the same text for the same settings."""
+        decisive = {name: value for name, value in asdict(self).items() if name not in ("resume", "overwrite")}
+        return json.dumps(decisive, sort_keys=True, default=str)
+
 
 @dataclass(frozen=True, slots=True)
 class BegunFilm:
@@ -80,6 +87,9 @@ class BegunFilm:
         muxer: format of the result.
         tracks: what is copied besides the pictures.
         span: the part of the film that is taken.
+        state: of the film as it was read for a journal.
+        journal: gets a line when the result is complete.
+        finished: whether it is complete already, as the journal says and the file proves.
         notes: what will be lost, a sentence each.
     """
 
@@ -89,7 +99,14 @@ class BegunFilm:
     muxer: str
     tracks: tuple[Track, ...]
     span: Span
+    state: SourceState | None
+    journal: Journal | None
+    finished: bool
     notes: tuple[str, ...]
+
+    def has_segments(self) -> bool:
+        """Return whether a part of the result is finished, from which a run with ``resume`` goes on."""
+        return SegmentFolder(folder_for(self.target)).begun()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +136,14 @@ Progress = Callable[[int, int | None], None]
 """Called with the number of finished pictures and of all, if that is known; first with those of an earlier run."""
 
 
-def begin_film(source: Path, target: Path, settings: FilmSettings) -> BegunFilm:
+def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Journal | None = None) -> BegunFilm:
     """Look at a film, and refuse or name what cannot be kept, before any work begins.
+
+    Args:
+        source: the film.
+        target: file to write.
+        settings: how it is made.
+        journal: of the target's folder. A result that it knows is replaced, unless it is finished.
 
     Raises:
         InputError: if the film cannot be read.
@@ -134,7 +157,8 @@ def begin_film(source: Path, target: Path, settings: FilmSettings) -> BegunFilm:
     if target.is_dir():
         msg = f"{target} is a folder"
         raise UsageError(msg, "name a file")
-    if target.exists() and not settings.overwrite:
+    finding, state = _look_up(source, target, settings, journal)
+    if target.exists() and not settings.overwrite and finding == "unknown":
         msg = f"{target} already exists"
         raise UsageError(msg, "choose another name, or allow overwriting with --overwrite")
     if target.resolve() == source.resolve():
@@ -144,7 +168,32 @@ def begin_film(source: Path, target: Path, settings: FilmSettings) -> BegunFilm:
     check_interlaced(film, settings.deinterlace)
     span = span_of(film, settings.start, settings.end)
     tracks, notes = plan_tracks(source, muxer)
-    return BegunFilm(film, target, settings, muxer, tuple(tracks), span, (*film.notes, *notes))
+    return BegunFilm(
+        film=film,
+        target=target,
+        settings=settings,
+        muxer=muxer,
+        tracks=tuple(tracks),
+        span=span,
+        state=state,
+        journal=journal,
+        finished=finding == "finished",
+        notes=(*film.notes, *notes),
+    )
+
+
+def _look_up(
+    source: Path, target: Path, settings: FilmSettings, journal: Journal | None
+) -> tuple[Finding, SourceState | None]:
+    """Return what a journal knows of a result, and the film as it is."""
+    if journal is None:
+        return "unknown", None
+    try:
+        state = SourceState.read(source)
+    except OSError as error:
+        msg = f"{printable(source)} cannot be read: {error.strerror or error}"
+        raise InputError(msg) from error
+    return journal.look_up(target, state, settings.canonical()), state
 
 
 def render(
@@ -184,7 +233,9 @@ def render(
     check_plan(plan)
     for text in notes:
         note(text)
-    state = _state(film.path)
+    state, seal = _state(film.path), None
+    if begun.journal is not None and begun.state is not None:
+        seal = begun.journal.seal(begun.target, begun.state, settings.canonical())
     with locked(folder_for(begun.target)) as folder:
         run = _Run(upscaler, begun, encoding, folder, (height, width))
         try:
@@ -194,7 +245,7 @@ def render(
                 msg = f"{printable(film.path)} was changed while it was upscaled"
                 raise InputError(msg, "run it again when it stays as it is")
             segments = folder.finished()
-            join(plan, segments, begun.target)
+            join(plan, segments, begun.target, seal)
         except BaseException:
             if not folder.finished():
                 folder.remove()
@@ -233,11 +284,10 @@ class _Run:
 
     def key(self, digest: str) -> dict[str, object]:
         """Return all that decides what is in the film, in values of JSON."""
-        settings, session = self.begun.settings, self.upscaler.session
-        decisive = {name: value for name, value in asdict(settings).items() if name not in ("resume", "overwrite")}
+        session = self.upscaler.session
         return {
             "input": digest,
-            "settings": {name: None if value is None else str(value) for name, value in decisive.items()},
+            "settings": self.begun.settings.canonical(),
             "encoding": str(self.encoding),
             "network": str(session.metadata.to_props()),
             "backend": session.backend,
@@ -319,10 +369,11 @@ def _keyed(run: _Run) -> Iterator[None]:
 
     The digest of a large film takes a while. A run that takes nothing over computes it beside its work.
     """
-    path, folder = run.begun.film.path, run.folder
+    begun, folder = run.begun, run.folder
+    path = begun.film.path
     stop = threading.Event()
-    if run.begun.settings.resume:
-        key = run.key(_digest(path, stop))
+    if begun.settings.resume:
+        key = run.key(begun.state.sha256.hex() if begun.state is not None else _digest(path, stop))
         if not folder.matches(key):
             folder.begin()
             folder.write_key(key)

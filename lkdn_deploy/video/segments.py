@@ -101,6 +101,10 @@ class SegmentFolder:
         with publish(self._key) as part:
             part.write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
 
+    def begun(self) -> bool:
+        """Return whether there is a finished segment."""
+        return self._file(0).exists()
+
     def begin(self) -> None:
         """Remove the segments of an earlier run.
 
