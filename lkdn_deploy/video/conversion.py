@@ -1,7 +1,9 @@
 """Conversion between a film's pictures and arrays of RGB, by FFmpeg's filters.
 
 FFmpeg's own defaults round and interpolate chroma coarsely: they are off by up to 2.5 of 255 levels. The flags used
-here keep the error below one level.
+here keep the error below one level. Where
+they make 16 bits of luma and chroma, white is 255 * 256 rather than 65535, and where they take 16 bits it must be; that
+is put right here.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import numpy as np
 from av.filter import Graph
 
 from lkdn_deploy.imaging.pixels import Pixels
-from lkdn_deploy.video.colours import Colours, colours_of
+from lkdn_deploy.video.colours import LIMITED, Colours, colours_of
 
 _ACCURATE = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _RGB = {8: "rgb24", 16: "rgb48le"}
@@ -77,9 +79,16 @@ class ToPixels:
         colours = colours_of(frame)
         scale = f"scale={_ACCURATE}:in_color_matrix={colours.scaler}:in_range={colours.scaler_range}:out_range=pc"
         rgb = _RGB[self._depth]
-        kind = (frame.width, frame.height, frame.format.name, colours, int(frame.colorspace), int(frame.color_range))
-        filters = (scale, f"format={rgb}", *self._turn)
-        return _view(self._chain.feed(frame, filters, kind), self._depth)
+        name, levels = frame.format.name, frame.format.components[0].bits
+        kind = (frame.width, frame.height, name, colours, int(frame.colorspace), int(frame.color_range))
+        filters = (*_stretched(name, levels, colours), scale, f"format={rgb}", *self._turn)
+        pixels = _view(self._chain.feed(frame, filters, kind), self._depth)
+        if self._depth == 8 or colours.matrix == 0:
+            return pixels
+        shift = 8 if colours.range == LIMITED else levels
+        pixels = np.minimum(pixels, 0xFFFF >> (16 - shift) << (16 - shift))
+        pixels += pixels >> shift
+        return pixels
 
 
 class FromPixels:
@@ -96,6 +105,8 @@ class FromPixels:
 
     def __call__(self, pixels: Pixels) -> av.VideoFrame:
         """Return the picture of a contiguous array (H, W, 3) of uint8 or uint16, cropped to what the format takes."""
+        if pixels.dtype == np.uint16 and self._colours.matrix != 0:
+            pixels = pixels - (pixels >> 8)
         frame = av.VideoFrame.from_numpy_buffer(pixels, _RGB[8 * pixels.itemsize])
         frame.time_base = Fraction(1, 1000)  # of no importance: the pictures' times are set later
         colours = self._colours
@@ -107,6 +118,14 @@ class FromPixels:
         height, width = pixels.shape[:2]
         kept_height, kept_width = encoded_size(height, width, self._format)
         return () if (kept_height, kept_width) == (height, width) else (f"crop={kept_width}:{kept_height}:0:0:exact=1",)
+
+
+def _stretched(name: str, levels: int, colours: Colours) -> tuple[str, ...]:
+    """Return the filter that gives grey pictures full range: the conversion takes them to have it."""
+    if not name.startswith("gray") or colours.range != LIMITED:
+        return ()
+    scale = 1 << (levels - 8)
+    return (f"lut=c0=clip((val-{16 * scale})*255/219+0.5,0,{255 * scale})",)
 
 
 def encoded_size(height: int, width: int, pixel_format: str) -> tuple[int, int]:

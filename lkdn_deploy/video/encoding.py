@@ -17,14 +17,6 @@ _GLOBAL_HEADER = (
     1 << 22
 )  # AV_CODEC_FLAG_GLOBAL_HEADER: parameters go into the file's header, not only before key frames
 
-_SPECIAL = {
-    # With its macroblock tree, x264 encodes the same pictures in other ways from run to run. A film that is resumed
-    # would differ from that of one run.
-    "libx264": ("mbtree=0",),
-    "libx265": ("log-level=error",),
-}
-"""Options of the encoders' own, whatever the film."""
-
 _X26X_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -97,25 +89,29 @@ class Encoding:
         if self.codec == "ffv1":
             return {"level": "3", "slicecrc": "1"}
         options = {"crf": str(self.crf), "preset": str(self.preset)}
+        special = ":".join(f"{name}={value}" for name, value in self._special().items() if value is not None)
+        return options | ({f"{self.codec.removeprefix('lib')}-params": special} if special else {})
+
+    def _special(self) -> dict[str, str | None]:
+        """Return the options that only the encoder itself knows."""
         display, light = self.hdr10.display, self.hdr10.light
-        special = list(_SPECIAL.get(self.codec, ()))
+        brightness = None if light is None else "{},{}".format(*light)
+        mastering = None if display is None else display.for_x265()
         if self.codec == "libsvtav1":
-            if display is not None:
-                special.append(f"mastering-display={display.for_svt_av1()}")
-            if light is not None:
-                special.append("content-light={},{}".format(*light))
-            return options | ({"svtav1-params": ":".join(special)} if special else {})
-        if display is not None:
-            special.append(
-                f"{'mastering-display' if self.codec == 'libx264' else 'master-display'}={display.for_x265()}"
-            )
-        if light is not None:
-            special.append("{}={},{}".format("cll" if self.codec == "libx264" else "max-cll", *light))
-        if special and self.codec == "libx265":
-            # Every segment begins with all parameters: players that start in the middle find them.
-            special += ["repeat-headers=1", *(["hdr10=1"] if display or light else [])]
-        name = "x264-params" if self.codec == "libx264" else "x265-params"
-        return options | ({name: ":".join(special)} if special else {})
+            mastering = None if display is None else display.for_svt_av1()
+            return {"mastering-display": mastering, "content-light": brightness}
+        if self.codec == "libx264":
+            # With its macroblock tree, x264 encodes the same pictures in other ways from run to run. A film that is
+            # resumed would differ from that of one run.
+            return {"mbtree": "0", "mastering-display": mastering, "cll": brightness}
+        hdr10 = None if self.hdr10 == Hdr10() else "1"
+        return {
+            "log-level": "error",
+            "master-display": mastering,
+            "max-cll": brightness,
+            "hdr10": hdr10,
+            "repeat-headers": hdr10,  # the metadata is before every key frame then
+        }
 
     def set_up(self, context: VideoCodecContext, *, global_header: bool) -> None:
         """Set the parameters of an encoder that is not open yet.

@@ -171,14 +171,15 @@ def _pictures(plan: Plan, segments: Sequence[Segment], stream: VideoStream) -> I
 def _copied(film: InputContainer, plan: Plan, others: dict[int, Stream]) -> Iterator["Timed"]:
     """Yield the packets of the other tracks with their times, in the order of the film.
 
-    Matroska and WebM have no times before zero. Sound that ends before zero, which prepares a decoder and is not heard,
-    is left out there: FFmpeg would move all tracks instead.
+    Matroska and WebM have no times before zero. Sound of other films that ends before zero, which prepares a decoder
+    and is not heard, is left out there: FFmpeg would move all tracks instead.
     """
     if not others:
         return
     picture_track(film).discard = Discard.all
     converted = {track.index for track in plan.tracks if track.how is How.CONVERTED}
     strict = plan.muxer in ("mp4", "mov")
+    early = strict or "matroska" in film.format.name  # Matroska says of sound by how much it comes too early
     latest: dict[int, int] = {}
     if plan.span.start is not None:
         film.seek(max(int((plan.span.start - 10) * av.time_base), 0))
@@ -187,7 +188,7 @@ def _copied(film: InputContainer, plan: Plan, others: dict[int, Stream]) -> Iter
         if not packet.size or pts is None:
             continue
         time = pts * unit
-        if not strict and time < 0 and time + (packet.duration or 0) * unit <= 0:
+        if not early and time < 0 and time + (packet.duration or 0) * unit <= 0:
             continue
         if not plan.span.holds(time):
             continue

@@ -16,15 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import av
-import numpy as np
 
 from lkdn_deploy import __version__
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, printable
 from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.pixels import Pixels
-from lkdn_deploy.imaging.resize import OutputSize, reduce_bands
 from lkdn_deploy.runtime.journal import Finding, Journal, SourceState
+from lkdn_deploy.runtime.settings import OutputSettings
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.video.channel import Ahead, Behind
 from lkdn_deploy.video.containers import muxer_for
@@ -50,7 +49,7 @@ class FilmSettings:
         codec: a name of ``encoding.CODECS``; ``None``: libx264 for 8 bits, libx265 for more, libsvtav1 for WebM.
         crf: quality of the codec, lower is better; ``None``: its default.
         preset: speed of the codec; ``None``: its default.
-        size: of the result; ``None``: as the network makes it.
+        output: the size of the result, and how the network is applied, as the upscaler was made.
         deinterlace: whether to make whole pictures of interlaced ones.
         start: seconds from the film's beginning at which to start.
         end: seconds from the film's beginning at which to end.
@@ -62,7 +61,7 @@ class FilmSettings:
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
-    size: OutputSize | None = None
+    output: OutputSettings = field(default_factory=OutputSettings)
     deinterlace: bool = False
     start: float | None = None
     end: float | None = None
@@ -220,11 +219,7 @@ def render(
     """
     film, settings = begun.film, begun.settings
     upscaler.check_size(film.height, film.width)
-    large = upscaler.scale * film.width, upscaler.scale * film.height
-    width, height = large if settings.size is None else settings.size.of(film.width, film.height)
-    if width > large[0] or height > large[1]:
-        msg = f"a result of {width}x{height} is larger than the network's, {large[0]}x{large[1]}"
-        raise UsageError(msg, "choose a network of a larger scale, or a smaller size")
+    height, width = upscaler.result_size(film.height, film.width)
     _check_memory(film, upscaler.scale)
     encoding, notes = choose(
         film, width, height, muxer=begun.muxer, codec=settings.codec, crf=settings.crf, preset=settings.preset
@@ -237,7 +232,7 @@ def render(
     if begun.journal is not None and begun.state is not None:
         seal = begun.journal.seal(begun.target, begun.state, settings.canonical())
     with locked(folder_for(begun.target)) as folder:
-        run = _Run(upscaler, begun, encoding, folder, (height, width))
+        run = _Run(upscaler, begun, encoding, folder)
         try:
             with _keyed(run):
                 run.compute(progress)
@@ -267,7 +262,6 @@ class _Run:
     """The computing of a film's pictures.
 
     Attributes:
-        size: height and width of results.
         computed: pictures that were computed.
         exact: whether all of them equal those of the network on the whole picture.
     """
@@ -276,7 +270,6 @@ class _Run:
     begun: BegunFilm
     encoding: Encoding
     folder: SegmentFolder
-    size: tuple[int, int]
     damage: Damage = field(default_factory=Damage)
     computed: int = 0
     seconds: float = 0.0
@@ -291,6 +284,7 @@ class _Run:
             "encoding": str(self.encoding),
             "network": str(session.metadata.to_props()),
             "backend": session.backend,
+            "upscaler": f"{self.upscaler.size} {self.upscaler.wrap}",
             "exact": self.upscaler.exact or str(self.upscaler.plan(self.begun.film.height, self.begun.film.width)),
             "versions": [__version__, av.__version__, av.ffmpeg_version_info],
         }
@@ -306,7 +300,7 @@ class _Run:
             return
         start = time.perf_counter()
         pictures = decoded(film, span, deinterlace=self.begun.settings.deinterlace, skip=done, damage=self.damage)
-        encode = _Encoder(self.encoding, self.folder, len(finished), self.begun.settings.segment, self.size)
+        encode = _Encoder(self.encoding, self.folder, len(finished), self.begun.settings.segment)
         with Ahead(pictures, AHEAD, "lkdn-decode") as frames, Behind(encode, _BEHIND, "lkdn-encode") as encoder:
             for frame in frames:
                 result = self.upscaler.upscale(frame.pixels)
@@ -328,13 +322,10 @@ class _Encoder:
         folder: of the segments.
         number: of the first segment.
         length: pictures of a segment.
-        size: height and width of the result, to which larger pictures are reduced.
     """
 
-    def __init__(
-        self, encoding: Encoding, folder: SegmentFolder, number: int, length: int, size: tuple[int, int]
-    ) -> None:
-        self._encoding, self._folder, self._number, self._length, self._size = encoding, folder, number, length, size
+    def __init__(self, encoding: Encoding, folder: SegmentFolder, number: int, length: int) -> None:
+        self._encoding, self._folder, self._number, self._length = encoding, folder, number, length
         self._convert = FromPixels(encoding.pixel_format, encoding.colours)
 
     def __call__(self, pictures: Iterator[tuple[int, Pixels]]) -> None:
@@ -347,7 +338,7 @@ class _Encoder:
         with self._folder.writing(self._number) as add:
             for pts, pixels in pictures:
                 encoder = encoder or self._encoding.encoder()
-                frame = self._convert(_reduced(pixels, self._size))
+                frame = self._convert(pixels)
                 frame.pts, frame.time_base = pts, self._encoding.time_base
                 for packet in encoder.encode(frame):
                     add(packet)
@@ -355,12 +346,6 @@ class _Encoder:
                 for packet in encoder.encode(None):
                     add(packet)
         return encoder is not None
-
-
-def _reduced(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    if pixels.shape[:2] == size:
-        return pixels
-    return np.concatenate([*reduce_bands([pixels], (pixels.shape[0], pixels.shape[1]), size)])
 
 
 @contextmanager
