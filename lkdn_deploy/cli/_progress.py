@@ -98,7 +98,9 @@ class ProgressDisplay:
 
     def _open(self, which: str, label: str, form: str, total: int, reached: float) -> "tqdm[Any]":
         line = 1 if which == "one" and self._total > 1 else 0
-        self._bars[which] = open_bar(label, bar_format=form, total=total, initial=reached, unit=self._unit, position=line)
+        self._bars[which] = open_bar(
+            label, bar_format=form, total=total, initial=reached, unit=self._unit, position=line
+        )
         return self._bars[which]
 
     def _drop(self, which: str) -> None:

@@ -51,7 +51,8 @@ def command(**options: Any) -> None:
     request = UpscaleRequest(**options)
     network = functools.cache(functools.partial(_find, request))
     if are_films(request):
-        upscale_films(request, network, lambda: _open(request, network))
+        with OutcomePrinter(request, len(request.sources), many=False).logging():
+            upscale_films(request, network, lambda: _open(request, network))
         return
     plan = _plan(request, network)
     printer = OutcomePrinter(request, len(plan.jobs), many=plan.many)

@@ -27,7 +27,7 @@ _MOST_FAILURES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeSpan:
     """The part of a film that is taken.
 
     Attributes:
@@ -74,7 +74,7 @@ class Damage:
     last: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def told(self, film: Film, span: Span) -> list[str]:
+    def told(self, film: Film, span: TimeSpan) -> list[str]:
         """Return a sentence for each kind of damage."""
         texts = [
             (self.undecodable, "packets of pictures were damaged and could not be decoded"),
@@ -94,7 +94,7 @@ class Damage:
         return notes
 
 
-def span_of(film: Film, start: float | None, end: float | None) -> Span:
+def span_of(film: Film, start: float | None, end: float | None) -> TimeSpan:
     """Return a part of a film.
 
     Args:
@@ -113,7 +113,7 @@ def span_of(film: Film, start: float | None, end: float | None) -> Span:
         raise UsageError(msg)
     origin = Fraction(film.start).limit_denominator(1_000_000)
     limits = [None if time is None else origin + Fraction(time).limit_denominator(1_000_000) for time in (start, end)]
-    return Span(*limits)
+    return TimeSpan(*limits)
 
 
 def check_interlaced(film: Film, deinterlace: bool) -> None:
@@ -161,7 +161,7 @@ def upscale_frames(
 
 
 def decoded(
-    film: Film, span: Span, *, deinterlace: bool = False, skip: int = 0, damage: Damage | None = None
+    film: Film, span: TimeSpan, *, deinterlace: bool = False, skip: int = 0, damage: Damage | None = None
 ) -> Generator[Frame, None, None]:
     """Yield the pictures of a film, in the order of showing. Their memory is used again once they are dropped.
 

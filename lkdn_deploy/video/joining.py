@@ -18,8 +18,8 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import Seal, printable, publish
 from lkdn_deploy.video.encoding import Encoding
 from lkdn_deploy.video.film import Film, opened, picture_track
-from lkdn_deploy.video.frames import Span
-from lkdn_deploy.video.segments import Segment
+from lkdn_deploy.video.frames import TimeSpan
+from lkdn_deploy.video.segments import FilmSegment
 from lkdn_deploy.video.tracks import How, Track, add, describe, kept_metadata
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Plan:
     muxer: str
     encoding: Encoding
     tracks: tuple[Track, ...]
-    span: Span
+    span: TimeSpan
 
 
 def check_plan(plan: Plan) -> None:
@@ -77,7 +77,7 @@ def check_plan(plan: Plan) -> None:
         raise InputError(msg, "choose an output that ends with .mkv") from error
 
 
-def join(plan: Plan, segments: Sequence[Segment], target: Path, seal: Seal | None = None) -> None:
+def join(plan: Plan, segments: Sequence[FilmSegment], target: Path, seal: Seal | None = None) -> None:
     """Write the film: its encoded pictures, and the other tracks copied from the source.
 
     Args:
@@ -124,7 +124,7 @@ def _lay_out(container: OutputContainer, film: InputContainer, plan: Plan) -> tu
     return cast("VideoStream", pictures), others
 
 
-def _chapters(film: InputContainer, span: Span) -> list["Chapter"]:
+def _chapters(film: InputContainer, span: TimeSpan) -> list["Chapter"]:
     """Return the chapters in a part of the film, from its beginning."""
     kept = []
     for chapter in film.chapters():
@@ -136,13 +136,13 @@ def _chapters(film: InputContainer, span: Span) -> list["Chapter"]:
             start = max(start, span.start)
         if span.stop is not None:
             stop = min(stop, span.stop)
-        if start < stop or (start == stop and span == Span()):
+        if start < stop or (start == stop and span == TimeSpan()):
             moved = {"start": round((start - span.origin) / unit), "end": round((stop - span.origin) / unit)}
             kept.append(cast("Chapter", {**chapter, **moved}))
     return kept
 
 
-def _pictures(plan: Plan, segments: Sequence[Segment], stream: VideoStream) -> Iterator["Timed"]:
+def _pictures(plan: Plan, segments: Sequence[FilmSegment], stream: VideoStream) -> Iterator["Timed"]:
     """Yield the encoded pictures with the time at which each must be decoded, in that order.
 
     Encoders choose these times for their own segment. Here they follow from the times of showing: the n-th picture that

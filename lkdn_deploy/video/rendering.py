@@ -30,7 +30,7 @@ from lkdn_deploy.video.containers import muxer_for
 from lkdn_deploy.video.conversion import FromPixels
 from lkdn_deploy.video.encoding import Encoding, choose
 from lkdn_deploy.video.film import Film, read_film
-from lkdn_deploy.video.frames import AHEAD, Damage, Span, check_interlaced, decoded, span_of
+from lkdn_deploy.video.frames import AHEAD, Damage, TimeSpan, check_interlaced, decoded, span_of
 from lkdn_deploy.video.joining import Plan, check_plan, join
 from lkdn_deploy.video.segments import SegmentFolder, folder_for, locked
 from lkdn_deploy.video.tracks import Track, plan_tracks
@@ -97,7 +97,7 @@ class BegunFilm:
     settings: FilmSettings
     muxer: str
     tracks: tuple[Track, ...]
-    span: Span
+    span: TimeSpan
     state: SourceState | None
     journal: Journal | None
     finished: bool
@@ -403,10 +403,10 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _expected(film: Film, span: Span) -> int | None:
+def _expected(film: Film, span: TimeSpan) -> int | None:
     """Return the number of pictures in a part of a film, if it can be known."""
     if film.frames is None or film.duration is None:
-        return film.frames if span == Span() else None
+        return film.frames if span == TimeSpan() else None
     begin = max(float(span.start) - film.start if span.start is not None else 0.0, 0.0)
     end = min(float(span.stop) - film.start if span.stop is not None else film.duration, film.duration)
     return max(round(film.frames * (end - begin) / film.duration), 1)

@@ -46,7 +46,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class FilmSegment:
     """A complete segment. One without pictures stands at the end of a film.
 
     Attributes:
@@ -119,9 +119,9 @@ class SegmentFolder:
             msg = f"{self._path} cannot be emptied: {error.strerror or error}"
             raise InputError(msg, "remove it yourself, or write the film elsewhere") from error
 
-    def finished(self) -> list[Segment]:
+    def finished(self) -> list[FilmSegment]:
         """Return the segments from the first on, up to the end, or where one is missing or damaged."""
-        found: list[Segment] = []
+        found: list[FilmSegment] = []
         while not (found and not found[-1].times) and (segment := _read_segment(self._file(len(found)))) is not None:
             found.append(segment)
         return found
@@ -204,7 +204,7 @@ def _lock(descriptor: int, path: Path) -> None:
         raise UsageError(msg, "wait for it, or choose another output") from error
 
 
-def _read_segment(path: Path) -> Segment | None:
+def _read_segment(path: Path) -> FilmSegment | None:
     """Return the segment of a file if it is complete and unchanged."""
     digest = hashlib.sha256()
     try:
@@ -220,7 +220,7 @@ def _read_segment(path: Path) -> Segment | None:
                 while (packet := _read_packet(take)) is not None:
                     times.append(packet.pts)
                 if file.read(digest.digest_size + 1) == digest.digest():
-                    return Segment(path, tuple(times))
+                    return FilmSegment(path, tuple(times))
     except (OSError, ValueError, struct.error):
         pass
     return None

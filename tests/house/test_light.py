@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "imagecodecs", "matplotlib", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "pydantic", "torch"}
+HEAVY = {
+    "PIL",
+    "av",
+    "imagecodecs",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "psutil",
+    "pydantic",
+    "torch",
+}
 COMMANDS = ("bench", "eval", "export", "train", "upscale", "zoo")
 SAMPLE = Path(__file__).parents[2] / "lkdn_deploy" / "samples" / "dandelion.png"
 
