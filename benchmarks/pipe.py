@@ -39,7 +39,8 @@ from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import image_files, read_picture, read_rgb
 from lkdn_deploy.imaging.files.write import write_picture
 from lkdn_deploy.imaging.pixels import Pixels, to_batch
-from lkdn_deploy.runtime.files import Failed, Job, upscale_files
+from lkdn_deploy.runtime.files import upscale_files
+from lkdn_deploy.runtime.outcomes import Failed, Job
 from lkdn_deploy.samples import sample_pixels
 
 SIDE, SMALL_SIDE, FILES = 1000, 500, 6

@@ -18,8 +18,8 @@ from lkdn_deploy.core.files import printable
 
 if TYPE_CHECKING:
     from lkdn_deploy.cli._upscale_options import UpscaleRequest
-    from lkdn_deploy.runtime.files import Failed, Job, Skipped, Upscaled
     from lkdn_deploy.runtime.inputs import NotTaken
+    from lkdn_deploy.runtime.outcomes import Failed, Job, Skipped, Upscaled
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from lkdn_deploy.backends.registry import BACKENDS
 from lkdn_deploy.cli._shell import PATH
 from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.limits import parse_memory
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "avif", "jxl")
 """The formats that can be written, by their usual suffix. A test compares them with the table of formats, which is not
@@ -43,6 +44,7 @@ class UpscaleRequest:
     backend: str
     tile: int | None
     threads: int | None
+    max_memory: int | None
     format: str | None
     quality: int | None
     codec: str | None
@@ -108,6 +110,10 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Callable[...,
     return click.option(*names, cls=GroupedOption, group=group, **settings)
 
 
+def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else parse_memory(value)
+
+
 _DECLARED = (
     click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH),
     click.argument("target", metavar="OUT", type=PATH),
@@ -143,6 +149,13 @@ _DECLARED = (
         type=click.IntRange(1, 256),
         metavar="N",
         help="Number of CPU threads.  [default: all cores]",
+    ),
+    _option(
+        NETWORK,
+        "--max-memory",
+        metavar="SIZE",
+        callback=_memory,
+        help="Memory that the whole process may take, such as 900M or 2G.  [default: as much as is free]",
     ),
     _option(
         OUTPUT,

@@ -22,9 +22,9 @@ from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
     from lkdn_deploy.backends.onnx_bytes import Artifact
-    from lkdn_deploy.runtime.files import Job
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.journal import Journal
+    from lkdn_deploy.runtime.outcomes import Job
     from lkdn_deploy.runtime.upscaler import Upscaler
 
 
@@ -103,9 +103,9 @@ def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
         UsageError: if the request cannot be carried out, as ``plan_jobs`` says.
         InputError: if a folder cannot be read or holds no image.
     """
-    from lkdn_deploy.runtime.files import Job
     from lkdn_deploy.runtime.inputs import find_inputs, is_folder
     from lkdn_deploy.runtime.jobs import NameTemplate, Shard, plan_jobs
+    from lkdn_deploy.runtime.outcomes import Job
     from lkdn_deploy.runtime.settings import OutputSettings
 
     sources, target = request.sources, request.target
@@ -152,8 +152,10 @@ def _check_single(request: UpscaleRequest) -> None:
 
 def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]", printer: OutcomePrinter) -> None:
     """Carry out the jobs, and print each outcome."""
-    from lkdn_deploy.runtime.files import Failed, Skipped, begin, upscale_files
+    from lkdn_deploy.runtime.files import upscale_files
     from lkdn_deploy.runtime.jobs import folders_of
+    from lkdn_deploy.runtime.outcomes import Failed, Skipped
+    from lkdn_deploy.runtime.reading import begin
 
     first = None
     if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
@@ -166,7 +168,14 @@ def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]
         gc.enable()
     with _summary_if_interrupted(printer), ExitStack() as stack:
         stack.callback(printer.display.close)
-        outcomes = upscale_files(upscaler, plan.jobs, progress=printer.progress, first=first, journal=journal)
+        outcomes = upscale_files(
+            upscaler,
+            plan.jobs,
+            progress=printer.progress,
+            first=first,
+            journal=journal,
+            max_memory=request.max_memory,
+        )
         for outcome in stack.enter_context(closing(outcomes)):
             if isinstance(outcome, Failed):
                 printer.failed(outcome)

@@ -6,12 +6,16 @@ and cgroup-v1), with other file names; both may be mounted at once. A limit of a
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from lkdn_deploy.core.errors import UsageError
+
 _MOUNTS = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE | re.ASCII)
 
 
 def cores() -> int:
@@ -43,6 +47,20 @@ def available_memory() -> int:
         if limit and used and limit[0] < math.inf:
             free.append(int(limit[0] - used[0]) + _reclaimable(folder))
     return max(0, min(free))
+
+
+def parse_memory(text: str) -> int:
+    """Parse a number of bytes such as ``900M``, ``2G`` or ``1.5GiB``; all units are powers of 1024.
+
+    Raises:
+        UsageError: if it is none, or less than a MiB.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")) if match else 0
+    if size < 1 << 20:
+        msg = f"expected an amount of memory such as 900M or 2G, got {text!r}"
+        raise UsageError(msg)
+    return size
 
 
 def _reclaimable(folder: Path) -> int:

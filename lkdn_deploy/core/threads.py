@@ -29,5 +29,6 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
             if len(begun) > threads:
                 yield begun.popleft().result()
             begun.append(pool.submit(work, item))
+            del item  # it may be large, and the next one may take long to come
         while begun:
             yield begun.popleft().result()

@@ -117,12 +117,13 @@ class WrappedRows:
         return np.concatenate(parts)
 
 
-def rechunked(bands: Bands, shape: tuple[int, int, int], rows: int) -> Iterator[Pixels]:
+def rechunked(bands: Bands, shape: tuple[int, int, int], dtype: np.dtype[Any], rows: int) -> Iterator[Pixels]:
     """Yield the same rows in bands of ``rows`` rows, the last one of what is left.
 
     Args:
         bands: of any heights.
         shape: of the whole picture, (height, width, channels).
+        dtype: of its samples.
         rows: of each band that is yielded: a view where it lies within one of ``bands``, a copy elsewhere.
 
     Raises:
@@ -130,23 +131,26 @@ def rechunked(bands: Bands, shape: tuple[int, int, int], rows: int) -> Iterator[
     """
     height, *row = shape
     done = 0
-    parts: list[Pixels] = []
+    begun: Pixels | None = None  # a chunk of which rows are missing
     for band in bands:
-        if list(band.shape[1:]) != row or done + len(band) > height:
+        if list(band.shape[1:]) != row or band.dtype != dtype or done + len(band) > height:
             break
         at = 0
         while at < len(band):
-            lacking = min(rows - done % rows, height - done)
-            part = band[at : at + lacking]
-            parts.append(part)
-            at += len(part)
-            done += len(part)
-            if len(part) == lacking:
-                whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                parts.clear()
-                yield whole
-                del whole
+            filled = done % rows
+            size = min(rows, height - done + filled)
+            part = band[at : at + size - filled]
+            at, done = at + len(part), done + len(part)
+            if len(part) == size:
+                chunk: Pixels | None = part
+            else:  # copied, as a view would keep the whole band
+                begun = np.empty((size, *row), dtype) if begun is None else begun
+                begun[filled : filled + len(part)] = part
+                chunk, begun = (begun, None) if filled + len(part) == size else (None, begun)
             del part
+            if chunk is not None:
+                yield chunk
+            del chunk
         del band  # or it would stay while the next one is made
     else:
         if done == height:

@@ -1,146 +1,51 @@
 """Upscales image files in a pipeline: one picture is read and one is written while the network computes another.
 
-Decoding and encoding release Python's lock, and the network waits for neither. At most three pictures are in memory:
-the one read ahead, the one in the network, and the one being written.
+Decoding and encoding release Python's lock, and the network waits for neither. A result is written as its rows are
+computed, where its format allows. At most three pictures are in memory: the one read ahead, the one in the network, and
+the result of the one before, as far as it is not written yet.
 """
 
 import os
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
+from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import Seal
-from lkdn_deploy.core.limits import available_memory
-from lkdn_deploy.imaging.files.formats import format_for
-from lkdn_deploy.imaging.files.picture import Header, Picture
-from lkdn_deploy.imaging.files.read import probe, read_picture
-from lkdn_deploy.imaging.files.write import check_fit, check_target, write_picture
-from lkdn_deploy.runtime.journal import Finding, Journal, SourceState
-from lkdn_deploy.runtime.settings import OutputSettings
+from lkdn_deploy.imaging.files.picture import Description, Header
+from lkdn_deploy.imaging.files.write import write_bands
+from lkdn_deploy.runtime.handover import Handover
+from lkdn_deploy.runtime.journal import Journal
+from lkdn_deploy.runtime.memory import ProcessMemory
+from lkdn_deploy.runtime.outcomes import Failed, Job, JobProgress, Skipped, Upscaled
+from lkdn_deploy.runtime.reading import BegunJob, LoadedJob, Loader
+from lkdn_deploy.runtime.tiling import Room, UpscaledRows
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
 
-_EAGER_PIXELS = 1 << 23
-"""Largest picture to read before it is known to fit into memory beside its result: at most 64 MiB."""
-
 _TOO_LARGE = "cut the image in parts, or use a smaller scale"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """An image file to read and one to write.
-
-    Attributes:
-        source: file to read.
-        target: file to write.
-        settings: what decides the bytes of the target.
-        overwrite: whether an existing target may be replaced.
-        skip_existing: whether the job is skipped if its target exists, whatever that is.
-    """
-
-    source: Path
-    target: Path
-    settings: OutputSettings = field(default_factory=OutputSettings)
-    overwrite: bool = False
-    skip_existing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Upscaled:
-    """A finished job: its target is complete and in place.
-
-    Attributes:
-        job: the job.
-        header: the source's header.
-        width: width of the target in pixels.
-        height: height of the target in pixels.
-        tiles: number of windows that the image was cut into.
-        exact: whether the result equals that of the whole image.
-        seconds: time in the network and its conversions, without reading and writing.
-        notes: facts that the user should know, a sentence each.
-    """
-
-    job: Job
-    header: Header
-    width: int
-    height: int
-    tiles: int
-    exact: bool
-    seconds: float
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Failed:
-    """A job that failed, with the error; a file that was at ``target`` before is still there."""
-
-    job: Job
-    error: LkdnError
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Skipped:
-    """A job that was not done, since its target is there already."""
-
-    job: Job
-    reason: str
-
-
-Progress = Callable[[Job, int, int], None]
-"""Called with the job, the number of finished tiles and of all: with none finished at the start, then after each."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BegunJob:
-    """A job whose header has been read and whose target has been checked.
-
-    Attributes:
-        job: the job.
-        header: the source's header.
-        picture: the source, if it is being read already.
-    """
-
-    job: Job
-    header: Header
-    picture: Future[Picture] | None = None
-
-
-def begin(job: Job) -> BegunJob:
-    """Check a job, and start to read its picture, unless it is large, while the network is still being opened.
-
-    Raises:
-        InputError: if the source cannot be read or the target cannot be written.
-        UsageError: if the target's format, quality or place is wrong.
-    """
-    begun = _check(job)
-    if begun.header.width * begun.header.height > _EAGER_PIXELS:
-        return begun
-    pool = ThreadPoolExecutor(1, "lkdn-first")
-    begun = replace(begun, picture=pool.submit(read_picture, job.source))
-    pool.shutdown(wait=False)
-    return begun
 
 
 def upscale_files(
     upscaler: Upscaler,
     jobs: Iterable[Job],
     *,
-    progress: Progress | None = None,
+    progress: JobProgress | None = None,
     first: BegunJob | None = None,
     journal: Journal | None = None,
+    max_memory: int | None = None,
 ) -> Generator[Upscaled | Skipped | Failed, None, None]:
     """Upscale files, and yield the outcome of each, in order. A job that fails does not affect the others.
 
     The network runs in the caller's thread, when the next outcome is asked for. The generator must be exhausted or
-    closed; when it is closed, or interrupted, a result that is being written is completed and no other is begun. A job
-    that reads or writes the target of an earlier one waits for it. Where memory is short, jobs wait for each other.
+    closed; when it is closed, or interrupted, a result whose rows are all computed is completed, and no other is. A job
+    that reads or writes the target of an earlier one waits for it. Where memory is short, jobs wait for each other, and
+    TIFF files are read in parts.
 
     Args:
         upscaler: the network.
@@ -148,102 +53,141 @@ def upscale_files(
         progress: called as the tiles of each job are computed.
         first: result of ``begin`` for the first job, if it was called.
         journal: says which jobs are finished, which are skipped, and gets a line for each that is done.
+        max_memory: bytes that the process may take in all; default: as much as is free. A job that needs more fails
+            before any work is done.
     """
-    with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(1, "lkdn-write") as writer:
+    with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(2, "lkdn-write") as writer:
         try:
-            load = partial(_load, upscaler, journal)
-            yield from _flow(upscaler, jobs, reader, load, _Writing(writer, upscaler.threads), progress, first)
+            memory = ProcessMemory(max_memory)
+            pipeline = _Pipeline(upscaler, Loader(upscaler, memory, journal), memory, reader, writer, progress)
+            yield from pipeline.run(jobs, first)
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # ``with`` waits for the rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Loaded:
-    """A picture that was read.
+class _Computed:
+    """A result whose rows are all computed, and which is still being written.
 
     Attributes:
-        size: memory in bytes that picture and result take until the result is written.
-        seal: what notes the result in the journal.
+        outcome: the outcome; the notes of writing are still missing.
+        written: gives those notes.
+        size: bytes that the result takes until it is written.
     """
 
-    job: Job
-    header: Header
-    picture: Picture
-    notes: tuple[str, ...]
-    size: int
-    seal: Seal | None
-
-
-_Load = Callable[[Job, int, BegunJob | None], _Loaded | Skipped]
-"""Reads the picture of a job beside a number of bytes that others hold, unless the job is done."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Large:
-    """A result in memory; the notes of writing it are still missing."""
-
     outcome: Upscaled
-    picture: Picture
+    written: Future[tuple[str, ...]]
     size: int
-    seal: Seal | None
+
+    def finish(self) -> Upscaled:
+        """Wait until the result is written."""
+        return replace(self.outcome, notes=(*self.outcome.notes, *self.written.result()))
 
 
-class _Writing:
-    """The result that is being written, if any. Only the writer holds its pixels, and frees them when it is done."""
+@dataclass(slots=True, eq=False)
+class _Pipeline:
+    """The threads and the state of ``upscale_files``.
 
-    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
-        self._pool, self._threads = pool, threads
-        self._begun: tuple[Job, Future[Upscaled]] | None = None
-        self.size = 0
+    Attributes:
+        before: the result of the job before, until it is written.
+    """
 
-    @property
-    def job(self) -> Job | None:
-        return self._begun and self._begun[0]
+    upscaler: Upscaler
+    loader: Loader
+    memory: ProcessMemory
+    reader: ThreadPoolExecutor
+    writer: ThreadPoolExecutor
+    progress: JobProgress | None
+    before: _Computed | None = None
 
-    def begin(self, large: _Large) -> None:
-        self._begun, self.size = (large.outcome.job, self._pool.submit(_write, large, self._threads)), large.size
+    def run(self, jobs: Iterable[Job], first: BegunJob | None) -> Generator[Upscaled | Skipped | Failed, None, None]:
+        """Carry out the jobs."""
+        ahead: Future[LoadedJob | Skipped] | None = None
+        for job, following in _with_following(jobs):
+            loaded = None if ahead is None else _attempt(job, ahead.result)
+            ahead = None
+            if not isinstance(loaded, LoadedJob):
+                yield from self._finish_before()
+            if loaded is None or isinstance(loaded, Failed):  # the first, or no memory or no input beside the others
+                loaded = _attempt(job, self.reader.submit(self.loader.load, job, 0, first).result)
+                first = None
+            if not isinstance(loaded, LoadedJob):
+                yield loaded
+                continue
+            earlier, held = (None, 0) if self.before is None else (self.before.outcome.job, self.before.size)
+            memory, header = loaded.memory, loaded.header
+            room = memory.room(self.memory.budget(memory, held))
+            window, beside = self.upscaler.room_taken(header.height, header.width, room)
+            if following is not None and not _depends(following, job, earlier):
+                others = held + memory.source + memory.result + window + beside
+                ahead = self.reader.submit(self.loader.load, following, others)
+            computed = _attempt(job, partial(self._compute, loaded, room, memory.result or beside))
+            del loaded
+            yield from self._finish_before()
+            if isinstance(computed, Failed):
+                yield computed
+            else:
+                self.before = computed
+        yield from self._finish_before()
 
-    def finish(self) -> Iterator[Upscaled | Failed]:
+    def _finish_before(self) -> Iterator[Upscaled | Failed]:
         """Wait for the result that is being written, and yield its outcome."""
-        if self._begun is not None:
-            job, done = self._begun
-            outcome = _attempt(job, done.result)
-            self._begun, self.size = None, 0
-            yield outcome
+        if self.before is not None:
+            before, self.before = self.before, None
+            yield _attempt(before.outcome.job, before.finish)
+
+    def _compute(self, loaded: LoadedJob, room: Room, size: int) -> _Computed:
+        """Compute the rows of a result, and hand them over to the thread that writes it."""
+        job = loaded.job
+        report = None if self.progress is None else partial(self.progress, job)
+        with loaded.opened() as (description, source), self.upscaler.bands(source, progress=report, room=room) as rows:
+            height, width, channels = rows.shape
+            large = replace(description, header=Header(width, height, channels, description.header.depth))
+            handover = Handover()
+            written = self.writer.submit(self._write, job, large, handover, loaded.seal)
+            try:
+                seconds = _hand_over(rows, handover)
+                notes = (*description.notes, *loaded.finish())
+                handover.end()
+            except Handover.Broken:
+                written.result()  # raises why
+                raise
+            except BaseException:
+                handover.break_off()
+                wait([written])  # which removes what it has written
+                raise
+        outcome = Upscaled(
+            job=job,
+            header=loaded.header,
+            width=width,
+            height=height,
+            tiles=rows.tiles,
+            exact=rows.exact,
+            seconds=seconds,
+            notes=notes,
+        )
+        return _Computed(outcome, written, size)
+
+    def _write(self, job: Job, description: Description, bands: Handover, seal: Seal) -> tuple[str, ...]:
+        """Write a result as its rows come, in a thread of its own; return the notes of writing."""
+        quality, threads = job.settings.quality, self.upscaler.threads
+        try:
+            return write_bands(job.target, description, bands, quality=quality, threads=threads, seal=seal)
+        finally:
+            bands.break_off()
 
 
-def _flow(
-    upscaler: Upscaler,
-    jobs: Iterable[Job],
-    reader: ThreadPoolExecutor,
-    load: _Load,
-    writing: _Writing,
-    progress: Progress | None,
-    first: BegunJob | None,
-) -> Generator[Upscaled | Skipped | Failed, None, None]:
-    ahead: Future[_Loaded | Skipped] | None = None
-    for job, following in _with_following(jobs):
-        loaded = None if ahead is None else _attempt(job, ahead.result)
-        ahead = None
-        if not isinstance(loaded, _Loaded):
-            yield from writing.finish()
-        if loaded is None or isinstance(loaded, Failed):  # the first, or no memory or no input beside the others
-            loaded = _attempt(job, reader.submit(load, job, 0, first).result)
-            first = None
-        if not isinstance(loaded, _Loaded):
-            yield loaded
-            continue
-        if following is not None and not _depends(following, job, writing.job):
-            ahead = reader.submit(load, following, loaded.size + writing.size, None)
-        large = _attempt(job, partial(_upscale, upscaler, loaded, progress))
-        done = list(writing.finish())
-        if isinstance(large, Failed):
-            done.append(large)
-        else:
-            writing.begin(large)
-        del large
-        yield from done
-    yield from writing.finish()
+def _hand_over(rows: UpscaledRows, handover: Handover) -> float:
+    """Hand over all rows; return the seconds that it took to compute them."""
+    seconds = 0.0
+    while True:
+        start = time.perf_counter()
+        band = next(rows, None)
+        seconds += time.perf_counter() - start
+        if band is None:
+            return seconds
+        handover.put(band)
+        del band  # or it would stay while the next one is computed
 
 
 def _with_following(jobs: Iterable[Job]) -> Iterator[tuple[Job, Job | None]]:
@@ -278,90 +222,3 @@ def _clear_frames(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def _check(job: Job, *, replaceable: bool = False) -> BegunJob:
-    header = probe(job.source)
-    check_target(job.target, quality=job.settings.quality, overwrite=job.overwrite or replaceable)
-    return BegunJob(job, header)
-
-
-def _load(
-    upscaler: Upscaler, journal: Journal | None, job: Job, held: int, begun: BegunJob | None
-) -> _Loaded | Skipped:
-    """Read a picture, if its target can hold the result and both fit into memory beside ``held`` bytes."""
-    if job.skip_existing and os.path.lexists(job.target):
-        return Skipped(job, "the output exists")
-    found, state = _look_up(journal, job)
-    if found == "finished":
-        return Skipped(job, "the output is finished")
-    if found == "unknown" and state is not None and journal is not None and journal.loaded and not job.overwrite:
-        _refuse_unknown(job.target)
-    begun = begun or _check(job, replaceable=found == "outdated")
-    header, scale = begun.header, upscaler.scale
-    width, height = scale * header.width, scale * header.height
-    check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
-    size = _memory(header, upscaler, 1 if format_for(job.target).in_stripes else 2)
-    free = available_memory() - held
-    if size > free:
-        asked = f"{job.source}: x{scale} of {header.width}x{header.height}"
-        msg = f"{asked} needs {size >> 20} MiB, {free >> 20} MiB are free"
-        raise InputError(msg, _TOO_LARGE)
-    upscaler.check_size(header.height, header.width)
-    picture = read_picture(job.source) if begun.picture is None else begun.picture.result()
-    notes, seal = picture.notes, None
-    if journal is not None and state is not None:
-        if state.still(job.source):
-            seal = journal.seal(job.target, state, job.settings.canonical())
-        else:
-            notes = (*notes, "the file was changed while it was read: --resume will upscale it again")
-    return _Loaded(job, header, picture, notes, size, seal)
-
-
-def _refuse_unknown(target: Path) -> None:
-    if os.path.lexists(target):
-        msg = f"{target} exists, and is no result that the journal beside it knows"
-        raise UsageError(msg, "replace it with --overwrite, or keep it with --skip-existing instead of --resume")
-
-
-def _look_up(journal: Journal | None, job: Job) -> tuple[Finding, SourceState | None]:
-    """Return what is known of the job's target, and the source as it is, if it can be read and there is a journal."""
-    if journal is None:
-        return "unknown", None
-    try:
-        state = SourceState.read(job.source)
-    except OSError:  # reading the picture will say so
-        return "unknown", None
-    return journal.look_up(job.target, state, job.settings.canonical()), state
-
-
-def _memory(header: Header, upscaler: Upscaler, copies: int) -> int:
-    """Return the bytes of a picture and of ``copies`` copies of its result."""
-    scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
-    pixels = max(header.width, smallest) * max(header.height, smallest)  # small pictures are padded
-    return pixels * header.channels * (header.depth // 8) * (1 + copies * scale**2)
-
-
-def _upscale(upscaler: Upscaler, loaded: _Loaded, progress: Progress | None) -> _Large:
-    job, picture = loaded.job, loaded.picture
-    start = time.perf_counter()
-    result = upscaler.upscale(picture.pixels, progress=None if progress is None else partial(progress, job))
-    large = picture.with_pixels(result.pixels)
-    outcome = Upscaled(
-        job=job,
-        header=loaded.header,
-        width=large.width,
-        height=large.height,
-        tiles=result.tiles,
-        exact=result.exact,
-        seconds=time.perf_counter() - start,
-        notes=loaded.notes,
-    )
-    return _Large(outcome, large, loaded.size, loaded.seal)
-
-
-def _write(large: _Large, threads: int) -> Upscaled:
-    job = large.outcome.job
-    quality = job.settings.quality
-    notes = write_picture(job.target, large.picture, quality=quality, threads=threads, seal=large.seal)
-    return replace(large.outcome, notes=(*large.outcome.notes, *notes))

@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.files.formats import BY_SUFFIX
-from lkdn_deploy.runtime.files import Job
 from lkdn_deploy.runtime.inputs import Inputs, SourceFile
+from lkdn_deploy.runtime.outcomes import Job
 from lkdn_deploy.runtime.settings import OutputSettings
 
 _SHOWN = 5

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,33 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles: with none finished at the start, then after each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory in which rows are computed.
+
+    Attributes:
+        budget: bytes for a window of the network, with the rows that are read for it and the bands of its result.
+        pixel: bytes for each pixel of a window beside those that the session counts.
+        source_row: bytes for each row that is read.
+        result_row: bytes of the result of each row.
+    """
+
+    budget: int
+    pixel: int
+    source_row: int
+    result_row: int
+
+    def beside(self, rows: int, columns: int, kept: int, *, whole: bool) -> int:
+        """Return the bytes that a row of tiles takes beside the network.
+
+        Args:
+            rows, columns: of a window.
+            kept: rows of the source whose result is kept.
+            whole: whether they are all rows; if not, one band is filled while another one is written.
+        """
+        return rows * columns * self.pixel + rows * self.source_row + (1 if whole else 2) * kept * self.result_row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +85,11 @@ class _Step(NamedTuple):
     channels: slice
     first: bool
     last: bool
+
+
+def fills_pixels(session: Session, dtype: np.dtype[Any], channels: int) -> TypeGuard[PixelSession]:
+    """Return whether the session writes pixels of this kind itself, without values in float32 in between."""
+    return dtype == np.uint8 and channels == 3 and isinstance(session, PixelSession)
 
 
 class UpscaledRows(Iterator[Pixels]):
@@ -217,7 +249,7 @@ class UpscaledRows(Iterator[Pixels]):
             NonFiniteError: by the function, if the network gives values that are not finite.
         """
         session, scale = self._session, self._scale
-        if self.dtype == np.uint8 and self.shape[2] == 3 and isinstance(session, PixelSession):
+        if fills_pixels(session, self.dtype, self.shape[2]):
             batch: NDArray[np.float32] | None = None
             for step in steps:
                 batch = to_batch(step.pixels, batch)

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
@@ -16,7 +17,7 @@ from lkdn_deploy.imaging.bands import ArrayRows, RowSource
 from lkdn_deploy.imaging.pixels import Pixels, check_pixels
 from lkdn_deploy.imaging.resize import OutputSize
 from lkdn_deploy.imaging.tiles import Tile, choose_window, plan_tiles, smallest_window, tile_halo
-from lkdn_deploy.runtime.tiling import Cutting, Progress, UpscaledRows
+from lkdn_deploy.runtime.tiling import Cutting, Progress, Room, UpscaledRows
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -186,14 +187,16 @@ class Upscaler:
         height, width, channels = pixels.shape
         result = np.empty((*self.result_size(height, width), channels), pixels.dtype)
         done = 0
-        with self._rows(ArrayRows(pixels), progress, None if self.size else result) as rows:
+        with self._rows(ArrayRows(pixels), progress, into=None if self.size else result) as rows:
             for band in rows:
                 if self.size:
                     result[done : done + len(band)] = band
                 done += len(band)
         return TiledResult(result, rows.tiles, rows.exact)
 
-    def bands(self, source: Pixels | RowSource, *, progress: Progress | None = None) -> UpscaledRows:
+    def bands(
+        self, source: Pixels | RowSource, *, progress: Progress | None = None, room: Room | None = None
+    ) -> UpscaledRows:
         """Upscale a picture, and give the rows of the result as they are finished.
 
         The result is never in memory as a whole, and neither is the picture if it is a ``RowSource``. The rows are
@@ -202,6 +205,7 @@ class Upscaler:
         Args:
             source: pixels as ``upscale`` takes them, or a picture whose rows can be read in parts.
             progress: as in ``upscale``.
+            room: memory for it; default: as for ``upscale``, and bands of whatever height that gives.
 
         Returns:
             An iterator of bands, each as wide as the result, which must be exhausted or closed.
@@ -209,14 +213,32 @@ class Upscaler:
         Raises:
             UsageError: if the artefact cannot process an image of this size.
         """
-        return self._rows(ArrayRows(source) if isinstance(source, np.ndarray) else source, progress)
+        return self._rows(ArrayRows(source) if isinstance(source, np.ndarray) else source, progress, room=room)
 
-    def _rows(self, source: RowSource, progress: Progress | None, into: Pixels | None = None) -> UpscaledRows:
+    def _rows(
+        self, source: RowSource, progress: Progress | None, *, into: Pixels | None = None, room: Room | None = None
+    ) -> UpscaledRows:
         height, width, _ = source.shape
         size = self.result_size(height, width) if self.size else None
         margin = self._margin(height, width) if self.wrap else None
-        cutting = Cutting(self._plan_from, self._shrink, self.exact)
+        cutting = Cutting(partial(self._plan_from, room), self._shrink, self.exact)
         return UpscaledRows(self.session, source, cutting, size=size, margin=margin, progress=progress, into=into)
+
+    def room_taken(self, height: int, width: int, room: Room) -> tuple[int, int]:
+        """Return the bytes that ``bands`` takes for an image of this size: more than ``room`` if it is too small.
+
+        Returns:
+            Those of the network's window, and those of the rows beside it.
+
+        Raises:
+            UsageError: as ``plan`` does.
+        """
+        self.result_size(height, width)
+        height, width = self._padded(*self._surrounded(height, width))
+        first = self._plan_from(room, height, width, 0)[0]
+        rows, columns = (span.stop - span.start for span in (first.rows, first.columns))
+        kept = first.rows.keep_stop - first.rows.keep_start
+        return self.session.window_bytes(rows, columns), room.beside(rows, columns, kept, whole=kept == height)
 
     def result_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the result for a picture of this size.
@@ -286,9 +308,9 @@ class Upscaler:
             UsageError: as ``check_size`` does, or if the image cannot be cut into windows of the network's fixed size.
         """
         self.result_size(height, width)
-        return self._plan_from(*self._surrounded(height, width), 0)
+        return self._plan_from(None, *self._surrounded(height, width), 0)
 
-    def _plan_from(self, height: int, width: int, begin: int) -> list[Tile]:
+    def _plan_from(self, room: Room | None, height: int, width: int, begin: int) -> list[Tile]:
         """Return the tiles that the rows of an image, with its margins, from ``begin`` on are computed in."""
         self._check_input(height, width)
         height, width = self._padded(height, width)
@@ -296,7 +318,7 @@ class Upscaler:
             return plan_tiles(height, width, (height, width), 0)
         window = self.session.fixed_size
         try:
-            return plan_tiles(height, width, window or self._window(height, width), self._halo, begin)
+            return plan_tiles(height, width, window or self._window(height, width, room), self._halo, begin)
         except ValueError as error:
             msg = f"an image of {width}x{height} cannot be cut for this artefact: {error}"
             raise UsageError(msg, "export it without --static, or for a larger size") from error
@@ -337,7 +359,7 @@ class Upscaler:
             way_out = "use tiles (--tile 256), which give another result, or " if window is None else "use "
             raise UsageError(msg, f"{way_out}a network without attention over the whole picture, such as lkdn")
 
-    def _window(self, height: int, width: int) -> tuple[int, int]:
+    def _window(self, height: int, width: int, room: Room | None) -> tuple[int, int]:
         """Return the height and width of the cheapest window that fits into memory and that the session takes.
 
         Raises:
@@ -345,12 +367,19 @@ class Upscaler:
         """
         if self._tile is not None:
             return self._asked_for(self._tile, self.session.largest or (height, width))
-        budget = self._memory_budget or min(MEMORY_BUDGET, available_memory() // 2)
+        budget, cost = self._memory_budget or min(MEMORY_BUDGET, available_memory() // 2), self.session.window_bytes
+        if room is not None and self._memory_budget is None:
+            budget, cost = room.budget, partial(self._bytes_in, room, height)
         if self._fitting is not None:
             budget = min(budget, self._fitting * self.session.bytes_per_pixel())
         least, largest = self._least_side, self.session.largest
-        cost = self.session.window_bytes
         return choose_window(height, width, self._halo, budget, least=least, largest=largest, cost=cost)
+
+    def _bytes_in(self, room: Room, height: int, rows: int, columns: int) -> int:
+        """Return the bytes of windows of this size with the rows that belong to them."""
+        whole = rows >= height
+        kept = rows if whole else rows - self._halo  # the first band and the last; others have a halo less
+        return self.session.window_bytes(rows, columns) + room.beside(rows, columns, kept, whole=whole)
 
     def _asked_for(self, tile: int, largest: tuple[int, int]) -> tuple[int, int]:
         """Return the window of a tile of ``tile`` pixels a side, or a smaller one if device or session need it."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,22 +217,33 @@ def test_a_bomb_is_refused_before_any_work(
     assert "more than the 178,956,970 pixels that are read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "available"), [("out.png", 10_000), ("out.jpg", 10_000), ("out.tif", 20_000)])
-def test_a_result_that_does_not_fit_into_memory_is_refused_before_any_work(
-    name: str,
-    available: int,
+@pytest.mark.parametrize("given", [True, False])
+def test_what_does_not_fit_into_memory_is_refused_before_any_work(
+    given: bool,
     tmp_path: Path,
     upscale: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is not written in stripes takes its size twice."""
     import psutil
 
     RGB.save(tmp_path / "in.png")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": available}))
-    assert upscale(tmp_path / "in.png", tmp_path / name) == 1
-    assert "needs 0 MiB, 0 MiB are free" in capsys.readouterr().err
+    if not given:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 20_000}))
+    options = ("--max-memory", "20M") if given else ()
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", *options) == 1
+    message = capsys.readouterr().err
+    assert re.search(r"in.png: x\d of 34x30 needs [1-9]\d* MiB beside the program, 0 MiB are free", message)
+    assert ("(of 20 MiB, " in message) == given
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("size", ["2", "many", "-1G", "1e3M", "9" * 40 + "G"])
+def test_a_limit_of_memory_is_an_amount(
+    size: str, tmp_path: Path, upscale: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale(tmp_path / "in.png", tmp_path / "out.png", f"--max-memory={size}") == 2
+    assert "expected an amount of memory such as 900M or 2G" in capsys.readouterr().err
 
 
 def test_overwriting_is_possible_when_asked(tmp_path: Path, upscale: Callable[..., int]) -> None:

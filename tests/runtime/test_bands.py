@@ -127,7 +127,9 @@ def test_an_error_of_reading_passes_through() -> None:
 @given(st.integers(1, 40), st.integers(1, 50), st.lists(st.integers(0, 40), max_size=6))
 def test_bands_of_other_heights_hold_the_same_rows(height: int, rows: int, cuts: list[int]) -> None:
     pixels = PICTURE[:height, :3]
-    bands = list(rechunked(np.split(pixels, sorted(min(cut, height) for cut in cuts)), pixels.shape, rows))
+    bands = list(
+        rechunked(np.split(pixels, sorted(min(cut, height) for cut in cuts)), pixels.shape, pixels.dtype, rows)
+    )
     assert np.array_equal(np.concatenate(bands), pixels)
     assert [len(band) for band in bands[:-1]] == [rows] * (len(bands) - 1)
     assert 0 < len(bands[-1]) <= rows

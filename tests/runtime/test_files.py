@@ -15,12 +15,16 @@ from PIL import Image
 from twice import Twice, assert_doubled, images
 
 import lkdn_deploy.runtime.files as module
+import lkdn_deploy.runtime.memory as memory_module
+import lkdn_deploy.runtime.reading as reading_module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.errors import InputError, OutOfDeviceMemory, UsageError
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
-from lkdn_deploy.runtime.files import Failed, Job, Upscaled, begin, upscale_files
+from lkdn_deploy.runtime.files import upscale_files
+from lkdn_deploy.runtime.outcomes import Failed, Job, Upscaled
+from lkdn_deploy.runtime.reading import begin
 from lkdn_deploy.samples import sample_pixels
 
 Watch = Callable[[str, Callable[[Path], object]], None]
@@ -33,16 +37,17 @@ def upscaler() -> Upscaler:
 
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """``before(name, call)``: ``call`` gets the path before each call of a function of the module."""
+    """``before(name, call)``: ``call`` gets the path before each reading, or writing, of a picture."""
 
     def watch(name: str, call: Callable[[Path], object]) -> None:
-        function = getattr(module, name)
+        place = reading_module if name == "read_picture" else module
+        function = getattr(place, name)
 
         def watched(path: Path, *args: Any, **options: Any) -> Any:
             call(path)
             return function(path, *args, **options)
 
-        monkeypatch.setattr(module, name, watched)
+        monkeypatch.setattr(place, name, watched)
 
     return watch
 
@@ -105,7 +110,7 @@ def test_each_way_to_fail_is_an_error_of_that_job(
             raise MemoryError
         return run(self, batch)
 
-    before("write_picture", write_but_one)
+    before("write_bands", write_but_one)
     monkeypatch.setattr(Twice, "run", run_but_one)
     outcomes = list(upscale_files(upscaler, jobs))
     errors = [(type(outcome.error), outcome.error.message) for outcome in outcomes if isinstance(outcome, Failed)]
@@ -135,7 +140,7 @@ def test_one_is_read_and_one_written_while_the_network_works(tmp_path: Path, bef
 
     jobs = images(tmp_path, 3)
     before("read_picture", lambda path: path == jobs[2].source and together("the third read"))
-    before("write_picture", lambda path: path == jobs[0].target and together("the first written"))
+    before("write_bands", lambda path: path == jobs[0].target and together("the first written"))
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(Upscaler(Waiting()), jobs))
     assert_doubled(*jobs)
 
@@ -160,7 +165,7 @@ def test_an_error_of_reading_beforehand_is_that_of_the_job(tmp_path: Path, upsca
 
 def test_a_large_picture_is_not_read_before_it_is_known_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = images(tmp_path, 1)
-    monkeypatch.setattr(module, "_EAGER_PIXELS", 40 * 50 - 1)
+    monkeypatch.setattr(reading_module, "_EAGER_PIXELS", 40 * 50 - 1)
     assert begin(job).picture is None
 
 
@@ -188,20 +193,20 @@ def test_no_more_than_one_is_read_ahead_and_one_behind(
 ) -> None:
     counts = {"read": 0, "written": 0}
     held = []
-    write = module.write_picture
+    write = module.write_bands
 
     def reading(_: Path) -> None:
         counts["read"] += 1
         held.append(counts["read"] - counts["written"])
 
-    def writing(path: Path, picture: Picture, **options: int | None) -> tuple[str, ...]:
+    def writing(*what: Any, **options: Any) -> tuple[str, ...]:
         time.sleep(0.05)
-        notes = write(path, picture, **options)
+        notes = write(*what, **options)
         counts["written"] += 1
         return notes
 
     before("read_picture", reading)
-    monkeypatch.setattr(module, "write_picture", writing)
+    monkeypatch.setattr(module, "write_bands", writing)
     jobs = images(tmp_path, 8)
     asked: list[Job] = []
 
@@ -219,16 +224,19 @@ def test_no_more_than_one_is_read_ahead_and_one_behind(
 def test_jobs_wait_for_each_other_where_memory_is_short(
     tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, before: Watch
 ) -> None:
-    """Enough for one, which takes 40 x 50 x 3 bytes and four times that."""
+    """Enough for one: 40 x 50 pixels of 3 bytes, four times that, 100 bytes a pixel in the network, and its values."""
     jobs, held = images(tmp_path, 4), []
     before("read_picture", lambda _: held.append(sum(job.target.exists() for job in jobs)))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 50_000}))
+    need = 40 * 50 * (3 + 12 + 100 + 12 * 5)
+    monkeypatch.setattr(memory_module, "_ENGINE", 0)
+    monkeypatch.setattr(memory_module, "_taken", lambda: 0)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": need}))
     assert all(isinstance(outcome, Upscaled) for outcome in upscale_files(upscaler, jobs))
     assert held == [0, 1, 2, 3]  # each begins when the one before it is written
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 25_000}))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": need - 1}))
     (failed,) = upscale_files(upscaler, [Job(jobs[0].source, tmp_path / "large.png")])
     assert isinstance(failed, Failed)
-    assert "needs 0 MiB, 0 MiB are free" in failed.error.message
+    assert "x2 of 50x40 needs 1 MiB beside the program, 0 MiB are free" in failed.error.message
 
 
 def test_a_job_that_reads_what_another_writes_reads_it_written(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -253,7 +261,7 @@ def test_of_two_jobs_for_one_target_the_second_finds_it_there(tmp_path: Path, up
 def test_what_is_broken_off_leaves_whole_files_only_and_no_thread(
     stop: str, tmp_path: Path, upscaler: Upscaler, before: Watch
 ) -> None:
-    before("write_picture", lambda _: time.sleep(0.2))
+    before("write_bands", lambda _: time.sleep(0.2))
     jobs = images(tmp_path, 6)
 
     def interrupt(job: Job, done: int, _total: int) -> None:

@@ -12,8 +12,9 @@ from twice import Twice, assert_doubled, images
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
-from lkdn_deploy.runtime.files import Failed, Job, Skipped, Upscaled, upscale_files
+from lkdn_deploy.runtime.files import upscale_files
 from lkdn_deploy.runtime.journal import Journal, SourceState, work_digest
+from lkdn_deploy.runtime.outcomes import Failed, Job, Skipped, Upscaled
 from lkdn_deploy.runtime.settings import OutputSettings
 from lkdn_deploy.runtime.upscaler import Upscaler
 
@@ -298,17 +299,17 @@ def test_a_lost_journal_takes_nothing_with_it(tmp_path: Path) -> None:
 
 
 def test_an_input_that_changes_while_it_is_read_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lkdn_deploy.runtime.files as files
+    import lkdn_deploy.runtime.reading as reading
 
     (job,) = images(tmp_path, 1)
-    read = files.read_picture
+    read = reading.read_picture
 
     def read_and_touch(path: Path) -> object:
         picture = read(path)
         os.utime(path, (1, 1))
         return picture
 
-    monkeypatch.setattr(files, "read_picture", read_and_touch)
+    monkeypatch.setattr(reading, "read_picture", read_and_touch)
     (outcome,), _ = upscaled([job])
     assert isinstance(outcome, Upscaled)
     assert "changed while it was read" in outcome.notes[-1]

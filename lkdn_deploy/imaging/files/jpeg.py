@@ -47,7 +47,7 @@ def write_jpeg(file: IO[bytes], description: Description, bands: Bands, quality:
     header = description.header
     units = -(-header.width // _BLOCK)
     lines = max(1, min(_STRIPE // (header.width * header.channels * _BLOCK), _MAX_INTERVAL // units))
-    parts = rechunked(bands, header.shape, lines * _BLOCK)
+    parts = rechunked(bands, header.shape, header.dtype, lines * _BLOCK)
     with closing(in_order(partial(_encoded, quality), parts, threads)) as stripes:
         for number, stripe in enumerate(stripes):
             if number == 0:

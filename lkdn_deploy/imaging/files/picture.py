@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.imaging.bands import Bands, rechunked
+from lkdn_deploy.imaging.bands import Bands, RowSource, rechunked
 from lkdn_deploy.imaging.pixels import Pixels
 
 # Half a GiB as 8-bit RGB, and where Pillow, too, turns from a warning to an error. A few kilobytes of file can
@@ -168,7 +168,7 @@ def collected(description: Description, bands: Bands) -> Picture:
         ValueError: if the rows are not those of the description.
     """
     header = description.header
-    (pixels,) = rechunked(bands, header.shape, header.height)
+    (pixels,) = rechunked(bands, header.shape, header.dtype, header.height)
     return description.with_pixels(pixels)
 
 
@@ -176,15 +176,34 @@ def _metadata_of(source: PictureMetadata) -> dict[str, Any]:
     return {field.name: getattr(source, field.name) for field in fields(PictureMetadata)}
 
 
+class ReadingInParts(NamedTuple):
+    """The possibility to read an image file row by row.
+
+    Attributes:
+        memory: bytes that it takes beside the rows that are asked for.
+        open: gives the description and the rows, while the file is open.
+    """
+
+    memory: int
+    open: Callable[[], tuple[Description, RowSource]]
+
+
 class OpenedImage(NamedTuple):
-    """An image file whose header has been read, and a function that decodes it while the file is open."""
+    """An image file whose header has been read.
+
+    Attributes:
+        header: the header.
+        decode: decodes it while the file is open.
+        parts: reads it in parts; None if it can only be decoded as a whole.
+    """
 
     header: Header
     decode: Callable[[], Picture]
+    parts: ReadingInParts | None = None
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse images without pixels, or with more than ``MAX_PIXELS``.
+    """Refuse images without pixels, or with more than ``MAX_PIXELS``, which are not decoded as a whole.
 
     Raises:
         InputError: saying which of the two.
@@ -194,7 +213,7 @@ def check_size(width: int, height: int) -> None:
         raise InputError(msg)
     if width * height > MAX_PIXELS:
         msg = f"the image is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
-        raise InputError(msg, "crop it or cut it into parts first")
+        raise InputError(msg, "save it as a TIFF file of many strips or tiles, which is read in parts; or crop it")
 
 
 def refuse_raw(is_raw: bool, camera: str) -> None:

@@ -205,9 +205,10 @@ def write_png(file: IO[bytes], description: Description, bands: Bands, quality: 
     """
     file.write(SIGNATURE)
     _write_head(file, description)
-    rows = max(1, _STRIPE // description.header.row_bytes)
+    header = description.header
+    rows = max(1, _STRIPE // header.row_bytes)
     checksum, head = 1, STREAM_HEAD
-    parts = _with_row_above(rechunked(bands, description.header.shape, rows))
+    parts = _with_row_above(rechunked(bands, header.shape, header.dtype, rows))
     with closing(in_order(_encode, parts, threads)) as stripes:
         for stripe in stripes:
             checksum = _adler32_combine(checksum, stripe.checksum, stripe.size)
@@ -269,7 +270,8 @@ def _with_row_above(stripes: Bands) -> Iterator[tuple[Pixels, Pixels]]:
     above: Pixels | None = None
     for rows in stripes:
         yield np.zeros_like(rows[:1]) if above is None else above, rows
-        above = rows[-1:].copy()  # a view would keep the whole band
+        above = rows[-1:].copy()  # a view would keep the whole band, and so would ``rows``
+        del rows
 
 
 def _encode(stripe: tuple[Pixels, Pixels]) -> _EncodedStripe:

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from PIL import Image, UnidentifiedImageError
 
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import open_regular
+from lkdn_deploy.imaging.bands import RowSource
 from lkdn_deploy.imaging.files.formats import FORMATS, READABLE, SIGNATURE_SIZE, format_of
-from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Header, OpenedImage, Picture, to_eight_bits
+from lkdn_deploy.imaging.files.picture import MAX_PIXELS, Description, Header, OpenedImage, Picture, to_eight_bits
+from lkdn_deploy.imaging.pixels import Pixels
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -23,6 +25,8 @@ Size = tuple[int, int]
 
 def probe(path: StrPath) -> Header:
     """Read the header only: the facts of what ``read_picture`` would give, or the error it would begin with.
+
+    Files of more than ``MAX_PIXELS`` pixels are let through if they can be read in parts.
 
     Raises:
         InputError: for a missing or empty file, a folder, a file that is no image of a known format, more than
@@ -49,6 +53,48 @@ def read_picture(path: StrPath) -> Picture:
             msg = f"its header says {header.width}×{header.height}, its pixels are {picture.width}×{picture.height}"
             raise InputError(msg, "the file may be damaged")
         return picture
+
+
+def memory_in_parts(path: StrPath) -> int | None:
+    """Return the bytes that ``open_rows`` takes beside the rows that are asked for; None if the file is not for it.
+
+    Raises:
+        InputError: as ``probe`` does.
+    """
+    with _opened(path) as image:
+        return image.parts and image.parts.memory
+
+
+@contextmanager
+def open_rows(path: StrPath) -> Iterator[tuple[Description, RowSource]]:
+    """Open an image file to be read in parts: TIFF files in strips or tiles, upright, of grey or RGB.
+
+    The picture is that of ``read_picture``.
+
+    Raises:
+        InputError: for all that ``probe`` refuses, and for other files; as the rows are read, for damaged ones.
+    """
+    with ExitStack() as stack:
+        with _named(path):
+            image = _open(stack.enter_context(open_regular(path)), path)
+            if image.parts is None:
+                msg = f"{path} cannot be read in parts"
+                raise InputError(msg, "save it as a TIFF file of many strips or tiles")
+            description, rows = image.parts.open()
+        yield description, _NamedRows(path, rows)
+
+
+class _NamedRows:
+    """Rows of a file, whose errors name it."""
+
+    def __init__(self, path: StrPath, rows: RowSource) -> None:
+        self._path, self._rows = path, rows
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """Read rows as ``RowSource.read`` does."""
+        with _named(self._path):
+            return self._rows.read(top, bottom)
 
 
 def image_files(folder: StrPath) -> list[Path]:
@@ -98,21 +144,32 @@ def read_size(path: Path) -> Size:
 @contextmanager
 def _opened(path: StrPath) -> Iterator[OpenedImage]:
     """Open an image file; whatever goes wrong until it is closed becomes an InputError that names it."""
-    path = Path(path)
-    try:
-        if path.is_dir():
+    with _named(path):
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error for names that are too long
             msg = f"{path} is a folder; expected an image file"
             raise InputError(msg)
         with open_regular(path) as file:
-            start = file.read(SIGNATURE_SIZE)
-            if not start:
-                msg = f"{path} is empty"
-                raise InputError(msg)
-            file.seek(0)
-            kind = format_of(start)
-            if kind is None:
-                raise UnidentifiedImageError
-            yield kind.open(file)
+            yield _open(file, path)
+
+
+def _open(file: IO[bytes], path: StrPath) -> OpenedImage:
+    start = file.read(SIGNATURE_SIZE)
+    if not start:
+        msg = f"{path} is empty"
+        raise InputError(msg)
+    file.seek(0)
+    kind = format_of(start)
+    if kind is None:
+        raise UnidentifiedImageError
+    return kind.open(file)
+
+
+@contextmanager
+def _named(path: StrPath) -> Iterator[None]:
+    """Turn whatever goes wrong into an InputError that names the file."""
+    path = Path(path)
+    try:
+        yield
     except LkdnError as error:
         if str(path) in error.message:
             raise

@@ -277,7 +277,7 @@ def write_tiff(file: IO[bytes], description: Description, bands: Bands, quality:
     first = len(start([0] * strips, 0))
     file.write(bytes(first))
     sizes = []
-    with closing(in_order(_deflated, rechunked(bands, header.shape, rows), threads)) as deflated:
+    with closing(in_order(_deflated, rechunked(bands, header.shape, header.dtype, rows), threads)) as deflated:
         for strip in deflated:
             file.write(strip)
             sizes.append(len(strip))

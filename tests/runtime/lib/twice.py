@@ -8,7 +8,7 @@ from PIL import Image
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.imaging.files.read import read_picture
-from lkdn_deploy.runtime.files import Job
+from lkdn_deploy.runtime.outcomes import Job
 from lkdn_deploy.samples import sample_pixels
 
 METADATA = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
