@@ -185,7 +185,7 @@ def _check_places(jobs: Sequence[Job], target: Path) -> None:
     parents: dict[str, str] = {}
 
     def place_of(path: Path, *, linked: bool = False) -> str:
-        if linked and path.is_symlink():
+        if linked and os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises an error for names that are too long
             return _comparable(_resolved(path))
         folder, name = os.path.split(path)  # text, as there may be a million of them
         if folder not in parents:

@@ -136,7 +136,7 @@ class Journal:
         """
         name = self._name(output)
         found = self._examine(name, output, source, settings)
-        if found == "unknown" and name in self._wanted and output.exists():
+        if found == "unknown" and name in self._wanted and os.path.lexists(output):
             self._update()  # another run on this folder may have written it since
             found = self._examine(name, output, source, settings)
         return found

@@ -322,6 +322,16 @@ def test_an_input_that_is_deleted_in_between_fails_alone(
     assert set(files(tmp_path / "out")) == {"a.png", "b.png", "c.png", "e.png"}
 
 
+def test_names_that_are_too_long_fail_alone(
+    tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_pictures(tmp_path / "in", f"{'n' * 240}.png", "b.png")
+    arguments = [tmp_path / "in" / f"{'m' * 300}.png", tmp_path / "in", tmp_path / "out"]
+    assert upscale(*arguments, "--resume", "--name", f"{{stem}}{'_' * 20}{{ext}}") == 1
+    assert capsys.readouterr().err.count("File name too long") == 4  # once as it happens, once in the summary
+    assert set(files(tmp_path / "out")) == {f"b{'_' * 20}.png"}
+
+
 def test_a_folder_that_cannot_be_written_is_one_error_before_work(
     tmp_path: Path, upscale: Upscale, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
