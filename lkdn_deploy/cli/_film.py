@@ -1,6 +1,7 @@
 """``lkdn-upscale`` of films."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ def are_films(request: "UpscaleRequest") -> bool:
     Raises:
         UsageError: if only some are, or if an option does not go with them.
     """
-    films = [is_film(path) for path in request.sources if not path.is_dir()]
+    # Path.is_dir raises an error for names that are too long.
+    films = [is_film(path) for path in request.sources if not os.path.isdir(path)]  # noqa: PTH112
     if any(films) and not (all(films) and len(films) == len(request.sources)):
         msg = "films and pictures cannot be upscaled by one command"
         raise UsageError(msg, "give two commands")

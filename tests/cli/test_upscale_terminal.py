@@ -61,7 +61,7 @@ def test_a_log_gets_plain_lines_when_work_is_long(
     save_pictures(tmp_path / "in", "a.png", "b.png", "c.png")
     assert upscale(tmp_path / "in", tmp_path / "short") == 0
     assert "progress: " not in capsys.readouterr().err
-    monkeypatch.setattr(progress, "_INTERVAL", 0)
+    monkeypatch.setattr(progress, "INTERVAL", 0)
     assert upscale(tmp_path / "in", tmp_path / "out") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("progress: ")]
     assert lines[0] == "progress: 0 of 3 images, 0%, at a.png"
