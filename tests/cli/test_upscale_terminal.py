@@ -59,6 +59,7 @@ def test_a_log_gets_plain_lines_when_work_is_long(
     tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_pictures(tmp_path / "in", "a.png", "b.png", "c.png")
+    monkeypatch.setattr(progress, "INTERVAL", 3600)
     assert upscale(tmp_path / "in", tmp_path / "short") == 0
     assert "progress: " not in capsys.readouterr().err
     monkeypatch.setattr(progress, "INTERVAL", 0)
