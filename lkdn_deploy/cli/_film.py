@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,10 @@ from lkdn_deploy.core.files import printable
 from lkdn_deploy.video.containers import MUXERS, is_film, seconds
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.onnx_bytes import Artifact
     from lkdn_deploy.cli._upscale_options import UpscaleRequest
     from lkdn_deploy.runtime.journal import Journal
     from lkdn_deploy.runtime.upscaler import Upscaler
+    from lkdn_deploy.runtime.upscalers import Upscalers
     from lkdn_deploy.video.rendering import BegunFilm, FilmSettings, Rendered
 
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
@@ -49,17 +49,12 @@ def are_films(request: "UpscaleRequest") -> bool:
     return any(films)
 
 
-def upscale_films(
-    request: "UpscaleRequest",
-    network: "Callable[[], Artifact]",
-    open_upscaler: "Callable[[], Upscaler]",
-) -> None:
+def upscale_films(request: "UpscaleRequest", upscalers: "Upscalers") -> None:
     """Upscale the films of a request, and print the outcome of each.
 
     Args:
         request: what the command line asks for.
-        network: finds the network.
-        open_upscaler: opens it.
+        upscalers: open the network at the scales that are needed.
 
     Raises:
         LkdnError: if the only film fails.
@@ -71,6 +66,7 @@ def upscale_films(
         codec=request.codec,
         crf=request.crf,
         preset=request.preset,
+        output=request.settings,
         deinterlace=request.deinterlace,
         start=None if request.start is None else seconds(request.start),
         end=None if request.end is None else seconds(request.end),
@@ -78,17 +74,10 @@ def upscale_films(
         overwrite=request.overwrite,
     )
     jobs = _jobs(request)
-    opened: list[Upscaler] = []
-
-    def upscaler() -> "Upscaler":
-        if not opened:
-            opened.append(open_upscaler())
-        return opened[0]
-
     failed = 0
     for source, target in jobs:
         try:
-            _upscale(request, source, target, settings, network, upscaler)
+            _upscale(request, source, target, settings, upscalers)
         except LkdnError as error:
             if request.as_json:
                 _echo_json(source, target, "failed", {"error": error.message, "hint": error.hint})
@@ -132,8 +121,7 @@ def _upscale(
     source: Path,
     target: Path,
     settings: "FilmSettings",
-    network: "Callable[[], Artifact]",
-    upscaler: "Callable[[], Upscaler]",
+    upscalers: "Upscalers",
 ) -> None:
     from lkdn_deploy.core.files import remove_stale_parts
     from lkdn_deploy.video.rendering import begin_film, render
@@ -141,7 +129,7 @@ def _upscale(
     if request.skip_existing and target.exists():
         _tell_skipped(request, source, target, "its output exists")
         return
-    journal = _journal(request, target, network) if request.resume else None
+    journal = _journal(request, target, upscalers) if request.resume else None
     begun = begin_film(source, target, settings, journal)
     if begun.finished:
         _tell_skipped(request, source, target, "its output is finished")
@@ -158,7 +146,8 @@ def _upscale(
         note(text)
     with _progress(source.name, shown=not request.quiet) as progress:
         try:
-            done = render(upscaler(), begun, progress=progress, note=note)
+            upscaler = upscalers.for_size(begun.film.height, begun.film.width)
+            done = render(upscaler, begun, progress=progress, note=note)
         except BaseException:
             if begun.has_segments() and not request.quiet:
                 progress.close()
@@ -166,15 +155,15 @@ def _upscale(
             raise
     for text in done.notes:
         note(text)
-    _tell(request, begun, done, upscaler(), notes)
+    _tell(request, begun, done, upscaler, notes)
 
 
-def _journal(request: "UpscaleRequest", target: Path, network: "Callable[[], Artifact]") -> "Journal":
+def _journal(request: "UpscaleRequest", target: Path, upscalers: "Upscalers") -> "Journal":
     """Return the journal beside a film, which knows whether it is finished."""
     from lkdn_deploy.runtime.journal import Journal, work_digest
 
     choices = json.dumps({"backend": request.backend, "tile": request.tile}, sort_keys=True)
-    journal = Journal(target.parent, work_digest(network().data, choices, __version__))
+    journal = Journal(target.parent, work_digest(upscalers.network(), choices, __version__))
     journal.load([target])
     return journal
 

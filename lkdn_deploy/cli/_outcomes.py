@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lkdn_deploy.cli._upscale_options import UpscaleRequest
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.outcomes import Failed, Job, Skipped, Upscaled
-    from lkdn_deploy.runtime.upscaler import Upscaler
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NAMED = 100
@@ -34,11 +33,14 @@ class OutcomePrinter:
         request: how much is printed, and in which form.
         total: number of jobs.
         many: whether they are a batch, which one that fails does not end.
+        names: how files are called that stand for something else; ``-`` is standard input or output.
     """
 
-    def __init__(self, request: "UpscaleRequest", total: int, *, many: bool) -> None:
+    def __init__(
+        self, request: "UpscaleRequest", total: int, *, many: bool, names: Mapping[Path, str] | None = None
+    ) -> None:
         self._quiet, self._verbose, self._json = request.quiet, request.verbose, request.as_json
-        self._total, self._many = total, many
+        self._total, self._many, self._names = total, many, names or {}
         self._done = self._skipped = 0
         self._failed: list[str] = []
         self._start = time.monotonic()
@@ -48,11 +50,12 @@ class OutcomePrinter:
         """Show how far a file is."""
         self.display.advance(job.source, done, total)
 
-    def done(self, done: "Upscaled", upscaler: "Upscaler") -> None:
+    def done(self, done: "Upscaled") -> None:
         """Print a file that was written."""
         self._done += 1
         self.display.finish(done.job.source)
-        session, header, job = upscaler.session, done.header, done.job
+        upscaler, header, job = done.upscaler, done.header, done.job
+        session = upscaler.session
         with self.display.paused():
             for note in () if self._quiet else done.notes:
                 click.echo(f"note: {f'{printable(job.source)}: ' if self._many else ''}{note}", err=True)
@@ -71,7 +74,7 @@ class OutcomePrinter:
                     "notes": list(done.notes),
                 }
                 self._echo_json(job, "done", facts)
-            else:
+            elif job.target not in self._names:
                 echo_path(job.target)
             if self._verbose or not (self._many or self._quiet):
                 sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
@@ -163,7 +166,8 @@ class OutcomePrinter:
             logger.setLevel(level)
 
     def _echo_json(self, job: "Job", status: str, facts: dict[str, object]) -> None:
-        click.echo(json.dumps({"input": str(job.source), "output": str(job.target), "status": status, **facts}))
+        source, target = (self._names.get(path, str(path)) for path in (job.source, job.target))
+        click.echo(json.dumps({"input": source, "output": target, "status": status, **facts}))
 
 
 class _EchoingHandler(logging.Handler):

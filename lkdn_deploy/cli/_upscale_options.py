@@ -3,15 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from lkdn_deploy.backends.registry import BACKENDS
-from lkdn_deploy.cli._shell import PATH
+from lkdn_deploy.cli._shell import PATH, size_option
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.limits import parse_memory
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from lkdn_deploy.imaging.resize import OutputSize
+    from lkdn_deploy.runtime.settings import OutputSettings
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "avif", "jxl")
 """The formats that can be written, by their usual suffix. A test compares them with the table of formats, which is not
@@ -20,7 +26,7 @@ imported here, as it would slow --help down."""
 CODECS = ("libx264", "libx265", "libsvtav1", "ffv1")
 """The encoders of films; a test compares them with the table of codecs."""
 
-NETWORK, OUTPUT, FILMS, MANY, TALK = "Network", "Output", "Films", "Many inputs", "Messages"
+NETWORK, SIZE, OUTPUT, FILMS, MANY, TALK = "Network", "Size", "Output", "Films", "Many inputs", "Messages"
 
 EXAMPLES = """\
 lkdn-upscale in.jpg out.png
@@ -29,6 +35,9 @@ lkdn-upscale a.png b.jpg large/ --format webp --quality 90
 lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
 lkdn-upscale photos/ large/ --recursive --resume
 lkdn-upscale photos/ large/ --recursive --shard 3/16
+lkdn-upscale photos/ large/ --fit 3840x2160
+curl -s https://example.org/in.jpg | lkdn-upscale - - --format png > out.png
+ffmpeg -v error -i in.mp4 -f rawvideo -pix_fmt rgb24 - | lkdn-upscale --raw 640x360:rgb24 - - | ...
 """
 
 
@@ -39,14 +48,20 @@ class UpscaleRequest:
     sources: tuple[Path, ...]
     target: Path
     model: str | None
-    scale: int | None
+    scale: "Fraction | None"
+    width: int | None
+    height: int | None
+    fit: tuple[int, int] | None
     weights: Path | None
+    self_ensemble: bool
+    wrap: bool
     backend: str
     tile: int | None
     threads: int | None
     max_memory: int | None
     format: str | None
     quality: int | None
+    raw: str | None
     codec: str | None
     crf: int | None
     preset: str | None
@@ -69,6 +84,37 @@ class UpscaleRequest:
                 names = " and ".join(f"--{name.replace('_', '-')}" for name in (one, other))
                 msg = f"{names} exclude each other"
                 raise UsageError(msg, "give one of them")
+
+    @property
+    def settings(self) -> "OutputSettings":
+        """What decides the bytes of outputs.
+
+        Raises:
+            UsageError: if it contradicts itself.
+        """
+        from lkdn_deploy.runtime.settings import OutputSettings
+
+        return OutputSettings(
+            format=self.format,
+            quality=self.quality,
+            size=self.size,
+            self_ensemble=self.self_ensemble,
+            wrap=self.wrap,
+        )
+
+    @property
+    def size(self) -> "OutputSize | None":
+        """The size of outputs that is asked for.
+
+        Raises:
+            UsageError: if more than one is.
+        """
+        from lkdn_deploy.imaging.resize import OutputSize
+
+        if all(value is None for value in (self.scale, self.width, self.height, self.fit)):
+            return None
+        fit = None if self.fit is None else (self.fit[1], self.fit[0])
+        return OutputSize(scale=self.scale, width=self.width, height=self.height, fit=fit)
 
 
 class GroupedOption(click.Option):
@@ -98,6 +144,18 @@ class GroupedCommand(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
+def _scale(_context: click.Context, _parameter: click.Parameter, value: str | None) -> "Fraction | None":
+    """Parse a scale, such as 1.5 or 4/3."""
+    if value is None:
+        return None
+    from lkdn_deploy.imaging.resize import parse_scale  # only where it is needed, as it loads NumPy
+
+    try:
+        return parse_scale(value)
+    except UsageError as error:
+        raise click.BadParameter(error.message) from error
+
+
 def _models(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
     """Return the networks whose names begin so, for a shell, or files if there are none."""
     from lkdn_models.zoo import names
@@ -124,13 +182,21 @@ _DECLARED = (
         shell_complete=_models,
         help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
     ),
-    _option(NETWORK, "--scale", type=click.IntRange(2, 4), help="Upscaling factor.  [default: 4, or that of the file]"),
     _option(
         NETWORK,
         "--weights",
         type=PATH,
         metavar="FILE",
         help="Checkpoint (.pth, .safetensors) of the model; its conversion is cached.",
+    ),
+    _option(
+        NETWORK,
+        "--self-ensemble",
+        is_flag=True,
+        help="Mean over all 8 flips and rotations: slightly better, 8 times the work.",
+    ),
+    _option(
+        NETWORK, "--wrap", is_flag=True, help="Take the input for a texture that tiles, and make an output that tiles."
     ),
     _option(
         NETWORK,
@@ -158,10 +224,21 @@ _DECLARED = (
         help="Memory that the whole process may take, such as 900M or 2G.  [default: as much as is free]",
     ),
     _option(
+        SIZE,
+        "--scale",
+        metavar="FACTOR",
+        callback=_scale,
+        help="Factor above 1 and at most 4, such as 2, 1.5 or 4/3. The smallest scale of the network that is not below "
+        "it is taken, and its result reduced by an antialiased bicubic filter.  [default: 4, or that of the file]",
+    ),
+    _option(SIZE, "--width", type=click.IntRange(1), metavar="N", help="Width in pixels; the aspect is kept."),
+    _option(SIZE, "--height", type=click.IntRange(1), metavar="N", help="Height in pixels; the aspect is kept."),
+    _option(SIZE, "--fit", metavar="WxH", callback=size_option, help="Box in pixels that is filled in one direction."),
+    _option(
         OUTPUT,
         "--format",
         type=click.Choice(FORMATS, case_sensitive=False),
-        help="Format of the outputs in a folder.  [default: those of the inputs, or png]",
+        help="Format of the outputs in a folder, or on standard output.  [default: those of the inputs, or png]",
     ),
     _option(
         OUTPUT,
@@ -171,6 +248,12 @@ _DECLARED = (
         help="Quality of JPEG, WebP, AVIF and JPEG XL, 1 to 100.  [default: 95]",
     ),
     _option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing files."),
+    _option(
+        OUTPUT,
+        "--raw",
+        metavar="WxH:FORMAT",
+        help="Upscale raw frames from standard input to standard output, rgb24 or rgb48le.",
+    ),
     _option(
         FILMS,
         "--codec",

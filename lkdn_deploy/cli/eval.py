@@ -64,7 +64,9 @@ GRAPHICS = "graphics"
     "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in LR pixels.  [default: as memory allows]"
 )
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option("--ensemble", is_flag=True, help="Average the results of all 8 flips and transposes (self-ensemble).")
+@click.option(
+    "--self-ensemble", "ensemble", is_flag=True, help="Mean over all 8 flips and rotations: 8 times the work."
+)
 @click.option(
     "--border",
     type=click.IntRange(0),

@@ -1,11 +1,10 @@
 """``lkdn-upscale IN OUT``."""
 
-import functools
 import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._film import are_films, upscale_films
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
+from lkdn_deploy.cli._pipes import through_files, upscale_raw
 from lkdn_deploy.cli._shell import converting, run
 from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
 from lkdn_deploy.core.errors import UsageError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.journal import Journal
     from lkdn_deploy.runtime.outcomes import Job
-    from lkdn_deploy.runtime.upscaler import Upscaler
+    from lkdn_deploy.runtime.upscalers import Upscalers
 
 
 @click.command(cls=GroupedCommand, context_settings={"max_content_width": 100}, epilog=EXAMPLES)
@@ -49,19 +49,21 @@ def command(**options: Any) -> None:
     Prints the path of each file written.
     """
     request = UpscaleRequest(**options)
-    network = functools.cache(functools.partial(_find, request))
-    if are_films(request):
+    if request.raw is not None or are_films(request):
+        upscale_moving = upscale_films if request.raw is None else upscale_raw
         with OutcomePrinter(request, len(request.sources), many=False).logging():
-            upscale_films(request, network, lambda: _open(request, network))
+            upscale_moving(request, _upscalers(request))
         return
-    plan = _plan(request, network)
-    printer = OutcomePrinter(request, len(plan.jobs), many=plan.many)
-    with printer.logging():
-        printer.not_taken(plan.not_taken)
-        if plan.jobs:
-            _work(request, plan, network, printer)
-        printer.summarise()
-    printer.check()
+    with through_files(request) as (request, names):
+        upscalers = _upscalers(request)
+        plan = _plan(request, upscalers)
+        printer = OutcomePrinter(request, len(plan.jobs), many=plan.many, names=names)
+        with printer.logging():
+            printer.not_taken(plan.not_taken)
+            if plan.jobs:
+                _work(request, plan, upscalers, printer)
+            printer.summarise()
+        printer.check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +83,33 @@ class _Plan:
     not_taken: "tuple[NotTaken, ...]" = ()
 
 
-def _find(request: UpscaleRequest) -> "Artifact":
-    from lkdn_deploy.hub.artifacts import find_artifact
-
-    return find_artifact(request.model, request.scale, request.weights, converting=converting)
-
-
-def _open(request: UpscaleRequest, network: "Callable[[], Artifact]") -> "Upscaler":
-    """Open the network."""
+def _upscalers(request: UpscaleRequest) -> "Upscalers":
+    """Return what opens the network at the scales that are needed."""
     from lkdn_deploy.hub.loading import open_artifact
+    from lkdn_deploy.hub.serving import find_serving
+    from lkdn_deploy.runtime.ensemble import EnsembleSession
     from lkdn_deploy.runtime.upscaler import Upscaler
+    from lkdn_deploy.runtime.upscalers import Upscalers
 
-    session = open_artifact(network(), backend=request.backend, threads=request.threads)
-    return Upscaler(session, tile=request.tile, threads=request.threads)
+    size = request.size
+
+    def find(least: int | None) -> "Artifact":
+        return find_serving(request.model, least, request.weights, converting=converting)
+
+    def open_upscaler(artifact: "Artifact") -> Upscaler:
+        session = open_artifact(artifact, backend=request.backend, threads=request.threads)
+        return Upscaler(
+            EnsembleSession(session) if request.self_ensemble else session,
+            tile=request.tile,
+            threads=request.threads,
+            size=None if size is None or size.scale == session.metadata.scale else size,
+            wrap=request.wrap,
+        )
+
+    return Upscalers(find, open_upscaler, size)
 
 
-def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
+def _plan(request: UpscaleRequest, upscalers: "Upscalers") -> _Plan:
     """Return the jobs; nothing has been done yet.
 
     Raises:
@@ -106,10 +119,9 @@ def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
     from lkdn_deploy.runtime.inputs import find_inputs, is_folder
     from lkdn_deploy.runtime.jobs import NameTemplate, Shard, plan_jobs
     from lkdn_deploy.runtime.outcomes import Job
-    from lkdn_deploy.runtime.settings import OutputSettings
 
     sources, target = request.sources, request.target
-    settings = OutputSettings(format=request.format, quality=request.quality)
+    settings = request.settings
     if len(sources) == 1 and not is_folder(sources[0]) and not is_folder(target):
         _check_single(request)
         job = Job(sources[0], target, settings.for_target(target), request.overwrite, request.skip_existing)
@@ -118,16 +130,23 @@ def _plan(request: UpscaleRequest, network: "Callable[[], Artifact]") -> _Plan:
         msg = f"{target} is a file, and several images need a folder to be written to"
         raise UsageError(msg, "name a folder as the last argument")
 
+    template = None if request.name is None else NameTemplate(request.name)
+    size = settings.size
+    if template is not None and "scale" in template.fields and size is not None and size.scale is None:
+        msg = f"{{scale}} in --name is another one for each picture, as the size is '{size}'"
+        raise UsageError(msg, "leave it out of --name, or choose a size with --scale")
+
     def facts() -> dict[str, str]:
-        metadata = network().metadata
-        return {"scale": str(metadata.scale), "model": metadata.model}
+        metadata = upscalers.artifacts()[0].metadata
+        scale = metadata.scale if size is None or size.scale is None else size.scale
+        return {"scale": f"{float(scale):.6g}", "model": metadata.model}
 
     inputs = find_inputs(sources, recursive=request.recursive)
     jobs = plan_jobs(
         inputs,
         target,
         settings,
-        template=None if request.name is None else NameTemplate(request.name),
+        template=template,
         facts=facts,
         shard=None if request.shard is None else Shard.parse(request.shard),
         recursive=request.recursive,
@@ -150,7 +169,7 @@ def _check_single(request: UpscaleRequest) -> None:
         raise UsageError(msg, "leave --format out: the suffix of the output chooses its format")
 
 
-def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]", printer: OutcomePrinter) -> None:
+def _work(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers", printer: OutcomePrinter) -> None:
     """Carry out the jobs, and print each outcome."""
     from lkdn_deploy.runtime.files import upscale_files
     from lkdn_deploy.runtime.jobs import folders_of
@@ -161,15 +180,15 @@ def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]
     if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
         first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
     prepare_folders(folders_of(plan.jobs), create=plan.many)
-    upscaler = _open(request, network)
-    journal = _journal(request, plan, network(), upscaler) if plan.many or request.resume else None
+    upscalers.open_common()
+    journal = _journal(request, plan, upscalers) if plan.many or request.resume else None
     if not gc.isenabled():  # disabled by ``main``
         gc.freeze()
         gc.enable()
     with _summary_if_interrupted(printer), ExitStack() as stack:
         stack.callback(printer.display.close)
         outcomes = upscale_files(
-            upscaler,
+            upscalers,
             plan.jobs,
             progress=printer.progress,
             first=first,
@@ -182,16 +201,17 @@ def _work(request: UpscaleRequest, plan: _Plan, network: "Callable[[], Artifact]
             elif isinstance(outcome, Skipped):
                 printer.skipped(outcome)
             else:
-                printer.done(outcome, upscaler)
+                printer.done(outcome)
 
 
-def _journal(request: UpscaleRequest, plan: _Plan, network: "Artifact", upscaler: "Upscaler") -> "Journal":
+def _journal(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers") -> "Journal":
     """Return the journal beside the outputs, which knows what has been done if that is asked for."""
     from lkdn_deploy.runtime.journal import Journal, work_digest
 
     # Tiles of other networks give the same result whatever their size.
-    choices = {"backend": request.backend, "tile": None if upscaler.exact else request.tile}
-    work = work_digest(network.data, json.dumps(choices, sort_keys=True), __version__)
+    exact = all(artifact.metadata.receptive_radius is not None for artifact in upscalers.artifacts())
+    choices = {"backend": request.backend, "tile": None if exact else request.tile}
+    work = work_digest(upscalers.network(), json.dumps(choices, sort_keys=True), __version__)
     share = request.shard.replace("/", "of") if request.shard else None
     journal = Journal(plan.folder, work, share=share)
     if request.resume:

@@ -25,6 +25,7 @@ from lkdn_deploy.runtime.outcomes import Failed, Job, JobProgress, Skipped, Upsc
 from lkdn_deploy.runtime.reading import BegunJob, LoadedJob, Loader
 from lkdn_deploy.runtime.tiling import Room, UpscaledRows
 from lkdn_deploy.runtime.upscaler import Upscaler
+from lkdn_deploy.runtime.upscalers import Upscalers
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ _TOO_LARGE = "cut the image in parts, or use a smaller scale"
 
 
 def upscale_files(
-    upscaler: Upscaler,
+    upscaler: Upscaler | Upscalers,
     jobs: Iterable[Job],
     *,
     progress: JobProgress | None = None,
@@ -48,7 +49,7 @@ def upscale_files(
     TIFF files are read in parts.
 
     Args:
-        upscaler: the network.
+        upscaler: the network, at one scale or at those that pictures need.
         jobs: the jobs; the next one is taken when there is room for it.
         progress: called as the tiles of each job are computed.
         first: result of ``begin`` for the first job, if it was called.
@@ -59,7 +60,7 @@ def upscale_files(
     with ThreadPoolExecutor(1, "lkdn-read") as reader, ThreadPoolExecutor(2, "lkdn-write") as writer:
         try:
             memory = ProcessMemory(max_memory)
-            pipeline = _Pipeline(upscaler, Loader(upscaler, memory, journal), memory, reader, writer, progress)
+            pipeline = _Pipeline(upscaler, Loader(memory, journal), memory, reader, writer, progress)
             yield from pipeline.run(jobs, first)
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # ``with`` waits for the rest
@@ -92,7 +93,7 @@ class _Pipeline:
         before: the result of the job before, until it is written.
     """
 
-    upscaler: Upscaler
+    upscalers: Upscaler | Upscalers
     loader: Loader
     memory: ProcessMemory
     reader: ThreadPoolExecutor
@@ -102,14 +103,15 @@ class _Pipeline:
 
     def run(self, jobs: Iterable[Job], first: BegunJob | None) -> Generator[Upscaled | Skipped | Failed, None, None]:
         """Carry out the jobs."""
-        ahead: Future[LoadedJob | Skipped] | None = None
+        ahead: Future[LoadedJob | Skipped] | Failed | None = None
         for job, following in _with_following(jobs):
-            loaded = None if ahead is None else _attempt(job, ahead.result)
+            loaded = _attempt(job, ahead.result) if isinstance(ahead, Future) else ahead
             ahead = None
             if not isinstance(loaded, LoadedJob):
                 yield from self._finish_before()
             if loaded is None or isinstance(loaded, Failed):  # the first, or no memory or no input beside the others
-                loaded = _attempt(job, self.reader.submit(self.loader.load, job, 0, first).result)
+                begun = _attempt(job, partial(self._begin_load, job, 0, first))
+                loaded = _attempt(job, begun.result) if isinstance(begun, Future) else begun
                 first = None
             if not isinstance(loaded, LoadedJob):
                 yield loaded
@@ -117,10 +119,10 @@ class _Pipeline:
             earlier, held = (None, 0) if self.before is None else (self.before.outcome.job, self.before.size)
             memory, header = loaded.memory, loaded.header
             room = memory.room(self.memory.budget(memory, held))
-            window, beside = self.upscaler.room_taken(header.height, header.width, room)
+            window, beside = loaded.upscaler.room_taken(header.height, header.width, room)
             if following is not None and not _depends(following, job, earlier):
                 others = held + memory.source + memory.result + window + beside
-                ahead = self.reader.submit(self.loader.load, following, others)
+                ahead = _attempt(following, partial(self._begin_load, following, others))
             computed = _attempt(job, partial(self._compute, loaded, room, memory.result or beside))
             del loaded
             yield from self._finish_before()
@@ -130,6 +132,11 @@ class _Pipeline:
                 self.before = computed
         yield from self._finish_before()
 
+    def _begin_load(self, job: Job, held: int, begun: BegunJob | None = None) -> Future[LoadedJob | Skipped]:
+        # Some engines belong to the thread that opens them, so it is not the reader that chooses the upscaler.
+        upscaler = self.upscalers.for_picture(job.source)
+        return self.reader.submit(self.loader.load, job, upscaler, held, begun)
+
     def _finish_before(self) -> Iterator[Upscaled | Failed]:
         """Wait for the result that is being written, and yield its outcome."""
         if self.before is not None:
@@ -138,13 +145,13 @@ class _Pipeline:
 
     def _compute(self, loaded: LoadedJob, room: Room, size: int) -> _Computed:
         """Compute the rows of a result, and hand them over to the thread that writes it."""
-        job = loaded.job
+        job, upscaler = loaded.job, loaded.upscaler
         report = None if self.progress is None else partial(self.progress, job)
-        with loaded.opened() as (description, source), self.upscaler.bands(source, progress=report, room=room) as rows:
+        with loaded.opened() as (description, source), upscaler.bands(source, progress=report, room=room) as rows:
             height, width, channels = rows.shape
             large = replace(description, header=Header(width, height, channels, description.header.depth))
             handover = Handover()
-            written = self.writer.submit(self._write, job, large, handover, loaded.seal)
+            written = self.writer.submit(_write, job, large, handover, loaded.seal, upscaler.threads)
             try:
                 seconds = _hand_over(rows, handover)
                 notes = (*description.notes, *loaded.finish())
@@ -158,6 +165,7 @@ class _Pipeline:
                 raise
         outcome = Upscaled(
             job=job,
+            upscaler=upscaler,
             header=loaded.header,
             width=width,
             height=height,
@@ -168,13 +176,13 @@ class _Pipeline:
         )
         return _Computed(outcome, written, size)
 
-    def _write(self, job: Job, description: Description, bands: Handover, seal: Seal) -> tuple[str, ...]:
-        """Write a result as its rows come, in a thread of its own; return the notes of writing."""
-        quality, threads = job.settings.quality, self.upscaler.threads
-        try:
-            return write_bands(job.target, description, bands, quality=quality, threads=threads, seal=seal)
-        finally:
-            bands.break_off()
+
+def _write(job: Job, description: Description, bands: Handover, seal: Seal, threads: int) -> tuple[str, ...]:
+    """Write a result as its rows come, in a thread of its own; return the notes of writing."""
+    try:
+        return write_bands(job.target, description, bands, quality=job.settings.quality, threads=threads, seal=seal)
+    finally:
+        bands.break_off()
 
 
 def _hand_over(rows: UpscaledRows, handover: Handover) -> float:

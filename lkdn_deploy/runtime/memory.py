@@ -124,7 +124,10 @@ class ProcessMemory:
         height, width = max(header.height, smallest), max(header.width, smallest)  # small pictures are padded
         row = width * header.channels * header.depth // 8
         alpha = _ALPHA if header.channels in (2, 4) and width * height > 1 << 20 else 0
-        result = 0 if kind.in_stripes else 2 * scale**2 * row * height
+        rows, columns = upscaler.result_size(header.height, header.width)
+        result = 0 if kind.in_stripes else 2 * rows * columns * header.channels * header.depth // 8
+        if upscaler.wrap and upscaler.size is not None:  # all rows are filtered together, as floats
+            result += 4 * scale**2 * height * width * (2 * header.channels - 1)
         whole = PictureMemory(
             in_parts=False,
             source=row * height + alpha,

@@ -7,6 +7,7 @@ from pathlib import Path
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.imaging.files.picture import Header
 from lkdn_deploy.runtime.settings import OutputSettings
+from lkdn_deploy.runtime.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Upscaled:
 
     Attributes:
         job: the job.
+        upscaler: the network that it was done with.
         header: the source's header.
         width: width of the target in pixels.
         height: height of the target in pixels.
@@ -44,6 +46,7 @@ class Upscaled:
     """
 
     job: Job
+    upscaler: Upscaler
     header: Header
     width: int
     height: int

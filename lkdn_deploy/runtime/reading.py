@@ -62,6 +62,7 @@ class LoadedJob:
 
     Attributes:
         job: the job.
+        upscaler: the network that it is for.
         header: the source's header.
         picture: the picture; None if it is read in parts, and when it is not needed any more.
         memory: what it takes.
@@ -71,6 +72,7 @@ class LoadedJob:
     """
 
     job: Job
+    upscaler: Upscaler
     header: Header
     picture: Picture | None
     memory: PictureMemory
@@ -108,19 +110,19 @@ class Loader:
     """Reads the pictures of jobs.
 
     Args:
-        upscaler: the network that they are for.
         memory: what there is.
         journal: says which jobs are finished.
     """
 
-    def __init__(self, upscaler: Upscaler, memory: ProcessMemory, journal: Journal | None) -> None:
-        self._upscaler, self._memory, self._journal = upscaler, memory, journal
+    def __init__(self, memory: ProcessMemory, journal: Journal | None) -> None:
+        self._memory, self._journal = memory, journal
 
-    def load(self, job: Job, held: int = 0, begun: BegunJob | None = None) -> LoadedJob | Skipped:
+    def load(self, job: Job, upscaler: Upscaler, held: int = 0, begun: BegunJob | None = None) -> LoadedJob | Skipped:
         """Read a picture, unless the job is done, if its target can hold the result and memory is enough.
 
         Args:
             job: the job.
+            upscaler: the network that the picture is for.
             held: bytes that other pictures hold.
             begun: result of ``begin``, if it was called.
 
@@ -137,23 +139,23 @@ class Loader:
             self._refuse_unknown(job.target)
         begun = begun or _check(job, replaceable=found == "outdated")
         header = begun.header
-        height, width = self._upscaler.result_size(header.height, header.width)
+        height, width = upscaler.result_size(header.height, header.width)
         check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
         memory = self._memory.plan(
             header,
             format_for(job.target),
-            self._upscaler,
+            upscaler,
             file_size=_size(job.source),
             parts=partial(memory_in_parts, job.source),
         )
-        self._memory.check(memory, header, self._upscaler, held)
+        self._memory.check(memory, header, upscaler, held)
         picture = None
         if not memory.in_parts:
             picture = read_picture(job.source) if begun.picture is None else begun.picture.result()
         notes: tuple[str, ...] = ()
         if picture is not None and state is not None and not state.still(job.source):
             state, notes = None, (_CHANGED,)
-        return LoadedJob(job, header, picture, memory, self._journal, state, notes)
+        return LoadedJob(job, upscaler, header, picture, memory, self._journal, state, notes)
 
     def _refuse_unknown(self, target: Path) -> None:
         if self._journal is not None and self._journal.loaded and os.path.lexists(target):

@@ -4,6 +4,7 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
@@ -158,6 +159,10 @@ class Upscaler:
         if image.ndim == 2:
             return self.upscale(check_pixels(image[:, :, None]), progress=progress).pixels[:, :, 0]
         return self.upscale(check_pixels(image), progress=progress).pixels
+
+    def for_picture(self, _: Path) -> Self:
+        """Return the upscaler itself, which serves every picture, as one of ``Upscalers`` serves some."""
+        return self
 
     def map(self, paths: "Iterable[StrPath]") -> "Generator[MappedFile, None, None]":
         """Upscale image files, and yield what becomes of each, in order, as soon as it is there.

@@ -76,6 +76,23 @@ class Upscalers:
             found.setdefault(artifact.metadata.scale, artifact)
         return list(found.values())
 
+    def network(self) -> bytes:
+        """Return the bytes of ``artifacts``, which tell one network from another.
+
+        Raises:
+            LkdnError: as ``artifacts`` does.
+        """
+        return b"".join(artifact.data for artifact in self.artifacts())
+
+    def open_common(self) -> None:
+        """Open the upscaler that serves all pictures, if there is one.
+
+        Raises:
+            LkdnError: if the network cannot be found or opened.
+        """
+        if self._common:
+            self._serving(self._least)
+
     def close(self) -> None:
         """Close all upscalers that were opened."""
         while self._opened:

@@ -222,7 +222,7 @@ def test_weights_are_those_of_the_model(pictures: Path, results: Ran) -> None:
 
 def test_the_ensemble_and_tiles_and_threads_reach_the_network(pictures: Path, results: Ran) -> None:
     options = ("--data", pictures, "--tile", "40", "--threads", "1", "--backend", "ort-cpu")
-    plain, gained = results(*options), results(*options, "--ensemble")
+    plain, gained = results(*options), results(*options, "--self-ensemble")
     upscalers = [load(backend="ort-cpu", tile=40, threads=1, self_ensemble=each) for each in (False, True)]
     expected = [mean(measure(each, open_set(pictures, 4))).psnr_y for each in upscalers]
     assert [averages(report)["lkdn-s", 4, "mine"]["psnr_y"] for report in (plain, gained)] == expected

@@ -288,7 +288,7 @@ def test_tiles_do_not_show(tmp_path: Path, upscale: Callable[..., int]) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["--scale", "3"], 2, "x3 was asked for"),
+        (["--scale", "3"], 2, "x3 or more is needed"),
         (["--scale", "9"], 2, "--scale"),
         (["--tile", "0"], 2, "--tile"),
         (["--backend", "ort-cuda"], 3, "CUDAExecutionProvider"),
