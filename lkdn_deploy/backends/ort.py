@@ -1,6 +1,8 @@
 """ONNX Runtime, on the CPU, through CUDA, or through its TensorRT provider."""
 
+import contextlib
 import hashlib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from lkdn_deploy.core.protocols import SequentialSession
 
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
+_TRT_HINT = f"""its TensorRT provider needs TensorRT 10 (libnvinfer.so.10), in an environment of its own:
+{install("ort-trt")}; --backend trt uses TensorRT 11 without ONNX Runtime"""
 _IO: dict[str, Io] = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(uint8)": "uint8"}
 _NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
 
@@ -48,6 +52,9 @@ class OrtSession(SequentialSession):
         self.metadata = artifact.metadata
         self.backend, self.on_cpu = _NAMES[provider], provider == CPU
         self._data, self._threads, self._provider = artifact.data, threads, provider
+        if provider != CPU:
+            with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout is for results
+                ort.preload_dlls()
         providers = _providers(provider, self._data)
         try:
             # Its own fallback to the CPU would print to stdout, which is for results.
@@ -61,7 +68,7 @@ class OrtSession(SequentialSession):
         # A provider whose libraries do not load is left out with no more than a line in ONNX Runtime's log.
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
-            raise MissingError(msg, _GPU_HINT)
+            raise MissingError(msg, _TRT_HINT if provider == TRT else _GPU_HINT)
         self._input, self._io, self.fixed_size, self._one_by_one = _only_input(artifact.path, self._session)
         self._last_shape: tuple[int, ...] = ()
         self._pixels = 0

@@ -95,6 +95,7 @@ def with_cuda_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch, *, runs_on: s
     for name, value in {
         "get_available_providers": lambda: providers,
         "SessionOptions": SimpleNamespace,
+        "preload_dlls": lambda: None,
         "InferenceSession": session,
     }.items():
         setattr(module, name, value)
@@ -120,8 +121,26 @@ def test_a_provider_that_does_not_start_is_an_error_with_its_own_words(
 ) -> None:
     path = tiny(tmp_path / "a.onnx")
     with_cuda_wheel(tmp_path, monkeypatch, runs_on=runs_on)
-    with pytest.raises(MissingError, match=message):
+    with pytest.raises(MissingError, match=message) as error:
         open_session(path, backend)
+    assert (".[ort-trt]" in str(error.value.hint)) == (backend == "ort-trt")
+
+
+def test_the_libraries_of_cuda_are_loaded_before_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    with_cuda_wheel(tmp_path, monkeypatch, runs_on="")
+    before = len(Session.opened)
+    loaded: list[int] = []
+    monkeypatch.setattr(
+        sys.modules["onnxruntime"],
+        "preload_dlls",
+        lambda: (loaded.append(len(Session.opened)), sys.stdout.write("Failed to load")),
+    )
+    open_session(path, "ort-cuda")
+    assert loaded == [before]
+    assert capsys.readouterr().out == ""
 
 
 def test_auto_takes_cuda_where_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

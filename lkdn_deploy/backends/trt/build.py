@@ -89,12 +89,19 @@ def build(
     traits, module = RUNTIMES[spec.runtime], open_runtime(spec.runtime)
     started = time.perf_counter()
     with _guarded() as guard, attached_logger(module, listener := _Listener(guard, on_complaint)) as logger:
-        builder = module.Builder(logger)
+        try:
+            builder = module.Builder(logger)
+        except (RuntimeError, TypeError) as error:  # the latter is how the bindings report a null pointer
+            msg = f"the builder of {traits.title} does not start: {listener.last_errors() or error}"
+            raise BuildError(msg, "check the GPU and its driver: nvidia-smi", listener.log) from error
         network = _parse(module, builder, logger, artefact)
         received, given = _tensor(network.get_input(0)), _tensor(network.get_output(0))
         config = builder.create_builder_config()
         config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, spec.workspace << 20)
+        if traits.runtime_cache:
+            # Contexts get their memory from the session. An engine that may take memory itself cannot be captured.
+            config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
         if traits.builds_ahead:
             set_targets(module, config, spec.targets)
         _set_sizes(builder, config, network.get_input(0), spec)
@@ -182,11 +189,11 @@ def _failure(title: str, listener: "_Listener") -> BuildError:
     log = listener.log
     if _NO_KERNEL in log:
         return NoHalfKernelError(tuple(dict.fromkeys(re.findall(r"Failing node: (\S+)", log))), log)
-    errors = [text for severity, text in listener.lines if severity in ("error", "internal_error")]
+    errors = listener.last_errors()
     hint = None
-    if re.search(r"workspace (size|limit)", " ".join(errors)) or "increasing the workspace size" in log:
+    if re.search(r"workspace (size|limit)", errors) or "increasing the workspace size" in log:
         hint = "give the engine more memory with --workspace, or build for smaller sizes"
-    return BuildError(f"{title} built no engine: {'; '.join(errors[-3:]) or 'it gave no reason'}", hint, log)
+    return BuildError(f"{title} built no engine: {errors or 'it gave no reason'}", hint, log)
 
 
 class _Guard:
@@ -232,6 +239,10 @@ class _Listener:
             self.lines.append((severity, text))
             if self.on_complaint is not None and severity in _COMPLAINTS:
                 self.on_complaint("error" if "error" in severity else severity, text)
+
+    def last_errors(self) -> str:
+        """Return the builder's last errors, or nothing."""
+        return "; ".join([text for severity, text in self.lines if severity in ("error", "internal_error")][-3:])
 
     @property
     def log(self) -> str:

@@ -16,6 +16,7 @@ from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.core.errors import DeviceError, OutOfDeviceMemory
 
 _HOST_DEFAULT = 0  # cudaHostAllocDefault
+_OLD_DRIVER = "update the NVIDIA driver to R580 or later, or install the packages for CUDA 12: 'cuda-python<13'"
 
 
 class CudaPythonDevice(MemoryMeter):
@@ -79,7 +80,12 @@ class CudaPythonDevice(MemoryMeter):
         self._call("cudaStreamBeginCapture", stream, self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
 
     def end_capture(self, stream: int) -> int:
-        (graph,) = self._call("cudaStreamEndCapture", stream)
+        try:
+            (graph,) = self._call("cudaStreamEndCapture", stream)
+        except DeviceError:
+            # A failed capture stays behind as the last error, which the next call that looks for one would report.
+            self._cuda.cudaGetLastError()
+            raise
         try:
             return int(self._call("cudaGraphInstantiate", graph, 0)[0])
         finally:  # the instantiated graph is a copy
@@ -103,6 +109,7 @@ class CudaPythonDevice(MemoryMeter):
         if code == self._cuda.cudaError_t.cudaErrorMemoryAllocation:
             msg = f"the GPU is out of memory ({name})"
             raise OutOfDeviceMemory(msg, SMALLER)
+        hint = _OLD_DRIVER if code == self._cuda.cudaError_t.cudaErrorInsufficientDriver else FAULT
         reason = self._cuda.cudaGetErrorString(code)[1].decode(errors="replace")
         msg = f"{name} failed: {reason} (CUDA error {int(code)})"
-        raise DeviceError(msg, FAULT)
+        raise DeviceError(msg, hint)

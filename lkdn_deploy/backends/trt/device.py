@@ -1,4 +1,4 @@
-"""The operations on an NVIDIA GPU that a session needs, provided by pycuda where installed, else by cuda-python."""
+"""The operations on an NVIDIA GPU that a session needs, provided by cuda-python where installed, else by pycuda."""
 
 import importlib.util
 import logging
@@ -162,10 +162,10 @@ def open_device() -> Device:
         DeviceError: if the driver refuses to open it.
     """
     gpu = gpu_here()
-    packages = [name for name in ("pycuda", "cuda.bindings") if _installed(name)]
+    packages = [name for name in ("cuda.bindings", "pycuda") if _installed(name)]
     if gpu is None or not packages:
         missing = ([] if gpu else [missing_gpu()]) + (
-            [] if packages else ["neither pycuda nor cuda-python is installed"]
+            [] if packages else ["neither cuda-python nor pycuda is installed"]
         )
         cures = ([] if gpu else [_GET_DRIVER]) + ([] if packages else [_GET_PACKAGE])
         msg = f"TensorRT cannot run here: {'; '.join(missing)}"
@@ -173,7 +173,7 @@ def open_device() -> Device:
     for name in packages:
         try:
             return _open(name, gpu)
-        except ImportError as error:  # pycuda is compiled on the machine, and does not fit a newer CUDA
+        except ImportError as error:  # one without its libraries; pycuda, compiled here, may not fit a newer CUDA
             log.warning("%s cannot be imported: %s", name, error)
             failure = error
     msg = f"TensorRT cannot run here: {name} cannot be imported: {failure}"

@@ -65,7 +65,7 @@ class Engine:
             raise UnusableEngineError(msg, _REBUILD)
         self._check(record)
         if self._compiles:
-            self._configure()
+            self._configure(record)
 
     def _check(self, record: EngineRecord) -> None:
         """Refuse an engine that does not match its record, by which buffers are allocated."""
@@ -80,8 +80,13 @@ class Engine:
     def _typed(self, tensor: Tensor, mode: Any) -> tuple[str, Any, Any]:
         return tensor.name, mode, getattr(self._module.DataType, _TYPES[tensor.dtype])
 
-    def _configure(self) -> None:
+    def _configure(self, record: EngineRecord) -> None:
         self._config = self._engine.create_runtime_config()
+        if record.spec.sizes.fixed_size is not None:
+            # By default kernels for a size are compiled beside the first runs, which use slower ones. An engine of one
+            # size is to run at full speed from the first run on, and only then can its work be captured.
+            strategies = self._module.DynamicShapesKernelSpecializationStrategy
+            self._config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self._config.set_execution_context_allocation_strategy(self._by_the_caller)
         self._kernels = self._config.create_runtime_cache()
         self._loaded = KERNELS.read(self._digest) or b""
@@ -122,7 +127,7 @@ class Engine:
     def failure(self, message: str) -> DeviceError:
         """Return an error with what TensorRT has logged since the last one."""
         reason = self._reason()
-        plain = reason.lower().replace(" ", "")
+        plain = reason.lower().replace(" ", "").replace("_", "")
         if "outofmemory" in plain or "memoryallocation" in plain:
             return OutOfDeviceMemory(f"{message}: {reason}", SMALLER)
         return DeviceError(f"{message}: {reason}", FAULT)

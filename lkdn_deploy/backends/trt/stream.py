@@ -120,6 +120,9 @@ class Stream:
             msg = "the engine accepts no window of {1}x{0} pixels, batch {2}".format(*batch.shape[2:], len(batch))
             raise UsageError(msg, "build it with a larger profile")
         workspace = int(context.update_device_memory_size_for_shapes())
+        if workspace == 0:
+            msg = "TensorRT cannot tell the memory of a window of {1}x{0} pixels".format(*batch.shape[2:])
+            raise self._engine.failure(msg)
         context.set_device_memory(self._allocate(workspace), workspace)
         self._input, self._output = (
             self._bind(tensor, tuple(context.get_tensor_shape(tensor.name))) for tensor in tensors
@@ -150,7 +153,7 @@ class Stream:
         return self._events
 
     def _allocate(self, size: int) -> int:
-        address = self._device.allocate(max(size, 1))
+        address = self._device.allocate(size)
         self._buffers.callback(self._device.free, address)
         return address
 
@@ -161,9 +164,9 @@ class Stream:
 
     def _capture(self) -> None:
         """Capture the inference, which has run once on this shape, into a graph; go on without one if that fails."""
-        self._may_capture = False  # it is tried once
         if not self._engine.capturable(self._context, self._stream):
-            return
+            return  # kernels may still be compiled in the background: a later run asks again
+        self._may_capture = False  # it is tried once
         try:
             self._device.begin_capture(self._stream)
             try:

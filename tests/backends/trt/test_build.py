@@ -19,7 +19,7 @@ from tensorrt_fake import Behaviour, fake, install
 from lkdn_deploy.backends.trt import audit as audits
 from lkdn_deploy.backends.trt.audit import EngineLayer, audit_engine, check_half, inspected, listed
 from lkdn_deploy.backends.trt.build import BuildError, NoHalfKernelError, build
-from lkdn_deploy.backends.trt.engine_spec import Profile
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
@@ -296,9 +296,31 @@ def test_the_fakes_take_the_arguments_of_the_real_module(real: ModuleType) -> No
     assert checked > 25
 
 
+def test_engines_for_rtx_get_all_memory_from_the_session_so_that_they_can_be_captured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, rtx := Behaviour(rtx=True), trt := Behaviour())
+    build(convolution(), RTX)
+    build(convolution(), TRT)
+    assert rtx.settings["flags"] == ["REQUIRE_USER_ALLOCATION"]
+    assert "flags" not in trt.settings
+
+
+@pytest.mark.parametrize("spec", [RTX, TRT])
+def test_a_builder_that_does_not_start_is_an_error_with_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, spec: EngineSpec
+) -> None:
+    install(monkeypatch, Behaviour(rtx=True, no_builder=True), Behaviour(no_builder=True))
+    with pytest.raises(
+        BuildError, match=r"builder of TensorRT.* does not start: .*CUDA initialization failure"
+    ) as error:
+        build(convolution(), spec)
+    assert "nvidia-smi" in str(error.value.hint)
+
+
 def test_the_fakes_differ_as_the_table_says() -> None:
     plain, rtx = classes(fake(Behaviour())), classes(fake(Behaviour(rtx=True)))
-    assert rtx.keys() - plain.keys() == {"ComputeCapability"}
+    assert rtx.keys() - plain.keys() == {"ComputeCapability", "BuilderFlag"}
     assert not hasattr(plain["IBuilderConfig"], "num_compute_capabilities")
     assert {kind: runtime.timing_cache for kind, runtime in RUNTIMES.items()} == {
         "tensorrt": True,
@@ -308,4 +330,4 @@ def test_the_fakes_differ_as_the_table_says() -> None:
         removed = {"EXPLICIT_BATCH", "FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS"}
         members = {member for value in module.values() for member in vars(value)}
         assert not removed & members
-        assert not {"BuilderFlag", "IInt8Calibrator"} & module.keys()
+        assert "IInt8Calibrator" not in module

@@ -42,6 +42,7 @@ SIGNATURES = {
     "cudaGraphLaunch": (("graphExec", "stream"), 0),
     "cudaGraphExecDestroy": (("graphExec",), 0),
 }
+OLD_DRIVER = 35
 SUCCESS, NO_MEMORY, LAUNCH_FAILED = 0, 2, 719
 
 
@@ -49,7 +50,9 @@ class Runtime(ModuleType):
     """Shaped like ``cuda.bindings.runtime``; copies are done at once."""
 
     cudaStreamNonBlocking = 1  # noqa: N815
-    cudaError_t = SimpleNamespace(cudaSuccess=SUCCESS, cudaErrorMemoryAllocation=NO_MEMORY)  # noqa: N815
+    cudaError_t = SimpleNamespace(  # noqa: N815
+        cudaSuccess=SUCCESS, cudaErrorMemoryAllocation=NO_MEMORY, cudaErrorInsufficientDriver=OLD_DRIVER
+    )
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
@@ -57,6 +60,7 @@ class Runtime(ModuleType):
         super().__init__("cuda.bindings.runtime")
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, int] = {}
+        self.last_error = SUCCESS
         self.memory: dict[int, np.ndarray] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -68,6 +72,7 @@ class Runtime(ModuleType):
             assert len(args) == len(takes), name
             self.calls.append((name, *args))
             if code := self.fails.get(name, 0):
+                self.last_error = code
                 return (code, *[None] * gives)
             if name in ("cudaMalloc", "cudaHostAlloc"):
                 memory = np.zeros(args[0], np.uint8)
@@ -79,6 +84,10 @@ class Runtime(ModuleType):
             return (SUCCESS, *[1500] * gives)
 
         return call
+
+    def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
+        code, self.last_error = self.last_error, SUCCESS
+        return (code,)
 
     def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
         return SUCCESS, f"what {code} means".encode()
@@ -242,6 +251,23 @@ def test_cuda_python_reports_that_memory_ran_out(runtime: Runtime, name: str) ->
         use(CudaPythonDevice(GPU))
 
 
+def test_a_driver_that_is_too_old_is_said_with_the_cure(runtime: Runtime) -> None:
+    runtime.fails = {"cudaSetDevice": OLD_DRIVER}
+    with pytest.raises(DeviceError, match="CUDA error 35") as error:
+        CudaPythonDevice(GPU)
+    assert "update the NVIDIA driver to R580" in str(error.value.hint)
+    assert "cuda-python<13" in str(error.value.hint)
+
+
+def test_a_failed_capture_leaves_no_error_behind(runtime: Runtime) -> None:
+    device = CudaPythonDevice(GPU)
+    device.begin_capture(1500)
+    runtime.fails = {"cudaStreamEndCapture": LAUNCH_FAILED}
+    with pytest.raises(DeviceError, match="cudaStreamEndCapture failed"):
+        device.end_capture(1500)
+    assert runtime.last_error == SUCCESS
+
+
 def test_the_real_cuda_python_has_these_functions() -> None:
     real = pytest.importorskip("cuda.bindings.runtime")
     for name, (takes, _) in SIGNATURES.items():
@@ -250,6 +276,8 @@ def test_the_real_cuda_python_has_these_functions() -> None:
         assert set(vars(getattr(Runtime, group))) <= set(dir(getattr(real, group)))
     assert int(real.cudaStreamNonBlocking) == Runtime.cudaStreamNonBlocking
     assert int(real.cudaError_t.cudaErrorMemoryAllocation) == NO_MEMORY
+    assert int(real.cudaError_t.cudaErrorInsufficientDriver) == OLD_DRIVER
+    assert callable(real.cudaGetLastError)
     assert real.cudaGetErrorString(real.cudaError_t.cudaErrorLaunchFailure)[1]
 
 
@@ -329,10 +357,10 @@ PACKAGE = "in a checkout of this project: pip install '.[trt-rtx]'\n"
 @pytest.mark.parametrize(
     ("gpu", "library", "packages", "said", "cure"),
     [
-        (None, False, set(), r"no NVIDIA driver \(.*\); neither pycuda nor cuda-python", f"{DRIVER}\n{PACKAGE}"),
+        (None, False, set(), r"no NVIDIA driver \(.*\); neither cuda-python nor pycuda", f"{DRIVER}\n{PACKAGE}"),
         (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", DRIVER),
         (None, False, {"cuda.bindings"}, "no NVIDIA driver", DRIVER),
-        (GPU, True, set(), "cannot run here: neither pycuda nor cuda-python is installed$", PACKAGE),
+        (GPU, True, set(), "cannot run here: neither cuda-python nor pycuda is installed$", PACKAGE),
     ],
 )
 def test_what_is_missing_is_said_with_what_can_be_done(
@@ -350,26 +378,26 @@ def test_what_is_missing_is_said_with_what_can_be_done(
     assert error.value.exit_code == 3
 
 
-def test_pycuda_is_taken_where_it_is_installed(
+def test_cuda_python_is_taken_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, driver: Driver, runtime: Runtime
 ) -> None:
     arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda", "cuda.bindings"})
-    assert isinstance(open_device(), PycudaDevice)
-    assert not runtime.calls
-
-
-def test_cuda_python_is_taken_where_pycuda_is_not_or_does_not_start(
-    monkeypatch: pytest.MonkeyPatch, runtime: Runtime, caplog: pytest.LogCaptureFixture
-) -> None:
-    arrange(monkeypatch, gpu=GPU, library=True, packages={"cuda.bindings"})
     assert isinstance(open_device(), CudaPythonDevice)
+    assert not driver.calls
+
+
+def test_pycuda_is_taken_where_cuda_python_is_not_or_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda"})
+    assert isinstance(open_device(), PycudaDevice)
     assert not caplog.records
     arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda", "cuda.bindings"})
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    assert isinstance(open_device(), CudaPythonDevice)
-    assert "pycuda cannot be imported" in caplog.text
-    arrange(monkeypatch, gpu=GPU, library=True, packages={"pycuda"})
-    with pytest.raises(MissingError, match="pycuda cannot be imported"):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    assert isinstance(open_device(), PycudaDevice)
+    assert "cuda.bindings cannot be imported" in caplog.text
+    arrange(monkeypatch, gpu=GPU, library=True, packages={"cuda.bindings"})
+    with pytest.raises(MissingError, match=r"cuda\.bindings cannot be imported"):
         open_device()
 
 

@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "workspace": 4097,
     "precision": "fp16",
     "artefact_sha256": "b" * 64,
+    "builder": 1,
 }
 """For each field of ``SPEC`` another value."""
 

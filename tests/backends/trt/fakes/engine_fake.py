@@ -39,6 +39,12 @@ class TensorIOMode(enum.Enum):
     OUTPUT = 2
 
 
+class DynamicShapesKernelSpecializationStrategy(enum.Enum):
+    LAZY = 0
+    EAGER = 1
+    NONE = 2
+
+
 class ExecutionContextAllocationStrategy(enum.Enum):
     STATIC = 0
     USER_MANAGED = 2
@@ -98,6 +104,7 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
         def __init__(self) -> None:
             self._strategy: Any = ExecutionContextAllocationStrategy.STATIC
             self._cache = lambda: None
+            self.dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
 
         def create_runtime_cache(self) -> RuntimeCache:
             return RuntimeCache()
@@ -115,7 +122,7 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             self._shape: tuple[int, ...] = ()
             self._addresses: dict[str, int] = {}
             self._memory = (0, 0)
-            self._compiled = False
+            self._runs = 0
             device.contexts += 1
             device.order.append(("+", "context", id(self)))
             weakref.finalize(self, gone, id(self))
@@ -135,6 +142,9 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             return count, channels, self._scale * height, self._scale * width
 
         def update_device_memory_size_for_shapes(self) -> int:
+            if device.call("update_device_memory_size_for_shapes"):
+                logger().log(ILogger.ERROR, "Error Code 3: API Usage Error (injected)")
+                return 0
             return WORKSPACE * self._shape[2] * self._shape[3]
 
         def set_device_memory(self, memory: int, size: int) -> None:
@@ -175,13 +185,16 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
                 device.at(target, sizes[1])[:] = np.ascontiguousarray(result).view(np.uint8).reshape(-1)
 
             device.put("execute", stream_handle, do, frozenset((source, target, memory)))
-            self._compiled = True
+            self._runs += 1
             return True
 
         if jit:
 
             def is_stream_capturable(self, stream: int) -> bool:
-                return self._compiled and module.capturable
+                # Kernels for sizes of a range are compiled beside the first runs.
+                eager = DynamicShapesKernelSpecializationStrategy.EAGER
+                strategy = self._config.dynamic_shapes_kernel_specialization_strategy
+                return self._runs >= (1 if strategy is eager else 2) and module.capturable
 
     def gone(number: int) -> None:
         device.contexts -= 1
@@ -263,6 +276,7 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
         ComputeCapability=ComputeCapability,
         DataType=DataType,
         TensorIOMode=TensorIOMode,
+        DynamicShapesKernelSpecializationStrategy=DynamicShapesKernelSpecializationStrategy,
         ExecutionContextAllocationStrategy=ExecutionContextAllocationStrategy,
         ILogger=ILogger,
         Runtime=Runtime,

@@ -42,6 +42,8 @@ class Behaviour:
     """Whether its engines are in FP32, whatever the graph's types, as was reported of TensorRT 11."""
     refuses: tuple[str, ...] = ()
     """Targets that it refuses."""
+    no_builder: bool = False
+    """Whether there is no builder, as where the driver is too old: the bindings then return a null pointer."""
     gives_nothing: str = ""
     """The message with which it builds no engine."""
     builds: int = 0
@@ -207,6 +209,9 @@ def fake(behaviour: Behaviour) -> ModuleType:
 
         if behaviour.rtx:
 
+            def set_flag(self, flag: Any) -> None:
+                self._did.setdefault("flags", []).append(flag.name)
+
             def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
                 name = compute_capability.name.lower()
                 if index >= self._count or name in behaviour.refuses:
@@ -221,6 +226,10 @@ def fake(behaviour: Behaviour) -> ModuleType:
     class Builder:
         def __init__(self, logger: Any) -> None:
             assert isinstance(logger, ILogger)
+            if behaviour.no_builder:
+                logger.log(Severity.ERROR, "Error Code 6: API Usage Error (CUDA initialization failure with error: 35)")
+                msg = "pybind11::init(): factory function returned nullptr"
+                raise TypeError(msg)
             self._logger = logger
 
         def create_network(self, flags: int = 0) -> Any:
@@ -266,6 +275,9 @@ def fake(behaviour: Behaviour) -> ModuleType:
             self._logger.log(Severity.VERBOSE, text)
             return b"fake engine\n" + json.dumps(did).encode()
 
+    class BuilderFlag(Enum):
+        REQUIRE_USER_ALLOCATION = 20
+
     class EngineInspector:
         def __init__(self, layers: list[list[str]]) -> None:
             self._layers = layers
@@ -308,7 +320,7 @@ def fake(behaviour: Behaviour) -> ModuleType:
 
     names = {name: value for name, value in locals().items() if isinstance(value, type) and name != "Severity"}
     if not behaviour.rtx:
-        del names["ComputeCapability"]
+        del names["ComputeCapability"], names["BuilderFlag"]
     module = ModuleType("tensorrt_rtx" if behaviour.rtx else "tensorrt")
     vars(module).update(names, __version__=behaviour.version, __spec__=ModuleSpec(module.__name__, None))
     return module
