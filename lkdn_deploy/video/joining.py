@@ -5,6 +5,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,14 +18,12 @@ from av.video.stream import VideoStream
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import Seal, printable, publish
 from lkdn_deploy.video.encoding import Encoding
-from lkdn_deploy.video.film import Film, opened, picture_track
+from lkdn_deploy.video.film import Film, is_cover, opened, picture_track
 from lkdn_deploy.video.frames import TimeSpan
 from lkdn_deploy.video.segments import FilmSegment
 from lkdn_deploy.video.tracks import How, Track, add, describe, kept_metadata
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from av.container.core import Chapter
     from av.subtitles.codeccontext import SubtitleCodecContext
     from av.video.codeccontext import VideoCodecContext
@@ -185,6 +184,11 @@ def _copied(film: InputContainer, plan: Plan, others: dict[int, Stream]) -> Iter
         film.seek(max(int((plan.span.start - 10) * av.time_base), 0))
     for packet in film.demux([film.streams[index] for index in others]):
         unit, pts = packet.time_base, packet.pts if packet.pts is not None else packet.dts
+        if packet.size and is_cover(packet.stream):
+            packet.pts = packet.dts = 0
+            packet.stream = others[packet.stream_index]
+            yield Fraction(0), packet
+            continue
         if not packet.size or pts is None:
             continue
         time = pts * unit

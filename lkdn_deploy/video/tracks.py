@@ -107,7 +107,7 @@ def _attachment(stream: Stream, muxer: str) -> How | None:
         return How.COPIED if muxer == "matroska" else None
     if muxer == "matroska":
         return How.ATTACHED if stream.codec_context is not None and stream.codec_context.name in _COVERS else None
-    return How.COPIED if muxer != "webm" and _holds(stream, muxer) else None
+    return How.COPIED if muxer == "mp4" and _holds(stream, muxer) else None
 
 
 def _how(stream: Stream, muxer: str) -> How | None:

@@ -1,5 +1,6 @@
 """What a film holds is in its result: tracks, times, colours, light, shape of pixels."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from film_maker import CHAPTERS, MASTERING, Doubler, Recipe, make_film
+from PIL import Image
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
@@ -292,3 +294,18 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
     render(Upscaler(Doubler()), begun, progress=measure)
     # A picture of the result takes 37 KB as RGB: one in fifty that stayed would show.
     assert memory[2000] - memory[100] < 4 << 20
+
+
+@pytest.mark.parametrize(("target", "kept"), [("large.mkv", True), ("large.mp4", True), ("large.mov", False)])
+def test_a_cover_is_kept_or_named(tmp_path: Path, target: str, kept: bool) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "JPEG")
+    film = make_film(tmp_path / "film.mkv", Recipe(times=range(3), cover=picture.getvalue()))
+    notes: list[str] = []
+    rendered(film, tmp_path / target, notes)
+    assert any("cover" in note for note in notes) != kept
+    with av.open(str(tmp_path / target)) as result:
+        covers = [track for track in result.streams.video if track.disposition & av.stream.Disposition.attached_pic]
+        assert [bytes(packet) for track in covers for packet in result.demux(track) if packet.size] == [
+            picture.getvalue()
+        ] * kept

@@ -63,6 +63,7 @@ class Recipe:
     subtitles: Sequence[tuple[str, str]] = ()
     chapters: bool = False
     attachment: bool = False
+    cover: bytes | None = None
     title: str | None = None
 
 
@@ -104,6 +105,8 @@ def make_film(path: Path, recipe: Recipe, draw: Callable[[int, int, int], np.nda
         texts = [_add(_texts(container, codec), language) for codec, language in recipe.subtitles]
         if recipe.attachment:
             container.add_attachment("font.ttf", "font/ttf", b"not really a font" * 100)
+        if recipe.cover is not None:
+            container.add_attachment("cover.jpg", "image/jpeg", recipe.cover)
         if sounds:
             sounds[-1].disposition = av.stream.Disposition.comment
         container.start_encoding()
