@@ -8,8 +8,8 @@ bundled LKDN-S x2, in one process, each once per round in changing order, after 
 - `network`: the network alone on the same pictures, which are in memory as it takes them; nothing is decoded, converted
   or encoded. Quote the share of its speed that `film` reaches;
 - `film`: `lkdn_deploy.video` from file to file, with the sound, libx264 at its defaults;
-- `script with ONNX Runtime` and `script with PyTorch`: what one would write oneself. PyAV decodes, the network runs as it
-  was exported or trained, PyAV encodes by the same settings, one after the other; the sound is left out.
+- `script with ONNX Runtime` and `script with PyTorch`: what one would write oneself. PyAV decodes, the network runs as
+  it was exported or trained, PyAV encodes by the same settings, one after the other; the sound is left out.
 
 Quote ratios of pictures per second: those of one round are compared with each other.
 """
