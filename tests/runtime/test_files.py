@@ -1,5 +1,6 @@
 """Many files through one upscaler: in order, each for itself, whole or not at all."""
 
+import errno
 import threading
 import time
 import weakref
@@ -19,12 +20,15 @@ import lkdn_deploy.runtime.memory as memory_module
 import lkdn_deploy.runtime.reading as reading_module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.errors import InputError, OutOfDeviceMemory, UsageError
+from lkdn_deploy.imaging.files import png
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.imaging.tiles import Tile
 from lkdn_deploy.runtime.files import upscale_files
 from lkdn_deploy.runtime.outcomes import Failed, Job, Upscaled
 from lkdn_deploy.runtime.reading import begin
+from lkdn_deploy.runtime.tiling import UpscaledRows
 from lkdn_deploy.samples import sample_pixels
 
 Watch = Callable[[str, Callable[[Path], object]], None]
@@ -237,6 +241,92 @@ def test_jobs_wait_for_each_other_where_memory_is_short(
     (failed,) = upscale_files(upscaler, [Job(jobs[0].source, tmp_path / "large.png")])
     assert isinstance(failed, Failed)
     assert "x2 of 50x40 needs 1 MiB beside the program, 0 MiB are free" in failed.error.message
+
+
+def large_job(folder: Path, name: str = "out.png") -> Job:
+    write_picture(folder / "in.tif", Picture(np.tile(sample_pixels()[:120, :150], (6, 1, 1))))
+    return Job(folder / "in.tif", folder / name)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.tif", "out.webp"])
+def test_a_picture_that_does_not_fit_is_read_in_parts_with_the_same_result(
+    name: str, tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, before: Watch
+) -> None:
+    job, read = large_job(tmp_path, name), []
+    (whole,) = upscale_files(upscaler, [job])
+    content = job.target.read_bytes()
+    job.target.unlink()
+    before("read_picture", read.append)
+    monkeypatch.setattr(memory_module, "MAX_PIXELS", 1000)
+    (parts,) = upscale_files(Upscaler(Twice(), memory_budget=100 * 100 * 100), [job])
+    assert isinstance(whole, Upscaled)
+    assert isinstance(parts, Upscaled)
+    assert parts.tiles > whole.tiles == 1
+    assert job.target.read_bytes() == content
+    assert read == []
+
+
+def test_a_result_that_cannot_be_written_stops_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Watch
+) -> None:
+    session, job = Twice(), large_job(tmp_path)
+    monkeypatch.setattr(png, "_STRIPE", 1 << 10)
+    deflated = png.deflate_blocks
+
+    def fail_later(samples: Any, calls: list[int] = []) -> bytes:  # noqa: B006 - it counts
+        calls.append(1)
+        if len(calls) > 100:
+            msg = "the disk is full"
+            raise OSError(errno.ENOSPC, msg)
+        return deflated(samples)
+
+    monkeypatch.setattr(png, "deflate_blocks", fail_later)
+    runs: list[int] = []
+    (failed,) = upscale_files(Upscaler(session, tile=30), [job], progress=lambda _, done, __: runs.append(done))
+    assert isinstance(failed, Failed)
+    assert "out.png cannot be written: the disk is full" in failed.error.message
+    assert 2 < max(runs) < len(Upscaler(session, tile=30).plan(720, 150))
+    assert names(tmp_path) == {"in.tif"}
+
+
+def test_a_network_that_fails_after_some_rows_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, runs = Twice.run, []
+
+    def fail_later(self: Twice, batch: Any) -> Any:
+        runs.append(1)
+        if len(runs) == 40:
+            msg = "the engine stopped"
+            raise InputError(msg)
+        return run(self, batch)
+
+    monkeypatch.setattr(Twice, "run", fail_later)
+    first, second = images(tmp_path, 2)
+    outcomes = list(upscale_files(Upscaler(Twice(), tile=30), [large_job(tmp_path), first, second]))
+    assert [type(outcome) for outcome in outcomes] == [Failed, Upscaled, Upscaled]
+    assert "the engine stopped" in outcomes[0].error.message  # type: ignore[union-attr]
+    assert not (tmp_path / "out.png").exists()
+    assert not list(tmp_path.glob(".*"))
+    assert_doubled(first, second)
+
+
+def test_at_most_two_bands_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bands: list[weakref.ref[np.ndarray]] = []
+    most = 0
+    make = UpscaledRows._new_band
+
+    def watched(self: UpscaledRows, tile: Tile) -> Any:
+        nonlocal most
+        band = make(self, tile)
+        bands.append(weakref.ref(band))
+        most = max(most, sum(each() is not None for each in bands))
+        return band
+
+    monkeypatch.setattr(UpscaledRows, "_new_band", watched)
+    monkeypatch.setattr(png, "_STRIPE", 1 << 10)
+    (outcome,) = upscale_files(Upscaler(Twice(), tile=30), [large_job(tmp_path)])
+    assert isinstance(outcome, Upscaled)
+    assert len(bands) > 10
+    assert most <= 3  # of the one before, a stripe may still be in an encoder
 
 
 def test_a_job_that_reads_what_another_writes_reads_it_written(tmp_path: Path, upscaler: Upscaler) -> None:

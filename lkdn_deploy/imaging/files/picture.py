@@ -202,8 +202,8 @@ class OpenedImage(NamedTuple):
     parts: ReadingInParts | None = None
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse images without pixels, or with more than ``MAX_PIXELS``, which are not decoded as a whole.
+def check_size(width: int, height: int, *, in_parts: bool = False) -> None:
+    """Refuse images without pixels, and those with more than ``MAX_PIXELS`` that are decoded as a whole.
 
     Raises:
         InputError: saying which of the two.
@@ -211,8 +211,8 @@ def check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         msg = f"the image has no pixels: its header says {width}×{height}"
         raise InputError(msg)
-    if width * height > MAX_PIXELS:
-        msg = f"the image is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+    if width * height > MAX_PIXELS and not in_parts:
+        msg = f"the image is {width}×{height}, {width * height:,} pixels; at most {MAX_PIXELS:,} are read at once"
         raise InputError(msg, "save it as a TIFF file of many strips or tiles, which is read in parts; or crop it")
 
 

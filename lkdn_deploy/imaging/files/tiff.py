@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import accumulate
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,7 @@ from lkdn_deploy.imaging.files.picture import (
     Header,
     OpenedImage,
     Picture,
+    ReadingInParts,
     check_size,
     make_upright,
     plausible_dpi,
@@ -49,6 +50,7 @@ from lkdn_deploy.imaging.files.picture import (
     to_straight,
 )
 from lkdn_deploy.imaging.files.pillow import channels_of, from_pil, open_image, quiet, refuse_frames, xmp_of
+from lkdn_deploy.imaging.files.tiff_rows import COMPRESSIONS, JPEG, Integers, SegmentGrid, TiffRows
 from lkdn_deploy.imaging.pixels import Pixels
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -59,12 +61,16 @@ _X_RESOLUTION, _Y_RESOLUTION, _PLANAR, _RESOLUTION_UNIT, _PREDICTOR = 282, 283, 
 _SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _XMP, _IPTC, _DNG_VERSION = 254, 271, 330, 700, 33723, 50706
 _SENSOR = (32803, 34892)  # photometric interpretations of camera raw files: colour filter array, linear raw
 _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC_PROFILE = 322, 323, 338, 339, 34675
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_FILL_ORDER, _TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES = 266, 324, 325, 347
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _DEFLATE, _HORIZONTAL_DIFFERENCES = 8, 2
 _STRIP = 1 << 20  # bytes of samples
 _CLASSIC = 2**32 - 2**26  # bytes of samples in files with offsets of 32 bits; the rest is for all else, and for growth
+
+
+Described = TypeVar("Described", Picture, Description)
 
 
 class _Directory:
@@ -89,7 +95,7 @@ class _Directory:
             raise InputError(msg, "the file may be cut off or damaged")
         self.width, self.height = self._number(_WIDTH, 0), self._number(_HEIGHT, 0)
         self.bits = self._numbers(_BITS) or (1,)
-        check_size(self.width, self.height)
+        check_size(self.width, self.height, in_parts=True)
         self.samples = self._number(_SAMPLES, 1)
         self.photometric = self._number(_PHOTOMETRIC, 0)
         formats = set(self._numbers(_SAMPLE_FORMAT) or (_UNSIGNED,))
@@ -122,6 +128,14 @@ class _Directory:
     def _number(self, tag: int, default: int) -> int:
         return next(iter(self._numbers(tag)), default)
 
+    def _array(self, tag: int) -> Integers:
+        """Return the unsigned integers of a tag, of which there may be millions; none if they are others."""
+        field = self.tags.get(tag)
+        if not isinstance(field, Field) or field.kind not in (SHORT, LONG, LONG8):
+            return np.empty(0, np.int64)
+        unit = {SHORT: "<u2", LONG: "<u4", LONG8: "<u8"}[field.kind]
+        return np.frombuffer(field.data, unit).astype(np.int64)
+
     def _bytes(self, tag: int) -> bytes | None:
         field = self.tags.get(tag)
         return field.data if isinstance(field, Field) and field.data else None
@@ -129,8 +143,8 @@ class _Directory:
     def _text(self, tag: int) -> str:
         return (self._bytes(tag) or b"").split(b"\0")[0].decode("ascii", "replace").strip()
 
-    def with_metadata(self, picture: Picture) -> Picture:
-        """Return the picture with the EXIF, XMP, IPTC and resolution of the file."""
+    def with_metadata(self, picture: Described) -> Described:
+        """Return the picture, or its description, with the EXIF, XMP, IPTC and resolution of the file."""
         xmp, notes = xmp_of(self._bytes(_XMP))
         iptc = self._bytes(_IPTC)
         if iptc and self.tags[_IPTC].kind == LONG and self.layout.order == ">":  # type: ignore[union-attr]
@@ -159,7 +173,7 @@ class _Directory:
 
     @property
     def colours(self) -> int:
-        return 3 if self.photometric == _RGB else 1
+        return 3 if self.photometric in (_RGB, _YCBCR) else 1
 
     @property
     def alpha(self) -> int:
@@ -168,6 +182,52 @@ class _Directory:
             return 0
         kind = self.extra[0] if self.extra else _STRAIGHT
         return kind if kind in (_STRAIGHT, _PREMULTIPLIED) else 0
+
+    @property
+    def kept(self) -> int:
+        """Number of samples that are read: colours and alpha."""
+        return self.colours + bool(self.alpha)
+
+    def grid(self, file_size: int) -> SegmentGrid | None:
+        """Return where the samples are, if they can be decoded in parts: upright grey or RGB of 8 or 16 bits."""
+        compression, predictor = self._number(_COMPRESSION, 1), self._number(_PREDICTOR, 1)
+        tiled = _TILE_WIDTH in self.tags
+        colours = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, *((_YCBCR,) if compression == JPEG else ()))
+        as_whole = (
+            set(self.bits) not in ({8}, {16})
+            or compression not in COMPRESSIONS
+            or (compression == JPEG and (self.bits[0] != 8 or self.samples not in (1, 3)))
+            or predictor not in (1, _HORIZONTAL_DIFFERENCES)
+            or self.photometric not in colours
+            or self.samples < self.colours
+            or (self.separate_planes and self.samples > 1)
+            or self.orientation != 1
+            or self._number(_FILL_ORDER, 1) != 1
+            # Pillow divides by alpha in its own way.
+            or (self.alpha == _PREMULTIPLIED and not (self.is_deep or self.is_plain))
+        )
+        if as_whole:
+            return None
+        rows, columns = self._number(_ROWS_PER_STRIP, self.height), self.width
+        if tiled:
+            rows, columns = self._number(_TILE_HEIGHT, 0), self._number(_TILE_WIDTH, 0)
+        try:
+            return SegmentGrid(
+                self.height,
+                self.width,
+                self.samples,
+                np.dtype(f"{self.layout.order}u{self.bits[0] // 8}"),
+                rows if tiled else min(rows, self.height),
+                columns,
+                self._array(_TILE_OFFSETS if tiled else _STRIP_OFFSETS),
+                self._array(_TILE_BYTES if tiled else _STRIP_BYTES),
+                compression,
+                predicted=predictor == _HORIZONTAL_DIFFERENCES,
+                photometric=self.photometric,
+                tables=self._bytes(_JPEG_TABLES),
+            ).split(file_size)
+        except ValueError:
+            return None
 
 
 def open_tiff(file: IO[bytes]) -> OpenedImage:
@@ -180,24 +240,31 @@ def open_tiff(file: IO[bytes]) -> OpenedImage:
     with quiet():
         directory = _Directory(file)
         file.seek(0)
-        if directory.is_deep or directory.is_plain:
-            depth, channels = directory.bits[0], directory.colours + bool(directory.alpha)
+        parts = _parts(file, directory)
+        deep_or_plain = directory.is_deep or directory.is_plain
+        large = directory.width * directory.height > MAX_PIXELS
+        if large:
+            check_size(directory.width, directory.height, in_parts=parts is not None)
+        if large or deep_or_plain:
+            depth, channels = directory.bits[0], directory.kept
             decode = partial(_decode_with_libtiff, file, directory)
         else:
             image = open_image("TIFF", file)
             depth, channels = 16 if image.mode.startswith("I;16") else 8, channels_of(image)
             decode = partial(_decode_with_pillow, image, directory)
     header = Header(directory.width, directory.height, channels, depth).upright(directory.orientation)
-    return OpenedImage(header, decode)
+    return OpenedImage(header, decode, parts if (depth, channels) == (directory.bits[0], directory.kept) else None)
 
 
 def _decode_with_libtiff(file: IO[bytes], directory: _Directory) -> Picture:
     """Decode 8- or 16-bit grey or RGB.
 
     Raises:
+        InputError: if it is too large.
         MissingError: if imagecodecs is not installed.
         RuntimeError, ValueError, LookupError: from imagecodecs, if the file is damaged.
     """
+    check_size(directory.width, directory.height)
     codecs = imagecodecs()
     shape: tuple[int, ...] = (directory.height, directory.width)
     if directory.samples > 1:
@@ -211,19 +278,43 @@ def _decode_with_libtiff(file: IO[bytes], directory: _Directory) -> Picture:
         decoded = decoded[..., None]
     elif directory.separate_planes:
         decoded = np.moveaxis(decoded, 0, 2)
+    upright = make_upright(_pixels(directory, decoded), directory.orientation)
+    return _described(directory, Picture(upright))
+
+
+def _pixels(directory: _Directory, samples: Pixels) -> Pixels:
+    """Return the pixels that samples (h, w, samples) of grey or RGB stand for; they may be overwritten."""
     if directory.photometric == _WHITE_IS_ZERO:
-        decoded[..., 0] = np.iinfo(decoded.dtype).max - decoded[..., 0]
-    kept = directory.colours + bool(directory.alpha)
-    pixels = np.ascontiguousarray(decoded[..., :kept])
+        samples[..., 0] = np.iinfo(samples.dtype).max - samples[..., 0]
+    pixels = np.ascontiguousarray(samples[..., : directory.kept])
     if directory.alpha == _PREMULTIPLIED:
         to_straight(pixels)
-    upright = make_upright(pixels, directory.orientation)
+    return pixels
+
+
+def _described(directory: _Directory, picture: Described) -> Described:
+    """Return the picture, or the description, with all metadata of a file of grey or RGB."""
     profile = directory.icc_profile
-    notes: tuple[str, ...] = ()
-    if profile is not None and not profile_fits(profile, kept):
-        profile, notes = None, ("its colour profile is for another colour space than its pixels and was left out",)
-    picture = directory.with_metadata(Picture(upright, icc_profile=profile, notes=notes))
-    return _with_note_on_extra(picture, directory.samples - kept)
+    if profile is not None and not profile_fits(profile, directory.kept):
+        profile = None
+        picture = picture.with_notes("its colour profile is for another colour space than its pixels and was left out")
+    picture = directory.with_metadata(replace(picture, icc_profile=profile))
+    return _with_note_on_extra(picture, directory.samples - directory.kept)
+
+
+def _parts(file: IO[bytes], directory: _Directory) -> ReadingInParts | None:
+    """Return how a file is read strip by strip, or tile by tile; None if it has to be decoded as a whole."""
+    grid = directory.grid(file.seek(0, io.SEEK_END))
+    file.seek(0)
+    if grid is None:
+        return None
+
+    def opened() -> tuple[Description, TiffRows]:
+        header = Header(directory.width, directory.height, directory.kept, directory.bits[0])
+        rows = TiffRows(file, grid, partial(_pixels, directory), directory.kept)
+        return _described(directory, Description(header)), rows
+
+    return ReadingInParts(grid.memory, opened)
 
 
 def _decode_with_pillow(image: Image.Image, directory: _Directory) -> Picture:
@@ -238,7 +329,7 @@ def _decode_with_pillow(image: Image.Image, directory: _Directory) -> Picture:
     return _with_note_on_extra(picture, directory.extra.count(0))
 
 
-def _with_note_on_extra(picture: Picture, dropped: int) -> Picture:
+def _with_note_on_extra(picture: Described, dropped: int) -> Described:
     note = f"{dropped} further channel(s), which are not alpha, were left out"
     return picture.with_notes(note) if dropped else picture
 
