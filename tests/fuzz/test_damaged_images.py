@@ -3,6 +3,7 @@
 import io
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image, ImageCms
 
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.imaging.files.picture import Header, Picture
-from lkdn_deploy.imaging.files.read import probe, read_picture
+from lkdn_deploy.imaging.files.read import memory_in_parts, open_rows, probe, read_picture
 from lkdn_deploy.imaging.files.write import write_picture
 
 XMP = b"""<x:xmpmeta><rdf:Description tiff:Orientation="6" exif:PixelXDimension="3" hdrgm:Version="1.0">
@@ -60,8 +61,18 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return found
 
 
+def read_in_parts(path: Path) -> None:
+    """Read the rows of a file that can be read in parts, as far as an upscaler with some memory would."""
+    if (memory := memory_in_parts(path)) is not None and memory < 1 << 24:
+        with open_rows(path) as (_, rows):
+            for top in range(0, min(rows.shape[0], 64), 7):
+                rows.read(top, min(top + 9, rows.shape[0]))
+
+
 def attempt(path: Path, source: random.Random) -> str:
     """Read a file as its header promises, and write and read the picture again."""
+    with suppress(LkdnError):
+        read_in_parts(path)
     try:
         header, picture = probe(path), read_picture(path)
     except LkdnError as error:
