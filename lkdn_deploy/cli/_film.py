@@ -124,7 +124,7 @@ def _upscale(
     upscalers: "Upscalers",
 ) -> None:
     from lkdn_deploy.core.files import remove_stale_parts
-    from lkdn_deploy.video.rendering import begin_film, render
+    from lkdn_deploy.video.rendering import begin_film, has_segments, render
 
     if request.skip_existing and target.exists():
         _tell_skipped(request, source, target, "its output exists")
@@ -149,7 +149,7 @@ def _upscale(
             upscaler = upscalers.for_size(begun.film.height, begun.film.width)
             done = render(upscaler, begun, progress=progress, note=note)
         except BaseException:
-            if begun.has_segments() and not request.quiet:
+            if has_segments(target) and not request.quiet:
                 progress.close()
                 click.echo("note: what is finished was kept: give the same command with --resume to go on", err=True)
             raise

@@ -103,10 +103,6 @@ class BegunFilm:
     finished: bool
     notes: tuple[str, ...]
 
-    def has_segments(self) -> bool:
-        """Return whether a part of the result is finished, from which a run with ``resume`` goes on."""
-        return SegmentFolder(folder_for(self.target)).begun()
-
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -135,6 +131,11 @@ Progress = Callable[[int, int | None], None]
 """Called with the number of finished pictures and of all, if that is known; first with those of an earlier run."""
 
 
+def has_segments(target: Path) -> bool:
+    """Return whether a part of a film is finished, from which a run with ``resume`` goes on."""
+    return SegmentFolder(folder_for(target)).begun()
+
+
 def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Journal | None = None) -> BegunFilm:
     """Look at a film, and refuse or name what cannot be kept, before any work begins.
 
@@ -146,7 +147,8 @@ def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Jour
 
     Raises:
         InputError: if the film cannot be read.
-        UsageError: if the result exists, is the film itself, cannot hold the film's tracks, or a setting is wrong.
+        UsageError: if the result exists, or a part of it that ``resume`` does not take over, if it is the film itself or
+            cannot hold the film's tracks, or if a setting is wrong.
         MissingError: if PyAV is missing.
     """
     muxer = muxer_for(target)
@@ -163,6 +165,9 @@ def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Jour
     if target.resolve() == source.resolve():
         msg = f"{source} would replace itself"
         raise UsageError(msg, "choose another output")
+    if has_segments(target) and not (settings.resume or settings.overwrite):
+        msg = f"a part of {target} is finished, by a run that was broken off"
+        raise UsageError(msg, "go on with --resume, or begin anew with --overwrite")
     film = read_film(source)
     check_interlaced(film, settings.deinterlace)
     span = span_of(film, settings.start, settings.end)

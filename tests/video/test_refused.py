@@ -2,11 +2,13 @@
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
 from film_maker import Doubler, Recipe, make_film
 
+import lkdn_deploy.video.film as film_module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.video.containers import is_film, seconds
@@ -80,6 +82,28 @@ def test_damaged_bytes_end_in_a_film_or_an_error(tmp_path: Path, suffix: str) ->
             outcomes.add(type(error).__name__)
     assert len(outcomes) > 1
     assert not list(tmp_path.glob(".*.part*"))
+
+
+@pytest.mark.parametrize(
+    ("colours", "kind", "said"),
+    [
+        ((9, 1, 9, 16), "DYNAMIC_HDR_PLUS", "HDR10+"),
+        ((9, 1, 9, 16), "DOVI_METADATA", "Dolby Vision is not kept"),
+        ((2, 0, 2, 2), "DOVI_METADATA", "profile 5"),
+    ],
+)
+def test_light_that_cannot_be_kept_is_named_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: tuple[int, int, int, int], kind: str, said: str
+) -> None:
+    """The encoders at hand do not write such metadata, so it is put beside the pictures as they are decoded."""
+    path = make_film(tmp_path / "film.mkv", Recipe(times=range(3), colours=colours))
+    beside = SimpleNamespace(type=SimpleNamespace(name=kind))
+    monkeypatch.setattr(film_module, "side_data", lambda _frame: [beside])
+    try:
+        found = " ".join(begin_film(path, tmp_path / "large.mkv", FilmSettings()).notes)
+    except InputError as error:
+        found = error.message
+    assert said in found
 
 
 def test_pictures_come_with_their_times(tmp_path: Path) -> None:

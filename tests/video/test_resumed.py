@@ -82,6 +82,8 @@ def test_only_segments_of_the_same_film_and_settings_are_used(film: Path, tmp_pa
     run(film, target, 20)
     kept = finished(target)
     assert kept >= 2
+    with pytest.raises(UsageError, match="broken off"):
+        begin_film(film, target, FilmSettings())
     assert run(film, target, 20, crf=20, resume=True) == 20
     assert run(film, target, 30, crf=20, resume=True) == 30 - SEGMENT * kept
     make_film(film, Recipe(times=range(FRAMES), size=(32, 26)))
@@ -134,7 +136,7 @@ def test_errors_of_any_side_end_all_sides(film: Path, tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(InputError, match="No space left"):
-            render(Upscaler(Doubler()), begin_film(film, target, FilmSettings(segment=SEGMENT)))
+            render(Upscaler(Doubler()), begin_film(film, target, FilmSettings(segment=SEGMENT, overwrite=True)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mkv"]
     begun = begin_film(film, target, FilmSettings())
     film.write_bytes(film.read_bytes() + b"more")
