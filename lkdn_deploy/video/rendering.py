@@ -147,8 +147,8 @@ def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Jour
 
     Raises:
         InputError: if the film cannot be read.
-        UsageError: if the result exists, or a part of it that ``resume`` does not take over, if it is the film itself or
-            cannot hold the film's tracks, or if a setting is wrong.
+        UsageError: if the result exists, or a part of it that ``resume`` does not take over, if it is the film itself
+            or cannot hold the film's tracks, or if a setting is wrong.
         MissingError: if PyAV is missing.
     """
     muxer = muxer_for(target)
