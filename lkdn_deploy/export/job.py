@@ -1,5 +1,6 @@
 """Export a checkpoint: fuse it, convert it to ONNX, verify the file and publish it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.export.to_fp16 import Fp16Export, to_fp16
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
-from lkdn_deploy.fuse.state_dict import fuse_state
 from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.liveness import live_channels
 from lkdn_deploy.graph.pipeline import TARGETS, rewrite_for, serialize
@@ -22,14 +22,13 @@ from lkdn_deploy.verify.comparison import Comparison, check_finite, verify
 from lkdn_deploy.verify.probes import extreme_inputs, verification_inputs
 
 with needs("train"):
-    import torch
     from torch.nn.utils.parametrize import is_parametrized
 
     from lkdn_models.checkpoint import Checkpoint, load_checkpoint
     from lkdn_models.download import usable
     from lkdn_models.nets.blocks import SRNetwork
     from lkdn_models.nets.lapar import LAPAR
-    from lkdn_models.nets.lkdn import LKDN
+    from lkdn_models.reparameterised import fuse_network
     from lkdn_models.rgb import as_rgb
     from lkdn_models.training.evaluate import floats
     from lkdn_models.zoo import find
@@ -233,20 +232,29 @@ class Fused:
 
     @property
     def whole(self) -> bool:
-        """Whether no branch is left."""
-        if isinstance(self.network, LKDN):
-            return self.network.spec.fused
-        return not any(is_parametrized(module) for module in self.network.modules())
+        """Whether no branch is left that can be fused."""
+        if any(is_parametrized(module) for module in self.network.modules()):
+            return False
+        # An LKDN that reads copies of its input is not one with branches.
+        return not any(block for block in fuse_network(self.network)[1].applied)
 
 
 def fuse(checkpoint: Checkpoint) -> Fused:
-    """Return the checkpoint's network as it is deployed: an LKDN's branches collapsed, LAPAR's norms multiplied in."""
+    """Return the checkpoint's network as it is deployed: branches collapsed, LAPAR's norms multiplied in."""
     network = checkpoint.build()
-    if isinstance(network, LKDN):
-        result = fuse_state({name: value.numpy() for name, value in checkpoint.state.items()}, checkpoint.spec)
-        network = LKDN(result.spec)
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in result.state.items()})
-        return Fused(network.eval(), result.applied, result.skipped)
     if isinstance(network, LAPAR):
         return Fused(network.fold(), ("weights: their norms multiplied in",))
-    return Fused(network, skipped=(f"{checkpoint.name} has no branches",))
+    plain, result = fuse_network(network)
+    applied, skipped = _lines(result.applied), _lines(result.skipped)
+    if not applied and not skipped:
+        skipped = (f"{checkpoint.name} has no branches",)
+    return Fused(plain, applied, skipped)
+
+
+def _lines(told: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is told of blocks by their names, in a line for all of which the same is told."""
+    blocks: dict[str, list[str]] = {}
+    for block, what in told.items():
+        blocks.setdefault(what, []).append(block or "input")
+    more = {what: f" and {len(names) - 1} more" if len(names) > 1 else "" for what, names in blocks.items()}
+    return tuple(f"{names[0]}{more[what]}: {what}" for what, names in blocks.items() if what)

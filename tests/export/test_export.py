@@ -1,9 +1,7 @@
 """From checkpoints to artefacts, by the command and in Python."""
 
-import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +15,10 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import ExitCode, VerificationError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.fuse.state_dict import FuseResult, fuse_state
+from lkdn_deploy.fuse.branches import FuseResult
 from lkdn_models.checkpoint import Checkpoint, load_checkpoint
+from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.reparameterised import fuse_network
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
@@ -34,7 +34,11 @@ def test_the_command_writes_one_verified_file_and_prints_its_path(
     (path,) = (tmp_path / "new" / "folder").iterdir()
     assert said.out == f"{path}\n"
     assert path.name == "lkdn-b1-c8-a8_x2.onnx"
-    assert said.err.count("fused ") == 5
+    assert [line.split(maxsplit=1)[1] for line in said.err.splitlines() if line.startswith("fused ")] == [
+        "input: (4 copies, 1x1) -> 1x1",
+        "B1.c1_r and 2 more: 1x1 + identity -> 1x1; depthwise 3x3 + identity + depthwise 1x1 -> depthwise 3x3",
+        "upsampler: 1x1 + 3x3 + (1x1, 3x3) -> 3x3",
+    ]
     assert len(re.findall(r"verified .*: max difference \d", said.err)) == 3
 
 
@@ -108,18 +112,17 @@ def test_verification_covers_an_odd_size_a_tiny_one_and_a_photograph() -> None:
     assert all(batch.min() >= 0 and batch.max() <= 1 for batch in inputs.values())
 
 
-def tampered(*args: Any, **kwargs: Any) -> FuseResult:
+def tampered(network: LKDN) -> tuple[LKDN, FuseResult]:
     """One weight of many is off by a hundredth."""
-    result = fuse_state(*args, **kwargs)
-    weight = result.state["B1.c2_r.pw.weight"].copy()
-    weight[3, 4] += 0.01
-    return dataclasses.replace(result, state=result.state | {"B1.c2_r.pw.weight": weight})
+    plain, result = fuse_network(network)
+    plain.get_parameter("B1.c2_r.pw.weight").data[3, 4] += 0.01
+    return plain, result
 
 
 def test_weights_that_changed_in_fusion_leave_no_file_and_exit_with_4(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job, "fuse_state", tampered)
+    monkeypatch.setattr(job, "fuse_network", tampered)
     code = run(command, ["--onnx", "--weights", str(weights), "-o", str(tmp_path)])
     assert code == ExitCode.VERIFICATION_FAILED == 4
     said = capsys.readouterr()
@@ -133,7 +136,7 @@ def test_a_failed_verification_keeps_the_earlier_file(
 ) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"earlier")
-    monkeypatch.setattr(job, "fuse_state", tampered)
+    monkeypatch.setattr(job, "fuse_network", tampered)
     with pytest.raises(VerificationError):
         export_onnx(load_checkpoint(weights), path, ExportSettings())
     assert path.read_bytes() == b"earlier"

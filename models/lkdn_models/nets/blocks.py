@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.fuse.branches import Convolution, Merged, Pad
+from lkdn_models.reparameterised import layers
 
 Layer = Callable[[int, int], nn.Module]
 """Makes a layer from its input and output channels: what networks of one plan differ in."""
@@ -79,9 +81,16 @@ class BSRB(BSConv):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels)
+        self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + x
+
+    def branches(self) -> dict[str, Merged]:
+        return {"": Merged(self.channels, (layers(self, "pw", "dw"), ()))}
+
+    def plain(self) -> nn.Conv2d:
+        return conv3x3(self.channels, self.channels)
 
 
 class RBSB(BSConv):
@@ -98,6 +107,16 @@ class RBSB(BSConv):
     def forward(self, x: Tensor) -> Tensor:
         y = self.pw(x) + x
         return self.dw(y) + y + self.rep1x1(y)  # type: ignore[no-any-return]
+
+    def branches(self) -> dict[str, Merged]:
+        channels = self.rep1x1.in_channels
+        return {
+            "pw": Merged(channels, (layers(self, "pw"), ())),
+            "dw": Merged(channels, (layers(self, "dw"), (), layers(self, "rep1x1"))),
+        }
+
+    def plain(self) -> BSConv:
+        return BSConv(self.rep1x1.in_channels, self.rep1x1.in_channels)
 
 
 class LargeKernelAttention(nn.Module):
@@ -146,6 +165,13 @@ class RepUpsampler(nn.Module):
         inner = self.conv1x1(F.pad(x, (1, 1, 1, 1)))
         return self.shuffle(self.conv1(x) + self.conv3(x) + self.conv3x3(inner))  # type: ignore[no-any-return]
 
+    def branches(self) -> dict[str, Merged]:
+        third = (Pad((1, 1)), *layers(self, "conv1x1", "conv3x3"))
+        return {"0": Merged(self.conv1.in_channels, (layers(self, "conv1"), layers(self, "conv3"), third))}
+
+    def plain(self) -> nn.Sequential:
+        return shuffled(self.conv1.in_channels, self.shuffle.upscale_factor)
+
 
 def replicate(x: Tensor, copies: int) -> Tensor:
     """Repeat the input along the channels, (N, C, H, W) -> (N, copies * C, H, W)."""
@@ -185,6 +211,12 @@ class SRB(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + x
+
+    def branches(self) -> dict[str, Merged]:
+        return {"": Merged(self.in_channels, ((Convolution("weight", "bias", (1, 1)),), ()))}
+
+    def plain(self) -> nn.Conv2d:
+        return conv3x3(self.in_channels, self.in_channels)
 
 
 class FeatureDistillation(nn.Module):

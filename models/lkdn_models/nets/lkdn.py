@@ -4,6 +4,7 @@ Written from the paper, with the parameter names of the published checkpoints.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.fuse.branches import Merged, Repeat
 from lkdn_models.nets.blocks import (
     BSRB,
     RBSB,
@@ -26,6 +28,7 @@ from lkdn_models.nets.blocks import (
     replicate,
     shuffled,
 )
+from lkdn_models.reparameterised import layers
 
 
 class LKDB(FeatureDistillation):
@@ -78,6 +81,14 @@ class LKDN(SRNetwork):
     def shallow(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H, W): the features that the first block gets."""
         return self.fea_conv(replicate(x, self.spec.input_copies))  # type: ignore[no-any-return]
+
+    def branches(self) -> dict[str, Merged]:
+        if self.spec.input_copies == 1:
+            return {}
+        return {"fea_conv.pw": Merged(3, ((Repeat(self.spec.input_copies), *layers(self, "fea_conv.pw")),))}
+
+    def plain(self) -> "LKDN":
+        return LKDN(replace(self.spec.deployed, input_copies=1))
 
     def features(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> the shallow features and the output of each block, (N, C, H, W)."""

@@ -20,7 +20,7 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.training.online import merge
+from lkdn_models.training.online import merger
 from lkdn_models.training.recipe import Distillation
 from lkdn_models.zoo import Input
 
@@ -54,7 +54,7 @@ class Teacher:
         self._settings = settings
         self._network = checkpoint.build().to(device)
         with torch.device("meta"):
-            self._parts = _Parts(student.deployed)
+            self._merge, self._parts = merger(student), _Parts(student.deployed)
 
     @torch.no_grad()
     def output(self, low: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Teacher:
         with torch.no_grad():
             features = self._network.features(low)  # type: ignore[operator]
             output = self._network.reconstruct(features)  # type: ignore[operator]
-        given = {f"network.{name}": value for name, value in merge(weights).items()}
+        given = {f"network.{name}": value for name, value in self._merge(weights).items()}
         made, upscaled = functional_call(self._parts, given, (low, features))
         loss = 10 * nn.functional.l1_loss(upscaled, output)
         for index, (mine, wanted) in enumerate(zip(made, features, strict=True)):

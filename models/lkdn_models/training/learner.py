@@ -10,7 +10,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.training.distillation import Teacher
-from lkdn_models.training.online import OnlineLKDN, merge
+from lkdn_models.training.online import OnlineLKDN, merger
 from lkdn_models.training.optim import Adan, Ema
 from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
 
@@ -90,7 +90,7 @@ class Learner:
         """Return the network with the averaged weights and merged branches, in evaluation mode."""
         with torch.no_grad():
             network = LKDN(self._recipe.network.deployed).to(self._device)
-            network.load_state_dict(merge(self.ema.average))
+            network.load_state_dict(merger(self._recipe.network)(self.ema.average))
         return network.eval()
 
     def state(self) -> dict[str, Any]:

@@ -6,29 +6,38 @@ Re-parameterization", Hu et al., CVPR 2022). Merging weights inside the graph, o
 gradients of the branch form; the branches' feature maps are never computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.fuse.state_dict import fuse_branches
+from lkdn_deploy.fuse.branches import fuse_state
 from lkdn_models.nets.lkdn import LKDN
+from lkdn_models.reparameterised import branches_of
+
+Merge = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Turns training-form weights into those of the plain network, as differentiable functions of them."""
 
 
-def merge(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the plain network's weights, from those of any training form, as differentiable functions of them."""
-    return fuse_branches(weights)[0]
+def merger(spec: LkdnSpec) -> Merge:
+    """Return the function from weights of ``spec`` to those of ``spec.deployed``."""
+    with torch.device("meta"):
+        # Of a network that reads its input once, so that the copies stay as they are.
+        blocks = branches_of(LKDN(replace(spec, input_copies=1)))
+    return lambda weights: fuse_state(weights, blocks).state
 
 
 class OnlineLKDN:
     """An LKDN that runs training-form weights as the plain network."""
 
     def __init__(self, spec: LkdnSpec) -> None:
+        self._merge = merger(spec)
         with torch.device("meta"):  # a graph to call: it needs no weights of its own
             self._plain = LKDN(spec.deployed)
 
     def __call__(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Enlarge RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
-        return functional_call(self._plain, merge(weights), (x,))  # type: ignore[no-any-return]
+        return functional_call(self._plain, self._merge(weights), (x,))  # type: ignore[no-any-return]

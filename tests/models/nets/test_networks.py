@@ -15,7 +15,6 @@ from torch import nn
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
-from lkdn_deploy.fuse.state_dict import fuse_branches
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
@@ -34,6 +33,7 @@ from lkdn_models.nets.rlfn import RLFN
 from lkdn_models.nets.srcnn import SRCNN
 from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.nets.vdsr import VDSR
+from lkdn_models.training.online import merger
 from lkdn_models.zoo import ZooEntry, all_entries
 
 Make = Callable[[], nn.Module]
@@ -160,8 +160,8 @@ def test_forms_that_papers_count_have_their_parameters(make: Make, parameters: i
 )
 def test_a_fused_lkdn_has_the_parameters_of_the_paper(entry: ZooEntry) -> None:
     # The published files keep the four input copies; reading the input once saves their weights.
-    fused, _ = fuse_branches({name: value.numpy() for name, value in LKDN(entry.spec).state_dict().items()})
-    assert sum(value.size for value in fused.values()) == entry.parameters
+    fused = merger(entry.spec)(LKDN(entry.spec).state_dict())
+    assert sum(value.numel() for value in fused.values()) == entry.parameters
 
 
 @pytest.mark.parametrize(

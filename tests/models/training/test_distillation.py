@@ -16,7 +16,7 @@ from lkdn_models.data import CropSettings
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.training.distillation import Teacher
 from lkdn_models.training.learner import Learner
-from lkdn_models.training.online import merge
+from lkdn_models.training.online import merger
 from lkdn_models.training.recipe import Distillation, Optimisation, Recipe
 from lkdn_models.training.train import Places, train
 
@@ -55,7 +55,7 @@ def test_the_output_of_the_teacher_counts_by_its_share(teacher_file: Path, share
     low, high = batch()
     found = learner(Distillation(output=share), teacher_file)
     student = LKDN(SMALL.deployed)
-    student.load_state_dict(merge(found.weights))
+    student.load_state_dict(merger(SMALL)(found.weights))
     output, taught = student(low), load_checkpoint(teacher_file).build()(low)
     expected = share * nn.functional.l1_loss(output, taught) + (1 - share) * nn.functional.l1_loss(output, high)
     assert found.differentiate(low, high) == pytest.approx(expected.item(), rel=1e-5)
@@ -65,7 +65,7 @@ def test_flat_crops_are_compared_with_the_original_alone(teacher_file: Path) -> 
     low, high = torch.full((1, 3, 12, 12), 0.3), torch.full((1, 3, 24, 24), 0.3)
     found = learner(Distillation(output=1.0), teacher_file)
     student = LKDN(SMALL.deployed)
-    student.load_state_dict(merge(found.weights))
+    student.load_state_dict(merger(SMALL)(found.weights))
     assert found.differentiate(low, high) == pytest.approx(nn.functional.l1_loss(student(low), high).item(), rel=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_blocks_that_learn_side_by_side_make_the_network_like_its_teacher(teache
 
     def distance() -> float:
         student = LKDN(SMALL.deployed)
-        student.load_state_dict(merge({name: value.detach() for name, value in found.weights.items()}))
+        student.load_state_dict(merger(SMALL)({name: value.detach() for name, value in found.weights.items()}))
         return nn.functional.l1_loss(student(low), teacher(low)).item()
 
     before = distance()
@@ -113,7 +113,7 @@ def test_flat_pictures_in_colours_of_the_batch_count_by_their_weight() -> None:
     plain = recipe(Distillation())
     weighed = replace(plain, optimisation=replace(plain.optimisation, flat=0.5))
     student = LKDN(SMALL.deployed)
-    student.load_state_dict(merge(Learner(plain, CPU).weights))
+    student.load_state_dict(merger(SMALL)(Learner(plain, CPU).weights))
     colours = low[:, :, :1, :1]
     expected = nn.functional.mse_loss(student(colours.expand(-1, -1, 6, 6)), colours.expand(-1, -1, 12, 12)).item()
     losses = [Learner(one, CPU).differentiate(low, high) for one in (plain, weighed)]

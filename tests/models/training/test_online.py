@@ -5,7 +5,7 @@ import torch
 
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.training.online import OnlineLKDN, merge
+from lkdn_models.training.online import OnlineLKDN, merger
 
 
 @pytest.mark.parametrize("block", list(Block))
@@ -21,4 +21,4 @@ def test_merged_training_equals_the_branch_form_in_outputs_and_gradients(block, 
     gradients = [torch.autograd.grad((y - target).abs().mean(), list(weights.values())) for y in outputs]
     for expected, found in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-    assert merge(weights).keys() == LKDN(spec.deployed).state_dict().keys()
+    assert merger(spec)(weights).keys() == LKDN(spec.deployed).state_dict().keys()
