@@ -197,7 +197,7 @@ def _describe(path: Path, container: InputContainer, track: VideoStream) -> Film
         turn=turn,
         interlaced=marked or int(track.codec_context.field_order) > 1,
         marked=marked,
-        frames=track.frames or (None if duration is None else round(duration * rate)),
+        frames=_count(track.frames, duration, rate),
         start=(container.start_time or 0) / av.time_base,
         duration=duration,
         notes=tuple(notes),
@@ -243,6 +243,13 @@ def _has_alpha(frame: av.VideoFrame) -> bool:
 def is_cover(stream: Stream) -> bool:
     """Return whether a track of pictures is a single one: a cover."""
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _count(declared: int, duration: float | None, rate: Fraction) -> int | None:
+    """Return the number of a film's pictures, as it declares it or its duration implies."""
+    if 0 < declared <= LATEST * 1000:
+        return declared
+    return None if duration is None else round(duration * rate)
 
 
 def _duration(container: InputContainer, track: VideoStream) -> float | None:

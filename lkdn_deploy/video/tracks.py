@@ -26,6 +26,8 @@ _READABLE = {"ass", "ssa", "subrip", "srt", "mov_text", "webvtt", "text"}
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 _MIXED = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
 
+_WAY_OUT = ("choose an output that ends with .mkv", "make a film without that track first, by another program")
+
 _OF_THE_OLD_FILE = (
     "encoder", "major_brand", "minor_version", "compatible_brands", "bps", "duration", "number_of_frames",
     "number_of_bytes", "_statistics_writing_app", "_statistics_writing_date_utc", "_statistics_tags", "vendor_id",
@@ -89,7 +91,7 @@ def plan_tracks(path: Path, muxer: str) -> tuple[list[Track], list[str]]:
                     notes.append(f"the texts of {name} become {_TEXTS[muxer]}: their styles may be lost")
                 elif how is None:
                     msg = f"{printable(path)}: {name} cannot be kept in {_MIXED[muxer]}"
-                    raise UsageError(msg, "choose an output that ends with .mkv")
+                    raise UsageError(msg, _WAY_OUT[muxer == "matroska"])
                 tracks.append(Track(stream.index, how))
             elif not (container.chapters() and stream.discard.name == "all"):  # the titles of chapters, kept as such
                 notes.append(f"{name} is not kept")
