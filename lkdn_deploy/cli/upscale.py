@@ -46,6 +46,8 @@ def command(**options: Any) -> None:
     A film (MKV, MP4, MOV, WebM, AVI and others) becomes an .mkv, .mp4, .mov or .webm with all its tracks and times.
     What cannot be kept is said or refused before the work begins. --resume goes on with a film that was broken off.
 
+    IN and OUT may be - for standard input and output; --format is then the format of the output.
+
     Prints the path of each file written.
     """
     request = UpscaleRequest(**options)
@@ -87,7 +89,6 @@ def _upscalers(request: UpscaleRequest) -> "Upscalers":
     """Return what opens the network at the scales that are needed."""
     from lkdn_deploy.hub.loading import open_artifact
     from lkdn_deploy.hub.serving import find_serving
-    from lkdn_deploy.runtime.ensemble import EnsembleSession
     from lkdn_deploy.runtime.upscaler import Upscaler
     from lkdn_deploy.runtime.upscalers import Upscalers
 
@@ -98,8 +99,12 @@ def _upscalers(request: UpscaleRequest) -> "Upscalers":
 
     def open_upscaler(artifact: "Artifact") -> Upscaler:
         session = open_artifact(artifact, backend=request.backend, threads=request.threads)
+        if request.self_ensemble:
+            from lkdn_deploy.runtime.ensemble import EnsembleSession
+
+            session = EnsembleSession(session)
         return Upscaler(
-            EnsembleSession(session) if request.self_ensemble else session,
+            session,
             tile=request.tile,
             threads=request.threads,
             size=None if size is None or size.scale == session.metadata.scale else size,

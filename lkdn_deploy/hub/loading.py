@@ -87,6 +87,9 @@ def load(
     model: str | os.PathLike[str] | None = None,
     scale: "float | str | Fraction | None" = None,
     *,
+    width: int | None = None,
+    height: int | None = None,
+    fit: tuple[int, int] | None = None,
     backend: str = "auto",
     tile: int | None = None,
     threads: int | None = None,
@@ -100,6 +103,8 @@ def load(
         model: name of a network of the zoo, or path of a file; default lkdn-s.
         scale: upscaling factor, above 1 and at most 4, such as 2, 1.5 or ``"4/3"``; default 4, or that of the file. The
             smallest scale of the network that is no smaller is taken, and its result reduced by a bicubic filter.
+        width, height, fit: instead of ``scale``, the width or height of results in pixels, or the width and height of
+            a box into which they fit. The default scale of the network is opened, and its result reduced.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
         threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
@@ -118,6 +123,9 @@ def load(
 
     _check_threads(threads)
     wanted = None if scale is None else parse_scale(scale)
+    size = None
+    if any(value is not None for value in (wanted, width, height, fit)):
+        size = OutputSize(scale=wanted, width=width, height=height, fit=fit)
     artifact = find_serving(model, None if wanted is None else math.ceil(wanted))
     session = open_artifact(artifact, backend=backend, threads=threads)
     return Upscaler(
@@ -125,6 +133,6 @@ def load(
         tile=tile,
         memory_budget=memory_budget,
         threads=threads,
-        size=None if wanted in (None, session.metadata.scale) else OutputSize(scale=wanted),
+        size=None if wanted == session.metadata.scale else size,
         wrap=wrap,
     )

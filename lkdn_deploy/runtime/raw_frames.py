@@ -11,13 +11,14 @@ import select
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Queue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
+from lkdn_deploy.core.limits import available_memory
 from lkdn_deploy.imaging.files.picture import MAX_PIXELS
 from lkdn_deploy.imaging.pixels import Pixels
 from lkdn_deploy.runtime.upscaler import Upscaler
@@ -27,6 +28,10 @@ PIXEL_FORMATS: dict[str, np.dtype[Any]] = {"rgb24": np.dtype("u1"), "rgb48le": n
 
 _AHEAD = 2
 """Frames that are read ahead, and results that wait to be written."""
+
+
+_PATIENCE = 0.5
+"""Seconds that the main thread waits at a time: a signal that arrives just before a wait is handled after it only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,13 @@ def upscale_frames(
 
     Raises:
         UsageError: if the network cannot process frames of this size.
-        InputError: if the stream has no frame, or cannot be read; or, after all others are written, if its last frame
-            is not complete.
+        InputError: if a few frames do not fit into memory; if the stream has no frame, or cannot be read; or, after all
+            others are written, if its last frame is not complete.
         BrokenPipeError: if the reader of the results has gone.
         OSError: if results cannot be written.
         LkdnError: as ``Upscaler.upscale`` does.
     """
-    upscaler.check_size(layout.height, layout.width)
+    _check_memory(upscaler, layout)
     reader, writer = _RawReader(source, layout), _RawWriter(target)
     count = 0
     try:
@@ -133,6 +138,18 @@ def upscale_frames(
     return count
 
 
+def _check_memory(upscaler: Upscaler, layout: FrameLayout) -> None:
+    """Refuse frames that the network cannot process, or of which too few fit into memory."""
+    upscaler.check_size(layout.height, layout.width)
+    rows, columns = upscaler.result_size(layout.height, layout.width)
+    pixels = (_AHEAD + 1) * layout.height * layout.width + (_AHEAD + 2) * rows * columns
+    need, free = 3 * pixels * layout.dtype.itemsize, available_memory()
+    if need > free:
+        msg = f"some frames of {layout.width}x{layout.height} at once, and their results of {columns}x{rows}, need "
+        msg += f"{need >> 20} MiB, {free >> 20} MiB are free"
+        raise InputError(msg, "use a smaller scale, or a machine with more memory")
+
+
 class _RawReader:
     """Reads frames ahead, into memory that is used again.
 
@@ -156,7 +173,11 @@ class _RawReader:
         Raises:
             InputError: if the stream cannot be read.
         """
-        found = self._read.get()
+        found: Pixels | BaseException | None = None
+        waiting = True
+        while waiting:
+            with suppress(Empty):
+                found, waiting = self._read.get(timeout=_PATIENCE), False
         if isinstance(found, OSError):
             msg = f"the frames cannot be read: {found.strerror or found}"
             raise InputError(msg) from found
@@ -202,7 +223,7 @@ class _RawWriter:
         Raises:
             OSError: if an earlier one could not be written.
         """
-        self._waiting.put(result)
+        self._put(result)
         self._check()
 
     def finish(self) -> None:
@@ -211,9 +232,16 @@ class _RawWriter:
         Raises:
             OSError: if it could not be.
         """
-        self._waiting.put(None)
-        self._thread.join()
+        self._put(None)
+        while self._thread.is_alive():
+            self._thread.join(_PATIENCE)
         self._check()
+
+    def _put(self, result: Pixels | None) -> None:
+        while True:
+            with suppress(Full):
+                self._waiting.put(result, timeout=_PATIENCE)
+                return
 
     def _check(self) -> None:
         if self._error is not None:

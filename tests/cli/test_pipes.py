@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,22 @@ def test_a_reader_of_frames_that_leaves_is_no_failure() -> None:
     )
     assert done.stdout.endswith(b"0\n")
     assert done.stderr == b""
+
+
+def test_a_signal_ends_it_while_it_waits_for_a_frame() -> None:
+    args = ["--raw", "4x4:rgb24", "--scale", "2", "-", "-"]
+    process = subprocess.Popen([*UPSCALE, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(bytes(48))
+        process.stdin.flush()
+        assert len(process.stdout.read(4 * 48)) == 4 * 48
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

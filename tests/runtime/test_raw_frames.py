@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lkdn_deploy.runtime.raw_frames as module
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
@@ -170,6 +171,15 @@ def test_what_was_computed_is_written_before_an_error_ends_the_stream() -> None:
         with pytest.raises(InputError, match="the frames cannot be read: Input/output error"):
             upscale_frames(Upscaler(Doubling()), layout, source, target)
         assert target.written == doubled(stream)
+
+
+def test_frames_that_do_not_fit_into_memory_are_refused_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "available_memory", lambda: 3 * (3 * 12 + 4 * 48) - 1)
+    with Piecewise(b"", [1]) as source, Piecewise(b"", [1]) as target:
+        with pytest.raises(InputError, match="some frames of 4x3 at once, and their results of 8x6, need 0 MiB"):
+            upscale_frames(Upscaler(Doubling()), FrameLayout(4, 3, "rgb24"), source, target)
+        with pytest.raises(InputError, match="ended before the first frame"):
+            upscale_frames(Upscaler(Doubling()), FrameLayout(3, 3, "rgb24"), source, target)
 
 
 def test_layouts_are_parsed() -> None:

@@ -88,6 +88,17 @@ def test_the_smallest_bundled_network_that_serves_is_taken(
         upscaler(noise(10, 7))
 
 
+def test_a_width_or_a_box_is_made_of_the_default_scale() -> None:
+    picture = noise(10, 7)
+    assert [load(**size)(picture).shape for size in ({"width": 20}, {"height": 11}, {"fit": (30, 30)})] == [
+        (29, 20, 3),
+        (11, 8, 3),
+        (30, 21, 3),
+    ]
+    with pytest.raises(UsageError, match="got scale and width"):
+        load(scale=2, width=20)
+
+
 def test_a_file_serves_up_to_its_own_scale(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     shutil.copy(bundled()["lkdn-s", 3], path)
