@@ -239,7 +239,7 @@ def merge(merged: Merged, weights: Weights) -> Affine:
         NotOneConvolutionError: if no convolution that is zero-padded by half its kernel computes the same.
         ValueError: if weights do not fit each other.
     """
-    start = Affine.identity(merged.channels, next(iter(weights.values())))
+    start = Affine.identity(merged.channels, next(iter(weights.values()), None))
     whole = Sum(merged.branches).apply(start, weights)
     if whole.margin != (0, 0):
         msg = f"their result is {'larger' if max(whole.margin) > 0 else 'smaller'} than the picture"
