@@ -107,7 +107,7 @@ def ends(upscaler: Upscaler, image: Image.Image, folder: Path, rounds: int) -> d
         start = time.perf_counter()
         picture = read_picture(source)
         read = time.perf_counter()
-        large = upscaler.upscale_picture(picture)
+        large = picture.with_pixels(upscaler.upscale(picture.pixels).pixels)
         upscaled = time.perf_counter()
         write_picture(target, large)
         end = time.perf_counter()
