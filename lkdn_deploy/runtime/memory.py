@@ -18,8 +18,8 @@ _ENGINE = 64 << 20
 _USUAL = 1 << 30
 """Bytes for windows, the picture in the network and another one read ahead, if there is no limit.
 
-Larger ones would hardly be cheaper. Of 8000x6000 pixels, LKDN-S x2 computes 1.5 times as many in the 500 MiB that are
-left, 1.3 times in twice as much; and the process stays below 900 MB (benchmarks/memory.py)."""
+Of 8000x6000 pixels, LKDN-S x2 computes 1.47 times as many in the 580 MiB that are left for windows and bands, 1.31
+times in 950 MiB; and the process stays below 900 MB (benchmarks/memory.py)."""
 
 _COMFORTABLE, _LARGEST = 256 << 20, 2 * MEMORY_BUDGET
 """Bytes for a window: a picture is read in parts rather than have less, and never has it more."""
