@@ -30,8 +30,6 @@ _VALUES = 12
 _ALPHA = 96 << 20
 """Bytes in which colours under transparent pixels are filled."""
 
-_HINT = "allow more memory (--max-memory), crop or cut the picture, or use a smaller scale"
-
 
 @dataclass(frozen=True, slots=True)
 class PictureMemory:
@@ -106,7 +104,10 @@ class ProcessMemory:
             asked = f"x{upscaler.scale} of {header.width}x{header.height}"
             whole = "" if self._limit is None else f" (of {self._limit >> 20} MiB, the program itself takes the rest)"
             msg = f"{asked} needs {-(-need >> 20)} MiB beside the program, {have >> 20} MiB are free{whole}"
-            raise InputError(msg, _HINT)
+            ways = ["allow more memory (--max-memory)", "use a smaller scale"]
+            ways += ["write .png, .tif or .jpg, which are written in parts"] if picture.result else []
+            ways += [] if picture.in_parts else ["give a TIFF file of strips or tiles, which is read in parts"]
+            raise InputError(msg, f"{', '.join(ways[:-1])}, or {ways[-1]}")
 
     def plan(
         self, header: Header, kind: ImageFormat, upscaler: Upscaler, *, file_size: int, parts: Callable[[], int | None]
