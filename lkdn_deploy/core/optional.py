@@ -16,6 +16,7 @@ EXTRAS = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pydantic": "bench",
+    "spandrel": "spandrel",
 } | dict.fromkeys(
     ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch"),
     "train",
