@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lkdn_deploy import __version__
 from lkdn_deploy.cli._progress import INTERVAL, duration, open_bar
 from lkdn_deploy.cli._shell import complain, echo_path
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
@@ -160,10 +159,9 @@ def _upscale(
 
 def _journal(request: "UpscaleRequest", target: Path, upscalers: "Upscalers") -> "Journal":
     """Return the journal beside a film, which knows whether it is finished."""
-    from lkdn_deploy.runtime.journal import Journal, work_digest
+    from lkdn_deploy.runtime.journal import Journal
 
-    choices = json.dumps({"backend": request.backend, "tile": request.tile}, sort_keys=True)
-    journal = Journal(target.parent, work_digest(upscalers.network(), choices, __version__))
+    journal = Journal(target.parent, upscalers.work(request.backend, request.tile))
     journal.load([target])
     return journal
 

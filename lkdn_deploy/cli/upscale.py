@@ -1,7 +1,6 @@
 """``lkdn-upscale IN OUT``."""
 
 import gc
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -211,14 +210,10 @@ def _work(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers", printer:
 
 def _journal(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers") -> "Journal":
     """Return the journal beside the outputs, which knows what has been done if that is asked for."""
-    from lkdn_deploy.runtime.journal import Journal, work_digest
+    from lkdn_deploy.runtime.journal import Journal
 
-    # Tiles of other networks give the same result whatever their size.
-    exact = all(artifact.metadata.receptive_radius is not None for artifact in upscalers.artifacts())
-    choices = {"backend": request.backend, "tile": None if exact else request.tile}
-    work = work_digest(upscalers.network(), json.dumps(choices, sort_keys=True), __version__)
     share = request.shard.replace("/", "of") if request.shard else None
-    journal = Journal(plan.folder, work, share=share)
+    journal = Journal(plan.folder, upscalers.work(request.backend, request.tile), share=share)
     if request.resume:
         journal.load([job.target for job in plan.jobs])
     return journal

@@ -1,5 +1,6 @@
 """The upscalers of one network, at the scales that pictures need."""
 
+import json
 import math
 from collections.abc import Callable
 from functools import cache
@@ -7,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lkdn_deploy import __version__
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.imaging.files.read import probe
 from lkdn_deploy.imaging.resize import MAX_SCALE, OutputSize
+from lkdn_deploy.runtime.journal import work_digest
 from lkdn_deploy.runtime.upscaler import Upscaler
 
 
@@ -76,13 +79,20 @@ class Upscalers:
             found.setdefault(artifact.metadata.scale, artifact)
         return list(found.values())
 
-    def network(self) -> bytes:
-        """Return the bytes of ``artifacts``, which tell one network from another.
+    def work(self, backend: str, tile: int | None) -> bytes:
+        """Return the digest of all that decides the bytes of outputs, beside their inputs and settings.
+
+        Args:
+            backend: name of the engine that was asked for.
+            tile: side of the tiles that were asked for. It counts only for networks whose results it changes.
 
         Raises:
             LkdnError: as ``artifacts`` does.
         """
-        return b"".join(artifact.data for artifact in self.artifacts())
+        artifacts = self.artifacts()
+        exact = all(artifact.metadata.receptive_radius is not None for artifact in artifacts)
+        choices = json.dumps({"backend": backend, "tile": None if exact else tile}, sort_keys=True)
+        return work_digest(b"".join(artifact.data for artifact in artifacts), choices, __version__)
 
     def open_common(self) -> None:
         """Open the upscaler that serves all pictures, if there is one.
