@@ -26,7 +26,7 @@ with needs("bench"):
     from lkdn_models.download import usable
     from lkdn_models.nets.lkdn import LKDN
     from lkdn_models.rgb import as_rgb
-    from lkdn_models.zoo import Input, ZooEntry, entries, find, name_of
+    from lkdn_models.zoo import Input, Variant, ZooEntry, entries, find, name_of
     from lkdn_models.zoo.facts import LR
 
 DEFAULT_MODELS = ("lkdn", "lkdn-s", "bsrn", "vapsr", "rfdn-aim")
@@ -41,7 +41,7 @@ STORE = Store("random", ".safetensors")
 class Model:
     """A model to measure on each engine."""
 
-    network: LkdnSpec | ZooEntry
+    network: LkdnSpec | ZooEntry | Variant
     origin: str
     """``bundled``, ``published``, ``random``, or a file's name."""
     file: Path | None = None

@@ -61,6 +61,8 @@ def show(name: str) -> None:
         reach = "whole picture" if entry.receptive_radius is None else f"{entry.receptive_radius} LR pixels"
         click.echo(f"\n  x{entry.scale}: {entry.parameters:,} parameters, {entry.multi_adds:.4f} G Multi-Adds")
         click.echo(f"    receptive radius: {reach}")
+        if entry.challenge_macs is not None:
+            click.echo(f"    {entry.challenge_macs:.4f} G multiply-accumulates at 256x256, as challenges count")
         if entry.printed:
             printed = entry.printed
             click.echo(f"    the LKDN paper (table {printed.tables}): {printed.parameters} K, {printed.multi_adds} G")
@@ -109,8 +111,9 @@ def get(name: str, scale: int | None) -> None:
 def check() -> None:
     """Count parameters and Multi-Adds of every network, and compare them with the zoo's and the LKDN paper's figures.
 
-    P are parameters in K, M are Multi-Adds in G. Where paper and count differ, the row below states the reason. The
-    exit code is 4 if a count differs from the zoo's figure.
+    P are parameters in K, M are Multi-Adds in G. Newer networks have a row below for NTIRE's efficiency challenges, which
+    count multiply-accumulates for an input of 256x256. Where paper and count differ, a row states the reason. The exit
+    code is 4 if a count differs from the zoo's figure.
     """
     from lkdn_deploy.bench.complexity.verify_zoo import recount
     from lkdn_models.zoo import all_entries
@@ -126,6 +129,8 @@ def check() -> None:
         computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
         rule = f"{entry.network.rule}{size}"
         click.echo(f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {rule:<12} {paper[2]}")
+        if checked.challenge_macs is not None:
+            click.echo(f"{'':<46} {checked.challenge_macs:>10.4f}  C 256x256")
         _echo_wrapped(printed.remark if printed else "", "    ", 78)
         problems += checked.problems
     if problems:

@@ -18,7 +18,7 @@ from lkdn_models.nets.blocks import SRNetwork
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.pickles import MAX_BYTES, read_pickle
 from lkdn_models.recognise import recognise
-from lkdn_models.zoo import Input, ZooEntry, name_of, published_scale
+from lkdn_models.zoo import Input, Variant, ZooEntry, name_of, published_scale
 
 T = TypeVar("T")
 
@@ -45,8 +45,8 @@ class Checkpoint:
     """Weights of a recognised network."""
 
     path: Path
-    network: LkdnSpec | ZooEntry
-    """An LKDN of any widths and form, or another network of the zoo."""
+    network: LkdnSpec | ZooEntry | Variant
+    """An LKDN of any widths and form, another network of the zoo, or one of its families in other widths."""
     state: dict[str, Tensor]
     sha256: str
     step: int | None = None
@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Name in the zoo; for an LKDN of other widths, one made of these."""
+        """Name in the zoo; of a network in other widths, one made of these."""
         return name_of(self.network) if isinstance(self.network, LkdnSpec) else self.network.name
 
     @property

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import printable
-from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
+from lkdn_deploy.core.spec import MAX_SCALE, Block, LkdnSpec, Upsampler
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.zoo import ZooEntry, all_entries, entries, names
+from lkdn_models.zoo import Input, Variant, ZooEntry, all_entries, entries, families, member, names
 
 State = Mapping[str, Tensor]
 Layout = dict[str, tuple[int, ...]]
@@ -21,8 +22,8 @@ ALIKE = 0.5
 """Share of common names above which weights are reported as similar to those of a network."""
 
 
-def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
-    """Return the network that these weights fit: an LKDN of any widths, or another network of the zoo.
+def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry | Variant:
+    """Return the network that these weights fit: an LKDN or a member of another family in any widths, or another one.
 
     ``scale`` chooses where they fit a network at several scales. Without it, weights that serve every scale are taken
     for the largest.
@@ -33,6 +34,8 @@ def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
     if all(name in state and state[name].ndim == 4 for name in _telling(state)):
         return _recognise_lkdn(state)
     found = _layout(state)
+    if known := _recognise_member(found):
+        return known
     for name in names():
         # No two networks have the same layout.
         if fitting := [entry for entry in entries(name) if entry.spec is None and _layout_of(entry) == found]:
@@ -48,6 +51,35 @@ def recognise(state: State, scale: int | None = None) -> LkdnSpec | ZooEntry:
         raise InputError(msg, "give another --scale, or convert the file again if its header has this scale")
     msg = f"these weights of {fitting[0].name} may be for {scales}: their shapes are the same"
     raise InputError(msg, "give the scale with --scale")
+
+
+def _recognise_member(found: Layout) -> ZooEntry | Variant | None:
+    """Return the member of a family that has this layout.
+
+    Raises:
+        InputError: if it looks like one, but does not fit it.
+    """
+    near: tuple[float, InputError] | None = None
+    for family in families():
+        try:
+            settings = family.constructor.settings_of(found)  # type: ignore[attr-defined]
+        except (KeyError, IndexError, ZeroDivisionError):  # names or axes that all members have are missing
+            continue
+        made, trained = settings.pop("scale"), settings.pop("trained", 0)
+        if not (1 <= made <= MAX_SCALE and all(size > 0 for shape in found.values() for size in shape)):
+            continue
+        luma = settings.get("colours") == 1
+        known = member(replace(family, input=Input.LUMA) if luma else family, settings, made, trained)
+        expected = _built(known.build)
+        if found == expected:
+            return known
+        alike = _alike(found, expected)[0]
+        if alike >= ALIKE and (near is None or alike > near[0]):
+            msg = f"looks like {known.name} x{known.scale}, but does not fit it"
+            near = alike, InputError(msg, _some(_misfits(found, expected)))
+    if near:
+        raise near[1]
+    return None
 
 
 def _recognise_lkdn(state: State) -> LkdnSpec:

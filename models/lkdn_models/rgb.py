@@ -51,7 +51,8 @@ class OnLuma(SRNetwork):
     """A network of luma, wrapped; MATLAB's bicubic enlarges the colours, as in the networks' papers.
 
     Args:
-        network: network of luma in BT.601's studio range over 255, (N, 1, H, W) -> (N, 1, H', W').
+        network: network of luma in BT.601's studio range over 255 or, by its ``peak``, in 16..235; (N, 1, H, W) ->
+            (N, 1, H', W').
         scale: enlargement factor.
         enlarge: whether the network takes luma that the same bicubic has enlarged.
     """
@@ -76,9 +77,11 @@ class OnLuma(SRNetwork):
         ycbcr = self._mix(x, "to_ycbcr")
         if self.enlarge:
             ycbcr = self.bicubic(ycbcr)
-            light, colours = self.network(ycbcr[:, :1]), ycbcr[:, 1:]
+            colours = ycbcr[:, 1:]
         else:
-            light, colours = self.network(ycbcr[:, :1]), self.bicubic(ycbcr[:, 1:])
+            colours = self.bicubic(ycbcr[:, 1:])
+        peak = self.network.peak
+        light = self.network(ycbcr[:, :1]) if peak == 1 else self.network(ycbcr[:, :1] * peak) / peak
         return self._mix(torch.cat([light, colours], dim=1), "to_rgb")
 
     def _add(self, name: str, matrix: np.ndarray, offset: np.ndarray) -> None:

@@ -59,9 +59,13 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 }
 """Of those that repeat a block, a network with few: what becomes of one block becomes of all."""
 
-PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan"}
+NEWER = {
+    *("span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "smfanet", "abpn-m6c40", "espcn"),
+    *("ecbsr-m4c16", "ecbsr-m6c40", "ecbsr-et-m4c16", "ecbsr-et-m6c40", "etds-m4c32", "etds-m7c48"),
+}
+PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan", *NEWER}
 AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
-LARGE = {"carn", "carn-m", "idn", "memnet", "drrn", "rfdn-l", "rlfn-s"}
+LARGE = {"span-ch48", "compact", "carn", "carn-m", "idn", "memnet", "drrn", "rfdn-l", "rlfn-s"}
 """Networks whose export takes long, and of whose operations others consist too."""
 FUSED = {"lapar-a", "rfdn", "rfdn-l", "rfdn-aim"}
 """Networks that are fused, beside LKDN and its variants."""

@@ -178,6 +178,23 @@ def replicate(x: Tensor, copies: int) -> Tensor:
     return torch.cat([x] * copies, dim=1) if copies > 1 else x
 
 
+class PixelCopies(nn.Module):
+    """Copies of each channel, (N, C, H, W) -> (N, scale**2 * C, H, W).
+
+    Added before a pixel shuffle, they are the picture enlarged by nearest neighbour. The layer is a fixed 1x1
+    convolution, which engines join to what is around it.
+    """
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        copies = torch.eye(channels).repeat_interleave(scale**2, dim=0)[:, :, None, None]
+        self.register_buffer("copies", copies, persistent=False)
+        self.copies: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.copies)
+
+
 def add_numbered(parent: nn.Module, prefix: str, blocks: Iterable[nn.Module]) -> None:
     """Add blocks to a module under the names PREFIX1, PREFIX2, ..."""
     for number, block in enumerate(blocks, 1):

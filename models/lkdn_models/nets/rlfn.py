@@ -3,11 +3,12 @@
 Written from the paper, with the parameter names of the published checkpoints.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 from torch import Tensor, nn
 
-from lkdn_models.nets.blocks import ESA, SRNetwork, add_numbered, conv1x1, conv3x3, leaky, numbered, shuffled
+from lkdn_models.nets.blocks import ESA, Layer, SRNetwork, add_numbered, conv1x1, conv3x3, leaky, numbered, shuffled
 
 ESA_WIDTH = 16
 
@@ -18,13 +19,13 @@ class RLFB(nn.Module):
     The attention has one convolution on its shrunk map, and no activation there.
     """
 
-    def __init__(self, channels: int, inner: int) -> None:
+    def __init__(self, channels: int, inner: int, *, conv: Layer = conv3x3, esa_width: int = ESA_WIDTH) -> None:
         super().__init__()
-        self.c1_r = conv3x3(channels, inner)
-        self.c2_r = conv3x3(inner, inner)
-        self.c3_r = conv3x3(inner, channels)
+        self.c1_r = conv(channels, inner)
+        self.c2_r = conv(inner, inner)
+        self.c3_r = conv(inner, channels)
         self.c5 = conv1x1(channels, channels)
-        self.esa = ESA(channels, ESA_WIDTH, steps=("conv3",))
+        self.esa = ESA(channels, esa_width, steps=("conv3",))
 
     def forward(self, x: Tensor) -> Tensor:
         out = x
@@ -36,16 +37,29 @@ class RLFB(nn.Module):
 class RLFN(SRNetwork):
     """RLFN, for RGB in 0..255; no mean is subtracted. By its attention a pixel depends on the picture's size.
 
-    ``inner`` is the width between a block's convolutions; None: ``channels``.
+    Args:
+        scale: enlargement factor.
+        channels: number of features.
+        inner: width between a block's convolutions; None: ``channels``.
+        blocks: number of blocks.
+        block: their constructor, which takes ``channels`` and ``inner``.
     """
 
     peak = 255.0
     smallest = ESA.SMALLEST
 
-    def __init__(self, scale: int, *, channels: int = 52, inner: int | None = None, blocks: int = 6) -> None:
+    def __init__(
+        self,
+        scale: int,
+        *,
+        channels: int = 52,
+        inner: int | None = None,
+        blocks: int = 6,
+        block: Callable[[int, int], nn.Module] = RLFB,
+    ) -> None:
         super().__init__(scale)
         self.conv_1 = conv3x3(3, channels)
-        add_numbered(self, "block_", (RLFB(channels, inner or channels) for _ in range(blocks)))
+        add_numbered(self, "block_", (block(channels, inner or channels) for _ in range(blocks)))
         self.conv_2 = conv3x3(channels, channels)
         self.upsampler = shuffled(channels, scale)
 

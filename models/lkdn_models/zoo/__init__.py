@@ -3,7 +3,7 @@
 A new network is its file in ``lkdn_models.nets`` and its table in ``networks.toml``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -12,6 +12,7 @@ from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.zoo.facts import Input as Input
 from lkdn_models.zoo.facts import Network as Network
 from lkdn_models.zoo.facts import Printed as Printed
+from lkdn_models.zoo.facts import Variant as Variant
 from lkdn_models.zoo.facts import Weights as Weights
 from lkdn_models.zoo.facts import ZooEntry as ZooEntry
 from lkdn_models.zoo.networks import NETWORKS, read_networks
@@ -52,6 +53,30 @@ def find(name: str, scale: int) -> ZooEntry:
             return entry
     msg = f"{found[0].name} has no x{scale}"
     raise UsageError(msg, f"it has {', '.join(f'x{entry.scale}' for entry in found)}")
+
+
+def families() -> list[Network]:
+    """Return a network of each family whose members are recognised in any widths."""
+    examples = {entry.network.make: entry.network for entry in reversed(all_entries()) if entry.network.settings}
+    return list(reversed(examples.values()))
+
+
+def member(family: Network, settings: Mapping[str, int], scale: int, trained: int = 0) -> ZooEntry | Variant:
+    """Return a network of a family: an entry, or a variant that is named after its widths.
+
+    Args:
+        family: a network of the family.
+        settings: its widths and depths.
+        scale: enlargement factor.
+        trained: width of the branches of the training form; 0: merged.
+    """
+    named = [entry for entry in all_entries() if entry.network.make == family.make]
+    same = [entry for entry in named if entry.network.settings == settings]
+    if not trained and (exact := [entry for entry in same if entry.scale == scale]):
+        return exact[0]
+    widths = "".join(f"-{name[0]}{value}" for name, value in settings.items())
+    name = same[0].name if same else family.make.partition(":")[0] + widths
+    return Variant(name, replace(family, name=name, settings=settings), scale, trained)
 
 
 def published_scale(sha256: str) -> int | None:

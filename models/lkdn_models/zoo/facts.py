@@ -22,6 +22,9 @@ HD = (720, 1280)
 LR = {2: (360, 640), 3: (240, 426), 4: (180, 320)}
 """Input size for that output. 1280 is not a multiple of 3: papers take 426, 427 or a ninth of the pixels."""
 
+CHALLENGE = (256, 256)
+"""Input size of the multiply-accumulates that NTIRE's efficiency challenges print, which they call FLOPs."""
+
 HOST = "https://raw.githubusercontent.com"
 
 
@@ -125,6 +128,8 @@ class Network:
         input: what the network takes.
         rule: what the paper counts as Multi-Adds.
         spec: widths and training form of an LKDN, at scale 1.
+        settings: what ``make`` takes besides the scale: widths and depths. A network that has them is the example of a
+            family, whose members are recognised in any widths.
         shared_weights: whether one set of weights serves every scale.
         remark: what a reader should know besides.
     """
@@ -135,8 +140,48 @@ class Network:
     input: Input = Input.RGB
     rule: Rule = Rule.C
     spec: LkdnSpec | None = None
+    settings: Mapping[str, int] = field(default_factory=dict, hash=False)
     shared_weights: bool = False
     remark: str = ""
+
+    @property
+    def constructor(self) -> "Callable[..., SRNetwork]":
+        """What ``make`` names. Needs torch."""
+        module, _, path = self.make.partition(":")
+        made = attrgetter(path)(import_module(f"lkdn_models.nets.{module}"))
+        return cast("Callable[..., SRNetwork]", made)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """A network of one of the zoo's families in widths, at a scale or in a form of which the zoo has no entry.
+
+    Attributes:
+        name: name of the family and its widths, or that of the network whose training form it is.
+        network: the family, with these widths.
+        scale: enlargement factor.
+        trained: width of the branches of its training form; 0: merged.
+    """
+
+    name: str
+    network: Network
+    scale: int
+    trained: int = 0
+
+    @property
+    def input(self) -> Input:
+        """Input of the network."""
+        return self.network.input
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input at which Multi-Adds are counted."""
+        return LR.get(self.scale, (HD[0] // self.scale, HD[1] // self.scale))
+
+    def build(self, *, deployed: bool = False) -> "SRNetwork":
+        """Return the network with PyTorch's initial weights, in training form or as it is deployed. Needs torch."""
+        form = {"trained": self.trained} if self.trained and not deployed else {}
+        return self.network.constructor(self.scale, **self.network.settings, **form)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +200,7 @@ class ZooEntry:
             of networks of luma by ``evaluate.measure_luma``, as their papers measure.
         weights: published weights, if there are any.
         counted_at: height and width of the input at which Multi-Adds are counted, if it is not that of ``LR``.
+        challenge_macs: multiply-accumulates in G for an input of ``CHALLENGE``, as NTIRE's efficiency challenges print.
     """
 
     network: Network
@@ -166,6 +212,7 @@ class ZooEntry:
     measured: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     weights: Weights | None = None
     counted_at: tuple[int, int] | None = None
+    challenge_macs: float | None = None
 
     @property
     def name(self) -> str:
@@ -195,8 +242,7 @@ class ZooEntry:
 
     def build(self, *, deployed: bool = False) -> "SRNetwork":
         """Return the network with PyTorch's initial weights, in training form or as it is deployed. Needs torch."""
-        module, _, path = self.network.make.partition(":")
-        make = cast("Callable[..., SRNetwork]", attrgetter(path)(import_module(f"lkdn_models.nets.{module}")))
+        make, settings = self.network.constructor, self.network.settings
         if spec := self.spec:
             return make(spec.deployed if deployed else spec)
-        return make() if self.input is Input.ENLARGED_LUMA else make(self.scale)
+        return make(**settings) if self.input is Input.ENLARGED_LUMA else make(self.scale, **settings)

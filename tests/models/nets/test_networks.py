@@ -16,10 +16,16 @@ from torch import nn
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_deploy.imaging.resample import imresize
+from lkdn_models.nets.abpn import ABPN
 from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.nets.carn import CARN
+from lkdn_models.nets.compact import Compact
 from lkdn_models.nets.drrn import DRRN
+from lkdn_models.nets.ecbsr import ECBSR
+from lkdn_models.nets.efdn import EFDN
+from lkdn_models.nets.espcn import ESPCN
+from lkdn_models.nets.etds import ETDS, TransformedECBSR
 from lkdn_models.nets.fsrcnn import FSRCNN
 from lkdn_models.nets.idn import IDN
 from lkdn_models.nets.imdn import IMDN
@@ -28,9 +34,14 @@ from lkdn_models.nets.lapsrn import LapSRN
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.nets.memnet import MemNet
 from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.reprlfn import RepRLFN
 from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
 from lkdn_models.nets.rlfn import RLFN
+from lkdn_models.nets.smfanet import SMFANet, largest_in_cells
+from lkdn_models.nets.span import SPAN
+from lkdn_models.nets.spanf import SPANF
 from lkdn_models.nets.srcnn import SRCNN
+from lkdn_models.nets.tssr import TSSR
 from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.nets.vdsr import VDSR
 from lkdn_models.training.online import merger
@@ -49,6 +60,7 @@ LUMA: list[Make] = [
     partial(SRCNN, kernels=(9, 1, 5), channels=(6, 5)),
     *at((2, 3, 4), FSRCNN, channels=6, shrunk_channels=5, mappings=2),
     partial(VDSR, depth=4, channels=6),
+    partial(ECBSR, 2, channels=6, depth=1, colours=1, trained=2),
     *at((2, 4), LapSRN, depth=2, channels=6),
     *at((2, 4), LapSRN, depth=2, channels=6, up_kernel=4),
     partial(DRRN, units=2, channels=6),
@@ -72,6 +84,16 @@ COLOUR: list[Make] = [
     *at((2, 3, 4), PAN, channels=8, blocks=2),
     *at((2, 3, 4), BSRN, channels=8, blocks=1, block=PlainESDB),
     partial(LKDN, LkdnSpec(2, 2, 4, 4, Block.RBSB, Upsampler.REP)),
+    *at((2, 4), SPAN, channels=6, blocks=2),
+    partial(SPAN, 3, channels=6, blocks=2, trained=2),
+    partial(SPANF, 4, channels=6, squeezed=5, blocks=2, ending=1),
+    partial(TSSR, 4, channels=6, blocks=1, trained=1),
+    *at((1, 4), Compact, channels=6, depth=2),
+    *at((2, 3), ECBSR, channels=6, depth=1, trained=2),
+    *at((3, 4), TransformedECBSR, channels=6, depth=1),
+    *at((2, 3), ETDS, channels=6, depth=2),
+    partial(ABPN, 3, channels=6, depth=1),
+    partial(ESPCN, 3, channels=6, narrow=5),
 ]
 LKDNS: list[Make] = [
     partial(LKDN, LkdnSpec(scale, 1, 8, 6, block, upsampler))
@@ -89,11 +111,14 @@ ESA = [
     *at((2, 3, 4), BSRN, blocks=1, channels=8, block=SmallESDB, conv=BiasedBSConv, pointwise=Pointwise),
     *at((2, 3, 4), RFDN, blocks=1, channels=8, block=ChallengeRFDB),
     *at((2, 3, 4), RLFN, blocks=1, channels=8, inner=6),
+    *at((2, 3, 4), EFDN, channels=8),
+    *at((2, 3, 4), RepRLFN, blocks=1, channels=8),
 ]
 GLOBAL: list[Make] = [
     *ESA,
     *at((2, 3, 4), RFDN, blocks=1, channels=16),
     *at((2, 3, 4), IMDN, blocks=1, channels=16),
+    *at((2, 3, 4), SMFANet, blocks=1, channels=8),
 ]
 
 
@@ -235,3 +260,10 @@ def test_the_bicubic_layer_enlarges_as_imresize_does_and_is_no_part_of_a_checkpo
     enlarged = layer(torch.from_numpy(image).float().permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     assert np.allclose(enlarged.numpy(), imresize(image, scale), atol=1e-6)
     assert not layer.state_dict()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (15, 16), (17, 31), (40, 9), (23, 64)])
+def test_the_largest_values_in_cells_are_those_of_adaptive_pooling(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size)
+    height, width = size
+    assert torch.equal(largest_in_cells(x), nn.functional.adaptive_max_pool2d(x, (height // 8, width // 8)))
