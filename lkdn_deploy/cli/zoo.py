@@ -111,8 +111,8 @@ def get(name: str, scale: int | None) -> None:
 def check() -> None:
     """Count parameters and Multi-Adds of every network, and compare them with the zoo's and the LKDN paper's figures.
 
-    P are parameters in K, M are Multi-Adds in G. Newer networks have a row below for NTIRE's efficiency challenges, which
-    count multiply-accumulates for an input of 256x256. Where paper and count differ, a row states the reason. The exit
+    P are parameters in K, M are Multi-Adds in G. Below newer networks stand their multiply-accumulates for an input of
+    256x256, which NTIRE's efficiency challenges count. Where paper and count differ, a row states the reason. The exit
     code is 4 if a count differs from the zoo's figure.
     """
     from lkdn_deploy.bench.complexity.verify_zoo import recount

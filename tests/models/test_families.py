@@ -18,6 +18,7 @@ from lkdn_models.nets.span import SPAN
 from lkdn_models.nets.spanf import SPANF
 from lkdn_models.nets.tssr import TSSR
 from lkdn_models.recognise import State, recognise
+from lkdn_models.reparameterised import fuse_network
 from lkdn_models.zoo import Input, Variant, find
 
 
@@ -105,3 +106,31 @@ def test_a_member_that_almost_fits_is_named_with_what_is_wrong(
     change(weights)
     with pytest.raises(InputError, match=message):
         recognise(weights)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(SPAN, 2, channels=6, blocks=2, trained=2),
+        partial(SPANF, 2, channels=6, squeezed=5, blocks=2, trained=1),
+        partial(TSSR, 2, channels=6, blocks=1, trained=2),
+        partial(ECBSR, 2, channels=6, depth=2, trained=2),
+        partial(ECBSR, 3, channels=6, depth=1, colours=1, trained=3),
+    ],
+)
+def test_a_training_form_fuses_into_the_same_function_at_the_border_too(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = make().double().eval()
+    for name, value in network.named_parameters():
+        if name.endswith((".scale", ".bias", ".b0", ".b1")):
+            torch.nn.init.normal_(value, std=0.3)
+    plain, result = fuse_network(network)
+    assert result.applied
+    assert not result.skipped
+    x = torch.rand(1, 1 if network.peak == 255 else 3, 7, 9, dtype=torch.float64) * network.peak
+    with torch.no_grad():
+        expected = network(x)
+        assert torch.allclose(plain(x), expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
+    assert sum(value.numel() for value in plain.parameters()) == sum(
+        value.numel() for value in recognise(state(make)).build(deployed=True).parameters()
+    )

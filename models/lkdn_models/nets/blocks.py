@@ -173,6 +173,11 @@ class RepUpsampler(nn.Module):
         return shuffled(self.conv1.in_channels, self.shuffle.upscale_factor)
 
 
+def unit_vectors(x: Tensor) -> Tensor:
+    """Divide the channels of each pixel by their length, (N, C, H, W) -> (N, C, H, W); none counts as below 1e-12."""
+    return x / x.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
 def replicate(x: Tensor, copies: int) -> Tensor:
     """Repeat the input along the channels, (N, C, H, W) -> (N, copies * C, H, W)."""
     return torch.cat([x] * copies, dim=1) if copies > 1 else x

@@ -5,8 +5,10 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkdn_deploy.fuse.branches import Merged, Pad
 from lkdn_models.nets.blocks import Layer, conv3x3
 from lkdn_models.nets.shapes import Shapes
+from lkdn_models.reparameterised import layers
 
 
 class MergedConv3XC(nn.Module):
@@ -39,6 +41,13 @@ class Conv3XC(MergedConv3XC):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (1, 1, 1, 1))) + self.sk(x)  # type: ignore[no-any-return]
+
+    def branches(self) -> dict[str, Merged]:
+        three = (Pad((1, 1)), *layers(self, "conv"))
+        return {"eval_conv": Merged(self.sk.in_channels, (three, layers(self, "sk")))}
+
+    def plain(self) -> MergedConv3XC:
+        return MergedConv3XC(self.sk.in_channels, self.sk.out_channels)
 
 
 def conv3xc(gain: int) -> Layer:

@@ -10,15 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkdn_deploy.fuse.branches import Chain, Convolution, Merged, Pad
 from lkdn_models.nets.blocks import PixelCopies, SRNetwork, conv3x3
 from lkdn_models.nets.shapes import Shapes, count_blocks, shuffled_scale
+from lkdn_models.reparameterised import layers
 
 EDGES = {
-    "sbx": ((1, 0, -1), (2, 0, -2), (1, 0, -1)),
-    "sby": ((1, 2, 1), (0, 0, 0), (-1, -2, -1)),
-    "lpl": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+    "conv1x1_sbx": ((1, 0, -1), (2, 0, -2), (1, 0, -1)),
+    "conv1x1_sby": ((1, 2, 1), (0, 0, 0), (-1, -2, -1)),
+    "conv1x1_lpl": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
 }
-"""The kernels that find edges: Sobel's of both directions, and the Laplacian."""
+"""The branches that find edges, and their kernels: Sobel's of both directions, and the Laplacian."""
 
 
 class SequentialBranch(nn.Module):
@@ -49,36 +51,69 @@ class ExpandSqueeze(SequentialBranch):
 class EdgeBranch(SequentialBranch):
     """A branch whose 3x3 convolution is depthwise, of a fixed kernel with a learnt factor for each channel."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, name: str) -> None:
         super().__init__(in_channels, out_channels)
         self.scale = nn.Parameter(torch.randn(out_channels, 1, 1, 1) * 1e-3)
         self.bias = nn.Parameter(torch.randn(out_channels) * 1e-3)
         self.mask = nn.Parameter(
-            torch.tensor(EDGES[kernel], dtype=torch.float32).repeat(out_channels, 1, 1, 1), requires_grad=False
+            torch.tensor(EDGES[name], dtype=torch.float32).repeat(out_channels, 1, 1, 1), requires_grad=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(self.bordered(x), self.scale * self.mask, self.bias, groups=len(self.scale))
 
 
-class ECB(nn.Module):
-    """Edge-oriented convolution block in training form, with PReLU (or nothing) behind the sum of its branches."""
+class PlainECB(nn.Module):
+    """A 3x3 convolution with PReLU (or nothing) behind it: what an ECB becomes, by the names of the training form."""
 
-    def __init__(self, in_channels: int, out_channels: int, gain: int, *, act: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, act: bool) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
         self.conv3x3 = conv3x3(in_channels, out_channels)
-        self.conv1x1_3x3 = ExpandSqueeze(in_channels, out_channels, gain)
-        self.edges = [f"conv1x1_{kernel}" for kernel in EDGES]
-        for kernel in EDGES:
-            self.add_module(f"conv1x1_{kernel}", EdgeBranch(in_channels, out_channels, kernel))
         self.act = nn.PReLU(out_channels) if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv3x3(x))  # type: ignore[no-any-return]
+
+
+class ECB(PlainECB):
+    """Edge-oriented convolution block in training form: four branches beside the 3x3, all of which merge exactly.
+
+    Args:
+        in_channels: number of input channels.
+        out_channels: number of output channels.
+        gain: how many times as wide as the result the map within the second branch is.
+        act: whether PReLU follows.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, gain: int, *, act: bool = True) -> None:
+        super().__init__(in_channels, out_channels, act=act)
+        self.conv1x1_3x3 = ExpandSqueeze(in_channels, out_channels, gain)
+        for name in EDGES:
+            self.add_module(name, EdgeBranch(in_channels, out_channels, name))
+
+    def forward(self, x: Tensor) -> Tensor:
         total = self.conv3x3(x) + self.conv1x1_3x3(x)
-        for name in self.edges:
+        for name in EDGES:
             total = total + self.get_submodule(name)(x)
         return self.act(total)  # type: ignore[no-any-return]
+
+    def branches(self) -> dict[str, Merged]:
+        squeezed = self._behind_pointwise("conv1x1_3x3", Convolution("conv1x1_3x3.k1", "conv1x1_3x3.b1"))
+        edges = (
+            self._behind_pointwise(
+                name,
+                Convolution(f"{name}.scale", f"{name}.bias", groups=self.conv3x3.out_channels, mask=f"{name}.mask"),
+            )
+            for name in EDGES
+        )
+        return {"conv3x3": Merged(self.conv3x3.in_channels, (layers(self, "conv3x3"), squeezed, *edges))}
+
+    def plain(self) -> PlainECB:
+        conv = self.conv3x3
+        return PlainECB(conv.in_channels, conv.out_channels, act=isinstance(self.act, nn.PReLU))
+
+    def _behind_pointwise(self, name: str, last: Convolution) -> Chain:
+        return (Pad((1, 1)), Convolution(f"{name}.k0", f"{name}.b0"), last)
 
 
 class ECBSR(SRNetwork):

@@ -1,5 +1,5 @@
-"""ETDS: "Equivalent Transformation and Dual Stream Network Construction for Mobile Image Super-Resolution", Chao et al.,
-CVPR 2023.
+"""ETDS: "Equivalent Transformation and Dual Stream Network Construction for Mobile Image Super-Resolution",
+Chao et al., CVPR 2023.
 
 Written from the paper, with the parameter names of the published checkpoints, which are in the form for deployment.
 """

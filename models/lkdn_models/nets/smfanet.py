@@ -10,29 +10,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3, shuffled
+from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3, shuffled, unit_vectors
 from lkdn_models.nets.shapes import Shapes, count_blocks, shuffled_scale
 
 SHRUNK = 8
-"""Sides of the cells over which the largest values are taken."""
+"""Least sides of the cells over which the largest values are taken."""
+MOST_CELLS = 1 << 13
+"""Largest number of cells along an axis: the network takes pictures of up to 65,536 pixels a side."""
+
+Cells = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""First pixels of the cells, and of the last ``SHRUNK`` pixels of each, along height and width."""
 
 
-def largest_in_cells(x: Tensor, side: int = SHRUNK) -> Tensor:
-    """Return the largest value of each cell, (N, C, H, W) -> (N, C, H // side, W // side).
+class CellGrid(nn.Module):
+    """The cells of adaptive pooling, computed with operations that every engine has, for any size."""
 
-    Cells have ``side`` pixels a side or, so that they cover the picture, up to twice as many, and overlap then: it is
-    adaptive max pooling, in operations that can be exported for any size.
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.arange(MOST_CELLS), persistent=False)
+        self.numbers: Tensor
+
+    def forward(self, x: Tensor) -> Cells:
+        height, width = (self._along(size) for size in x.shape[2:])
+        return height, width
+
+    def _along(self, size: int) -> tuple[Tensor, Tensor]:
+        cells = size // SHRUNK
+        number = self.numbers[:cells]
+        return number * size // cells, ((number + 1) * size + cells - 1) // cells - SHRUNK
+
+
+def largest_in_cells(x: Tensor, cells: Cells) -> Tensor:
+    """Return the largest value of each cell, (N, C, H, W) -> (N, C, H // SHRUNK, W // SHRUNK): adaptive max pooling.
+
+    Cells have ``SHRUNK`` pixels a side or, so that they cover the picture, up to twice as many, and overlap then. So a
+    cell is its first ``SHRUNK`` pixels and its last ones.
     """
-    for axis in (2, 3):
-        size = x.shape[axis]
-        cells = size // side
-        cell = torch.arange(cells, device=x.device)
-        first, end = cell * size // cells, ((cell + 1) * size + cells - 1) // cells
-        # No cell has more than 2 * side pixels; the last pixel of a smaller one is read several times.
-        index = (first[:, None] + torch.arange(2 * side, device=x.device)).minimum(end[:, None] - 1)
-        taken = x.index_select(axis, index.flatten()).unflatten(axis, (cells, 2 * side))
-        x = taken.amax(axis + 1)
+    for axis, (first, last) in zip((2, 3), cells, strict=True):
+        runs = F.max_pool2d(x, (SHRUNK, 1) if axis == 2 else (1, SHRUNK), stride=1)
+        x = torch.maximum(runs.index_select(axis, first), runs.index_select(axis, last))
     return x
+
+
+def variance(x: Tensor) -> Tensor:
+    """Return the unbiased variance of each channel over the picture, (N, C, H, W) -> (N, C, 1, 1)."""
+    height, width = x.shape[2:]
+    return (x - x.mean((2, 3), keepdim=True)).square().sum((2, 3), keepdim=True) / (height * width - 1)
 
 
 class DetailBranch(nn.Module):
@@ -65,10 +88,10 @@ class SMFA(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.belt = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cells: Cells) -> Tensor:
         local, modulated = self.linear_0(x).chunk(2, dim=1)
-        coarse = self.dw_conv(largest_in_cells(modulated)) * self.alpha
-        coarse = F.gelu(self.linear_1(coarse + modulated.var((2, 3), keepdim=True) * self.belt))
+        coarse = self.dw_conv(largest_in_cells(modulated, cells)) * self.alpha
+        coarse = F.gelu(self.linear_1(coarse + variance(modulated) * self.belt))
         modulated = modulated * F.interpolate(coarse, size=x.shape[2:], mode="nearest")
         return self.linear_2(modulated + self.lde(local))  # type: ignore[no-any-return]
 
@@ -97,9 +120,9 @@ class FMB(nn.Module):
         self.smfa = SMFA(channels)
         self.pcfn = PCFN(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.smfa(F.normalize(x))
-        return x + self.pcfn(F.normalize(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, cells: Cells) -> Tensor:
+        x = x + self.smfa(unit_vectors(x), cells)
+        return x + self.pcfn(unit_vectors(x))  # type: ignore[no-any-return]
 
 
 class SMFANet(SRNetwork):
@@ -110,7 +133,8 @@ class SMFANet(SRNetwork):
     def __init__(self, scale: int, *, channels: int = 36, blocks: int = 8) -> None:
         super().__init__(scale)
         self.to_feat = conv3x3(3, channels)
-        self.feats = nn.Sequential(*(FMB(channels) for _ in range(blocks)))
+        self.cells = CellGrid()
+        self.feats = nn.ModuleList(FMB(channels) for _ in range(blocks))
         self.to_img = shuffled(channels, scale)
 
     @classmethod
@@ -122,5 +146,8 @@ class SMFANet(SRNetwork):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        shallow = self.to_feat(x)
-        return self.to_img(self.feats(shallow) + shallow)  # type: ignore[no-any-return]
+        cells = self.cells(x)
+        deep = shallow = self.to_feat(x)
+        for block in self.feats:
+            deep = block(deep, cells)
+        return self.to_img(deep + shallow)  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ from lkdn_models.nets.pan import PAN
 from lkdn_models.nets.reprlfn import RepRLFN
 from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
 from lkdn_models.nets.rlfn import RLFN
-from lkdn_models.nets.smfanet import SMFANet, largest_in_cells
+from lkdn_models.nets.smfanet import CellGrid, SMFANet, largest_in_cells
 from lkdn_models.nets.span import SPAN
 from lkdn_models.nets.spanf import SPANF
 from lkdn_models.nets.srcnn import SRCNN
@@ -266,4 +266,6 @@ def test_the_bicubic_layer_enlarges_as_imresize_does_and_is_no_part_of_a_checkpo
 def test_the_largest_values_in_cells_are_those_of_adaptive_pooling(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)
     height, width = size
-    assert torch.equal(largest_in_cells(x), nn.functional.adaptive_max_pool2d(x, (height // 8, width // 8)))
+    assert torch.equal(
+        largest_in_cells(x, CellGrid()(x)), nn.functional.adaptive_max_pool2d(x, (height // 8, width // 8))
+    )
