@@ -199,7 +199,8 @@ class Partition:
         import onnx
 
         sides = zip(*(shapes.get(name, ()) for shapes in self._inferred.shapes), strict=True)
-        shape = [side[0] if len(set(side)) == 1 else None for side in sides]
+        # A length that ONNX cannot infer counts as 0.
+        shape = [side[0] if len(set(side)) == 1 and side[0] else None for side in sides]
         return onnx.helper.make_tensor_value_info(name, self._inferred.types.get(name, onnx.TensorProto.FLOAT), shape)
 
 
