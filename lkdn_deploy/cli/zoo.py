@@ -65,7 +65,8 @@ def show(name: str) -> None:
             click.echo(f"    {entry.challenge_macs:.4f} G multiply-accumulates at 256x256, as challenges count")
         if entry.printed:
             printed = entry.printed
-            click.echo(f"    the LKDN paper (table {printed.tables}): {printed.parameters} K, {printed.multi_adds} G")
+            counts = f": {printed.parameters} K, {printed.multi_adds} G" if printed.parameters else ""
+            click.echo(f"    the LKDN paper (table {printed.tables}){counts}")
             _echo_wrapped(printed.remark, "      ")
         for line in _quality(entry):
             click.echo(f"    {line}")
@@ -124,7 +125,7 @@ def check() -> None:
     for entry in all_entries():
         checked = recount(entry)
         printed = entry.printed
-        paper = (printed.parameters, printed.multi_adds, printed.tables) if printed else ("-", "-", "-")
+        paper = (printed.parameters or "-", printed.multi_adds or "-", printed.tables) if printed else ("-", "-", "-")
         size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
         computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
         rule = f"{entry.network.rule}{size}"
@@ -193,8 +194,13 @@ def _quality(entry: "ZooEntry") -> list[str]:
     lines = []
     for name in dict.fromkeys([*printed, *entry.measured]):
         here = "{:.3f} / {:.4f} measured".format(*entry.measured[name]) if name in entry.measured else ""
-        paper = "{} / {} in papers".format(*printed[name]) if name in printed else ""
+        paper = "{} / {} in the paper".format(*printed[name]) if name in printed else ""
         lines.append(f"{name:<9} {', '.join(filter(None, (here, paper)))}")
+    if entry.printed and entry.printed.div2k:
+        lines.append(f"{'DIV2K':<9} {entry.printed.div2k} in the paper, on its validation set")
+    for table, row in entry.printed.trials.items() if entry.printed else ():
+        lines.append(f"another training ({table}):")
+        lines += ["  {:<9} {} / {} in the paper".format(name, *figures) for name, figures in row.items()]
     return lines
 
 

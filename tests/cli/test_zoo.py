@@ -75,8 +75,10 @@ def test_a_network_is_shown_with_all_that_is_known_of_it_in_80_columns(ran: Call
             facts = [f"x{entry.scale}: {entry.parameters:,} parameters", f"receptive radius: {radius} "]
             facts += [f"{psnr:.3f} / {ssim:.4f} measured" for psnr, ssim in entry.measured.values()]
             if printed := entry.printed:
-                facts += [f"{printed.parameters} K, {printed.multi_adds} G", printed.remark]
-                facts += [f"{psnr} / {ssim} in papers" for psnr, ssim in printed.quality.values()]
+                facts += [f"{printed.parameters} K, {printed.multi_adds} G"] if printed.parameters else []
+                facts += [f"(table {printed.tables})", printed.remark, printed.div2k or "", *printed.trials]
+                rows = (printed.quality, *printed.trials.values())
+                facts += [f"{psnr} / {ssim} in the paper" for row in rows for psnr, ssim in row.values()]
             if weights := entry.weights:
                 facts += [f"weights: {weights.page}", f"sha256 {weights.sha256}", f"licence: {weights.licence}"]
             shown = words(part)
@@ -163,7 +165,7 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
 ) -> None:
     monkeypatch.setattr(
         "lkdn_deploy.bench.complexity.verify_zoo.recount",
-        lambda entry: Checked(entry, entry.parameters, entry.multi_adds, ()),
+        lambda entry: Checked(entry, entry.parameters, entry.multi_adds, entry.challenge_macs, ()),
     )
     shown = ran("check")
     lines = shown.out.splitlines()
@@ -171,9 +173,12 @@ def test_the_check_has_a_row_for_every_network_and_scale_and_fits_80_columns(
     assert rows == [[entry.name, f"x{entry.scale}"] for entry in all_entries()]
     assert max(map(len, lines)) <= 80
     assert f"{len(all_entries())} rows" in shown.err
+    below = lines[[line.split()[:2] for line in lines].index(["span-ch28", "x4"]) + 1]
+    assert below.split() == ["9.8338", "C", "256x256"]
 
 
 FSRCNN, LAPSRN, SRCNN = find("fsrcnn", 4), find("lapsrn", 4), find("srcnn-915", 3)
+SPAN = find("span-ch28", 4)
 
 
 def printed(entry: ZooEntry, **figures: str) -> ZooEntry:
@@ -202,6 +207,7 @@ def test_the_check_counts_anew_and_puts_the_papers_figures_beside_it(
         (replace(FSRCNN, multi_adds=4.6371), "fsrcnn x4 has 4.6370 G Multi-Adds, not 4.6371"),
         (replace(FSRCNN, receptive_radius=8), "fsrcnn x4 has receptive radius 7, not 8"),
         (replace(SRCNN, receptive_radius=None), "srcnn-915 x3 has receptive radius 4, not None"),
+        (replace(SPAN, challenge_macs=9.8), "span-ch28 x4 has 9.8338 G multiply-accumulates at 256x256, not 9.8000"),
         (printed(FSRCNN, parameters="12"), "fsrcnn x4: the paper prints 12 K parameters, counted: 12.809"),
         (printed(LAPSRN, remark=""), "lapsrn x4: the paper prints 813 K parameters, counted: 814.242"),
         (

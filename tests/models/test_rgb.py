@@ -50,7 +50,7 @@ class Square(nn.Module):
 class Wide(nn.Module):
     """One convolution of positive weights that sees ``radius`` pixels far."""
 
-    smallest = 1
+    smallest, peak = 1, 1.0
 
     def __init__(self, radius: int, scale: int = 1) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Wide(nn.Module):
 class Interpolation(nn.Module):
     """Bicubic, of luma alone."""
 
-    smallest, receptive_radius = 1, 2
+    peak, smallest, receptive_radius = 1.0, 1, 2
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Interpolation(nn.Module):
 class Untouched(nn.Module):
     """Gives what it gets, and keeps it."""
 
-    scale, smallest, receptive_radius = 1, 1, 0
+    scale, peak, smallest, receptive_radius = 1, 1.0, 1, 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen = x
@@ -96,6 +96,16 @@ def test_a_network_of_another_range_gets_and_gives_that_range() -> None:
     assert isinstance(wrapped, InRange)
     assert np.allclose(run(wrapped, PHOTOGRAPH), 255 * PHOTOGRAPH**2)
     assert (wrapped.scale, wrapped.smallest, wrapped.receptive_radius) == (1, 3, 7)
+
+
+def test_a_network_of_luma_of_another_range_gets_and_gives_that_range() -> None:
+    class Kept(Untouched):
+        peak = 255.0
+
+    network = Kept()
+    result = run(as_rgb(network, Input.LUMA, 1), PHOTOGRAPH)
+    assert 16 <= network.seen.min() < network.seen.max() <= 235
+    assert np.allclose(result, run(as_rgb(Untouched(), Input.LUMA, 1), PHOTOGRAPH), atol=1e-6)
 
 
 @SCALES

@@ -1,6 +1,7 @@
 """The zoo's facts are consistent, and agree with the networks and the published files."""
 
 import hashlib
+import json
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import nn
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import Block, LkdnSpec, Upsampler
 from lkdn_models.rgb import as_rgb
-from lkdn_models.zoo import Input, ZooEntry, all_entries, entries, find, name_of, names, published_scale
+from lkdn_models.zoo import Input, ZooEntry, all_entries, bicubic, entries, find, name_of, names, published_scale
 from lkdn_models.zoo.facts import BUNDLED, HD, LR, SETS, Weights
 from lkdn_models.zoo.networks import read_networks
 
@@ -81,8 +82,8 @@ def test_weights_that_serve_every_scale_are_one_set_and_fit_every_scale() -> Non
 
 def test_figures_of_the_paper_are_written_digit_by_digit() -> None:
     for printed in filter(None, (entry.printed for entry in all_entries())):
-        assert re.fullmatch(r"\d+", printed.parameters)
-        assert re.fullmatch(r"\d+(\.\d)?", printed.multi_adds)
+        assert re.fullmatch(r"\d+", printed.parameters or "0")
+        assert re.fullmatch(r"\d+(\.\d)?", printed.multi_adds or "0")
         assert re.fullmatch(r"\d(, \d)*", printed.tables)
         for psnr, ssim in printed.quality.values():
             assert re.fullmatch(r"\d\d\.\d\d", psnr)
@@ -212,3 +213,31 @@ def test_files_in_the_data_folder_are_the_pinned_ones(data: Path) -> None:
     for weights in found:
         digest = hashlib.sha256(files[weights.file_name].read_bytes()).hexdigest()
         assert digest == weights.sha256, weights.path
+
+
+def test_every_row_of_the_papers_tables_is_in_the_zoo_digit_by_digit(data: Path) -> None:
+    path = data / "paper-tables.json"
+    if not path.is_file():
+        pytest.skip("the paper's tables are not among the test data")
+    tables = json.loads(path.read_text())["tables"]
+
+    def figures(row: dict) -> dict[str, tuple[str, str]]:
+        return {name: (pair["psnr"], pair["ssim"]) for name, pair in row["quality"].items() if pair and pair["psnr"]}
+
+    for number, table in tables.items():
+        for row in table["rows"]:
+            name, scale = row.get("zoo_name"), row["scale"]
+            if name is None:
+                assert bicubic()[scale] == figures(row)
+                continue
+            printed = find(name, scale).printed
+            assert number in printed.tables.split(", ")
+            for key, value in (("params_K", printed.parameters), ("multi_adds_G", printed.multi_adds)):
+                assert row.get(key) in (None, value)
+            if number == "4":
+                assert row["div2k_val_psnr"] == printed.div2k
+            elif number == "3":
+                optimiser, hours = row["method"].split("_")[1], row["training_time_h"]
+                assert printed.trials[f"Table 3, {optimiser} in {hours} h"] == figures(row)
+            else:
+                assert printed.trials.get(f"Table {number}", printed.quality) == figures(row)

@@ -58,7 +58,7 @@ def recount(entry: ZooEntry) -> Checked:
                 (printed.parameters, complexity.parameters / 1e3, "K parameters"),
                 (printed.multi_adds, multi_adds, "G Multi-Adds"),
             )
-            if f"{here:.{len(paper.partition('.')[2])}f}" != paper
+            if paper is not None and f"{here:.{len(paper.partition('.')[2])}f}" != paper
         ]
         if not printed.remark:
             problems += differing

@@ -15,13 +15,19 @@ from lkdn_models.zoo.facts import Printed as Printed
 from lkdn_models.zoo.facts import Variant as Variant
 from lkdn_models.zoo.facts import Weights as Weights
 from lkdn_models.zoo.facts import ZooEntry as ZooEntry
-from lkdn_models.zoo.networks import NETWORKS, read_networks
+from lkdn_models.zoo.networks import NETWORKS, read_bicubic, read_networks
 
 
 @cache
 def all_entries() -> tuple[ZooEntry, ...]:
     """Return every network at every scale."""
     return read_networks(NETWORKS.read_text(encoding="utf-8"))
+
+
+@cache
+def bicubic() -> dict[int, dict[str, tuple[str, str]]]:
+    """Return PSNR in dB and SSIM of bicubic enlargement by scale and test set, as the LKDN paper prints them."""
+    return read_bicubic(NETWORKS.read_text(encoding="utf-8"))
 
 
 def names() -> list[str]:

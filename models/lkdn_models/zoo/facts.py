@@ -103,16 +103,20 @@ class Printed:
 
     Attributes:
         tables: numbers of the tables that have it.
-        parameters: in thousands.
-        multi_adds: in G.
-        quality: PSNR in dB and SSIM by test set.
+        parameters: in thousands; None: the tables do not tell.
+        multi_adds: in G; None: the tables do not tell.
+        quality: PSNR in dB and SSIM by test set, of Table 5 if it is there.
+        div2k: PSNR in dB on DIV2K's validation set.
+        trials: quality of other trainings of the network, by the table that has them.
         remark: reason for a difference between these figures and the computed ones.
     """
 
     tables: str
-    parameters: str
-    multi_adds: str
+    parameters: str | None = None
+    multi_adds: str | None = None
     quality: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    div2k: str | None = None
+    trials: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
     remark: str = ""
 
 

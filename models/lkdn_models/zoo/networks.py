@@ -11,6 +11,8 @@ from lkdn_models.schema import build
 from lkdn_models.zoo.facts import SETS, Network, ZooEntry
 
 NETWORKS = Path(__file__).with_name("networks.toml")
+BICUBIC = "bicubic"
+"""The table that is no network's."""
 
 
 def read_networks(text: str) -> tuple[ZooEntry, ...]:
@@ -19,7 +21,21 @@ def read_networks(text: str) -> tuple[ZooEntry, ...]:
     Raises:
         UsageError: if a key is unknown, missing or of the wrong type, or a value is malformed.
     """
-    return tuple(entry for name, table in tomllib.loads(text).items() for entry in _entries(name, table))
+    tables = tomllib.loads(text)
+    return tuple(entry for name, table in tables.items() if name != BICUBIC for entry in _entries(name, table))
+
+
+def read_bicubic(text: str) -> dict[int, dict[str, tuple[str, str]]]:
+    """Return PSNR in dB and SSIM of bicubic enlargement by scale and test set, as the LKDN paper prints them.
+
+    Raises:
+        UsageError: if a row is malformed.
+    """
+    rows = tomllib.loads(text)[BICUBIC]
+    return {
+        int(key[1:]): {data: (psnr, ssim) for data, (psnr, ssim) in _by_set(row, f"{BICUBIC}.{key}")}
+        for key, row in rows.items()
+    }
 
 
 def _entries(name: str, table: Mapping[str, Any]) -> Iterator[ZooEntry]:
@@ -36,8 +52,11 @@ def _entries(name: str, table: Mapping[str, Any]) -> Iterator[ZooEntry]:
             merged["measured"] = {
                 data: [float(value) for value in pair] for data, pair in _by_set(facts["measured"], where)
             }
-        if "quality" in facts.get("printed", {}):
-            merged["printed"] = {**facts["printed"], "quality": dict(_by_set(facts["printed"]["quality"], where))}
+        if printed := dict(facts.get("printed", {})):
+            if "quality" in printed:
+                printed["quality"] = dict(_by_set(printed["quality"], where))
+            printed["trials"] = {table: dict(_by_set(row, where)) for table, row in printed.get("trials", {}).items()}
+            merged["printed"] = printed
         if "weights" in facts or "sha256" in weights:
             merged["weights"] = {**weights, **facts.get("weights", {})}
         yield build(ZooEntry, merged, where)
