@@ -120,7 +120,7 @@ def check() -> None:
     from lkdn_models.zoo import all_entries
     from lkdn_models.zoo.facts import LR
 
-    click.echo(f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<12} table")
+    click.echo(f"{'model':<15} {'':<2} {'P paper':>8} {'P here':>9} {'M paper':>8} {'M here':>10}  {'rule':<10} table")
     problems: list[str] = []
     for entry in all_entries():
         checked = recount(entry)
@@ -129,7 +129,7 @@ def check() -> None:
         size = "" if entry.input_size == LR[entry.scale] else " {1}x{0}".format(*entry.input_size)
         computed = f"{checked.parameters / 1e3:>9.3f} {paper[1]:>8} {checked.multi_adds:>10.4f}"
         rule = f"{entry.network.rule}{size}"
-        click.echo(f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {rule:<12} {paper[2]}")
+        click.echo(f"{entry.name:<15} x{entry.scale} {paper[0]:>8} {computed}  {rule:<10} {paper[2]}")
         if checked.challenge_macs is not None:
             click.echo(f"{'':<46} {checked.challenge_macs:>10.4f}  C 256x256")
         _echo_wrapped(printed.remark if printed else "", "    ", 78)
