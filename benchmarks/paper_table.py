@@ -3,8 +3,9 @@
     python benchmarks/paper_table.py --weights DIR --testsets DIR [--output benchmarks/results/paper_table.json]
 
 Runs `lkdn-eval` once on the published checkpoints of LKDN, LKDN-S, BSRN and VAPSR at all their scales, and on those of
-the paper's five test sets that are there, and writes its results. Then prints each figure beside those of the paper and of the zoo, which were measured in PyTorch and show where
-published weights fall short of their paper. The exit status is 1 if a figure agrees with neither.
+the paper's five test sets that are there, and writes its results. Then prints each figure beside those of the paper and
+of the zoo, which were measured in PyTorch and show where published weights fall short of their paper.
+The exit status is 1 if a figure agrees with neither.
 """
 
 import argparse
