@@ -20,7 +20,7 @@ from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.recognise import recognise
 from lkdn_models.reparameterised import fuse_network
-from lkdn_models.zoo import ZooEntry, name_of
+from lkdn_models.zoo import Variant, ZooEntry, name_of
 
 with needs("spandrel"):
     from spandrel import (
@@ -77,7 +77,7 @@ def install(registry: ArchRegistry = MAIN_REGISTRY) -> list[ArchSupport]:
     return registry.add(*supports, ignore_duplicates=True)  # type: ignore[no-any-return]
 
 
-def _network(family: str, state: Mapping[str, Any]) -> LkdnSpec | ZooEntry | None:
+def _network(family: str, state: Mapping[str, Any]) -> LkdnSpec | ZooEntry | Variant | None:
     """Return the network of a state dict, if it is one of the family."""
     if TELLING[family] not in state or not all(isinstance(value, Tensor) for value in state.values()):
         return None
