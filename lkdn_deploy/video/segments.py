@@ -6,10 +6,11 @@ gets its name when it is complete; a later run takes them if the folder's key sa
 and settings.
 """
 
+import errno
 import hashlib
 import json
 import os
-import shutil
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -103,17 +104,17 @@ class SegmentFolder:
 
     def begun(self) -> bool:
         """Return whether there is a finished segment."""
-        return self._file(0).exists()
+        return os.path.lexists(self._file(0))
 
     def begin(self) -> None:
-        """Remove the segments of an earlier run.
+        """Remove the segments of an earlier run, and no other file.
 
         Raises:
-            InputError: if the folder cannot be made, or its content cannot be removed.
+            InputError: if they cannot be removed.
         """
         try:
             for path in self._path.iterdir():
-                if path.name != _LOCK:
+                if _OWN.fullmatch(path.name):
                     path.unlink()
         except OSError as error:
             msg = f"{self._path} cannot be emptied: {error.strerror or error}"
@@ -153,8 +154,11 @@ class SegmentFolder:
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        """Remove the folder, unless there is something else in it."""
+        with suppress(OSError, InputError):
+            self.begin()
+            (self._path / _LOCK).unlink()
+            self._path.rmdir()
 
     @property
     def _key(self) -> Path:
@@ -165,6 +169,8 @@ class SegmentFolder:
 
 
 _LOCK = "lock"
+_OWN = re.compile(r"key\.json|\d{6,}\.segment|\.[0-9a-f]{12}\.part\.(json|segment)", re.ASCII)
+"""Names of files in the folder, but for the lock: with those that ``publish`` left as it was killed."""
 
 
 @contextmanager
@@ -172,17 +178,21 @@ def locked(path: Path) -> Iterator[SegmentFolder]:
     """Make the folder of a film's segments if it is missing, and keep other runs away from it.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be made, or is a link, as it could lead to files of others.
         UsageError: if another run is using it.
     """
     try:
         path.mkdir(exist_ok=True)
+        if path.is_symlink():
+            raise OSError(errno.EINVAL, "it is a link", os.fspath(path))
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         msg = f"{path}, where the film's segments are kept while it is made, cannot be written: {error.strerror}"
         raise InputError(msg) from error
     try:
         _lock(descriptor, path)
+        if not _same(descriptor, path / _LOCK):  # the run that had it has removed the folder
+            raise _in_use(path)
         yield SegmentFolder(path)
     finally:
         os.close(descriptor)
@@ -200,8 +210,20 @@ def _lock(descriptor: int, path: Path) -> None:
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        msg = f"another run is making this film: it uses {path}"
-        raise UsageError(msg, "wait for it, or choose another output") from error
+        raise _in_use(path) from error
+
+
+def _in_use(path: Path) -> UsageError:
+    msg = f"another run is making this film: it uses {path}"
+    return UsageError(msg, "wait for it, or choose another output")
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _read_segment(path: Path) -> FilmSegment | None:

@@ -117,6 +117,21 @@ def test_two_runs_do_not_make_one_film(film: Path, tmp_path: Path) -> None:
     assert run(film, target) == FRAMES
 
 
+def test_files_of_others_are_never_removed(film: Path, tmp_path: Path) -> None:
+    target, others = tmp_path / "large.mkv", tmp_path / "others"
+    others.mkdir()
+    (others / "000000.segment").write_bytes(b"theirs")
+    folder_for(target).symlink_to(others)
+    with pytest.raises(InputError, match="it is a link"):
+        render(Upscaler(Doubler()), begin_film(film, target, FilmSettings(overwrite=True)))
+    assert (others / "000000.segment").exists()
+    folder_for(target).unlink()
+    folder_for(target).mkdir()
+    (folder_for(target) / "notes.txt").write_bytes(b"theirs")
+    assert run(film, target) == FRAMES
+    assert [path.name for path in folder_for(target).iterdir()] == ["notes.txt"]
+
+
 def test_errors_of_any_side_end_all_sides(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "large.mkv"
 
