@@ -1,5 +1,6 @@
 """What a film is: its pictures, its other tracks, and what is wrong with it, known before any work begins."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,6 +91,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
         InputError: if it cannot be read, or reading fails.
     """
     path = Path(path)
+    container = None
     try:
         open_regular(path).close()
         container = av.open(
@@ -102,9 +104,11 @@ def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
             yield container
     except av.FFmpegError as error:
         msg = f"{printable(path)} cannot be read as a film: {error.strerror}"
-        raise InputError(
-            msg, "a film whose download or recording was cut short may lack its table of contents"
-        ) from error
+        hint = "a film whose download or recording was cut short may lack its table of contents"
+        if container is None and error.errno == errno.EINVAL:  # FFmpeg says so of a format that is not allowed
+            msg = f"{printable(path)} is no film, or not of a format that is read, whatever its suffix"
+            hint = "give a picture the suffix of its format; convert other films to .mkv"
+        raise InputError(msg, hint) from error
     except OSError as error:
         msg = f"{printable(path)} cannot be read: {error.strerror or error}"
         raise InputError(msg) from error

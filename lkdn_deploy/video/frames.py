@@ -83,14 +83,11 @@ class Damage:
             (self.interlaced, "pictures were interlaced though the first were not: --deinterlace changes them"),
         ]
         notes = [f"{count} {text}" for count, text in texts if count]
-        if (
-            film.duration is not None
-            and span.stop is None
-            and film.start + film.duration - self.last > max(2, film.duration / 50)
-        ):
-            notes.append(
-                f"the film is said to last {film.duration:.1f} s, its pictures end at {self.last - film.start:.1f} s"
-            )
+        if film.duration is not None and span.stop is None:
+            usual = max(min(2, film.duration / 4), film.duration / 50) + 1 / film.rate  # sound often lasts longer
+            if film.start + film.duration - self.last > usual:
+                ends = f"its pictures end at {self.last - film.start:.1f} s"
+                notes.append(f"the film is said to last {film.duration:.1f} s, {ends}")
         return notes
 
 

@@ -7,6 +7,7 @@ so memory does not grow with the film. At the end the segments are joined with t
 import hashlib
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,19 +148,23 @@ def begin_film(source: Path, target: Path, settings: FilmSettings, journal: Jour
 
     Raises:
         InputError: if the film cannot be read.
-        UsageError: if the result exists, or a part of it that ``resume`` does not take over, if it is the film itself
-            or cannot hold the film's tracks, or if a setting is wrong.
+        UsageError: if the result exists, or a part of it that ``resume`` does not take over, if its folder does not, if
+            it is the film itself or cannot hold the film's tracks, or if a setting is wrong.
         MissingError: if PyAV is missing.
     """
     muxer = muxer_for(target)
     if settings.segment < 1:
         msg = f"a segment has 1 picture or more, got {settings.segment}"
         raise UsageError(msg)
-    if target.is_dir():
+    if os.path.isdir(target):  # noqa: PTH112 - Path.is_dir raises an error for names that are too long
         msg = f"{target} is a folder"
         raise UsageError(msg, "name a file")
+    if not os.path.isdir(target.parent):  # noqa: PTH112
+        msg = f"{target} cannot be written: there is no folder {target.parent}"
+        raise UsageError(msg, "make the folder first")
     finding, state = _look_up(source, target, settings, journal)
-    if target.exists() and not settings.overwrite and finding == "unknown":
+    # A link that leads nowhere is something too.
+    if os.path.lexists(target) and not settings.overwrite and finding == "unknown":
         msg = f"{target} already exists"
         raise UsageError(msg, "choose another name, or allow overwriting with --overwrite")
     if target.resolve() == source.resolve():

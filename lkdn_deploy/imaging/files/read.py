@@ -195,6 +195,8 @@ def _named(path: StrPath) -> Iterator[None]:
         raise InputError(msg, _hint(error)) from error
 
 
-def _hint(error: Exception) -> str:
+def _hint(error: Exception) -> str | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return None  # the system says what is wrong with it
     unknown = "unsupported" in str(error).lower()
     return "convert it to PNG or TIFF first" if unknown else "the file may be cut off or damaged"
