@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
 _OPEN_BAR = "{desc} {n_fmt} pictures, {rate_noinv_fmt}, {elapsed} gone"
 
-_FOR_FILMS = ("codec", "crf", "preset", "deinterlace", "start", "end")
-_FOR_PICTURES = ("format", "quality", "name", "shard", "recursive")
+FOR_FILMS = ("codec", "crf", "preset", "deinterlace", "start", "end")
+_FOR_PICTURES = ("format", "quality", "name", "shard", "recursive", "max_memory")
 
 
 def are_films(request: "UpscaleRequest") -> bool:
@@ -41,10 +41,10 @@ def are_films(request: "UpscaleRequest") -> bool:
     if any(films) and not (all(films) and len(films) == len(request.sources)):
         msg = "films and pictures cannot be upscaled by one command"
         raise UsageError(msg, "give two commands")
-    for name in _FOR_PICTURES if any(films) else _FOR_FILMS:
-        if getattr(request, name) not in (None, False):
-            msg = f"--{name} is for {'pictures' if any(films) else 'films'}"
-            raise UsageError(msg, "leave it out")
+    if any(films):
+        request.refuse(_FOR_PICTURES, "is for pictures")
+    else:
+        request.refuse(FOR_FILMS, "is for films")
     return any(films)
 
 
@@ -96,7 +96,7 @@ def _jobs(request: "UpscaleRequest") -> list[tuple[Path, Path]]:
         UsageError: if two would become one, or the folder is a file.
         InputError: if the folder cannot be created.
     """
-    if len(request.sources) == 1 and not request.target.is_dir():
+    if not request.into_folder:
         return [(request.sources[0], request.target)]
     jobs: dict[Path, Path] = {}
     for source in request.sources:
@@ -107,7 +107,7 @@ def _jobs(request: "UpscaleRequest") -> list[tuple[Path, Path]]:
     try:
         request.target.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        msg = f"{request.target} is a file, and several films need a folder to be written to"
+        msg = f"{request.target} is a file, and no folder to write to"
         raise UsageError(msg, "name a folder as the last argument") from error
     except OSError as error:
         msg = f"the folder {request.target} cannot be created: {error.strerror}"
@@ -125,10 +125,10 @@ def _upscale(
     from lkdn_deploy.core.files import remove_stale_parts
     from lkdn_deploy.video.rendering import begin_film, has_segments, render
 
-    if request.skip_existing and target.exists():
+    if request.skip_existing and os.path.lexists(target):
         _tell_skipped(request, source, target, "its output exists")
         return
-    journal = _journal(request, target, upscalers) if request.resume else None
+    journal = _journal(request, target, upscalers) if request.resume or request.into_folder else None
     begun = begin_film(source, target, settings, journal)
     if begun.finished:
         _tell_skipped(request, source, target, "its output is finished")
@@ -162,7 +162,8 @@ def _journal(request: "UpscaleRequest", target: Path, upscalers: "Upscalers") ->
     from lkdn_deploy.runtime.journal import Journal
 
     journal = Journal(target.parent, upscalers.work(request.backend, request.tile))
-    journal.load([target])
+    if request.resume:
+        journal.load([target])
     return journal
 
 

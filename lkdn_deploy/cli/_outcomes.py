@@ -46,6 +46,11 @@ class OutcomePrinter:
         self._start = time.monotonic()
         self.display = ProgressDisplay(total, shown=not request.quiet)
 
+    @property
+    def left(self) -> int:
+        """Number of jobs whose outcome has not come yet."""
+        return self._total - self._done - self._skipped - len(self._failed)
+
     def progress(self, job: "Job", done: int, total: int) -> None:
         """Show how far a file is."""
         self.display.advance(job.source, done, total)

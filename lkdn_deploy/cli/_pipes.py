@@ -1,7 +1,6 @@
 """Pictures and raw frames through standard input and output, named ``-``."""
 
 import io
-import os
 import shutil
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from lkdn_deploy.cli._film import FOR_FILMS
 from lkdn_deploy.cli._upscale_options import UpscaleRequest
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import temporary_folder
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lkdn_deploy.runtime.upscalers import Upscalers
 
 PIPE = Path("-")
+
+_FOR_PICTURES = ("format", "quality", "recursive", "max_memory")
 
 MOST_BYTES = 1 << 32
 """Most bytes of a picture on standard input: more than the largest that is read as a whole."""
@@ -90,10 +92,8 @@ def upscale_raw(request: UpscaleRequest, upscalers: "Upscalers") -> None:
     if (request.sources, request.target) != ((PIPE,), PIPE):
         msg = "--raw reads frames from standard input and writes them to standard output, so IN and OUT are both -"
         raise UsageError(msg, "with files: lkdn-upscale --raw 640x360:rgb24 - - < in.rgb > out.rgb")
-    for option, value in (("--format", request.format), ("--quality", request.quality)):
-        if value is not None:
-            msg = f"{option} is for pictures, and --raw frames have the pixel format of their input"
-            raise UsageError(msg, "leave it out")
+    request.refuse(_FOR_PICTURES, "is for pictures, and --raw frames have the pixel format of their input")
+    request.refuse(FOR_FILMS, "is for films, and --raw frames are neither decoded nor encoded")
     _check(request)
     source, target = _stdin(), _stdout()
     upscaler = upscalers.for_size(layout.height, layout.width)
@@ -135,11 +135,11 @@ def _check(request: UpscaleRequest) -> None:
     if PIPE in request.sources and len(request.sources) > 1:
         msg = "standard input (-) is one picture, and cannot be given beside other inputs"
         raise UsageError(msg, "give it alone, and name the output")
-    if PIPE in request.sources and request.target != PIPE and os.path.isdir(request.target):  # noqa: PTH112 - long names
+    if PIPE in request.sources and request.target != PIPE and request.into_folder:
         msg = f"a picture from standard input has no name to get in the folder {request.target}"
         raise UsageError(msg, f"name the output, such as {request.target / 'out.png'}")
     if request.target == PIPE:
-        if len(request.sources) > 1 or (request.sources[0] != PIPE and os.path.isdir(request.sources[0])):  # noqa: PTH112
+        if request.into_folder:
             msg = "standard output (-) takes one picture"
             raise UsageError(msg, "name a folder as the last argument")
         if request.as_json:
@@ -157,6 +157,10 @@ def _check(request: UpscaleRequest) -> None:
         if value:
             msg = f"{option} is for files, and does not go with standard input or output (-)"
             raise UsageError(msg, "leave it out")
+    if PIPE in request.sources:
+        _stdin()
+    if request.target == PIPE:
+        _stdout()
 
 
 def _stdin() -> io.RawIOBase:

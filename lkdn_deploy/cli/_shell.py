@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -83,9 +83,8 @@ def _run(command: click.Command, args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has closed it. Python would report that again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has closed it
+        discard_stdout()
         return ExitCode.DONE
     except ImportError as error:
         named = missing(error)
@@ -99,8 +98,7 @@ def _run(command: click.Command, args: Sequence[str] | None) -> int:
         complain(InputError("memory ran out", "close other programs, or give smaller inputs, tiles or batches"))
         return ExitCode.INPUT_FAILED
     except OSError as error:
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         complain(InputError(f"cannot read or write: {error}"))
         return ExitCode.INPUT_FAILED
 
@@ -120,11 +118,18 @@ def _completed(command: click.Command) -> int | None:
     return shell_complete(command, {}, name, variable, question)
 
 
+def discard_stdout() -> None:
+    """Drop what standard output could not take: Python would report that again when it closes it."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def complain(error: LkdnError) -> None:
-    """Print an error and its hint on stderr."""
-    click.echo(f"error: {_plain(error.message)}", err=True)
-    if error.hint:
-        click.echo(f"hint: {_plain(error.hint)}", err=True)
+    """Print an error and its hint on stderr, unless its reader has gone: the exit code says it, too."""
+    with suppress(BrokenPipeError):
+        click.echo(f"error: {_plain(error.message)}", err=True)
+        if error.hint:
+            click.echo(f"hint: {_plain(error.hint)}", err=True)
 
 
 def echo_path(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The options of ``lkdn-upscale`` in groups, and the request that they make up."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +38,23 @@ lkdn-upscale photos/ large/ --recursive --resume
 lkdn-upscale photos/ large/ --recursive --shard 3/16
 lkdn-upscale photos/ large/ --fit 3840x2160
 curl -s https://example.org/in.jpg | lkdn-upscale - - --format png > out.png
-ffmpeg -v error -i in.mp4 -f rawvideo -pix_fmt rgb24 - | lkdn-upscale --raw 640x360:rgb24 - - | ...
+ffmpeg -v error -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
+  lkdn-upscale --raw 640x360:rgb24 - - | ...
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleRequest:
-    """What the command line asks for; the options describe each field."""
+    """What the command line asks for; the options describe each field.
+
+    Attributes:
+        into_folder: whether outputs go into ``target``: there is such a folder, or it ends with a slash, or the inputs
+            are several or a folder.
+    """
 
     sources: tuple[Path, ...]
     target: Path
+    into_folder: bool
     model: str | None
     scale: "Fraction | None"
     width: int | None
@@ -84,6 +92,32 @@ class UpscaleRequest:
                 names = " and ".join(f"--{name.replace('_', '-')}" for name in (one, other))
                 msg = f"{names} exclude each other"
                 raise UsageError(msg, "give one of them")
+
+    @classmethod
+    def parse(cls, *, sources: tuple[Path, ...], target: str, **options: Any) -> "UpscaleRequest":
+        """Return the request of a command line.
+
+        Raises:
+            UsageError: if options exclude each other.
+        """
+        # Path.is_dir raises an error for names that are too long.
+        into_folder = (
+            len(sources) > 1
+            or target.endswith(("/", os.sep))
+            or any(os.path.isdir(path) for path in map(str, (*sources, target)) if path != "-")  # noqa: PTH112
+        )
+        return cls(sources=sources, target=Path(target), into_folder=into_folder, **options)
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Refuse options that do not go with what is asked for.
+
+        Raises:
+            UsageError: if one of them is given; it says ``why``.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and value is not False:
+                msg = f"--{name.replace('_', '-')} {why}"
+                raise UsageError(msg, "leave it out")
 
     @property
     def settings(self) -> "OutputSettings":
@@ -174,7 +208,7 @@ def _memory(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 _DECLARED = (
     click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH),
-    click.argument("target", metavar="OUT", type=PATH),
+    click.argument("target", metavar="OUT", type=click.Path()),
     _option(
         NETWORK,
         "--model",
@@ -221,7 +255,7 @@ _DECLARED = (
         "--max-memory",
         metavar="SIZE",
         callback=_memory,
-        help="Memory that the whole process may take, such as 900M or 2G.  [default: as much as is free]",
+        help="Memory that the whole process may take for pictures, such as 900M or 2G.  [default: as much as is free]",
     ),
     _option(
         SIZE,

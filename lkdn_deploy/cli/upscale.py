@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from lkdn_deploy import __version__
 from lkdn_deploy.cli._film import are_films, upscale_films
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
 from lkdn_deploy.cli._pipes import through_files, upscale_raw
-from lkdn_deploy.cli._shell import converting, run
+from lkdn_deploy.cli._shell import converting, discard_stdout, run
 from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 if TYPE_CHECKING:
     from lkdn_deploy.backends.onnx_bytes import Artifact
@@ -38,9 +38,10 @@ def command(**options: Any) -> None:
     the same result as the whole image. Networks with global attention give different results when tiled, so they are
     tiled only with --tile.
 
-    In a folder, which is created if it does not exist, the outputs have the names of the inputs. If one fails, the
-    others are still upscaled, and the exit code is 1. A hidden journal beside the outputs lets --resume go on with a
-    run that was broken off, whether or not that had --resume.
+    In a folder, which is created if it does not exist, the outputs have the names of the inputs. A single IN goes into
+    OUT if that is a folder or ends with a slash. If one fails, the others are still upscaled, and the exit code is 1. A
+    hidden journal beside the outputs lets --resume go on with a run that was broken off, whether or not that had
+    --resume.
 
     A film (MKV, MP4, MOV, WebM, AVI and others) becomes an .mkv, .mp4, .mov or .webm with all its tracks and times.
     What cannot be kept is said or refused before the work begins. --resume goes on with a film that was broken off.
@@ -49,7 +50,7 @@ def command(**options: Any) -> None:
 
     Prints the path of each file written.
     """
-    request = UpscaleRequest(**options)
+    request = UpscaleRequest.parse(**options)
     if request.raw is not None or are_films(request):
         upscale_moving = upscale_films if request.raw is None else upscale_raw
         with OutcomePrinter(request, len(request.sources), many=False).logging():
@@ -126,12 +127,12 @@ def _plan(request: UpscaleRequest, upscalers: "Upscalers") -> _Plan:
 
     sources, target = request.sources, request.target
     settings = request.settings
-    if len(sources) == 1 and not is_folder(sources[0]) and not is_folder(target):
+    if not request.into_folder:
         _check_single(request)
         job = Job(sources[0], target, settings.for_target(target), request.overwrite, request.skip_existing)
         return _Plan([job], target.parent, many=False)
-    if target.exists() and not is_folder(target):
-        msg = f"{target} is a file, and several images need a folder to be written to"
+    if os.path.exists(target) and not is_folder(target):  # noqa: PTH110 - Path.exists raises an error for long names
+        msg = f"{target} is a file, and no folder to write to"
         raise UsageError(msg, "name a folder as the last argument")
 
     template = None if request.name is None else NameTemplate(request.name)
@@ -180,10 +181,14 @@ def _work(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers", printer:
     from lkdn_deploy.runtime.outcomes import Failed, Skipped
     from lkdn_deploy.runtime.reading import begin
 
+    prepare_folders(folders_of(plan.jobs), create=request.into_folder)
     first = None
     if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
-        first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
-    prepare_folders(folders_of(plan.jobs), create=plan.many)
+        try:
+            first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
+        except LkdnError as error:
+            printer.failed(Failed(plan.jobs[0], error))
+            raise
     upscalers.open_common()
     journal = _journal(request, plan, upscalers) if plan.many or request.resume else None
     if not gc.isenabled():  # disabled by ``main``
@@ -223,6 +228,14 @@ def _journal(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers") -> "J
 def _summary_if_interrupted(printer: OutcomePrinter) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError as error:
+        discard_stdout()
+        with suppress(BrokenPipeError):  # of stderr
+            printer.summarise(interrupted=printer.left > 0)
+        if not printer.left:
+            raise
+        msg = f"nobody reads standard output any more, with {printer.left} images left to upscale"
+        raise InputError(msg, "give the same command with --resume") from error
     except BaseException as error:
         printer.summarise(interrupted=isinstance(error, KeyboardInterrupt))
         raise

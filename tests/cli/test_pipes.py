@@ -75,6 +75,8 @@ def test_either_end_may_be_a_file(tmp_path: Path) -> None:
         (["--raw", "4x4:rgb24", "in.rgb", "-"], "IN and OUT are both -"),
         (["--raw", "4x4:yuv420p", "-", "-"], "no such pixel format: yuv420p"),
         (["--raw", "4x4:rgb24", "--format", "png", "-", "-"], "--format is for pictures"),
+        (["--raw", "4x4:rgb24", "--max-memory", "1G", "-", "-"], "--max-memory is for pictures"),
+        (["--raw", "4x4:rgb24", "--codec", "ffv1", "-", "-"], "--codec is for films"),
     ],
 )
 def test_what_does_not_go_with_pipes_is_refused(
@@ -115,7 +117,7 @@ def test_binary_data_is_not_written_to_a_terminal(tmp_path: Path) -> None:
                 [*UPSCALE, *args], stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, check=False, cwd=tmp_path
             )
             assert done.returncode == 2
-            assert f"standard {stream} (-) is a terminal" in done.stderr.decode()
+            assert done.stderr.decode().startswith(f"error: standard {stream} (-) is a terminal")
     finally:
         os.close(screen)
         os.close(terminal)

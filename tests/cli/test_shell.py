@@ -28,6 +28,17 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_reader_that_leaves_before_the_work_is_done_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / "in" / f"{number}.png")
+    folders = f"{tmp_path / 'in'} {tmp_path / 'out'}"
+    done = shell(f"{UPSCALE} {folders} --scale 2 > >(exec true); exit $?")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "2 images left to upscale\nhint: give the same command with --resume\n" in done.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_under_stdout_is_one_clear_line() -> None:
     done = shell(f"{ZOO} list > /dev/full")

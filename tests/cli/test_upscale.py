@@ -361,7 +361,7 @@ def test_several_files_need_a_folder_and_names_of_their_own(
     files = folder_of_images(tmp_path / "in")
     (tmp_path / "out").write_bytes(b"a file")
     assert upscale(files["rgb"], files["jpeg"], tmp_path / "out") == 2
-    assert "out is a file, and several images need a folder" in capsys.readouterr().err
+    assert "out is a file, and no folder" in capsys.readouterr().err
     assert (tmp_path / "out").read_bytes() == b"a file"
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
@@ -383,7 +383,8 @@ def test_a_missing_folder_is_created_and_a_single_file_goes_into_a_folder_that_e
     assert upscale(source, source, tmp_path / "two") == 0  # one file, named twice
     (tmp_path / "there").mkdir()
     assert upscale(source, tmp_path / "there") == 0
-    results = [tmp_path / "new" / "out" / "a.png", tmp_path / "two" / "a.png", tmp_path / "there" / "a.png"]
+    assert upscale(source, f"{tmp_path}/named/as one/") == 0
+    results = [tmp_path / name / "a.png" for name in ("new/out", "two", "there", "named/as one")]
     assert len({path.read_bytes() for path in results}) == 1
 
 
@@ -398,6 +399,9 @@ def test_a_file_that_fails_has_its_line_of_json(
     assert bad["input"] == str(tmp_path / "b.png")
     assert "not an image" in bad["error"]
     assert bad["hint"]
+    assert upscale(tmp_path / "no.png", tmp_path / "large.png", "--json") == 1
+    only = json.loads(capsys.readouterr().out)
+    assert (only["status"], only["error"]) == ("failed", f"{tmp_path / 'no.png'} does not exist")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

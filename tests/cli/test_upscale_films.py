@@ -51,7 +51,9 @@ def test_films_go_into_a_folder_and_one_that_fails_does_not_end_the_rest(
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["failed", "done"]
     assert (lines[1]["pictures"], lines[1]["codec"]) == (3, "libx264")
-    assert [path.name for path in (tmp_path / "large").iterdir()] == ["whole.mkv"]
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == [".lkdn-upscale.jsonl", "whole.mkv"]
+    assert run(command, [*words, "--resume"]) == 1
+    assert '"status": "skipped"' in capfd.readouterr().out  # though the first run had no --resume
 
 
 def test_a_finished_film_is_skipped_on_request(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +77,8 @@ def test_a_finished_film_is_skipped_on_request(tmp_path: Path, capfd: pytest.Cap
     [
         (["film.mkv", "photo.png", "large"], "two commands"),
         (["photo.png", "large.png", "--crf", "20"], "--crf is for films"),
+        (["photo.png", "large.png", "--crf", "0"], "--crf is for films"),
+        (["film.mkv", "large.mkv", "--max-memory", "1G"], "--max-memory is for pictures"),
         (["film.mkv", "large.mkv", "--quality", "20"], "--quality is for pictures"),
         (["film.mkv", "large.png"], ".mkv"),
         (["film.mkv", "large.mkv", "--start", "soon"], "hh:mm:ss"),
