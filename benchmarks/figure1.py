@@ -3,10 +3,10 @@
     python benchmarks/figure1.py --weights DIR --testsets DIR [--only NAME ...] [--again] [--output FILE.json]
     python benchmarks/figure1.py --draw [--output FILE.json]
 
-Every checkpoint under ``--weights`` of a network of the zoo, and the bundled ones, are measured on Set5 and Set14 in
-PyTorch, and on ONNX Runtime as ``export_onnx`` writes them. Formats that need it are converted first; weights that
-serve several scales are measured at each. Each result is written at once and not measured again, so a recording can be
-made in parts. Nothing is timed.
+Every checkpoint under ``--weights`` of a network of the zoo, and the bundled ones, are measured in PyTorch, and on ONNX
+Runtime as ``export_onnx`` writes them: on Set5, on Set14 and, if it is there, on Urban100, of which the LKDN paper's
+figure is. Formats that need it are converted first; weights that serve several scales are measured at each. Each result is
+written at once and not measured again, so a recording can be made in parts. Nothing is timed.
 
 The plot beside the JSON is drawn from the JSON alone. In the end, all recorded figures are printed beside those of the
 zoo for the same weights; if two of them differ by more than ``TOLERANCE``, the exit status is 1.
@@ -139,7 +139,7 @@ def measured(source: Source, testsets: Path, work: Path) -> Row:
     # On the CPU everywhere: what is recorded should not hang on what else a machine has.
     artefact = export_onnx(checkpoint, work / "network.onnx", ExportSettings()).path
     upscaler = load(artefact, backend="ort-cpu")
-    pictures = [pictures_of(testsets / name, checkpoint.scale) for name in SETS]
+    pictures = [pictures_of(testsets / name, checkpoint.scale) for name in SETS if (testsets / name).is_dir()]
     return {
         "name": entry.name,
         "scale": entry.scale,
@@ -236,7 +236,7 @@ def compare(rows: Iterable[Row]) -> bool:
     print(line.format("network", "scale", "weights", "set", "PyTorch", "ONNX Runtime", "zoo", ""))
     equal = True
     for row in rows:
-        for name in SETS:
+        for name in row["onnx"]:
             here = [(row[engine][name]["psnr"], row[engine][name]["ssim"]) for engine in ("torch", "onnx")]
             zoo, comparable = written(row, name)
             compared = [*here, zoo] if zoo and comparable else here

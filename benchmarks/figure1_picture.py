@@ -20,12 +20,17 @@ from lkdn_deploy.core.files import publish
 Row = dict[str, Any]
 """The recorded results of one set of weights."""
 
-SETS = ("Set5", "Set14")
+SETS = ("Set5", "Set14", "Urban100")
 SCALE = 4
 LABELS = {
     "lapsrn": "LapSRN",
+    "compact": "Compact",
+    "reprlfn": "RepRLFN",
     "rfdn-aim": "RFDN (AIM)",
     "rlfn-ntire": "RLFN (NTIRE)",
+    "smfanet": "SMFANet",
+    "span-ch28": "SPAN (28)",
+    "span-ch48": "SPAN (48)",
     "vapsr": "VapSR",
     "vapsr-s": "VapSR-S",
 }
@@ -68,7 +73,7 @@ def look(row: Row) -> Look:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """Draw a column for each test set and a row for each of ``AXES``; marker areas show parameters.
+    """Draw a column for each test set that all have, and a row for each of ``AXES``; marker areas show parameters.
 
     Raises:
         InputError: if there is nothing to draw at this scale.
@@ -77,11 +82,12 @@ def draw(rows: list[Row]) -> Figure:
     if not drawn:
         msg = f"there are no recorded results at x{SCALE}"
         raise InputError(msg, "record published or bundled weights first")
+    sets = [name for name in SETS if all(name in row["onnx"] for row in drawn)]
     # At 72 dots an inch, points are pixels: labels are placed in these.
-    figure = Figure(figsize=(10.0, 8.6), dpi=72, layout="constrained")
-    grid = figure.subplots(len(AXES), len(SETS), squeeze=False)
+    figure = Figure(figsize=(5.0 * len(sets), 8.6), dpi=72, layout="constrained")
+    grid = figure.subplots(len(AXES), len(sets), squeeze=False)
     for panels, (field, (unit, title, ticks)) in zip(grid, AXES.items(), strict=True):
-        for axes, set_name in zip(panels, SETS, strict=True):
+        for axes, set_name in zip(panels, sets, strict=True):
             prepare(axes, ticks)
             axes.set_xlabel(title)
             axes.set_ylabel(f"PSNR on {set_name} x{SCALE} (dB)")
@@ -92,7 +98,7 @@ def draw(rows: list[Row]) -> Figure:
     figure.draw_without_rendering()  # computes the layout: labels need the positions of their markers
     figure.set_layout_engine("none")
     for panels, (field, (unit, *_)) in zip(grid, AXES.items(), strict=True):
-        for axes, set_name in zip(panels, SETS, strict=True):
+        for axes, set_name in zip(panels, sets, strict=True):
             write_labels(axes, [(row, (row[field] / unit, row["onnx"][set_name]["psnr"])) for row in drawn])
     return figure
 

@@ -60,7 +60,7 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 """Of those that repeat a block, a network with few: what becomes of one block becomes of all."""
 
 NEWER = {
-    *("span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "smfanet", "abpn-m6c40", "espcn"),
+    *("span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "dipnet", "smfanet", "abpn-m6c40", "espcn"),
     *("ecbsr-m4c16", "ecbsr-m6c40", "ecbsr-et-m4c16", "ecbsr-et-m6c40", "etds-m4c32", "etds-m7c48"),
 }
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan", *NEWER}

@@ -43,6 +43,7 @@ from lkdn_models.zoo import find
                 ("espcn", "ETDS/ESPCN_x4.pth"),
                 ("efdn", "NTIRE2025/team00_EFDN.pth"),
                 ("reprlfn", "NTIRE2025/team25_RepRLFN.pth"),
+                ("dipnet", "NTIRE2025/team15_DIPNet_slim_v2.pt"),
                 ("smfanet", "SMFANet/SMFANet_DF2K_100w_x4SR.pth"),
             )
         ),

@@ -21,6 +21,7 @@ from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.nets.carn import CARN
 from lkdn_models.nets.compact import Compact
+from lkdn_models.nets.dipnet import DIPNet
 from lkdn_models.nets.drrn import DRRN
 from lkdn_models.nets.ecbsr import ECBSR
 from lkdn_models.nets.efdn import EFDN
@@ -113,6 +114,7 @@ ESA = [
     *at((2, 3, 4), RLFN, blocks=1, channels=8, inner=6),
     *at((2, 3, 4), EFDN, channels=8),
     *at((2, 3, 4), RepRLFN, blocks=1, channels=8),
+    *at((2, 3, 4), DIPNet, blocks=1, channels=8),
 ]
 GLOBAL: list[Make] = [
     *ESA,
