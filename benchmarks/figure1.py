@@ -5,7 +5,7 @@
 
 Every checkpoint under ``--weights`` of a network of the zoo, and the bundled ones, are measured in PyTorch, and on ONNX
 Runtime as ``export_onnx`` writes them: on Set5, on Set14 and, if it is there, on Urban100, of which the LKDN paper's
-figure is. Formats that need it are converted first; weights that serve several scales are measured at each. Each result is
+figure is. Formats that need it are converted first; weights that serve several scales are measured at each. A result is
 written at once and not measured again, so a recording can be made in parts. Nothing is timed.
 
 The plot beside the JSON is drawn from the JSON alone. In the end, all recorded figures are printed beside those of the
