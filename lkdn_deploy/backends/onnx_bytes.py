@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.artifact import PREFIX, ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 from lkdn_deploy.core.files import open_regular, printable
 
@@ -78,6 +78,15 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         InputError: if it cannot be read, is not an ONNX file, keeps weights in other files, or has no valid metadata.
     """
+    return parse_artifact(path, read_onnx(path))
+
+
+def read_onnx(path: Path) -> bytes:
+    """Return the content of an ``.onnx`` file.
+
+    Raises:
+        InputError: if it cannot be read or is too large.
+    """
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -88,7 +97,20 @@ def read_artifact(path: Path) -> Artifact:
     if size > MAX_BYTES:
         msg = f"{path} is larger than {MAX_BYTES >> 20} MiB, the most that an artefact may have"
         raise InputError(msg)
-    return parse_artifact(path, data)
+    return data
+
+
+def is_foreign(data: bytes) -> bool:
+    """Return whether the content of a file is an ONNX model that another program wrote, weights inside.
+
+    Raises:
+        InputError: as ``read_properties`` does.
+    """
+    try:
+        properties = read_properties(data)
+    except ValueError:
+        return False
+    return properties is not None and not any(name.startswith(PREFIX) for name in properties)
 
 
 def parse_artifact(path: Path, data: bytes) -> Artifact:

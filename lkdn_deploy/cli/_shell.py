@@ -164,6 +164,11 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
             raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
 
 
+def found_out(line: str) -> None:
+    """Print what was found out about a file that does not tell."""
+    click.echo(line, err=True)
+
+
 def converting(weights: Path) -> None:
     """Print why a command takes longer the first time."""
     click.echo(f"converting {weights} (once)", err=True)

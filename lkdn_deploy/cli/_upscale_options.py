@@ -61,6 +61,8 @@ class UpscaleRequest:
     height: int | None
     fit: tuple[int, int] | None
     weights: Path | None
+    peak: float | None
+    bgr: bool | None
     self_ensemble: bool
     wrap: bool
     backend: str
@@ -214,7 +216,7 @@ _DECLARED = (
         "--model",
         metavar="NAME",
         shell_complete=_models,
-        help="Network of `lkdn-zoo list`, or an .onnx file that lkdn-export wrote.  [default: lkdn-s]",
+        help="Network of `lkdn-zoo list`, or an .onnx file of lkdn-export or another program.  [default: lkdn-s]",
     ),
     _option(
         NETWORK,
@@ -222,6 +224,21 @@ _DECLARED = (
         type=PATH,
         metavar="FILE",
         help="Checkpoint (.pth, .safetensors) of the model; its conversion is cached.",
+    ),
+    _option(
+        NETWORK,
+        "--range",
+        "peak",
+        type=click.Choice(["1", "255"]),
+        callback=lambda _context, _parameter, value: None if value is None else float(value),
+        help="Upper end of the values of another program's .onnx file.  [default: found by trying]",
+    ),
+    _option(
+        NETWORK,
+        "--bgr/--rgb",
+        "bgr",
+        default=None,
+        help="Order of colours of another program's .onnx file.  [default: found by trying]",
     ),
     _option(
         NETWORK,

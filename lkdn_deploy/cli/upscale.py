@@ -15,7 +15,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.cli._film import are_films, upscale_films
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
 from lkdn_deploy.cli._pipes import through_files, upscale_raw
-from lkdn_deploy.cli._shell import converting, discard_stdout, run
+from lkdn_deploy.cli._shell import converting, discard_stdout, found_out, run
 from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
@@ -87,15 +87,16 @@ class _Plan:
 
 def _upscalers(request: UpscaleRequest) -> "Upscalers":
     """Return what opens the network at the scales that are needed."""
+    from lkdn_deploy.hub.foreign import Hints
     from lkdn_deploy.hub.loading import open_artifact
     from lkdn_deploy.hub.serving import find_serving
     from lkdn_deploy.runtime.upscaler import Upscaler
     from lkdn_deploy.runtime.upscalers import Upscalers
 
-    size = request.size
+    size, hints = request.size, Hints(request.peak, request.bgr)
 
     def find(least: int | None) -> "Artifact":
-        return find_serving(request.model, least, request.weights, converting=converting)
+        return find_serving(request.model, least, request.weights, converting=converting, hints=hints, told=found_out)
 
     def open_upscaler(artifact: "Artifact") -> Upscaler:
         session = open_artifact(artifact, backend=request.backend, threads=request.threads)

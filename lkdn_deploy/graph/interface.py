@@ -1,6 +1,6 @@
 """The input and output of a graph that another program made, and its form with an input and output like ours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ _TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 _CONVERT = "convert it again with one input and one output of RGB, in float32 or float16"
 _FIRST, _LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 """Permutations that bring the channels to the front, and to the end."""
+
+LARGEST_SMALLEST = 64
+"""The largest of least sides that an artefact may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ def _channels_last(read: Sequence[int | None], made: Sequence[int | None]) -> bo
 def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, bgr: bool = False) -> onnx.ModelProto:
     """Return the graph of RGB in 0..1 that a graph computes, from (N, 3, H, W) to (N, 3, H', W') of float32.
 
+    It takes any number of pictures instead of a fixed one above 1, if its operations do.
+
     Args:
         model: a graph; it stays as it is.
         interface: its interface.
@@ -111,7 +116,7 @@ def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, 
     before = _chained(source, steps[True], interface.input, taken)
     after = _chained(interface.output, steps[False][::-1], result, taken)
     nodes = [*before, *graph.node, *after]
-    del graph.node[:]
+    del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     constants = {tensor.name for tensor in graph.initializer}
     for values, name in ((graph.input, source), (graph.output, result)):
@@ -119,10 +124,55 @@ def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, 
         sides = [side.dim_param or side.dim_value or None for side in value.type.tensor_type.shape.dim]
         if interface.channels_last:
             sides = [sides[axis] for axis in _FIRST]
-        new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [sides[0], 3, *sides[2:]])
+        batch = sides[0] if interface.batch in (None, 1) else "batch"
+        new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, *sides[2:]])
         values.remove(value)
         values.insert(0, new)
     return made
+
+
+def smallest_side(model: onnx.ModelProto) -> int:
+    """Return the least height and width that a graph with one input (N, 3, H, W) takes, at most 64."""
+    return next((side for side in range(1, LARGEST_SMALLEST) if takes(model, side, side)), LARGEST_SMALLEST)
+
+
+def takes(model: onnx.ModelProto, height: int, width: int) -> bool:
+    """Return whether no tensor is empty and no window larger than its input, by the shapes that can be inferred.
+
+    Engines may crash on pictures that are too small, so that it cannot be tried.
+
+    Args:
+        model: a graph with one input (N, 3, H, W).
+        height: height of a picture.
+        width: width of a picture.
+    """
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    for axis, length in enumerate((1, 3, height, width)):
+        sized.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
+    try:
+        inferred = onnx.shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return False
+    values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
+    lengths = [length for shape in shapes.values() for length in shape if length.HasField("dim_value")]
+    return all(length.dim_value > 0 for length in lengths) and all(_fits(node, shapes) for node in inferred.graph.node)
+
+
+def _fits(node: onnx.NodeProto, shapes: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether a node's window is no larger than its padded input, as far as that can be told."""
+    ints = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+    kernel, shape = ints.get("kernel_shape"), shapes.get(node.input[0]) if node.input else None
+    if node.op_type not in ("Conv", "MaxPool", "AveragePool") or not kernel or not shape:
+        return True
+    pads, dilations = ints.get("pads", [0] * 2 * len(kernel)), ints.get("dilations", [1] * len(kernel))
+    return all(
+        not length.HasField("dim_value") or length.dim_value + before + after > (taps - 1) * dilation
+        for length, before, after, taps, dilation in zip(
+            list(shape)[2:], pads[: len(kernel)], pads[len(kernel) :], kernel, dilations, strict=True
+        )
+    )
 
 
 def _chained(

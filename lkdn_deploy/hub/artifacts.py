@@ -6,15 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lkdn_deploy import __version__
-from lkdn_deploy.backends.onnx_bytes import Artifact, parse_artifact, read_artifact
+from lkdn_deploy.backends.onnx_bytes import Artifact, is_foreign, parse_artifact, read_artifact, read_onnx
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, temporary_folder
 from lkdn_deploy.core.optional import needs
+from lkdn_deploy.hub.foreign import Hints, adopt
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
 
 STORE = Store("converted", ".onnx")
 
+NO_HINTS = Hints()
+
+Telling = Callable[[str], None]
 Converting = Callable[[Path], None]
 """Called with a checkpoint before it is converted, which takes seconds and happens once."""
 
@@ -26,6 +30,8 @@ def find_artifact(
     *,
     precision: str | None = None,
     converting: Converting = lambda _: None,
+    hints: Hints = NO_HINTS,
+    told: Telling = lambda _: None,
 ) -> Artifact:
     """Return the artefact of a bundled, a downloaded or a given network.
 
@@ -38,9 +44,12 @@ def find_artifact(
         weights: path of a checkpoint or an ``.onnx`` file.
         precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file.
         converting: called before a checkpoint is converted.
+        hints: what is known about the ``.onnx`` file of another program.
+        told: called with what is found out about such a file, the first time.
 
     Raises:
-        UsageError: if there is no such network or scale, or a file holds another network, scale or precision.
+        UsageError: if there is no such network or scale, or a file holds another network, scale or precision, or it
+            tells by itself what the hints do.
         MissingError: if the network is neither bundled nor downloaded.
         InputError: if a file cannot be read.
         VerificationError: if the network cannot be converted to that precision.
@@ -51,6 +60,7 @@ def find_artifact(
             msg = "--model with a file and --weights exclude each other"
             raise UsageError(msg, "give one of them")
         weights, named = Path(named), None
+    _refuse(hints, unless=weights is not None and weights.suffix.lower() == ".onnx")
     if weights is None:
         # A scale is chosen here, since some weights serve several.
         named, scale = (named or DEFAULT_MODEL).lower(), scale or DEFAULT_SCALE
@@ -58,7 +68,10 @@ def find_artifact(
             return read_artifact(shipped)
         weights = _weights_of(named, scale)
     if weights.suffix.lower() == ".onnx":
-        found = read_artifact(weights)
+        data = read_onnx(weights)
+        foreign = _foreign(weights, data)
+        _refuse(hints, unless=foreign)
+        found = adopt(weights, data, hints, told) if foreign else parse_artifact(weights, data)
     else:
         found = _converted(weights, named, scale, precision or "fp32", converting)
     facts = found.metadata
@@ -70,6 +83,30 @@ def find_artifact(
         msg = f"{precision} was asked for, but {weights} is {facts.precision}"
         raise UsageError(msg, f"ask for {facts.precision}, or give the checkpoint instead of the file")
     return found
+
+
+def _refuse(hints: Hints, *, unless: bool) -> None:
+    """Refuse hints, unless they are of use.
+
+    Raises:
+        UsageError: if there are any.
+    """
+    if hints.any and not unless:
+        msg = "this network tells its range of values and order of colours by itself"
+        raise UsageError(msg, "leave out --range, --bgr and --rgb: they are for .onnx files of other programs")
+
+
+def _foreign(path: Path, data: bytes) -> bool:
+    """Return whether another program wrote an ``.onnx`` file.
+
+    Raises:
+        InputError: if it has operations that no network has.
+    """
+    try:
+        return is_foreign(data)
+    except InputError as error:
+        msg = f"{path}: {error.message}"
+        raise InputError(msg, error.hint) from error
 
 
 def _weights_of(model: str, scale: int) -> Path:

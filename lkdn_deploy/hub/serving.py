@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
-from lkdn_deploy.hub.artifacts import Converting, find_artifact
+from lkdn_deploy.hub.artifacts import NO_HINTS, Converting, Telling, find_artifact
+from lkdn_deploy.hub.foreign import Hints
 from lkdn_deploy.imaging.resize import MAX_SCALE
 
 
@@ -15,6 +16,8 @@ def find_serving(
     weights: Path | None = None,
     *,
     converting: Converting = lambda _: None,
+    hints: Hints = NO_HINTS,
+    told: Telling = lambda _: None,
 ) -> Artifact:
     """Return the artefact of a network at the smallest of its scales that is at least ``least``.
 
@@ -22,7 +25,7 @@ def find_serving(
     serve every scale, ``least`` is taken.
 
     Args:
-        model, weights, converting: as ``find_artifact`` takes them.
+        model, weights, converting, hints, told: as ``find_artifact`` takes them.
         least: smallest scale that serves; default 4, or that of the file.
 
     Raises:
@@ -30,13 +33,13 @@ def find_serving(
         LkdnError: as ``find_artifact`` does.
     """
     if least is None:
-        return find_artifact(model, None, weights, converting=converting)
+        return find_artifact(model, None, weights, converting=converting, hints=hints, told=told)
     if weights is None and not Path(model or "").suffix:
         return _first_at_hand(model, least, converting)
     try:
-        own = find_artifact(model, None, weights, converting=converting)
+        own = find_artifact(model, None, weights, converting=converting, hints=hints, told=told)
     except InputError:  # among others, if nothing in the file tells its scale
-        return find_artifact(model, least, weights, converting=converting)
+        return find_artifact(model, least, weights, converting=converting, hints=hints, told=told)
     facts = own.metadata
     if facts.scale < least:
         msg = f"x{least} or more is needed, but {weights or model} is {facts.model} x{facts.scale}"
@@ -44,7 +47,7 @@ def find_serving(
     given = Path(weights or model or "")
     if facts.scale == least or given.suffix.lower() == ".onnx" or not _serves_every_scale(facts.model):
         return own
-    return find_artifact(model, least, weights, converting=converting)
+    return find_artifact(model, least, weights, converting=converting, hints=hints, told=told)
 
 
 def _first_at_hand(model: str | os.PathLike[str] | None, least: int, converting: Converting) -> Artifact:

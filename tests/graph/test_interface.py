@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lkdn_deploy.core.errors import InputError
-from lkdn_deploy.graph.interface import adapted, read_interface
+from lkdn_deploy.graph.interface import adapted, read_interface, smallest_side
 from lkdn_deploy.graph.radius import receptive_radius
 
 WEIGHT = np.random.default_rng(0).normal(size=(12, 3, 3, 3)) / 5
@@ -108,3 +108,15 @@ def of_integers() -> onnx.ModelProto:
 def test_an_interface_of_other_things_than_pictures_is_refused(model: onnx.ModelProto, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_interface(model)
+
+
+@pytest.mark.parametrize(("window", "least"), [(7, 7), (9, 9)])
+def test_the_least_side_is_that_of_the_largest_window(window: int, least: int) -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=(window, window), strides=(3, 3)),
+        helper.make_node("GlobalAveragePool", ["y"], ["z"]),
+        helper.make_node("Add", ["x", "z"], ["out"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in ("x", "out")]
+    assert smallest_side(helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]))) == least
+    assert smallest_side(foreign()) == 1

@@ -1,0 +1,129 @@
+"""ONNX files of other programs: what they do not say is found out, and they become artefacts that do."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lkdn_deploy import __version__
+from lkdn_deploy.backends.onnx_bytes import Artifact, parse_artifact, reading
+from lkdn_deploy.core.artifact import ArtifactMetadata
+from lkdn_deploy.core.cache import Store
+from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.optional import import_engine, needs
+
+if TYPE_CHECKING:
+    from lkdn_deploy.runtime.probing import Batch, Run
+
+STORE = Store("foreign", ".onnx")
+
+TRIED = 40
+"""A height and width that a network of any size has to take."""
+UNKNOWN_LIVE_CHANNELS = 4096
+"""Values alive at once for each pixel that are assumed where the graph does not tell: more than most networks have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a user knows about a file of another program; ``None`` is found out."""
+
+    peak: float | None = None
+    """Upper end of the range of values."""
+    bgr: bool | None = None
+    """Whether colours begin with blue."""
+
+    @property
+    def any(self) -> bool:
+        """Whether something is known."""
+        return self.peak is not None or self.bgr is not None
+
+
+def adopt(path: Path, data: bytes, hints: Hints, told: Callable[[str], None]) -> Artifact:
+    """Return the artefact that computes what a file of another program does.
+
+    It is made once and kept in the user's cache.
+
+    Args:
+        path: the file, for messages and for the network's name.
+        data: its content, which refers to no other file.
+        hints: what is known about it.
+        told: called with a sentence for each finding, when the artefact is made.
+
+    Raises:
+        InputError: if it is no network for pictures, or what it needs cannot be told.
+        MissingError: if a package is missing.
+    """
+    name = f"{hashlib.sha256(data).hexdigest()}-{hints.peak}-{hints.bgr}-{__version__}"
+    if kept := STORE.load(name):
+        return parse_artifact(path, kept[1])
+    with reading(path):
+        try:
+            content = _adopted(path, data, hints, told)
+        except LkdnError as error:
+            msg = f"{path}: {error.message}"
+            raise type(error)(msg, error.hint) from error
+    STORE.write(name, content)
+    return parse_artifact(path, content)
+
+
+def _adopted(path: Path, data: bytes, hints: Hints, told: Callable[[str], None]) -> bytes:
+    with needs("native"):
+        import onnx
+
+        from lkdn_deploy.graph.interface import adapted, read_interface, smallest_side, takes
+        from lkdn_deploy.graph.liveness import live_channels
+        from lkdn_deploy.graph.pipeline import serialize
+        from lkdn_deploy.graph.radius import receptive_radius
+
+    from lkdn_deploy.runtime.probing import probe
+
+    model = onnx.load_from_string(data)
+    interface = read_interface(model)
+    size = interface.height, interface.width
+    plain = adapted(model, interface)
+    height, width = (side or TRIED for side in size)
+    if not takes(plain, height, width):
+        msg = f"its operations do not fit pictures of {width}x{height}"
+        raise InputError(msg, "networks that need larger pictures cannot be used")
+    run = _runner(plain.SerializeToString())
+    found = probe(run, size=size, peak=hints.peak, bgr=hints.bgr)
+    if found.multiple > 1:
+        msg = f"it takes heights and widths that are multiples of {found.multiple} only, which is not supported"
+        raise InputError(msg, "convert it again for one size, or give its checkpoint if lkdn-zoo has its network")
+    ours = adapted(model, interface, peak=found.peak, bgr=found.bgr)
+    radius = receptive_radius(ours)
+    metadata = ArtifactMetadata(
+        model="".join(letter for letter in path.stem if letter.isprintable()) or "network",
+        scale=found.scale,
+        receptive_radius=radius.pixels,
+        live_channels=live_channels(ours) or UNKNOWN_LIVE_CHANNELS,
+        fused=False,
+        precision="fp16" if interface.half else "fp32",
+        smallest=1 if None not in size else smallest_side(ours),
+        weights_sha256=hashlib.sha256(data).hexdigest(),
+    )
+    exact = f"its tiles are exact: pixels depend on others within {radius.pixels}"
+    for line in (
+        f"its input is {interface}",
+        *found.reasons,
+        f"its tiles cannot be exact: {radius.reason}" if radius.pixels is None else exact,
+    ):
+        told(f"{path}: {line}")
+    return serialize(ours, metadata)
+
+
+def _runner(data: bytes) -> "Run":
+    """Return a graph on ONNX Runtime, as a function of one picture at a time."""
+    import numpy as np
+
+    ort = import_engine("onnxruntime", "cpu")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what fails here is tried otherwise
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(batch: "Batch") -> Any:
+        return session.run(None, {name: np.ascontiguousarray(batch)})[0]
+
+    return run
