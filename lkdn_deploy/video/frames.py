@@ -26,6 +26,10 @@ _MOST_FAILURES = 10_000
 """Packets in succession that cannot be decoded before the rest of a film is given up."""
 
 
+_EARLIER = (0, 10, 60)
+"""Seconds before a part of a film at which to begin to decode, the next one where the one before is too late."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
     """The part of a film that is taken.
@@ -179,11 +183,11 @@ def decoded(
     damage = Damage() if damage is None else damage
     convert = ToPixels(8 if film.depth == 8 else 16, film.turn)
     sides = (film.height, film.width) if swaps_sides(film.turn) else (film.width, film.height)
+    begin = None if span.start is None else _place_before(film, span.start)
     with opened(film.path) as container:
         track = picture_track(container)
-        if span.start is not None:
-            with suppress(av.FFmpegError):  # then from the beginning
-                container.seek(int(span.start / film.time_base), stream=track)
+        if begin is not None:
+            container.seek(begin, stream=track)
         pictures = _pictures(container, track, damage)
         if deinterlace:
             pictures = _whole(pictures, film)
@@ -204,6 +208,24 @@ def decoded(
             damage.corrupt += frame.is_corrupt
             damage.interlaced += frame.interlaced_frame and not deinterlace
             yield Frame(convert(frame), pts, float(time))
+
+
+def _place_before(film: Film, start: Fraction) -> int | None:
+    """Return a place to seek from which decoding misses no picture from ``start`` on; ``None``: the beginning.
+
+    Some formats lead to a picture that needs others before it, so that the first one that can be decoded is later.
+    """
+    for earlier in _EARLIER:
+        place = int((start - earlier) / film.time_base)
+        if start - earlier <= film.start:
+            break
+        with suppress(InputError), opened(film.path) as container:
+            track = picture_track(container)
+            container.seek(place, stream=track)
+            first = next(_timed(_pictures(container, track, Damage()), film, Damage()), None)
+            if first is not None and first[1] * film.time_base <= start:
+                return place
+    return None
 
 
 def _pictures(container: InputContainer, track: VideoStream, damage: Damage) -> Iterator[av.VideoFrame]:

@@ -4,6 +4,7 @@ import io
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -181,7 +182,8 @@ def _copied(film: InputContainer, plan: Plan, others: dict[int, Stream]) -> Iter
     early = strict or "matroska" in film.format.name  # Matroska says of sound by how much it comes too early
     latest: dict[int, int] = {}
     if plan.span.start is not None:
-        film.seek(max(int((plan.span.start - 10) * av.time_base), 0))
+        with suppress(av.FFmpegError):  # then from the beginning
+            film.seek(max(int((plan.span.start - 10) * av.time_base), 0))
     for packet in film.demux([film.streams[index] for index in others]):
         unit, pts = packet.time_base, packet.pts if packet.pts is not None else packet.dts
         if packet.size and is_cover(packet.stream):

@@ -121,11 +121,14 @@ class SegmentFolder:
             raise InputError(msg, "remove it yourself, or write the film elsewhere") from error
 
     def finished(self) -> list[FilmSegment]:
-        """Return the segments from the first on, up to the end, or where one is missing or damaged."""
+        """Return the segments from the first on, up to the end, or where one is missing or damaged.
+
+        A film without pictures is no result, so an end that comes first is none.
+        """
         found: list[FilmSegment] = []
         while not (found and not found[-1].times) and (segment := _read_segment(self._file(len(found)))) is not None:
             found.append(segment)
-        return found
+        return found if found and found[0].times else []
 
     @contextmanager
     def writing(self, number: int) -> Iterator[Callable[["Packet[Any]"], None]]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.core.artifact import ArtifactMetadata
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.video.colours import hdr10_of
 from lkdn_deploy.video.frames import upscale_frames
 from lkdn_deploy.video.rendering import FilmSettings, Rendered, begin_film, render
@@ -221,6 +221,19 @@ def test_a_part_begins_at_zero(tmp_path: Path) -> None:
         begin_film(film, tmp_path / "other.mkv", FilmSettings(start=100.0))
     with pytest.raises(UsageError, match="must come after"):
         begin_film(film, tmp_path / "other.mkv", FilmSettings(start=1.0, end=0.5))
+
+
+def test_a_part_is_found_in_films_that_lead_to_any_picture(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.ts", Recipe(times=range(40)))  # one key frame, at the beginning
+    assert rendered(film, tmp_path / "large.mkv", start=1.0).frames == 15
+
+
+def test_a_part_without_pictures_is_an_error_now_and_later(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mkv", Recipe(times=[0, 1, 2, 50]))
+    for _ in range(2):
+        with pytest.raises(InputError, match="no pictures in the part"):
+            rendered(film, tmp_path / "large.mkv", start=0.5, end=1.0, resume=True)
+    assert list(tmp_path.iterdir()) == [film]
 
 
 class Tripler(Doubler):
