@@ -12,6 +12,7 @@ import click
 
 from lkdn_deploy.cli._progress import INTERVAL, duration, open_bar
 from lkdn_deploy.cli._shell import complain, echo_path
+from lkdn_deploy.cli._upscale_options import PIPE
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.video.containers import MUXERS, is_film, seconds
@@ -41,6 +42,9 @@ def are_films(request: "UpscaleRequest") -> bool:
     if any(films) and not (all(films) and len(films) == len(request.sources)):
         msg = "films and pictures cannot be upscaled by one command"
         raise UsageError(msg, "give two commands")
+    if request.target == PIPE if any(films) else request.sources == (PIPE,) and is_film(request.target):
+        msg = "films are read from files and written to files: standard input and output (-) are for pictures"
+        raise UsageError(msg, "name a file; --raw upscales frames that other programs decode and encode")
     if any(films):
         request.refuse(_FOR_PICTURES, "is for pictures")
     else:

@@ -13,15 +13,13 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from lkdn_deploy.cli._film import FOR_FILMS
-from lkdn_deploy.cli._upscale_options import UpscaleRequest
+from lkdn_deploy.cli._upscale_options import PIPE, UpscaleRequest
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import temporary_folder
 
 if TYPE_CHECKING:
     from lkdn_deploy.runtime.upscaler import Upscaler
     from lkdn_deploy.runtime.upscalers import Upscalers
-
-PIPE = Path("-")
 
 _FOR_PICTURES = ("format", "quality", "recursive", "max_memory")
 

@@ -29,6 +29,9 @@ CODECS = ("libx264", "libx265", "libsvtav1", "ffv1")
 
 NETWORK, SIZE, OUTPUT, FILMS, MANY, TALK = "Network", "Size", "Output", "Films", "Many inputs", "Messages"
 
+PIPE = Path("-")
+"""Standard input or output."""
+
 EXAMPLES = """\
 lkdn-upscale in.jpg out.png
 lkdn-upscale film.mkv large.mkv --start 1:00 --end 1:05
@@ -106,7 +109,7 @@ class UpscaleRequest:
         into_folder = (
             len(sources) > 1
             or target.endswith(("/", os.sep))
-            or any(os.path.isdir(path) for path in map(str, (*sources, target)) if path != "-")  # noqa: PTH112
+            or any(os.path.isdir(path) for path in map(str, (*sources, target)) if path != str(PIPE))  # noqa: PTH112
         )
         return cls(sources=sources, target=Path(target), into_folder=into_folder, **options)
 

@@ -81,6 +81,8 @@ def test_a_finished_film_is_skipped_on_request(tmp_path: Path, capfd: pytest.Cap
         (["film.mkv", "large.mkv", "--max-memory", "1G"], "--max-memory is for pictures"),
         (["film.mkv", "large.mkv", "--quality", "20"], "--quality is for pictures"),
         (["film.mkv", "large.png"], ".mkv"),
+        (["film.mkv", "-"], "films are read from files"),
+        (["-", "large.mkv"], "films are read from files"),
         (["film.mkv", "large.mkv", "--start", "soon"], "hh:mm:ss"),
     ],
 )
