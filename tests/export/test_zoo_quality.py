@@ -26,10 +26,10 @@ from lkdn_models.zoo import find
         pytest.param("pan", "PAN/PANx4_DF2K.pth", marks=pytest.mark.long),
         ("imdn", "IMDN/IMDN_x4.pth"),
         ("span-ch28", "NTIRE2024/team38_span_ch28_slim.pth"),
-        ("spanf", "NTIRE2025/team24_spanf.pth"),
         *(
             pytest.param(name, file, marks=pytest.mark.long)
             for name, file in (
+                ("spanf", "NTIRE2025/team24_spanf.pth"),
                 ("pkdsr", "NTIRE2026/team16_PKDSR.pth"),
                 ("pds", "NTIRE2026/team01_PDS.pth"),
                 ("tssr", "NTIRE2025/team58_TSSR.pth"),
