@@ -184,8 +184,8 @@ def _check_places(jobs: Sequence[Job], target: Path) -> None:
     """Refuse outputs that are one file, outputs that are inputs, and outputs in whose place there must be a folder."""
     parents: dict[str, str] = {}
 
-    def place_of(path: Path, *, linked: bool = False) -> str:
-        if linked and os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises an error for names that are too long
+    def place_of(path: Path) -> str:
+        if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises an error for names that are too long
             return _comparable(_resolved(path))
         folder, name = os.path.split(path)  # text, as there may be a million of them
         if folder not in parents:
@@ -203,10 +203,11 @@ def _check_places(jobs: Sequence[Job], target: Path) -> None:
         raise UsageError(_listed(faults), hint)
     folders = {_comparable(folder) for parent in map(Path, parents.values()) for folder in (parent, *parent.parents)}
     for job in jobs:
-        if (replacing := places.get(place_of(job.source, linked=True))) is not None:
-            itself = replacing is job
-            what = "itself" if itself else f"the input {job.source}"
-            faults.append(f"{replacing.source} would replace {what}: {target} is its own folder")
+        if (replacing := places.get(place_of(job.source))) is not None:
+            what = "itself" if replacing is job else f"the input {job.source}"
+            linked = os.path.islink(replacing.target)  # noqa: PTH114
+            why = f"{replacing.target} is a link to it" if linked else f"{target} is its own folder"
+            faults.append(f"{replacing.source} would replace {what}: {why}")
     if faults:
         raise UsageError(_listed(faults), "name another folder, or give the outputs other names with --name")
     faults = [f"{job.target} would be a file and a folder" for place, job in places.items() if place in folders]

@@ -130,6 +130,10 @@ def test_an_output_never_replaces_an_input(tmp_path: Path) -> None:
         plan_jobs(inputs("b.png", "in/b.png", folder=str(tmp_path / "in")), tmp_path, OutputSettings(), recursive=True)
     with pytest.raises(UsageError, match=r"c\.png would replace itself"):
         plan_jobs(inputs("c.png", folder=str(tmp_path / "in")), tmp_path, OutputSettings())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to("../in/b.png")
+    with pytest.raises(UsageError, match=r"a\.png would replace the input .*b\.png: .*out/a\.png is a link to it"):
+        plan_jobs(inputs("a.png", "b.png", folder=str(tmp_path / "in")), tmp_path / "out", OutputSettings())
 
 
 NAMES = st.lists(st.text("abcü/.\udcff ", min_size=1, max_size=8), max_size=40, unique=True)
