@@ -135,9 +135,15 @@ class Loader:
         found, state = _look_up(self._journal, job)
         if found == "finished":
             return Skipped(job, "the output is finished")
-        if found == "unknown" and state is not None and not job.overwrite:
-            self._refuse_unknown(job.target)
-        begun = begun or _check(job, replaceable=found == "outdated")
+        try:
+            if found == "unknown" and state is not None and not job.overwrite:
+                self._refuse_unknown(job.target)
+            begun = begun or _check(job, replaceable=found == "outdated")
+        except UsageError:
+            # Another run on this folder may have finished it since.
+            if self._journal is None or _finding(self._journal, job, state) != "finished":
+                raise
+            return Skipped(job, "the output is finished")
         header = begun.header
         height, width = upscaler.result_size(header.height, header.width)
         check_fit(job.target, width=width, height=height, channels=header.channels, depth=header.depth)
@@ -184,4 +190,8 @@ def _look_up(journal: Journal | None, job: Job) -> tuple[Finding, SourceState | 
         state = SourceState.read(job.source)
     except OSError:  # reading the picture will say so
         return "unknown", None
-    return journal.look_up(job.target, state, job.settings.canonical()), state
+    return _finding(journal, job, state), state
+
+
+def _finding(journal: Journal, job: Job, state: SourceState | None) -> Finding:
+    return "unknown" if state is None else journal.look_up(job.target, state, job.settings.canonical())

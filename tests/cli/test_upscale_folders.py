@@ -20,6 +20,7 @@ from lkdn_deploy.imaging.files.formats import FORMATS as TABLE
 from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.imaging.files.write import write_picture
+from lkdn_deploy.runtime.journal import Journal
 
 JOURNAL = ".lkdn-upscale.jsonl"
 Upscale = Callable[..., int]
@@ -273,6 +274,26 @@ def test_a_run_is_resumed_whether_it_was_asked_for_or_not(
     assert len(computed) == 7
     assert upscale(*arguments) == 1
     assert len(computed) == 7
+
+
+def test_what_another_run_finishes_meanwhile_is_skipped(
+    tmp_path: Path, upscale: Upscale, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictures(tmp_path / "in", "a.png")
+    target = tmp_path / "out" / "a.png"
+    assert upscale(tmp_path / "in", tmp_path / "out") == 0
+    target.rename(tmp_path / "aside.png")
+    look_up = Journal.look_up
+
+    def finished_just_after(*args: Any) -> str:
+        found = look_up(*args)
+        if not target.exists():
+            (tmp_path / "aside.png").rename(target)
+        return found
+
+    monkeypatch.setattr(Journal, "look_up", finished_just_after)
+    assert upscale(tmp_path / "in", tmp_path / "out", "--resume") == 0
+    assert computed == ["a.png"]
 
 
 def test_what_changed_is_done_again_whatever_the_clock_says(
