@@ -128,6 +128,7 @@ def upscale_frames(
         raise
     finally:
         reader.stop()
+        writer.stop()
     if reader.cut_off:
         msg = f"the stream ended within frame {count + 1}, after {reader.cut_off:,} of its {reader.frame_bytes:,} bytes"
         msg += f"; the {count} before it are written"
@@ -236,6 +237,11 @@ class _RawWriter:
         while self._thread.is_alive():
             self._thread.join(_PATIENCE)
         self._check()
+
+    def stop(self) -> None:
+        """Let the thread end once it is idle, without waiting for it."""
+        with suppress(Full):  # then it waits for the reader of the results, and is left behind
+            self._waiting.put_nowait(None)
 
     def _put(self, result: Pixels | None) -> None:
         while True:

@@ -42,6 +42,7 @@ def run(film: Path, target: Path, stop: int | None = None, **settings: Any) -> i
         if stop is not None and done >= stop:
             raise Broken
 
+    before = threads()
     chosen = FilmSettings(segment=SEGMENT, preset="ultrafast", **settings)
     begun = begin_film(film, target, chosen)
     if stop is None:
@@ -50,8 +51,13 @@ def run(film: Path, target: Path, stop: int | None = None, **settings: Any) -> i
         with pytest.raises(Broken):
             render(Upscaler(session), begun, progress=progress)
         assert not target.exists()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lkdn-")]
+    assert threads() <= before
     return session.runs
+
+
+def threads() -> set[threading.Thread]:
+    """Return the package's threads; those of other tests' sessions may still be there."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("lkdn-")}
 
 
 def pictures(path: Path) -> list[tuple[int, bytes]]:
@@ -133,6 +139,7 @@ def test_files_of_others_are_never_removed(film: Path, tmp_path: Path) -> None:
 
 
 def test_errors_of_any_side_end_all_sides(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threads()
     target = tmp_path / "large.mkv"
 
     class Failing(Doubler):
@@ -159,7 +166,7 @@ def test_errors_of_any_side_end_all_sides(film: Path, tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=r"film\.mkv"):
         render(Upscaler(Doubler()), begun)
     assert list(tmp_path.iterdir()) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lkdn-")]
+    assert threads() <= before
 
 
 def killed_and_resumed(tmp_path: Path, frames: int, kills: int, seed: int) -> None:
