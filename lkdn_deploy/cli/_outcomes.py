@@ -1,4 +1,4 @@
-"""What ``lkdn-upscale`` prints of each file and of all: results on stdout, everything else on stderr."""
+"""The output of ``lkdn-upscale`` on each file and on all of them: results on stdout, everything else on stderr."""
 
 import errno
 import json

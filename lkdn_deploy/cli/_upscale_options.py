@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from lkdn_deploy.backends.registry import BACKENDS
 from lkdn_deploy.cli._shell import PATH, size_option
@@ -16,6 +15,8 @@ from lkdn_deploy.core.limits import parse_memory
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+    from click.shell_completion import CompletionItem
 
     from lkdn_deploy.imaging.resize import OutputSize
     from lkdn_deploy.runtime.settings import OutputSettings
@@ -48,7 +49,7 @@ ffmpeg -v error -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleRequest:
-    """What the command line asks for; the options describe each field.
+    """The arguments and options of the command line; the options describe each field.
 
     Attributes:
         into_folder: whether outputs go into ``target``: there is such a folder, or it ends with a slash, or the inputs
@@ -126,7 +127,7 @@ class UpscaleRequest:
 
     @property
     def settings(self) -> "OutputSettings":
-        """What decides the bytes of outputs.
+        """The settings that decide the bytes of outputs.
 
         Raises:
             UsageError: if it contradicts itself.
@@ -195,8 +196,10 @@ def _scale(_context: click.Context, _parameter: click.Parameter, value: str | No
         raise click.BadParameter(error.message) from error
 
 
-def _models(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
+def _models(_context: click.Context, _parameter: click.Parameter, beginning: str) -> "list[CompletionItem]":
     """Return the networks whose names begin so, for a shell, or files if there are none."""
+    from click.shell_completion import CompletionItem
+
     from lkdn_models.zoo import names
 
     found = [CompletionItem(name) for name in names() if name.startswith(beginning.lower())]
@@ -317,8 +320,8 @@ _DECLARED = (
     _option(FILMS, "--crf", type=click.IntRange(0, 63), metavar="N", help="Quality, lower is better.  [default: high]"),
     _option(FILMS, "--preset", metavar="NAME", help="Speed of the encoder, such as fast or slow.  [default: medium]"),
     _option(FILMS, "--deinterlace", is_flag=True, help="Make whole pictures of interlaced ones, by the filter bwdif."),
-    _option(FILMS, "--start", metavar="TIME", help="Where to begin, in seconds or hh:mm:ss, for a trial."),
-    _option(FILMS, "--end", metavar="TIME", help="Where to end, in seconds or hh:mm:ss."),
+    _option(FILMS, "--start", metavar="TIME", help="Time to begin at, in seconds or hh:mm:ss, for a trial."),
+    _option(FILMS, "--end", metavar="TIME", help="Time to end at, in seconds or hh:mm:ss."),
     _option(MANY, "-r", "--recursive", is_flag=True, help="Search folders inside of folders, and keep their tree."),
     _option(
         MANY,

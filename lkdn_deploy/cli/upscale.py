@@ -70,7 +70,7 @@ def command(**options: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be done.
+    """The jobs of one run.
 
     Attributes:
         jobs: the jobs.

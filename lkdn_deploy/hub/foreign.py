@@ -26,7 +26,7 @@ UNKNOWN_LIVE_CHANNELS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a user knows about a file of another program; ``None`` is found out."""
+    """Facts that a user knows about a file of another program; ``None`` is found out."""
 
     peak: float | None = None
     """Upper end of the range of values."""

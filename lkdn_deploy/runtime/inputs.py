@@ -41,7 +41,7 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was found.
+    """The files that were found.
 
     Attributes:
         files: the files to upscale, each once, in the order of their naming and of their paths.

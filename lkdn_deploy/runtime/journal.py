@@ -43,12 +43,12 @@ _PACKED = struct.Struct("<32s32s32sQ")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 Finding = Literal["finished", "outdated", "unknown"]
-"""What a journal says of an output: finished; made by an earlier run from another input or with other settings; or
+"""The state of an output by its journal: finished; made by an earlier run from another input or with other settings; or
 nothing, as there is no such file, or it is not one that a run wrote."""
 
 
 class JournalLine(NamedTuple):
-    """What a line of the journal says of an output: SHA-256 digests, and the size in bytes."""
+    """The claim of a line of the journal about an output: SHA-256 digests, and the size in bytes."""
 
     source: bytes
     work: bytes

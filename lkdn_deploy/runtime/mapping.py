@@ -18,7 +18,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedFile:
-    """What became of one image file: either ``picture`` or ``error`` is there.
+    """The outcome of one image file: either ``picture`` or ``error`` is there.
 
     Attributes:
         path: the file, as it was given.

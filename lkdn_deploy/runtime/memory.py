@@ -1,4 +1,4 @@
-"""How much memory this process may take, and how much of it upscaling a picture needs."""
+"""The memory that this process may take, and the part of it that upscaling a picture needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

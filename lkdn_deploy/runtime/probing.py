@@ -30,7 +30,7 @@ _FLAT = np.array([(0.5, 0.5, 0.5), (0.1, 0.1, 0.1), (0.9, 0.9, 0.9), (0.8, 0.3, 
 _FLAT_ENOUGH = 0.03
 """Root mean square by which a network that makes pictures may change flat colours."""
 _CLEARLY = 3.0
-"""How many times as much the wrong range changes them."""
+"""Least ratio of the changes that the wrong and the right range make."""
 _CLEARLY_CLOSER = 0.3
 """Decibels by which the right range comes closer to the photograph, where flat colours do not tell."""
 _AS_CLOSE = 0.02
@@ -39,7 +39,7 @@ _AS_CLOSE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What was found."""
+    """The result of probing a network."""
 
     scale: int
     multiple: int

@@ -1,4 +1,7 @@
-"""What decides the bytes of an output, beside its input and the network: alike for a file, a folder and a film."""
+"""The settings that decide the bytes of an output, beside its input and the network.
+
+They are alike for a file, a folder and a film.
+"""
 
 import json
 from dataclasses import asdict, dataclass, replace

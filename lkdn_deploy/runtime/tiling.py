@@ -55,7 +55,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutting:
-    """How pictures are cut into tiles.
+    """The way in which pictures are cut into tiles.
 
     Attributes:
         plan: gives the tiles that compute the rows of a picture of this height and width from a row on; raises

@@ -32,7 +32,7 @@ PQ = 16
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """What the values of a picture mean.
+    """The meaning of a picture's values.
 
     Attributes:
         matrix: from R'G'B' to luma and chroma; 0 for a picture of RGB.

@@ -56,7 +56,7 @@ CODECS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the pictures of a film are encoded.
+    """The encoding of the pictures of a film.
 
     Attributes:
         codec: a name of ``CODECS``.

@@ -1,4 +1,4 @@
-"""What a film is: its pictures, its other tracks, and what is wrong with it, known before any work begins."""
+"""Facts about a film: its pictures, its other tracks, and its faults, known before any work begins."""
 
 import errno
 import os

@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Damage:
-    """What was wrong with a film, counted while it was decoded."""
+    """The faults of a film, counted while it was decoded."""
 
     undecodable: int = 0
     corrupt: int = 0

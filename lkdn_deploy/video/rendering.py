@@ -44,7 +44,7 @@ _CHUNK = 1 << 20  # bytes of the film that are hashed at a time
 
 @dataclass(frozen=True, slots=True)
 class FilmSettings:
-    """How a film is made. All but ``resume`` and ``overwrite`` decide what is in it.
+    """The settings of a film. All but ``resume`` and ``overwrite`` decide what is in it.
 
     Attributes:
         codec: a name of ``encoding.CODECS``; ``None``: libx264 for 8 bits, libx265 for more, libsvtav1 for WebM.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.subtitles.codeccontext import SubtitleCodecContext
 
 _TEXTS = {"matroska": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
-"""What texts become in a format that does not hold theirs."""
+"""The codec that texts are converted to in a format that does not hold theirs."""
 _READABLE = {"ass", "ssa", "subrip", "srt", "mov_text", "webvtt", "text"}
 """Subtitles that are text; those of DVD and Blu-ray are pictures."""
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
@@ -36,7 +36,7 @@ _OF_THE_OLD_FILE = (
 
 
 class How(Enum):
-    """How a track comes into the result."""
+    """The way in which a track comes into the result."""
 
     COPIED = "as it is"
     CONVERTED = "its texts in another format"

@@ -1,4 +1,4 @@
-"""What every command does alike, in processes of their own with real pipes and descriptors."""
+"""Behaviour that all commands share, in processes of their own with real pipes and descriptors."""
 
 import os
 import shutil

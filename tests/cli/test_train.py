@@ -64,7 +64,7 @@ def make(tmp_path: Path, weights: Path) -> Make:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What ``run`` was asked for, in its place."""
+    """A stand-in for ``run`` that records its arguments."""
     found: dict[str, Any] = {}
     monkeypatch.setattr(command.commands["run"], "callback", lambda **values: found.update(values))
     return found

@@ -1,4 +1,4 @@
-"""What ``lkdn-upscale`` shows on a terminal and in a log, and what shells get to complete the commands."""
+"""The display of ``lkdn-upscale`` on a terminal and in a log, and the completion of commands by shells."""
 
 import importlib
 import sys

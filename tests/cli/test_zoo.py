@@ -97,7 +97,7 @@ def test_an_unknown_network_is_refused_with_the_known_ones(task: str, ran: Calla
 
 @pytest.fixture
 def downloaded(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
-    """What was asked for; nothing is fetched."""
+    """The downloads that were asked for; nothing is fetched."""
     asked = []
 
     def download(weights: Weights, *, progress: bool = False) -> Path:

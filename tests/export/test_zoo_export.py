@@ -57,7 +57,7 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
     "vdsr": lambda _: VDSR(depth=4),
     "bsrn-wo-esa-cca": lambda scale: BSRN(scale, blocks=1, block=PlainESDB),
 }
-"""Of those that repeat a block, a network with few: what becomes of one block becomes of all."""
+"""Networks that repeat a block, with few of them: all blocks are treated as one is."""
 
 NEWER = {
     *("span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "dipnet", "smfanet", "abpn-m6c40", "espcn"),

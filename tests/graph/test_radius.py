@@ -27,7 +27,7 @@ WEIGHTS = {
 
 
 def distance(model: onnx.ModelProto, run: Any) -> int:
-    """How far the change of one input pixel is seen, in input pixels, wherever it lies within an enlarged one."""
+    """Return how far the change of an input pixel is seen, in input pixels, wherever in an enlarged one it lies."""
     size = 41
     batch = RANDOM.random((1, 3, size, size)).astype(np.float32)
     before = run(model, batch)

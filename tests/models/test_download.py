@@ -36,7 +36,7 @@ class Server(ThreadingHTTPServer):
         self.content = CONTENT
         self.status = 200
         self.sent = len(CONTENT)
-        """Of the content."""
+        """SHA-256 of the content."""
         self.then: Callable[[], object] = lambda: None
         """Called when that is sent, before the connection is closed."""
         self.paths: list[str] = []

@@ -1,4 +1,4 @@
-"""What is taken of files and folders, and what is not."""
+"""The inputs that are taken of files and folders, and those that are not."""
 
 import os
 from pathlib import Path, PurePath

@@ -1,4 +1,4 @@
-"""What a journal says of outputs: only what the files themselves confirm."""
+"""A journal says of outputs only what the files themselves confirm."""
 
 import json
 import logging

@@ -8,27 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from twice import Twice
 
 import lkdn_deploy.runtime.mapping as module
 from lkdn_deploy import Upscaler
-from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.imaging.files.read import read_picture
 from lkdn_deploy.samples import sample_pixels
-
-
-class Twofold(SequentialSession):
-    """Repeats each pixel."""
-
-    backend, fixed_size = "stand-in", None
-    metadata = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return batch.repeat(2, axis=2).repeat(2, axis=3)
-
-    def bytes_per_pixel(self) -> int:
-        return 100
 
 
 @pytest.fixture
@@ -42,7 +28,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_results_come_in_order_and_errors_are_values(paths: list[Path], tmp_path: Path) -> None:
-    outcomes = list(Upscaler(Twofold()).map(map(str, paths)))
+    outcomes = list(Upscaler(Twice()).map(map(str, paths)))
     assert [outcome.path for outcome in outcomes] == [str(path) for path in paths]
     assert [outcome.error is None for outcome in outcomes] == [True, False, True, True, False]
     for index in (0, 2, 3):
@@ -76,7 +62,7 @@ def test_files_are_taken_one_ahead_and_nothing_is_kept(paths: list[Path], monkey
         return picture
 
     monkeypatch.setattr(module, "read_picture", read)
-    outcomes = Upscaler(Twofold()).map(give())
+    outcomes = Upscaler(Twice()).map(give())
     assert taken == []
     for count, outcome in enumerate(outcomes, 1):
         assert len(taken) <= count + 1
@@ -87,7 +73,7 @@ def test_files_are_taken_one_ahead_and_nothing_is_kept(paths: list[Path], monkey
 
 
 def test_a_generator_that_is_given_up_ends(paths: list[Path]) -> None:
-    outcomes = Upscaler(Twofold()).map(paths)
+    outcomes = Upscaler(Twice()).map(paths)
     next(outcomes)
     outcomes.close()
     assert list(outcomes) == []
@@ -97,6 +83,6 @@ def test_a_result_that_does_not_fit_into_memory_is_an_error_of_its_file(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 5 * 20 * 30 * 3 - 1)
-    (outcome,) = Upscaler(Twofold()).map(paths[:1])
+    (outcome,) = Upscaler(Twice()).map(paths[:1])
     with pytest.raises(InputError, match=r"0\.png: x2 of 30x20 needs 0 MiB, 0 MiB are free"):
         outcome.unwrap()

@@ -1,4 +1,4 @@
-"""What is let through fits into the memory that there is."""
+"""Pictures that are accepted fit into the memory that there is."""
 
 from pathlib import Path
 

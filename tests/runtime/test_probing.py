@@ -1,4 +1,4 @@
-"""What a network is fed with is found by what it does with pictures, or asked about."""
+"""The range and colour order of a network are found by its results on pictures, or asked about."""
 
 from collections.abc import Callable
 

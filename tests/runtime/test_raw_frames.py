@@ -10,28 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twice import Twice
 
 import lkdn_deploy.runtime.raw_frames as module
 from lkdn_deploy import Upscaler
-from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
-from lkdn_deploy.core.protocols import SequentialSession
 from lkdn_deploy.runtime.raw_frames import FrameLayout, upscale_frames
 
 random = np.random.default_rng(0)
-
-
-class Doubling(SequentialSession):
-    """Repeats each pixel."""
-
-    backend, fixed_size = "stand-in", None
-    metadata = ArtifactMetadata(model="twice", scale=2, receptive_radius=20, live_channels=12, fused=True)
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return batch.repeat(2, axis=2).repeat(2, axis=3)
-
-    def bytes_per_pixel(self) -> int:
-        return 100
 
 
 class Piecewise(io.RawIOBase):
@@ -86,7 +72,7 @@ def test_frames_are_whole_whatever_the_pieces_in_which_their_bytes_come(
     source, target = Piecewise(stream.tobytes(), pieces), Piecewise(b"", pieces)
     seen: list[int] = []
     with source, target:
-        assert upscale_frames(Upscaler(Doubling()), layout, source, target, progress=seen.append) == count
+        assert upscale_frames(Upscaler(Twice()), layout, source, target, progress=seen.append) == count
         assert target.written == doubled(stream)
     assert seen == list(range(1, count + 1))
 
@@ -107,7 +93,7 @@ def through_pipes(layout: FrameLayout, data: bytes, read: Callable[[int], None])
         thread.start()
     try:
         with io.FileIO(source) as opened, io.FileIO(target, "w") as written:
-            upscale_frames(Upscaler(Doubling()), layout, opened, written)
+            upscale_frames(Upscaler(Twice()), layout, opened, written)
     finally:
         for thread in threads:
             thread.join()
@@ -131,7 +117,7 @@ def test_a_cut_off_frame_is_an_error_after_the_others_are_written() -> None:
     stream = frames(3, layout)
     with Piecewise(stream.tobytes()[:-11], [64]) as source, Piecewise(b"", [100]) as target:
         with pytest.raises(InputError, match="within frame 3, after 199 of its 210 bytes; the 2 before it"):
-            upscale_frames(Upscaler(Doubling()), layout, source, target)
+            upscale_frames(Upscaler(Twice()), layout, source, target)
         assert target.written == doubled(stream[:2])
 
 
@@ -141,7 +127,7 @@ def test_a_stream_without_a_frame_is_an_error() -> None:
         Piecewise(b"", [1]) as target,
         pytest.raises(InputError, match="ended before the first frame"),
     ):
-        upscale_frames(Upscaler(Doubling()), FrameLayout(2, 2, "rgb24"), source, target)
+        upscale_frames(Upscaler(Twice()), FrameLayout(2, 2, "rgb24"), source, target)
 
 
 def test_a_reader_that_leaves_ends_the_stream() -> None:
@@ -169,7 +155,7 @@ def test_what_was_computed_is_written_before_an_error_ends_the_stream() -> None:
     stream = frames(2, layout)
     with Failing(stream.tobytes(), [5]) as source, Piecewise(b"", [7]) as target:
         with pytest.raises(InputError, match="the frames cannot be read: Input/output error"):
-            upscale_frames(Upscaler(Doubling()), layout, source, target)
+            upscale_frames(Upscaler(Twice()), layout, source, target)
         assert target.written == doubled(stream)
 
 
@@ -177,9 +163,9 @@ def test_frames_that_do_not_fit_into_memory_are_refused_before_any_is_read(monke
     monkeypatch.setattr(module, "available_memory", lambda: 3 * (3 * 12 + 4 * 48) - 1)
     with Piecewise(b"", [1]) as source, Piecewise(b"", [1]) as target:
         with pytest.raises(InputError, match="some frames of 4x3 at once, and their results of 8x6, need 0 MiB"):
-            upscale_frames(Upscaler(Doubling()), FrameLayout(4, 3, "rgb24"), source, target)
+            upscale_frames(Upscaler(Twice()), FrameLayout(4, 3, "rgb24"), source, target)
         with pytest.raises(InputError, match="ended before the first frame"):
-            upscale_frames(Upscaler(Doubling()), FrameLayout(3, 3, "rgb24"), source, target)
+            upscale_frames(Upscaler(Twice()), FrameLayout(3, 3, "rgb24"), source, target)
 
 
 def test_layouts_are_parsed() -> None:

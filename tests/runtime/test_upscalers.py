@@ -1,4 +1,4 @@
-"""Which scale of a network serves which picture."""
+"""The choice of a network's scale for a picture."""
 
 from fractions import Fraction
 from pathlib import Path

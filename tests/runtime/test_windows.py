@@ -1,4 +1,4 @@
-"""How the upscaler cuts for sessions that take limited windows, run out of memory, or are given several at once."""
+"""The cutting of pictures for sessions that take limited windows, run out of memory, or are given several at once."""
 
 import dataclasses
 import logging
@@ -125,7 +125,7 @@ def test_memory_that_runs_out_halves_the_windows_and_that_is_remembered(
 
 
 def failed_window(record: logging.LogRecord) -> tuple[int, int]:
-    """Of a warning that there was no memory for it."""
+    """Return the size of the window in a warning that there was no memory for it."""
     width, height = record.message.split(" pixels: ")[0].rsplit(" ", 1)[1].split("x")
     return int(height), int(width)
 

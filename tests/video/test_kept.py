@@ -1,4 +1,4 @@
-"""What a film holds is in its result: tracks, times, colours, light, shape of pixels."""
+"""The content of a film is in its result: tracks, times, colours, light, shape of pixels."""
 
 import io
 import json

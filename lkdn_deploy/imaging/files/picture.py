@@ -57,7 +57,7 @@ Chunk = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PictureMetadata:
-    """What a file records about a picture beside its size and its pixels.
+    """Facts that a file records about a picture beside its size and its pixels.
 
     Attributes:
         icc_profile: the embedded colour profile; None means sRGB, or unknown.

@@ -24,7 +24,7 @@ _SLACK = 1 << 16  # bytes that a compressed segment may have beyond twice its sa
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentGrid:
-    """Where the samples of a file are: in strips over the full width, or in tiles. All its values come from the file.
+    """The places of a file's samples: in strips over the full width, or in tiles. All its values come from the file.
 
     Attributes:
         height, width: of the picture, in pixels.

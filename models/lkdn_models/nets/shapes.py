@@ -1,4 +1,4 @@
-"""What the shapes of a state dict's weights tell of a network: its scale, and how often a block is repeated."""
+"""Facts that the shapes of a state dict's weights tell: a network's scale, and the number of its blocks."""
 
 import re
 from collections.abc import Mapping

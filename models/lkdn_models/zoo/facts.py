@@ -150,7 +150,7 @@ class Network:
 
     @property
     def constructor(self) -> "Callable[..., SRNetwork]":
-        """What ``make`` names. Needs torch."""
+        """The function that ``make`` names. It needs torch."""
         module, _, path = self.make.partition(":")
         made = attrgetter(path)(import_module(f"lkdn_models.nets.{module}"))
         return cast("Callable[..., SRNetwork]", made)

@@ -1,4 +1,4 @@
-"""What stays in FP32, by rule."""
+"""The rules by which operations stay in FP32."""
 
 from typing import Any
 

@@ -61,7 +61,7 @@ def test_what_is_no_convolution_in_fp16_stays(half: onnx.ModelProto) -> None:
 
 
 def test_what_the_convolution_computes_is_exact_in_fp32(half: onnx.ModelProto) -> None:
-    """Of the same rounded weights and inputs, so only its own sums are better."""
+    """Its weights and inputs are rounded as before, so only its own sums are better."""
     kernels = {tensor.name: tensor for tensor in half.graph.initializer}
     result, changed = restore_fp32(half, grouped(half)[:1])
     node = next(node for node in result.graph.node if node.name == changed[0])

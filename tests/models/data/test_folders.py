@@ -1,4 +1,4 @@
-"""Which photographs are found in folders, and what they are paired with."""
+"""The photographs that are found in folders, and their pairs."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""What photographs of every kind become: 8-bit RGB, upright, or left out by name."""
+"""Photographs of every kind become 8-bit RGB, upright, or left out by name."""
 
 import numpy as np
 import pytest

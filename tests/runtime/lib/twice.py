@@ -27,7 +27,7 @@ class Twice(SequentialSession):
 
 
 def images(folder: Path, count: int) -> list[Job]:
-    """So many files, each of another picture, and where their results go."""
+    """Write so many files, each of another picture, and return a job for each."""
     jobs = []
     for index in range(count):
         source = folder / f"{index}.png"

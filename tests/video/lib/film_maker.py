@@ -38,7 +38,7 @@ class Doubler(SequentialSession):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a film shall hold.
+    """The content of a film to make.
 
     Attributes:
         times: of its pictures, in units of ``time_base``.
