@@ -22,7 +22,7 @@ from lkdn_deploy.video.encoding import Encoding
 from lkdn_deploy.video.film import Film, is_cover, opened, picture_track
 from lkdn_deploy.video.frames import TimeSpan
 from lkdn_deploy.video.segments import FilmSegment
-from lkdn_deploy.video.tracks import How, Track, add, describe, kept_metadata
+from lkdn_deploy.video.tracks import Handling, Track, add, describe, kept_metadata
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -118,7 +118,7 @@ def _lay_out(container: OutputContainer, film: InputContainer, plan: Plan) -> tu
             pictures.time_base = plan.encoding.time_base
             describe(pictures, stream)
         elif stream.index in tracks:
-            added = add(container, plan.film.path, stream, tracks[stream.index].how, plan.muxer)
+            added = add(container, plan.film.path, stream, tracks[stream.index].handling, plan.muxer)
             if added is not None:
                 others[stream.index] = added
     return cast("VideoStream", pictures), others
@@ -177,7 +177,7 @@ def _copied(film: InputContainer, plan: Plan, others: dict[int, Stream]) -> Iter
     if not others:
         return
     picture_track(film).discard = Discard.all
-    converted = {track.index for track in plan.tracks if track.how is How.CONVERTED}
+    converted = {track.index for track in plan.tracks if track.handling is Handling.CONVERTED}
     strict = plan.muxer in ("mp4", "mov")
     early = strict or "matroska" in film.format.name  # Matroska says of sound by how much it comes too early
     latest: dict[int, int] = {}

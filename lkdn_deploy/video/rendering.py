@@ -83,7 +83,7 @@ class BegunFilm:
     Attributes:
         film: the film.
         target: file to write.
-        settings: how.
+        settings: those of the film.
         muxer: format of the result.
         tracks: what is copied besides the pictures.
         span: the part of the film that is taken.

@@ -35,7 +35,7 @@ _OF_THE_OLD_FILE = (
 """Metadata that describes the file it was found in, with or without a language behind it (``BPS-eng``)."""
 
 
-class How(Enum):
+class Handling(Enum):
     """The way in which a track comes into the result."""
 
     COPIED = "as it is"
@@ -49,11 +49,11 @@ class Track:
 
     Attributes:
         index: its place in the film.
-        how: how it does.
+        handling: the way in which it comes into the result.
     """
 
     index: int
-    how: How
+    handling: Handling
 
 
 def plan_tracks(path: Path, muxer: str) -> tuple[list[Track], list[str]]:
@@ -76,23 +76,23 @@ def plan_tracks(path: Path, muxer: str) -> tuple[list[Track], list[str]]:
             if stream is pictures or (stream.type == "video" and not is_cover(stream)):
                 continue
             if stream.type == "attachment" or is_cover(stream):
-                how = _attachment(stream, muxer)
-                if how is None:
+                handling = _attachment(stream, muxer)
+                if handling is None:
                     notes.append(f"{name} is not kept: {_MIXED[muxer]} does not hold it")
                     continue
                 attached += len(stream.data) if isinstance(stream, AttachmentStream) else 0
                 if attached > MAX_ATTACHED:
                     msg = f"{printable(path)} has attachments of more than {MAX_ATTACHED >> 20} MiB"
                     raise UsageError(msg, "it is probably damaged")
-                tracks.append(Track(stream.index, how))
+                tracks.append(Track(stream.index, handling))
             elif stream.type in ("audio", "subtitle"):
-                how = _how(stream, muxer)
-                if how is How.CONVERTED:
+                handling = _handling(stream, muxer)
+                if handling is Handling.CONVERTED:
                     notes.append(f"the texts of {name} become {_TEXTS[muxer]}: their styles may be lost")
-                elif how is None:
+                elif handling is None:
                     msg = f"{printable(path)}: {name} cannot be kept in {_MIXED[muxer]}"
                     raise UsageError(msg, _WAY_OUT[muxer == "matroska"])
-                tracks.append(Track(stream.index, how))
+                tracks.append(Track(stream.index, handling))
             elif not (container.chapters() and stream.discard.name == "all"):  # the titles of chapters, kept as such
                 notes.append(f"{name} is not kept")
     return tracks, notes
@@ -104,20 +104,20 @@ def _name(stream: Stream) -> str:
     return f"track {stream.index} ({kinds.get(stream.type, stream.type)}, {printable(str(codec or 'unknown'))})"
 
 
-def _attachment(stream: Stream, muxer: str) -> How | None:
+def _attachment(stream: Stream, muxer: str) -> Handling | None:
     if stream.type == "attachment":
-        return How.COPIED if muxer == "matroska" else None
+        return Handling.COPIED if muxer == "matroska" else None
     if muxer == "matroska":
-        return How.ATTACHED if stream.codec_context is not None and stream.codec_context.name in _COVERS else None
-    return How.COPIED if muxer == "mp4" and _holds(stream, muxer) else None
+        return Handling.ATTACHED if stream.codec_context is not None and stream.codec_context.name in _COVERS else None
+    return Handling.COPIED if muxer == "mp4" and _holds(stream, muxer) else None
 
 
-def _how(stream: Stream, muxer: str) -> How | None:
+def _handling(stream: Stream, muxer: str) -> Handling | None:
     if stream.codec_context is None:
         return None
     if _holds(stream, muxer):
-        return How.COPIED
-    return How.CONVERTED if stream.type == "subtitle" and stream.codec_context.name in _READABLE else None
+        return Handling.COPIED
+    return Handling.CONVERTED if stream.type == "subtitle" and stream.codec_context.name in _READABLE else None
 
 
 def _holds(stream: Stream, muxer: str) -> bool:
@@ -131,20 +131,22 @@ def _holds(stream: Stream, muxer: str) -> bool:
     return True
 
 
-def add(container: OutputContainer, path: Path, stream: Stream, how: How, muxer: str) -> Stream | None:
+def add(container: OutputContainer, path: Path, stream: Stream, handling: Handling, muxer: str) -> Stream | None:
     """Add a track to the result; ``None`` if it has no packets to copy.
 
     Args:
         container: the result.
         path: the film.
         stream: a track of it.
-        how: how the track comes into the result.
+        handling: the way in which the track comes into the result.
         muxer: format of the result.
     """
-    if how is How.ATTACHED:
+    if handling is Handling.ATTACHED:
         _attach_cover(container, path, stream)
         return None
-    added = _add_texts(container, stream, _TEXTS[muxer]) if how is How.CONVERTED else add_copy(container, stream)
+    added = (
+        _add_texts(container, stream, _TEXTS[muxer]) if handling is Handling.CONVERTED else add_copy(container, stream)
+    )
     return None if stream.type == "attachment" else added
 
 
