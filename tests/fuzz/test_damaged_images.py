@@ -1,21 +1,18 @@
 """Damaged image files end in an error that says why, or in the picture that their header promises."""
 
 import io
-import os
-import random
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
-from fuzzing import damaged, fuzz
+from fuzzing import fuzz, needs_fork
+from image_attempt import damaged_one, read_and_write
 from PIL import Image, ImageCms
 
-from lkdn_deploy.core.errors import LkdnError
-from lkdn_deploy.imaging.files.picture import Header, Picture
-from lkdn_deploy.imaging.files.read import memory_in_parts, open_rows, probe, read_picture
+from lkdn_deploy.imaging.files.picture import Picture
 from lkdn_deploy.imaging.files.write import write_picture
 
 XMP = b"""<x:xmpmeta><rdf:Description tiff:Orientation="6" exif:PixelXDimension="3" hdrgm:Version="1.0">
@@ -61,38 +58,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return found
 
 
-def read_in_parts(path: Path) -> None:
-    """Read the rows of a file that can be read in parts, as far as an upscaler with some memory would."""
-    if (memory := memory_in_parts(path)) is not None and memory < 1 << 24:
-        with open_rows(path) as (_, rows):
-            for top in range(0, min(rows.shape[0], 64), 7):
-                rows.read(top, min(top + 9, rows.shape[0]))
-
-
-def attempt(path: Path, source: random.Random) -> str:
-    """Read a file as its header promises, and write and read the picture again."""
-    with suppress(LkdnError):
-        read_in_parts(path)
-    try:
-        header, picture = probe(path), read_picture(path)
-    except LkdnError as error:
-        return "refused" if error.message.rstrip(": \n") == error.message else f"! no reason: {error.message[-60:]!r}"
-    if Header(picture.width, picture.height, picture.channels, picture.depth) != header:
-        return "! another picture than the header promises"
-    if picture.width * picture.height > 20000:
-        return "a large picture"
-    for suffix in (".png", ".tif"):
-        target = path.with_name(f"copy{suffix}")
-        write_picture(target, picture, threads=1)
-        if not np.array_equal(read_picture(target).pixels, picture.pixels):
-            return f"! another picture in {suffix}"
-    return "a picture"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@needs_fork
 @pytest.mark.parametrize("count", [pytest.param(200, id="few"), pytest.param(20000, id="many", marks=pytest.mark.long)])
 def test_damaged_images_are_refused_or_read_as_promised(sources: list[bytes], count: int, tmp_path: Path) -> None:
-    report = fuzz(lambda source: damaged(source.choice(sources), source), attempt, tmp_path / "damaged", count)
+    report = fuzz(partial(damaged_one, sources), read_and_write, tmp_path / "damaged", count)
     assert report.findings == {}
     assert report.outcomes["a picture"] > count // 20

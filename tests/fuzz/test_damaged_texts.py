@@ -2,22 +2,16 @@
 
 import io
 import json
-import os
-import random
-import re
-import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from fuzzing import damaged, fuzz
+from fuzzing import fuzz, needs_fork
+from text_attempt import build_layouts, damaged_text, read_text
 
 from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.record import Audit, EngineRecord, Tensor
-from lkdn_deploy.bench.compare import compare
-from lkdn_deploy.bench.compare import text as compared
-from lkdn_deploy.bench.report.text import markdown, text
 from lkdn_deploy.bench.results import (
     Bounds,
     Copies,
@@ -31,25 +25,13 @@ from lkdn_deploy.bench.results import (
     SetQuality,
     Settings,
     WarmUp,
-    read_report,
     write_report,
 )
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.spec import LkdnSpec
-from lkdn_deploy.export.release import read_history
-from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
+from lkdn_models.checkpoint import save_checkpoint
 from lkdn_models.nets.lkdn import LKDN
-from lkdn_models.recognise import recognise
-from lkdn_models.training.curves import draw_curves
-from lkdn_models.training.recipe import FOLDER, as_table, read_recipe
-from lkdn_models.training.runs import RunFolder
-
-VALUES = [
-    *("1e999", "NaN", "-1", "0", "-0", "[]", "{}", "null", "true", "inf", "nan", "1_0", "1e-400", "1e308", "0x10"),
-    *("9" * 25, "1" + "0" * 400, "1" + "0" * 5000, "0x" + "f" * 400, "[" * 2000, "2000-01-01"),
-    *('"x"', '""', '"\\ud800"', '"""', "'''"),
-]
-"""Values that parsers, or what follows them, may trip over."""
+from lkdn_models.training.recipe import FOLDER
 
 LOG = [
     {"step": 0, "recipe": {"optimisation": {"loss": "l1", "iterations": 9}}, "data": {"folders": ["a"], "images": 2}},
@@ -90,36 +72,6 @@ def record() -> EngineRecord:
     )
 
 
-def read_log(path: Path) -> None:
-    run = RunFolder(path.parent)
-    path.rename(path.parent / "log.jsonl")
-    log = run.read_log()
-    read_history(log)
-    draw_curves({"run": log})
-
-
-def read_all_of_report(path: Path) -> None:
-    found = read_report(path)
-    compared(compare(found, found))
-    for form in (text, markdown):
-        form(found)
-
-
-def read_twice(path: Path) -> None:
-    recipe = read_recipe(path)
-    as_table(recipe)
-    recipe.optimisation.rate(0)
-
-
-READERS: list[Callable[[Path], object]] = [
-    read_twice,
-    lambda path: EngineRecord.from_json(path.read_bytes()),
-    read_all_of_report,
-    read_log,
-    load_checkpoint,
-]
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> list[list[bytes]]:
     """Sound files for each reader."""
@@ -134,8 +86,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[list[bytes]]:
         buffer = io.BytesIO()
         torch.save({"params": state}, buffer, _use_new_zipfile_serialization=zipped)
         checkpoints.append(buffer.getvalue())
-    with pytest.raises(Exception, match="no network"):
-        recognise({"x": torch.zeros(1)})  # builds the layouts of all networks here once, and not in each child
     return [
         [path.read_bytes() for path in sorted(FOLDER.glob("*.toml"))],
         [record().to_json().encode()],
@@ -145,36 +95,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[list[bytes]]:
     ]
 
 
-def make(sources: list[list[bytes]], source: random.Random) -> bytes:
-    """Return the reader's number, and a file for it with some bytes or values changed."""
-    kind = source.randrange(len(sources))
-    data = source.choice(sources[kind])
-    if kind == len(sources) - 1 or source.random() < 0.4:
-        return bytes([kind]) + damaged(data, source)
-    words = data.decode()
-    for _ in range(source.choice([1, 1, 2, 4])):
-        if places := list(re.finditer(r'-?\d[\d.e+-]*|"[^"\n]*"|true|false|null', words)):
-            place = source.choice(places)
-            words = words[: place.start()] + source.choice(VALUES) + words[place.end() :]
-    return bytes([kind]) + words.encode(errors="replace")
-
-
-def attempt(path: Path, source: random.Random) -> str:
-    kind, *data = path.read_bytes()
-    target = path.with_suffix(source.choice([".pth", ".safetensors"]))
-    target.write_bytes(bytes(data))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Matplotlib's and NumPy's on extreme values: users see them, and a figure
-        READERS[kind](target)
-    return "read"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@needs_fork
 @pytest.mark.parametrize("count", [pytest.param(300, id="few"), pytest.param(20000, id="many", marks=pytest.mark.long)])
 def test_damaged_texts_and_checkpoints_are_read_or_refused(
     sources: list[list[bytes]], count: int, tmp_path: Path
 ) -> None:
-    found = fuzz(lambda source: make(sources, source), attempt, tmp_path / "damaged", count)
+    found = fuzz(partial(damaged_text, sources), read_text, tmp_path / "damaged", count, prepare=build_layouts)
     assert found.findings == {}
     assert found.outcomes["read"] > count // 20

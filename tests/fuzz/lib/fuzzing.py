@@ -1,11 +1,15 @@
 """Runs a function on many damaged inputs, in child processes that may crash, hang or take all memory.
 
+The children are forked from a new interpreter without threads. Forked from a process of tests, a child would inherit
+the locks that its threads held at that moment, and wait for them for ever.
+
 An input is made from a number, so that a finding can be repeated. A finding is a crash, an exception that is not an
 ``LkdnError``, more than ``MOST_SECONDS`` of work (or ``MOST_WAITING``, on a busy machine), or more than ``MOST_BYTES``
 above what the process had before.
 """
 
 import mmap
+import multiprocessing
 import os
 import random
 import select
@@ -16,10 +20,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 from lkdn_deploy.core.errors import LkdnError
 
@@ -46,8 +52,29 @@ class Report:
             self.findings.setdefault(outcome, number)
 
 
-def fuzz(make: Make, attempt: Try, path: Path, count: int, start: int = 0) -> Report:
-    """Try the inputs of the numbers from ``start`` on; ``path`` is where each is written."""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks its processes")
+
+
+def fuzz(
+    make: Make, attempt: Try, path: Path, count: int, start: int = 0, prepare: Callable[[], None] | None = None
+) -> Report:
+    """Try the inputs of the numbers from ``start`` on.
+
+    Args:
+        make: Returns an input; it and the functions below can be pickled.
+        attempt: The function that is tried.
+        path: File that each input is written to.
+        count: Number of inputs.
+        start: First number.
+        prepare: Called once before the children are forked, so that all of them have what it loads.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_fuzz, make, attempt, path, count, start, prepare).result()
+
+
+def _fuzz(make: Make, attempt: Try, path: Path, count: int, start: int, prepare: Callable[[], None] | None) -> Report:
+    if prepare is not None:
+        prepare()
     report, number = Report(), start
     shared = mmap.mmap(-1, 24)
     while number < start + count:
