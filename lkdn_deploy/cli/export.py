@@ -9,6 +9,7 @@ import click
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._engine_options import engine_options, write_engine
 from lkdn_deploy.cli._shell import PATH, echo_path, refuse_existing, run, size_option
+from lkdn_deploy.cli._web_options import only, refuse_others, write_web
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.files import temporary_folder
 
@@ -22,9 +23,19 @@ if TYPE_CHECKING:
 @click.option("--fuse/--no-fuse", default=True, show_default=True, help="Collapse branches into single convolutions.")
 @click.option("--onnx", is_flag=True, help="Write an ONNX file.")
 @click.option(
-    "--model", metavar="NAME", help="Network of `lkdn-zoo list`.  [default: lkdn-s, or detected from the weights]"
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Network of `lkdn-zoo list`; with --web repeatable.  [default: lkdn-s, or detected from the weights]",
 )
-@click.option("--scale", type=click.IntRange(2, 4), help="Scale.  [default: 4, or detected from the weights]")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    type=click.IntRange(2, 4),
+    help="Scale; with --web repeatable.  [default: 4, or detected from the weights]",
+)
 @click.option(
     "--weights", type=PATH, metavar="FILE", help="Checkpoint of the network.  [default: the bundled or downloaded one]"
 )
@@ -45,6 +56,12 @@ if TYPE_CHECKING:
     "--triton", type=PATH, metavar="DIR", help="Model repository of Triton Inference Server to add the model to."
 )
 @click.option(
+    "--web",
+    type=PATH,
+    metavar="DIR",
+    help="Folder for a page and a JavaScript package that run the networks in browsers; nothing else is written.",
+)
+@click.option(
     "--target",
     default="plain",
     show_default=True,
@@ -55,17 +72,20 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, metavar="DIR", default=Path(), help="Folder to write to.  [default: .]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.version_option(__version__, prog_name="lkdn-export")
+@click.pass_context
 def command(
+    context: click.Context,
     fuse: bool,
     onnx: bool,
-    model: str | None,
-    scale: int | None,
+    models: tuple[str, ...],
+    scales: tuple[int, ...],
     weights: Path | None,
     opset: int | None,
     static: tuple[int, int] | None,
     fp16: bool,
     io: "Io",
     triton: Path | None,
+    web: Path | None,
     target: str,
     skip: tuple[str, ...],
     output: Path,
@@ -87,10 +107,19 @@ def command(
     TensorRT for RTX builds engines without a GPU.
 
     With --triton the ONNX file, or with --trt the TensorRT engine, is added to a model repository.
+
+    With --web a folder for any static host is written: a page that upscales pictures in the browser, offline after the
+    first visit, the same as a JavaScript package, and the networks for both, compiled to WebAssembly. --model and
+    --scale may be repeated for several networks; the first one is the default.
     """
+    if web is not None:
+        refuse_others(context)
+        write_web(web, models, scales, weights, overwrite=overwrite)
+        return
+    model, scale = only(models, "model"), only(scales, "scale")
     if not onnx and engine is None and triton is None:
         msg = "nothing to write"
-        raise UsageError(msg, "choose at least one of --onnx, --trt and --triton DIR")
+        raise UsageError(msg, "choose at least one of --onnx, --trt, --triton DIR and --web DIR")
     from lkdn_deploy.export.job import ExportSettings, export_onnx, file_name, open_checkpoint
     from lkdn_deploy.export.to_onnx import DEFAULT_OPSET
 

@@ -1,4 +1,4 @@
-"""LLVM for the processor of this machine: the width of its vectors, and compiled functions, kept in the cache."""
+"""LLVM for a processor, by default this machine's: the width of its vectors; compiled functions, kept in the cache."""
 
 import ctypes
 import hashlib
@@ -30,6 +30,8 @@ class Processor:
     """Float32 values of a vector."""
     max_outputs: int
     """Output channels that a convolution can accumulate in registers, in two vectors each."""
+    triple: str = ""
+    """The target triple of LLVM; empty for that of this machine."""
 
 
 def processor() -> Processor:
@@ -82,7 +84,10 @@ def compile_module(module: ir.Module, target: Processor) -> bytes:
 
     LLVM's passes over the intermediate representation are not run: they did not speed up these kernels.
     """
-    module.triple = llvm.get_process_triple()
+    if target.triple:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    module.triple = _triple(target)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     return bytes(_target_machine(target).emit_object(parsed))
@@ -111,6 +116,10 @@ class Library:
         return ctypes.CFUNCTYPE(None, *types)(self.address(name))
 
 
+def _triple(target: Processor) -> str:
+    return target.triple or str(llvm.get_process_triple())
+
+
 def _target_machine(target: Processor) -> Any:
-    triple = llvm.Target.from_triple(llvm.get_process_triple())
-    return triple.create_target_machine(cpu=target.name, features=target.features, opt=2)
+    machine = llvm.Target.from_triple(_triple(target))
+    return machine.create_target_machine(cpu=target.name, features=target.features, opt=2)

@@ -18,6 +18,7 @@ MOST_LINES = 450
 
 # Stems that stand for two things, each with the reason.
 SHARED_STEMS = {
+    "__main__": "commands that start with python -m",
     "files": "safe files in core; image files through an upscaler in runtime",
     "session": "the class of each backend that implements Session",
     "threads": "work on several cores, by Python and by generated code",

@@ -10,8 +10,8 @@ from lkdn_deploy.backends.native.codegen import activations, buffers, output, st
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.ir import BoundaryKind, Program
 from lkdn_deploy.backends.native.layout import ALLOCATION_OVERHEAD, LINE, RowLayout, aligned_copy, whole_lines
-from lkdn_deploy.backends.native.lower import StageSignature, lower
-from lkdn_deploy.backends.native.schedule import schedule
+from lkdn_deploy.backends.native.lower import LoweredStage, StageSignature, lower
+from lkdn_deploy.backends.native.schedule import Schedule, schedule
 from lkdn_deploy.jit import builder
 from lkdn_deploy.jit.compiler import Processor, library
 
@@ -35,24 +35,15 @@ class CompiledNetwork:
     """
 
     def __init__(self, program: Program, target: Processor) -> None:
-        bounds.check_program(program)
         self.program, self.lanes = program, target.lanes
         self._memory: dict[int, tuple[int, int, int]] = {}
-        self.plan = schedule(program)
+        self.plan, self.segments = lower_program(program, target)
         self.scale = int(program.pixel_order.shape[1])
-        stages_of = (segment.stages for segment in self.plan.segments)
-        self.segments = [[lower(it, program, self.plan, target.max_outputs) for it in stages] for stages in stages_of]
-        bounds.check_code_size([it for stages in self.segments for it in stages])
-        if bounds.DEBUG:
-            for segment, stages in zip(self.plan.segments, self.segments, strict=True):
-                bounds.check_segment(segment)
-                for it in stages:
-                    bounds.check_stage(it)
-        signatures = dict.fromkeys(it.signature for stages in self.segments for it in stages)
-        self._library = library("native", partial(_emit, tuple(signatures), target.lanes), target, _SOURCES, signatures)
+        signatures = distinct_signatures(self.segments)
+        self._library = library("native", partial(emit_network, signatures, target.lanes), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
-        self.stage_addresses = {it: self._library.address(f"stage{number}") for number, it in enumerate(signatures)}
+        self.stage_addresses = {it: self._library.address(stage_name(at)) for at, it in enumerate(signatures)}
         self.float_output, self.uint8_output = (self._library.address(it) for it in output.NAMES)
         self.fallback = Fallback(program.subgraphs)
         self.weights = [[aligned_copy(it.weights) for it in stages] for stages in self.segments]
@@ -91,8 +82,37 @@ class CompiledNetwork:
         return self._memory[width]
 
 
-def _emit(signatures: tuple[StageSignature, ...], lanes: int, module: ir.Module) -> None:
+def lower_program(program: Program, target: Processor) -> tuple[Schedule, list[list[LoweredStage]]]:
+    """Return the schedule of a program, and the lowered stages of each of its segments.
+
+    Raises:
+        UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
+    """
+    bounds.check_program(program)
+    plan = schedule(program)
+    segments = [[lower(it, program, plan, target.max_outputs) for it in part.stages] for part in plan.segments]
+    bounds.check_code_size([it for stages in segments for it in stages])
+    if bounds.DEBUG:
+        for segment, stages in zip(plan.segments, segments, strict=True):
+            bounds.check_segment(segment)
+            for it in stages:
+                bounds.check_stage(it)
+    return plan, segments
+
+
+def distinct_signatures(segments: list[list[LoweredStage]]) -> tuple[StageSignature, ...]:
+    """Return the signatures of lowered stages, each once: those for which there is code."""
+    return tuple(dict.fromkeys(it.signature for stages in segments for it in stages))
+
+
+def stage_name(number: int) -> str:
+    """Return the name of the function of a signature, by its place among ``distinct_signatures``."""
+    return f"stage{number}"
+
+
+def emit_network(signatures: tuple[StageSignature, ...], lanes: int, module: ir.Module) -> None:
+    """Add the functions of a network to a module: its stages, the loops that run them, and those for its output."""
     for number, signature in enumerate(signatures):
-        stage.emit_stage(module, f"stage{number}", signature, lanes)
+        stage.emit_stage(module, stage_name(number), signature, lanes)
     threads.emit_bands(module)
     output.emit_output(module, lanes)

@@ -20,7 +20,7 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.codegen.stage import STAGE
-from lkdn_deploy.jit.builder import INT, POINTER, Builder
+from lkdn_deploy.jit.builder import INT, POINTER, SHORT, Builder
 
 BEGUN, DONE, YIELD = 0, 8, 16
 """Entries of the shared state, each in a cache line of its own: the number of segments started, the number of bands
@@ -34,6 +34,9 @@ STOP = 2**62
 
 _POLLS = 5000
 """Polls before a thread yields: some ten microseconds."""
+
+_REST = 50_000
+"""Nanoseconds for which WebAssembly yields."""
 
 _VOID = ir.VoidType()
 _YIELD = ir.FunctionType(_VOID, [])
@@ -129,6 +132,22 @@ def _wait(b: Builder, state: Any, entry: int, enough: Callable[[Any], Any]) -> A
 
 def _entry(b: Builder, state: Any, entry: int) -> Any:
     return b.gep(state, [INT(entry)], source_etype=INT)
+
+
+def emit_rest(module: ir.Module) -> None:
+    """Add ``rest``, which yields the processor in WebAssembly, to a module.
+
+    There the system has no such function, but a wait of limited time for the memory to change, which must be shared.
+    """
+    b = Builder(ir.Function(module, _YIELD, "rest"), 1)
+    kinds = [POINTER, SHORT, INT]
+    wait = ir.Function(module, ir.FunctionType(SHORT, kinds), "llvm.wasm.memory.atomic.wait32")
+    with b.goto_entry_block():
+        mine = b.alloca(SHORT)  # nobody else changes it
+    mine.align, mine.type = 4, POINTER
+    b.store(SHORT(0), mine, align=4)
+    b.call(wait, [mine, SHORT(0), INT(_REST)])
+    b.ret_void()
 
 
 def yield_function() -> int:

@@ -1,0 +1,139 @@
+"""Networks compiled for WebAssembly: code, weights, and a description from which its host makes an executor's tables.
+
+The code is the same as that of this machine's processor, for vectors of four lanes: it takes windows of any size. Where
+everything lies in memory depends on the size, and is decided where the module runs: ``web/static/engine.mjs`` is there
+what ``executor`` is here. What both need to know of a network is its description.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from lkdn_deploy.backends.native.codegen import output
+from lkdn_deploy.backends.native.codegen.threads import emit_rest
+from lkdn_deploy.backends.native.compile import distinct_signatures, emit_network, lower_program, stage_name
+from lkdn_deploy.backends.native.ir import Program, UnsupportedError
+from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, halo_blocks, whole_lines
+from lkdn_deploy.backends.native.lower import LoweredStage
+from lkdn_deploy.backends.native.schedule import Schedule
+from lkdn_deploy.jit.compiler import compile_module
+from lkdn_deploy.jit.wasm_module import WASM, link
+
+_CALLS = 1024
+"""Bytes of a stack for the functions that call stages."""
+_LINE_BYTES = 4 * LINE
+
+
+@dataclass(frozen=True, slots=True)
+class WasmNetwork:
+    """A network for WebAssembly."""
+
+    code: bytes
+    """A module whose memory belongs to one thread."""
+    threads_code: bytes
+    """The same for memory that threads share."""
+    weights: bytes
+    """The weights of all stages, little-endian float32, each stage's aligned to a cache line."""
+    description: dict[str, Any]
+    """Everything else that a host must know, of numbers, texts, lists and tables; see ``_row`` and ``_described``."""
+
+
+def compile_wasm(program: Program) -> WasmNetwork:
+    """Compile a program for WebAssembly.
+
+    Raises:
+        UnsupportedError: if another engine has to run a part of it, if it accepts one size only, or as
+            ``lower_program`` does.
+    """
+    if program.subgraphs:
+        msg = "a network of which every pixel depends on the whole picture: ONNX Runtime has to compute a part of it"
+        raise UnsupportedError(msg)
+    if program.fixed_size is not None:
+        msg_0 = "a network that accepts pictures of {1}x{0} pixels only".format(*program.fixed_size)
+        raise UnsupportedError(msg_0)
+    plan, segments = lower_program(program, WASM)
+    signatures = distinct_signatures(segments)
+    module = ir.Module()
+    emit_network(signatures, WASM.lanes, module)
+    emit_rest(module)
+    object_file = compile_module(module, WASM)
+    functions = [*map(stage_name, range(len(signatures))), *output.NAMES, "rest", "lead", "follow"]
+    weights, starts = _packed(segments)
+    return WasmNetwork(
+        link(object_file, functions, shared=False),
+        link(object_file, functions, shared=True),
+        weights,
+        {
+            "lanes": WASM.lanes,
+            "block": BLOCK,
+            "scale": int(program.pixel_order.shape[1]),
+            "stack": _stack_bytes(module),
+            "functions": functions,
+            "result": program.result,
+            "rows": {str(it): _row(program, plan, it) for it in plan.halo_columns},
+            "slots": {str(value): slot for value, slot in plan.slots().items()},
+            "segments": list(_described(plan, segments, starts)),
+        },
+    )
+
+
+def _packed(segments: list[list[LoweredStage]]) -> tuple[bytes, list[int]]:
+    """Return the weights of all stages, one after the other, and where each stage's begin, in bytes."""
+    packed, starts = b"", []
+    for it in chain.from_iterable(segments):
+        starts.append(len(packed))
+        packed += np.pad(it.weights, (0, whole_lines(it.weights.size) - it.weights.size)).astype("<f4").tobytes()
+    return packed, starts
+
+
+def _row(program: Program, plan: Schedule, value: int) -> dict[str, Any]:
+    """Describe the size of a stored value's row, as ``RowLayout.row_floats`` computes it from its vectors.
+
+    ``margin`` are the vectors of its halo. Channel by channel, a row has ``unit`` floats for each of its vectors, of
+    which there is an odd number; otherwise it has ``unit`` floats for each block of vectors.
+    """
+    channels, channel_major = program.channels[value], value in plan.channel_major
+    unit = channels * WASM.lanes if channel_major else block_floats(channels, WASM.lanes)
+    margin = 2 * halo_blocks(plan.halo_columns[value]) * BLOCK
+    return {"unit": unit, "margin": margin, "channelMajor": channel_major}
+
+
+def _described(plan: Schedule, segments: list[list[LoweredStage]], starts: list[int]) -> Iterator[dict[str, Any]]:
+    """Describe each segment: the values in its line buffers with their rows, and its stages.
+
+    A stage has the number of its ``function``, the ``values`` that are its operands, the byte at which its ``weights``
+    begin, its row delay, its halo in rows, and whether it computes the output image. ``halo`` of a segment are the rows
+    beside the requested ones that it computes; None: all.
+    """
+    numbers = {signature: number for number, signature in enumerate(distinct_signatures(segments))}
+    following = iter(starts)
+    for segment, stages in zip(plan.segments, segments, strict=True):
+        yield {
+            "halo": segment.output_halo,
+            "buffers": [[value, rows] for value, rows in segment.buffer_rows.items()],
+            "stages": [
+                {
+                    "function": numbers[lowered.signature],
+                    "values": list(lowered.values),
+                    "weights": next(following),
+                    "delay": stage.row_delay,
+                    "halo": stage.halo_rows,
+                    "output": lowered.signature.shuffled is not None,
+                }
+                for stage, lowered in zip(segment.stages, stages, strict=True)
+            ],
+        }
+
+
+def _stack_bytes(module: ir.Module) -> int:
+    """Return the bytes of stack that a thread takes at most: those that the largest function allocates, and of its
+    callers."""
+    return _CALLS + max(
+        sum(4 * whole_lines(int(it)) + _LINE_BYTES for it in re.findall(r"alloca \[(\d+) x float\]", str(function)))
+        for function in module.functions
+    )
