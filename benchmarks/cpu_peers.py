@@ -48,8 +48,32 @@ from lkdn_deploy.runtime.optimised import optimised_for
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.rgb import as_rgb
 
-FILES = ("LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x4.pth", "BSRN/net_g_BSRN_x4.pth", "VapSR/VapSR_X4.pth")
-MODELS = ("lkdn-s", "lkdn", "bsrn", "vapsr")
+FILES = {
+    "lkdn-s": "LKDN/LKDN-S_x4.pth",
+    "lkdn": "LKDN/LKDN_x4.pth",
+    "bsrn": "BSRN/net_g_BSRN_x4.pth",
+    "vapsr": "VapSR/VapSR_X4.pth",
+    "span-ch48": "SPAN/spanx4_ch48.safetensors",
+    "span-ch28": "NTIRE2024/team38_span_ch28_slim.pth",
+    "spanf": "NTIRE2025/team24_spanf.pth",
+    "pkdsr": "NTIRE2026/team16_PKDSR.pth",
+    "pds": "NTIRE2026/team01_PDS.pth",
+    "tssr": "NTIRE2025/team58_TSSR.pth",
+    "compact": "Compact/realesr-animevideov3-x4.safetensors",
+    "ecbsr-m4c16": "ETDS/ECBSR_M4C16_x4.pth",
+    "ecbsr-m6c40": "ETDS/ECBSR_M6C40_x4.pth",
+    "ecbsr-et-m4c16": "ETDS/ECBSR_ET_M4C16_x4.pth",
+    "etds-m4c32": "ETDS/ETDS_M4C32_x4.pth",
+    "etds-m7c48": "ETDS/ETDS_M7C48_x4.pth",
+    "abpn-m6c40": "ETDS/ABPN_M6C40_x4.pth",
+    "espcn": "ETDS/ESPCN_x4.pth",
+    "efdn": "NTIRE2025/team00_EFDN.pth",
+    "reprlfn": "NTIRE2025/team25_RepRLFN.pth",
+    "dipnet": "NTIRE2025/team15_DIPNet_slim_v2.pt",
+    "smfanet": "SMFANet/SMFANet_DF2K_100w_x4SR.pth",
+}
+"""Files of published weights, by the networks' names."""
+MODELS = tuple(FILES)
 SIZES = ((61, 83), (180, 320), (360, 640))
 ALLOWED = 1e-4
 """Largest accepted difference from PyTorch, in 0..1, on a soft picture."""
@@ -80,16 +104,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cpu_peers.json")
     options = parser.parse_args()
-    files = [options.weights / name for name in FILES] if options.weights else []
+    wanted = options.model or MODELS
+    files = [options.weights / FILES[name] for name in wanted] if options.weights else []
     models = {}
-    for model in find_models([] if files else [*MODELS], 4, files):
-        checkpoint = model.load()
-        models[checkpoint.name] = model, checkpoint
+    for name, model in zip(wanted, find_models([] if files else [*wanted], 4, files), strict=True):
+        models[name] = model, model.load()
     device = measure_cpu(THREADS)
     results: dict[str, Any] = {"machine": machine_facts(THREADS), "rounds": options.rounds, "runs": []}
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as name:
-        for model_name in options.model or MODELS:
+        for model_name in wanted:
             model, checkpoint = models[model_name]
             for shape in options.size or SIZES:
                 subject = prepare(checkpoint, shape, Path(name))

@@ -18,9 +18,10 @@ from lkdn_deploy.backends.native.ir import (
     NormOp,
     Op,
     Program,
+    SelectOp,
     require,
 )
-from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, LoweredStage
+from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage
 from lkdn_deploy.backends.native.schedule import Segment
 
 DEBUG = bool(os.environ.get("LKDN_NATIVE_DEBUG"))
@@ -64,7 +65,10 @@ def _weights_fit(op: Op, channels: tuple[int, ...]) -> bool:
                 return before == [after] and op.constant is None
             operands = 1 if op.constant is not None else 2
             fits = op.constant is None or op.constant.shape == (after,)
-            return op.kind in BINARY and before == [after] * operands and fits
+            alike = before[0] == after and all(it in (1, after) for it in before[1:])
+            return op.kind in BINARY and alike and len(before) == operands and fits
+        case SelectOp():
+            return len(before) == 1 and 0 <= op.first <= op.first + after <= before[0]
 
 
 def _window_fits(op: ConvOp | DepthwiseOp, window: tuple[int, ...] | list[int]) -> bool:
@@ -134,10 +138,11 @@ def check_stage(stage: LoweredStage) -> None:
             case LayerNorm() as norm:
                 _assert(operands[norm.source].channels == channels)
                 _assert(norm.weights + 2 * channels <= length)
-            case load:
-                _assert(operands[load.source].channels == channels)
-        for op in kernel.epilogue:
-            _assert(op.source is None or operands[op.source].channels == channels)
+            case Load() as load:
+                reads(load.source, load.first, channels)
+        for place, op in enumerate(kernel.epilogue):
+            _assert(op.source is None or operands[op.source].channels in (1, channels))
+            _assert(-1 <= op.left <= place and (op.right is None or 0 <= op.right <= place))
             _assert(op.weights is None or op.weights + channels <= length)
     if stage.signature.shuffled is not None:
         channels = operands[stage.signature.shuffled].channels

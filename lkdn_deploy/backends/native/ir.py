@@ -97,7 +97,7 @@ class NormOp(_Op):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Elementwise(_Op):
-    """A function of one or two values at the same pixel and channel."""
+    """A function of one or two values at the same pixel and channel; the second may have one channel for all."""
 
     kind: str
     """Key of ``codegen.activations.UNARY`` or ``BINARY``, or leaky_relu."""
@@ -107,7 +107,14 @@ class Elementwise(_Op):
     """Slope of leaky_relu for negative numbers."""
 
 
-Op = ConvOp | DepthwiseOp | NormOp | Elementwise
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectOp(_Op):
+    """Adjacent channels of a value, from ``first``, as many as the output has."""
+
+    first: int
+
+
+Op = ConvOp | DepthwiseOp | NormOp | Elementwise | SelectOp
 
 
 class BoundaryKind(Enum):

@@ -9,7 +9,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, Floats, NormOp, Op, Program
+from lkdn_deploy.backends.native.ir import (
+    BoundaryKind,
+    ConvOp,
+    DepthwiseOp,
+    Elementwise,
+    Floats,
+    NormOp,
+    Op,
+    Program,
+    SelectOp,
+)
 from lkdn_deploy.backends.native.schedule import FusedOp, Schedule, Stage
 
 
@@ -77,9 +87,10 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """An operand as it is, for the epilogue."""
+    """Channels of an operand as they are, for the epilogue, from the channel ``first``."""
 
     source: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,11 @@ class EpilogueOp:
     weights: int | None = None
     """Offset of (channels,), the second operand where it is constant."""
     alpha: float = 0.0
+    left: int = -1
+    """First operand, as a number of what the kernel has computed: 0 for its producer, then the operations before this
+    one; -1 is the last."""
+    right: int | None = None
+    """Second operand, likewise, where it is neither an operand of the stage nor constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +199,10 @@ class _Lowering:
 
     def _kernel(self, fused: FusedOp) -> FusedKernel:
         producer, first = self._producer(fused.op)
-        epilogue, before = [*first], fused.op.output
+        epilogue, computed = [*first], [*[-1] * len(first), fused.op.output]
         for op in fused.epilogue:
-            epilogue.append(self._epilogue_op(op, before))
-            before = op.output
+            epilogue.append(self._epilogue_op(op, computed))
+            computed.append(op.output)
         return FusedKernel(producer, tuple(epilogue), self._operand(fused.output))
 
     def _producer(self, op: Op) -> tuple[Conv | DepthwiseConv | LayerNorm | Load, tuple[EpilogueOp, ...]]:
@@ -202,18 +218,28 @@ class _Lowering:
             return DepthwiseConv(source, rows, columns, self._append(np.column_stack([op.bias, flat]))), ()
         if isinstance(op, NormOp):
             return LayerNorm(source, op.epsilon, self._append(np.column_stack([op.scale, op.shift]))), ()
-        return Load(source), (self._epilogue_op(op, op.inputs[0]),)
+        if isinstance(op, SelectOp):
+            return Load(source, op.first), ()
+        return Load(source), (self._epilogue_op(op, [op.inputs[0]]),)
 
-    def _epilogue_op(self, op: Elementwise, before: int) -> EpilogueOp:
-        """Lower an operation on ``before``, the value that the kernel has in registers."""
+    def _epilogue_op(self, op: Elementwise, computed: list[int]) -> EpilogueOp:
+        """Lower an operation on one or two values, of which at least one is among those the kernel has in registers."""
+
+        def place(value: int) -> int:
+            found = computed.index(value)
+            return -1 if found == len(computed) - 1 else found
+
         if op.constant is not None:
-            return EpilogueOp(op.kind, None, self._append(op.constant))
-        others = [value for value in op.inputs if value != before]
+            return EpilogueOp(op.kind, None, self._append(op.constant), left=place(op.inputs[0]))
+        first, *others = op.inputs
         if not others:
-            same = op.inputs[0] if len(op.inputs) > 1 else None
-            return EpilogueOp(op.kind, None if same is None else self._operand(same), None, op.alpha)
-        kind = "rsub" if op.kind == "sub" and op.inputs[0] != before else op.kind
-        return EpilogueOp(kind, self._operand(others[0]))
+            return EpilogueOp(op.kind, None, None, op.alpha, place(first))
+        (second,) = others
+        if first in computed and second in computed:
+            return EpilogueOp(op.kind, left=place(first), right=computed.index(second))
+        if first in computed:
+            return EpilogueOp(op.kind, self._operand(second), left=place(first))
+        return EpilogueOp("rsub" if op.kind == "sub" else op.kind, self._operand(first), left=place(second))
 
     def _conv(self, op: ConvOp) -> Conv:
         groups: list[ChannelGroup] = []

@@ -217,24 +217,39 @@ def _fuse(
     materialized: Collection[int],
     uses: Sequence[tuple[int, Op]],
 ) -> tuple[FusedOp, ...]:
-    """Fuse elementwise operations into the one before them, where nothing else uses its result."""
+    """Fuse elementwise operations into the one before them, where nothing else uses what they are applied to."""
+    used_by: dict[int, list[Op]] = {}
+    for value, op in uses:
+        used_by.setdefault(value, []).append(op)
 
-    def fusible(before: FusedOp, op: Elementwise) -> bool:
-        value = before.output
-        only_use = [it for used, it in uses if used == value] == [op]
-        if not only_use or value in buffered or value in materialized or op.inputs.count(value) != 1:
+    def joins(first: Op, op: Op, values: set[int]) -> bool:
+        """Return whether an operation can be applied to ``values``, the results of ``first`` and of its epilogue."""
+        if not isinstance(op, Elementwise) or values.isdisjoint(op.inputs):
             return False
+        others = set(op.inputs) - values
+        alike = program.channels[op.output] == program.channels[first.output]
         # A depthwise convolution is computed first, channel by channel for a whole row. Blocks of other operations do
         # not exist then, whole maps would be read with large strides, and the output image is made from blocks.
-        others = set(op.inputs) - {value}
         in_rows = all(it in buffered and it not in materialized for it in others)
         is_exported = op.output in {program.result, *program.boundaries}
-        return not isinstance(before.op, DepthwiseOp) or (in_rows and not is_exported)
+        return alike and (not isinstance(first, DepthwiseOp) or (in_rows and not is_exported))
+
+    def is_internal(value: int, group: Sequence[Op]) -> bool:
+        """Return whether only a group of operations uses a value."""
+        kept = value in buffered or value in materialized or value in program.boundaries or value == program.result
+        return not kept and all(op in group for op in used_by.get(value, ()))
 
     fused: list[FusedOp] = []
-    for op in ops:
-        if fused and isinstance(op, Elementwise) and fusible(fused[-1], op):
-            fused[-1] = FusedOp(fused[-1].op, (*fused[-1].epilogue, op))
-        else:
-            fused.append(FusedOp(op, ()))
+    start = 0
+    while start < len(ops):
+        group, end = [ops[start]], start + 1
+        for op in ops[start + 1 :]:
+            if not joins(group[0], op, {it.output for it in group}):
+                break
+            group.append(op)
+            if all(is_internal(it.output, group) for it in group[:-1]):
+                end = start + len(group)
+        epilogue = tuple(it for it in ops[start + 1 : end] if isinstance(it, Elementwise))
+        fused.append(FusedOp(ops[start], epilogue))
+        start = end
     return tuple(fused)

@@ -170,6 +170,37 @@ def test_sigmoid_is_exact_in_float32_and_keeps_nan() -> None:
     np.testing.assert_allclose(result.reshape(-1)[5:], exact, rtol=0, atol=1.2e-7)
 
 
+@pytest.mark.parametrize("kind", ["Tanh", "silu"])
+def test_tanh_and_silu_are_exact_in_float32_and_keep_nan(kind: str) -> None:
+    graph = Graph()
+    model = graph.model(graph.silu("lr") if kind == "silu" else graph.op("Tanh", "lr"))
+    small = np.logspace(-30, 2, 40 * 61).astype(np.float32)
+    special = np.array([np.nan, np.inf, -1e38, 1e38, -0.0], np.float32)
+    image = np.resize(np.concatenate([special, small, -small]), 3 * 60 * 61).reshape(3, 60, 61)
+    x = image.astype(np.float64)
+    with np.errstate(over="ignore"):
+        exact = np.tanh(x) if kind == "Tanh" else x / (1 + np.exp(-x))
+    np.testing.assert_allclose(native(model, image), exact, rtol=1e-6, atol=1e-30)
+
+
+def test_a_sum_of_convolutions_is_one_and_an_attention_one_kernel() -> None:
+    """Such are the pictures that networks add before a pixel shuffle; with dilations that differ they remain two."""
+    graph = Graph()
+    head = graph.convolution("lr", 12, (3, 3))
+    attended = graph.attention(graph.convolution(head, 12, (3, 3)), head)
+    last = graph.op("Add", graph.convolution(attended, 12, (3, 3)), graph.convolution("lr", 12))
+    model = graph.model(graph.larger(last, 2))
+    program = import_program(model)
+    assert [type(op).__name__ for op in program.ops].count("ConvOp") == 3
+    kernels = [op for segment in compiled(model).plan.segments for op in segment.ops]
+    assert len(kernels) == 4  # with the copy of the image
+    check(model, noise(20, 30), atol=1e-5)
+    far = graph.op("Add", graph.convolution("lr", 3, (3, 3), 2), graph.convolution("lr", 3, (3, 3)))
+    model = graph.model(far)
+    assert [type(op).__name__ for op in import_program(model).ops].count("ConvOp") == 2
+    check(model, noise(20, 30), atol=1e-5)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("size", [(20, 100), (3, 5)])
 def test_depthwise_convolutions_between_others_of_the_same_stage(size: tuple[int, int], threads: int) -> None:
@@ -191,11 +222,17 @@ RANDOM_OPS: dict[str, Callable[[Graph, int, str, str], str]] = {
     "pointwise": lambda g, number, x, _: g.convolution(x, 1 + number % 31),
     "dense": lambda g, number, x, _: g.convolution(x, 1 + number % 15, (3, 3), 1 + number % 2),
     "depthwise": lambda g, number, x, _: g.depthwise(x, WINDOWS[number % 5], 1 + number % 3),
+    "several": lambda g, number, x, _: g.convolution(x, 2 * g.channels[x], (3, 3), groups=g.channels[x]),
     "norm": lambda g, _, x, __: g.norm(x),
+    "unit": lambda g, _, x, __: g.unit(x),
+    "silu": lambda g, _, x, __: g.silu(x),
+    "attention": lambda g, _, x, y: g.attention(x, y),
+    "sum": lambda g, number, x, y: g.op("Add", g.convolution(x, 5, (3, 3)), g.convolution(y, 5, WINDOWS[number % 5])),
+    "part": lambda g, number, x, _: g.part(x, number % g.channels[x], g.channels[x]),
     "concat": lambda g, _, x, y: g.convolution(g.op("Concat", x, y, channels=2 * g.channels[x], axis=1), 6),
     "mul": lambda g, _, x, y: g.op("Mul", x, g.op("Gelu", y)),
     **{kind: lambda g, _, x, y, kind=kind: g.op(kind, x, y) for kind in ("Add", "Sub")},  # type: ignore[misc]
-    **{kind: lambda g, _, x, __, kind=kind: g.op(kind, x) for kind in ("Gelu", "LeakyRelu")},  # type: ignore[misc]
+    **{kind: lambda g, _, x, __, kind=kind: g.op(kind, x) for kind in ("Gelu", "LeakyRelu", "Tanh")},  # type: ignore[misc]
 }
 
 
@@ -239,10 +276,14 @@ def test_operations_that_the_result_does_not_depend_on_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (lambda g: g.op("Tanh", "lr"), "the operator Tanh"),
+        (lambda g: g.op("Elu", "lr"), "the operator Elu"),
+        (lambda g: g.op("Sub", g.op("ReduceSum", "lr", g.constant(np.array([1]))), "lr"), "different sizes"),
+        (lambda g: g.op("ReduceSum", "lr", g.constant(np.array([2]))), "a sum over axes other than channels"),
+        (lambda g: g.op("ReduceL2", "lr"), "a sum over axes other than channels"),
+        (lambda g: g.op("Slice", "lr", *[g.constant(np.array([it])) for it in (0, 2, 2)]), "other than adjacent"),
         (lambda g: g.op("Mul", "lr", g.op("ReduceMean", "lr")), "a mean over axes other than height and width"),
         (lambda g: g.op("Mul", "lr", g.op("ReduceMean", "lr", g.constant(np.array([1])))), "a mean over axes other"),
-        (lambda g: g.op("Mul", g.convolution("lr", 3), g.op("Tanh", "lr")), "the operator Tanh"),
+        (lambda g: g.op("Mul", g.convolution("lr", 3), g.op("Elu", "lr")), "the operator Elu"),
         (lambda g: g.op("Gelu", "lr", approximate="tanh"), "GELU with the tanh approximation"),
         (lambda g: g.op("Conv", "lr", g.numbers(3, 3, 3, 3)), "changes the size"),
         (lambda g: g.op("Conv", "lr", g.numbers(3, 3, 1, 1), strides=[2, 2]), "changes the size"),

@@ -22,6 +22,9 @@ GELU_COEFFICIENTS = (
 SIGMOID_END = 87.0
 """Beyond this magnitude the logistic function is 0 or 1 in float32."""
 
+TANH_END = 10.0
+"""Beyond this magnitude the hyperbolic tangent is 1 or -1 in float32."""
+
 EXP2_COEFFICIENTS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8))
 """Coefficients of 2^r, in ascending powers of r: the Taylor series of exp in r ln(2), within 1e-8 for |r| <= 1/2."""
 
@@ -49,21 +52,50 @@ def gelu(b: Builder, x: Any) -> Any:
 
 
 def sigmoid(b: Builder, x: Any) -> Any:
-    """Return the logistic function of a vector, 1 / (1 + 2^n 2^r) with n + r = -x log2(e) and n its nearest integer.
-
-    NaN stays NaN.
-    """
-    end, start = b.constant(SIGMOID_END), b.constant(-SIGMOID_END)
-    c = b.select(b.fcmp_unordered("<", x, end), x, end)
-    c = b.select(b.fcmp_unordered(">", c, start), c, start)
-    # The low bits of the sum are n, which is added to the exponent of 2^r.
-    shifted = b.fma(c, b.constant(-_LOG2_E), b.constant(_ROUNDER))
-    n = b.fsub(shifted, b.constant(_ROUNDER))
-    r = b.fma(c, b.constant(-_LOG2_E), b.fneg(n))
-    exponent = b.shl(b.bitcast(shifted, b.shorts), ir.Constant(b.shorts, [23] * b.lanes))
-    power = b.bitcast(b.add(b.bitcast(b.polynomial(EXP2_COEFFICIENTS, r), b.shorts), exponent), b.vector)
+    """Return the logistic function of a vector, 1 / (1 + exp(-x)); NaN stays NaN."""
     one = b.constant(1)
-    return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, power)))
+    return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, _exp_of_negative(b, x))))
+
+
+def silu(b: Builder, x: Any) -> Any:
+    """Return a vector times its logistic function, as x / (1 + exp(-x)); NaN stays NaN."""
+    start = b.constant(-SIGMOID_END)
+    numerator = b.select(b.fcmp_unordered(">", x, start), x, start)
+    return b.fdiv(numerator, b.fadd(b.constant(1), _exp_of_negative(b, x)))
+
+
+def tanh(b: Builder, x: Any) -> Any:
+    """Return the hyperbolic tangent of a vector, -m / (m + 2) with m = exp(-2 x) - 1; NaN stays NaN.
+
+    m is 2^n (2^r - 1) + (2^n - 1). For small x that is 2^r - 1, which is computed as a multiple of r, so that nothing
+    cancels.
+    """
+    r, power = _split_exponent(b, _clamped(b, x, TANH_END), -2 * _LOG2_E)
+    m = b.fma(power, b.fmul(r, b.polynomial(EXP2_COEFFICIENTS[1:], r)), b.fsub(power, b.constant(1)))
+    return b.select(b.fcmp_unordered("uno", x, x), x, b.fneg(b.fdiv(m, b.fadd(m, b.constant(2)))))
+
+
+def _exp_of_negative(b: Builder, x: Any) -> Any:
+    """Return exp(-x) as 2^n 2^r, of x clamped to ``SIGMOID_END``."""
+    r, power = _split_exponent(b, _clamped(b, x, SIGMOID_END), -_LOG2_E)
+    return b.fmul(power, b.polynomial(EXP2_COEFFICIENTS, r))
+
+
+def _clamped(b: Builder, x: Any, end: float) -> Any:
+    """Return x within ``-end`` and ``end``; NaN stays NaN."""
+    high, low = b.constant(end), b.constant(-end)
+    c = b.select(b.fcmp_unordered("<", x, high), x, high)
+    return b.select(b.fcmp_unordered(">", c, low), c, low)
+
+
+def _split_exponent(b: Builder, x: Any, factor: float) -> tuple[Any, Any]:
+    """Return r and 2^n with n + r = ``factor`` * x and n the nearest integer, within -126 and 127."""
+    # The low bits of the sum are n.
+    shifted = b.fma(x, b.constant(factor), b.constant(_ROUNDER))
+    n = b.fsub(shifted, b.constant(_ROUNDER))
+    exponent = b.shl(b.bitcast(shifted, b.shorts), ir.Constant(b.shorts, [23] * b.lanes))
+    power = b.bitcast(b.add(b.bitcast(b.constant(1), b.shorts), exponent), b.vector)
+    return b.fma(x, b.constant(factor), b.fneg(n)), power
 
 
 def _relu(b: Builder, x: Any) -> Any:
@@ -78,13 +110,19 @@ def _prelu(b: Builder, x: Any, slope: Any) -> Any:
 UNARY: dict[str, Callable[[Builder, Any], Any]] = {
     "copy": lambda _, x: x,
     "gelu": gelu,
+    "reciprocal": lambda b, x: b.fdiv(b.constant(1), x),
     "relu": _relu,
     "sigmoid": sigmoid,
+    "silu": silu,
+    "sqrt": lambda b, x: b.intrinsic("sqrt", x),
     "square": lambda b, x: b.fmul(x, x),
+    "tanh": tanh,
 }
 
 BINARY: dict[str, Callable[[Builder, Any, Any], Any]] = {
     "add": lambda b, x, y: b.fadd(x, y),
+    "max": lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), y, x),
+    "min": lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), y, x),
     "mul": lambda b, x, y: b.fmul(x, y),
     "prelu": _prelu,
     "rsub": lambda b, x, y: b.fsub(y, x),

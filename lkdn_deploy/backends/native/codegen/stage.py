@@ -101,9 +101,10 @@ class _StageEmitter:
 
     def _store(self, kernel: FusedKernel, channel: Any, values: Vectors) -> None:
         """Apply the kernel's epilogue to a channel's vectors, and store them."""
+        computed = [values]
         for op in kernel.epilogue:
-            values = self._epilogue_op(op, channel, values)
-        self._buffers.store(kernel.result, channel, values)
+            computed.append(self._epilogue_op(op, channel, computed))
+        self._buffers.store(kernel.result, channel, computed[-1])
 
     def _weight(self, offset: Any) -> Any:
         """Return a weight of the stage in all lanes."""
@@ -249,20 +250,25 @@ class _StageEmitter:
 
     def _load(self, kernel: FusedKernel, load: Load) -> None:
         def body(channel: Any) -> None:
-            self._store(kernel, channel, self._buffers.load(load.source, channel))
+            source = self._b.add(channel, INT(load.first)) if load.first else channel
+            self._store(kernel, channel, self._buffers.load(load.source, source))
 
-        self._b.repeat(INT(self._signature.operands[load.source].channels), body)
+        self._b.repeat(INT(self._signature.operands[kernel.result].channels), body)
 
     # Epilogues.
 
-    def _epilogue_op(self, op: EpilogueOp, channel: Any, values: Vectors) -> Vectors:
-        b = self._b
+    def _epilogue_op(self, op: EpilogueOp, channel: Any, computed: Sequence[Vectors]) -> Vectors:
+        """Return the result of an operation; ``computed`` are the producer's and those of the operations before."""
+        b, values = self._b, computed[op.left]
         if op.kind in activations.UNARY:
             return [activations.UNARY[op.kind](b, value) for value in values]
         if op.kind == "leaky_relu":
             return [activations.BINARY["prelu"](b, value, b.constant(op.alpha)) for value in values]
-        if op.source is not None:
-            others = self._buffers.load(op.source, channel)
+        if op.right is not None:
+            others = computed[op.right]
+        elif op.source is not None:
+            shared = self._signature.operands[op.source].channels == 1
+            others = self._buffers.load(op.source, INT(0) if shared else channel)
         else:
             others = [self._weight(b.add(channel, INT(op.weights or 0)))] * BLOCK
         return [activations.BINARY[op.kind](b, *pair) for pair in zip(values, others, strict=True)]

@@ -4,6 +4,7 @@ from typing import Any
 
 from lkdn_deploy.backends.native.frontend.ops import IMPORTERS, MEANS, import_mean
 from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, needed_nodes, node_attributes
+from lkdn_deploy.backends.native.frontend.sums import merge_sums
 from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
 from lkdn_deploy.backends.native.frontend.validate import check_graph, check_node, check_output, declared_sides
 from lkdn_deploy.backends.native.ir import (
@@ -51,7 +52,7 @@ def import_program(data: bytes) -> Program:
         raise reasons[0] if reasons else error from None
     require(len(result.order) == 3, f"an output of {len(result.order)} channels")
     value = builder.single_value(result)
-    ops = _needed(builder, value)
+    ops = merge_sums(_needed(builder, value), {value, *builder.boundaries})
     last = next((op for op in ops if op.output == value), None)
     copied = isinstance(last, Elementwise) and last.kind == "copy"
     is_kernel = not (last is None or copied or isinstance(last, DepthwiseOp))

@@ -7,14 +7,24 @@ has checked shapes and attributes before.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder
-from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, Floats, NormOp, require
+from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder, sliced_channels
+from lkdn_deploy.backends.native.ir import (
+    BoundaryKind,
+    ConvOp,
+    DepthwiseOp,
+    Elementwise,
+    Floats,
+    NormOp,
+    SelectOp,
+    require,
+)
 
 Attributes = Mapping[str, Any]
 Importer = Callable[[ProgramBuilder, list[str], Attributes], FeatureMap]
@@ -30,6 +40,8 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
         result = builder.new_map(count)
         builder.add(DepthwiseOp(source.values[:1], result.values[0], weight[:, 0], bias, dilation))
         return result
+    if groups == len(source.order) and source.scale == 1 and len(source.values) == 1:
+        return _several_depthwise(builder, source.values, weight[:, 0], bias, dilation)
     wide, order = _on_the_input_grid(_ungrouped(weight, groups), source.order, dilation)
     output = builder.new_value(len(wide))
     positions = source.scale**2
@@ -37,6 +49,19 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
         dilation, groups = (1, 1), positions
     builder.add(ConvOp(source.values, output, wide, np.tile(bias, positions), dilation, (groups, groups)))
     return FeatureMap((output,), order)
+
+
+def _several_depthwise(
+    builder: ProgramBuilder, source: tuple[int, ...], weight: Floats, bias: Floats, dilation: tuple[int, int]
+) -> FeatureMap:
+    """Append depthwise convolutions for several outputs of each channel, which are adjacent in ONNX's order."""
+    channels = builder.channels[source[0]]
+    times = len(weight) // channels
+    values = tuple(builder.new_value(channels) for _ in range(times))
+    for number, value in enumerate(values):
+        builder.add(DepthwiseOp(source, value, weight[number::times], bias[number::times], dilation))
+    order = np.arange(times * channels).reshape(times, channels).T.reshape(-1, 1, 1)
+    return FeatureMap(values, np.ascontiguousarray(order))
 
 
 def _ungrouped(weight: Floats, groups: int) -> Floats:
@@ -109,9 +134,7 @@ def _binary(kind: str, builder: ProgramBuilder, inputs: list[str], _: Attributes
     source = builder.map(first)
     builder.single_value(source)
     if builder.is_map(second):
-        operand = builder.map(second)
-        require(source.same_layout(operand), "an operation on tensors of different sizes")
-        return _elementwise(builder, source, kind, builder.single_value(operand))
+        return _of_maps(builder, kind, source, builder.map(second))
     if (vector := builder.per_channel(second)) is not None:
         fits = not source.channels_last and source.scale == 1 and builder.channels[vector] == len(source.order)
         require(fits, "an operation on tensors of different channels")
@@ -119,14 +142,62 @@ def _binary(kind: str, builder: ProgramBuilder, inputs: list[str], _: Attributes
     return _elementwise(builder, source, kind, constant=_by_channel(builder.constant(second), source))
 
 
+def _of_maps(builder: ProgramBuilder, kind: str, source: FeatureMap, operand: FeatureMap) -> FeatureMap:
+    """Append an operation on two maps, of which the second may have one channel for all."""
+    if kind in ("add", "mul") and source.one_channel and not operand.one_channel:
+        source, operand = operand, source
+    fits = source.same_layout(operand) or (operand.one_channel and source.scale == 1)
+    require(fits, "an operation on tensors of different sizes")
+    value, other = builder.single_value(source), builder.single_value(operand)
+    for gate, weighed in ((value, other), (other, value)) if kind == "mul" else ():
+        if builder.is_result(gate, "sigmoid", weighed):
+            return _elementwise(builder, replace(source, values=(weighed,)), "silu")
+    return _elementwise(builder, source, kind, other)
+
+
 def _div(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     source = builder.map(inputs[0])
+    if builder.is_map(inputs[1]):
+        return _of_maps(builder, "mul", source, _elementwise(builder, builder.map(inputs[1]), "reciprocal"))
     reciprocal = np.reciprocal(_by_channel(builder.constant(inputs[1]), source))
     return _elementwise(builder, source, "mul", constant=reciprocal)
 
 
 def _pow(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
     return _elementwise(builder, builder.map(inputs[0]), "square")
+
+
+def _sum_of_channels(builder: ProgramBuilder, source: FeatureMap) -> FeatureMap:
+    """Append the sum over channels, a map of one channel."""
+    result = builder.new_map(1)
+    ones = np.ones((1, source.order.size, 1, 1), np.float32)
+    builder.add(ConvOp(source.values, result.values[0], ones, np.zeros(1, np.float32), (1, 1)))
+    return result
+
+
+def _reduce_sum(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
+    return _sum_of_channels(builder, builder.map(inputs[0]))
+
+
+def _length(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
+    """Append the length of each pixel's vector of channels, a map of one channel."""
+    squares = _elementwise(builder, builder.map(inputs[0]), "square")
+    return _elementwise(builder, _sum_of_channels(builder, squares), "sqrt")
+
+
+def _clip(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
+    found = builder.map(inputs[0])
+    for kind, name in zip(("max", "min"), inputs[1:], strict=False):
+        if name:
+            found = _elementwise(builder, found, kind, constant=_by_channel(builder.constant(name), found))
+    return found
+
+
+def _slice(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
+    source, channels = builder.map(inputs[0]), sliced_channels(builder, inputs)
+    result = builder.new_map(len(channels))
+    builder.add(SelectOp(source.values, result.values[0], channels.start))
+    return result
 
 
 def import_mean(builder: ProgramBuilder, source: str, name: str) -> None:
@@ -180,6 +251,7 @@ def _layer_norm(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
 
 IMPORTERS: dict[str, Importer] = {
     "Add": partial(_binary, "add"),
+    "Clip": _clip,
     "Concat": _concat,
     "Conv": _conv,
     "DepthToSpace": _depth_to_space,
@@ -191,9 +263,15 @@ IMPORTERS: dict[str, Importer] = {
     "Mul": partial(_binary, "mul"),
     "PRelu": partial(_binary, "prelu"),
     "Pow": _pow,
+    "Reciprocal": partial(_unary, "reciprocal"),
+    "ReduceL2": _length,
+    "ReduceSum": _reduce_sum,
     "Relu": partial(_unary, "relu"),
     "Sigmoid": partial(_unary, "sigmoid"),
+    "Slice": _slice,
+    "Sqrt": partial(_unary, "sqrt"),
     "Sub": partial(_binary, "sub"),
+    "Tanh": partial(_unary, "tanh"),
     "Transpose": _transpose,
 }
 

@@ -27,6 +27,11 @@ class FeatureMap:
         """Height and width relative to the input's."""
         return int(self.order.shape[1])
 
+    @property
+    def one_channel(self) -> bool:
+        """Whether it has one channel of the input's size, which applies to all channels of another tensor."""
+        return self.order.size == 1 and not self.channels_last
+
     def same_layout(self, other: "FeatureMap") -> bool:
         """Return whether equal positions of both tensors are equal positions of their values."""
         return self.channels_last == other.channels_last and np.array_equal(self.order, other.order)
@@ -46,6 +51,8 @@ class ProgramBuilder:
     depths: list[int] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
     boundaries: dict[int, Boundary] = field(default_factory=dict)
+    producers: dict[int, Op] = field(default_factory=dict)
+    """Operations by the value that they compute."""
 
     def new_value(self, channels: int, depth: int = 0) -> int:
         """Add a value, and return its number."""
@@ -61,6 +68,7 @@ class ProgramBuilder:
         """Append an operation, and derive the depth of its output."""
         self.depths[op.output] = max(self.depths[value] for value in op.inputs)
         self.ops.append(op)
+        self.producers[op.output] = op
 
     def single_value(self, source: FeatureMap) -> int:
         """Return the value of a map that has only one.
@@ -70,6 +78,11 @@ class ProgramBuilder:
         """
         require(len(source.values) == 1, "an operation other than a convolution on concatenated channels")
         return source.values[0]
+
+    def is_result(self, value: int, kind: str, source: int) -> bool:
+        """Return whether a value is the result of this elementwise function of another one."""
+        op = self.producers.get(value)
+        return isinstance(op, Elementwise) and op.kind == kind and op.inputs == (source,)
 
     def constant(self, name: str) -> Floats:
         """Return a float32 constant.
@@ -137,3 +150,15 @@ class ProgramBuilder:
         self.boundaries[exported] = Boundary(kind, name)
         self.add(Elementwise((value,), exported, "copy"))
         self.partition.depths[name] = self.depths[value] + 1
+
+
+def sliced_channels(builder: ProgramBuilder, inputs: list[str]) -> range:
+    """Return the channels that a ``Slice`` along axis 1 takes.
+
+    Args:
+        builder: the program under construction.
+        inputs: names of the node's inputs.
+    """
+    count = len(builder.map(inputs[0]).order)
+    first, last = (int(builder.constants[name].item()) for name in inputs[1:3])
+    return range(count)[first:last]

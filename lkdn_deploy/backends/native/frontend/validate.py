@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
+from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder, sliced_channels
 from lkdn_deploy.backends.native.ir import MalformedError, require
 from lkdn_deploy.backends.onnx_bytes import MAX_NODES
 from lkdn_deploy.core.cache import Store
@@ -199,6 +199,8 @@ def _check_gelu(_: ProgramBuilder, __: list[str], attributes: Attributes) -> Non
 
 def _check_div(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> None:
     builder.map(inputs[0])
+    if builder.is_map(inputs[1]):
+        return
     with np.errstate(all="ignore"):
         finite = np.isfinite(np.reciprocal(builder.constant(inputs[1]))).all()
     require(bool(finite), "a division by zero")
@@ -208,6 +210,33 @@ def _check_pow(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> Non
     exponent = builder.constants.get(inputs[1])
     square = exponent is not None and exponent.size == 1 and exponent.ndim <= 4 and exponent.item() == 2
     require(square, "a power other than the square")
+
+
+def _check_over_channels(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+    source = builder.map(inputs[0])
+    axes = builder.constants.get(inputs[1]) if len(inputs) > 1 else np.array(attributes.get("axes", ()), np.int64)
+    along = axes is not None and axes.dtype == np.int64 and axes.tolist() in ([1], [-3])
+    plain = not source.channels_last and source.scale == 1 and attributes.get("keepdims", 1) == 1
+    require(along and plain, "a sum over axes other than channels")
+
+
+def _check_clip(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> None:
+    builder.map(inputs[0])
+    for name in filter(None, inputs[1:]):
+        _demand(builder.constant(name).size == 1, f"a limit of {builder.constant(name).size} numbers")
+
+
+def _check_slice(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> None:
+    source = builder.map(inputs[0])
+    plain = not source.channels_last and source.scale == 1 and len(source.values) == 1
+    in_order = bool((source.order.reshape(-1) == np.arange(source.order.size)).all())
+    require(plain and in_order and len(inputs) >= 4, "a part of other than one map's channels")
+    settings = [builder.constants.get(name) for name in inputs[1:]]
+    single = all(it is not None and it.dtype == np.int64 and it.shape == (1,) for it in settings)
+    require(single, "a part whose bounds are computed, or several")
+    axis, *step = (int(it.item()) for it in settings[2:] if it is not None)
+    require(axis in (1, -3) and step in ([], [1]), "a part of other than adjacent channels")
+    _demand(len(sliced_channels(builder, inputs)) > 0, "a part without channels")
 
 
 def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
@@ -221,6 +250,7 @@ def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
 
 _Check = Callable[[ProgramBuilder, list[str], Attributes], None]
 _CHECKS: dict[str, _Check] = {
+    "Clip": _check_clip,
     "Concat": _check_concat,
     "Conv": _check_conv,
     "DepthToSpace": _check_depth_to_space,
@@ -229,6 +259,9 @@ _CHECKS: dict[str, _Check] = {
     "GlobalAveragePool": lambda *_: None,
     "LayerNormalization": _check_layer_norm,
     "Pow": _check_pow,
+    "ReduceL2": _check_over_channels,
     "ReduceMean": _check_mean,
+    "ReduceSum": _check_over_channels,
+    "Slice": _check_slice,
 }
 """Operators of which more is checked than that their operands have one layout, as ``ops`` does for all."""

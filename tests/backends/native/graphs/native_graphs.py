@@ -76,6 +76,25 @@ class Graph:
         normed = self.op("LayerNormalization", last, *weights, axis=-1, epsilon=1e-5)
         return self.op("Transpose", normed, perm=[0, 3, 1, 2])
 
+    def silu(self, value: str) -> str:
+        return self.op("Mul", value, self.op("Sigmoid", value))
+
+    def attention(self, value: str, other: str) -> str:
+        """SPAN's: a function of a value several times over."""
+        odd = self.op("Sub", self.op("Sigmoid", value), self.constant(np.float32(0.5)))
+        return self.op("Mul", self.op("Add", other, value), odd)
+
+    def unit(self, value: str) -> str:
+        """Divide the channels of each pixel by their length."""
+        squares = self.op("Mul", value, value)
+        total = self.op("ReduceSum", squares, self.constant(np.array([1])), channels=1, keepdims=1)
+        least = self.constant(np.float32(1e-12))
+        return self.op("Div", value, self.op("Clip", self.op("Sqrt", total), least))
+
+    def part(self, value: str, first: int, last: int) -> str:
+        bounds = (self.constant(np.array([it])) for it in (first, last, 1))
+        return self.op("Slice", value, *bounds, channels=len(range(self.channels[value])[first:last]))
+
     def larger(self, value: str, times: int, mode: str = "CRD") -> str:
         return self.op("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
 
@@ -162,9 +181,16 @@ def everything(graph: Graph) -> str:
     tall = graph.op("Relu", graph.convolution(flat, 8, (3, 1), groups=1))
     grouped = graph.op("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=4), graph.numbers(8, 1, 1))
     scaled = graph.op("Sub", graph.op("Mul", grouped, graph.numbers(1, 8, 1, 1)), graph.constant(np.float32([[[0.1]]])))
+    active = graph.silu(graph.op("Tanh", graph.convolution(graph.part(scaled, 1, -2), 6)))
+    attended = graph.attention(graph.convolution(active, 6, (3, 3)), active)
+    doubled = graph.convolution(graph.unit(attended), 12, (3, 3), groups=6)
+    away = graph.op("Div", scaled, graph.op("ReduceL2", scaled, graph.constant(np.array([1])), channels=1))
+    copies = graph.op("Add", graph.convolution(doubled, 8, (3, 3)), graph.convolution("lr", 8))
+    near = graph.op("Add", scaled, graph.op("Clip", away, "", graph.constant(np.float32(0.4))))
+    scaled = graph.op("Add", copies, near)
     first = graph.larger(graph.convolution(scaled, 24, (3, 3)), 2)
     second = graph.larger(graph.convolution(graph.op("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
-    return graph.op("Add", second, graph.numbers(3, 1, 1))
+    return graph.op("Add", second, graph.constant(np.float32([[[1.4]], [[0.3]], [[-0.9]]])))
 
 
 def attentive(graph: Graph) -> str:
