@@ -1,6 +1,7 @@
 """A server of one folder for the programs of this machine, with the headers that a page needs for several threads."""
 
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,19 @@ class _Handler(SimpleHTTPRequestHandler):
         self._headers = headers
         super().__init__(*args, **others)
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        self._found = code < HTTPStatus.BAD_REQUEST
+        super().send_response(code, message)
+
     def end_headers(self) -> None:
         name = self.path.partition("?")[0].rpartition("/")[2]
-        self.send_header("Cache-Control", _FOR_EVER if HASHED.fullmatch(name) else "no-cache")
+        self.send_header("Cache-Control", _FOR_EVER if self._found and HASHED.fullmatch(name) else "no-cache")
         for header, value in self._headers.items():
             self.send_header(header, value)
         super().end_headers()
 
     def list_directory(self, path: Any) -> None:
-        self.send_error(404)
+        self.send_error(HTTPStatus.NOT_FOUND)
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -158,44 +158,49 @@ export class Engine {
    * Upscale a window.
    *
    * @param {object} job `rgba` of the window, (height, width, 4); `height`; `width`; `kept`: the first and last
-XX
+   *   (exclusive) row and column of the result that are asked for; `alpha`: that of the result, or null for the
+   *   result of the window's alpha
    * @param {(tables: object, number: number) => void} start called for each other thread with what it follows
    * @param {(fraction: number) => void} progress called after each part of the work
    * @returns {Uint8ClampedArray} (rows, columns, 4) of the colours with `alpha`, or (rows, columns) of alpha
    */
   run({ rgba, height, width, kept, alpha }, start, progress) {
+    const floats = alpha === null;
+    const result = this.compute({ rgba, height, width, kept, ofAlpha: floats, floats }, start, progress);
+    return floats ? luma(result) : withAlpha(result, alpha);
+  }
+
+  /**
+   * Upscale a window of one kind of values.
+   *
+   * @param {object} job as `run` takes it, but `ofAlpha`: whether the network gets alpha in place of colours, and
+   *   `floats`: whether the result is not clipped and rounded
+   * @param {(tables: object, number: number) => void} start as `run` takes it
+   * @param {(fraction: number) => void} progress as `run` takes it
+   * @returns {Float32Array | Uint8Array} (3, rows, columns) in 0..1, or (rows, columns, 3); the next run overwrites it
+   */
+  compute({ rgba, height, width, kept, ofAlpha, floats }, start, progress) {
     const [top, bottom, left, right] = kept;
     const rows = bottom - top;
     const columns = right - left;
-    const floats = alpha === null;
     const layout = this.#layoutFor(height, width, floats);
-    this.#load(rgba, height, width, floats);
+    this.#load(rgba, height, width, ofAlpha);
     const target = this.#arena + layout.bytes;
     const tables = this.#tables(height, width, { top, bottom, left, columns, target, rows, floats });
     tables.bands.slice(1).forEach((bands, number) => start({ ...tables, bands }, number));
-    const segments = this.#network.segments.length;
-    for (let number = 0; number < segments; number++) {
-      const [stages, count, first, last] = tables.lead[number].map(BigInt);
-      const others = BigInt(layout.bands - 1);
-      this.#exports.lead(
-        tables.state,
-        BigInt(number),
-        others,
-        Number(stages),
-        count,
-        tables.geometry,
-        first,
-        last,
-      );
+    const { segments, state, geometry } = tables;
+    const others = BigInt(layout.bands - 1);
+    tables.lead.forEach(([stages, ...counts], number) => {
+      const [count, first, last] = counts.map(BigInt);
+      this.#exports.lead(state, BigInt(number), others, stages, count, geometry, first, last);
       progress((number + 1) / segments);
-    }
-    if (new Uint32Array(this.#memory.buffer)[tables.damage / 4]) {
+    });
+    const buffer = this.#memory.buffer;
+    if (new Uint32Array(buffer)[tables.damage / 4]) {
       const message = "The network gave values that are not finite: its weights are damaged.";
       throw new LkdnError("failed", message);
     }
-    return floats
-      ? luma(new Float32Array(this.#memory.buffer, target, COLOURS * rows * columns))
-      : withAlpha(new Uint8Array(this.#memory.buffer, target, COLOURS * rows * columns), alpha);
+    return new (floats ? Float32Array : Uint8Array)(buffer, target, COLOURS * rows * columns);
   }
 
   #layoutFor(height, width, floats) {
