@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test test-long check bench convergence figure1 paper-table repeat gpu clean
+.PHONY: help demo test test-long web-test check bench convergence figure1 paper-table repeat gpu clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -23,6 +23,9 @@ test: $(VENV)/installed ## Run the tests
 
 test-long: $(VENV)/installed ## Run the tests that `make test` leaves out for their length: about an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+
+web-test: $(VENV)/installed ## The page in Chromium (Debian: apt-get install chromium chromium-driver), 3 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -rs tests/web/browser
 
 check: $(VENV)/installed ## Formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -62,7 +62,7 @@ export class Entry {
     const { width, height } = this.sizeAt(this.model.scale);
     const large = megapixels(width, height);
     const threads = this.threads === 1 ? "one thread" : `${this.threads} threads`;
-    return `${amount(large)} megapixels in ${measured(this.seconds)}, ${amount(large / this.seconds)} per second, ${threads}`;
+    return `${amount(large)} megapixels in ${measured(this.seconds)} (${amount(large / this.seconds)} per second, ${threads})`;
   }
 
   /**

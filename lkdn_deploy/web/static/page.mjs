@@ -289,7 +289,11 @@ function showResult() {
 }
 
 function showFacts() {
-  byId("compare-facts").textContent = selected?.state === "done" ? selected.account : "";
+  const done = selected?.state === "done";
+  byId("compare-facts").textContent = done ? selected.account : (selected?.parts.state.textContent ?? "");
+  byId("save-shown").hidden = !done;
+  byId("save-shown").disabled = selected?.saving !== null;
+  byId("save-shown").setAttribute("aria-label", `Save ${selected?.name}`);
 }
 
 function showEngine({ model: used, threads }) {
@@ -333,6 +337,7 @@ function listenForButtons() {
   byId("settings").addEventListener("change", settingsChanged);
   byId("settings").addEventListener("submit", (event) => event.preventDefault());
   byId("save-all").addEventListener("click", saveAll);
+  byId("save-shown").addEventListener("click", () => save(selected));
   byId("clear").addEventListener("click", clear);
   byId("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
   byId("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
