@@ -50,8 +50,10 @@ paper-table: $(VENV)/installed ## The paper's Set5 and Set14 columns from the pu
 repeat: $(VENV)/installed ## Whether lkdn-bench says the same three times, and sees a planted slowdown
 	$(BIN)/python benchmarks/repeat.py
 
+# The TensorRT that is made for the GPU: TensorRT for RTX has no kernels for the GPUs of data centres.
 gpu: $(VENV)/installed ## The tests that need an NVIDIA GPU, then the benchmark of its engines
-	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[trt-rtx]'
+	extra=$$($(BIN)/python tools/gpu_extra.py) && \
+		$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[$$extra]"
 	$(BIN)/python -m pytest -m gpu -rA
 	$(BIN)/lkdn-bench --trt --torch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact, reading
+from lkdn_deploy.core import cache
 from lkdn_deploy.core.errors import LkdnError, MissingError, UsageError
 from lkdn_deploy.core.protocols import Session
 
@@ -53,7 +54,8 @@ def open_session(
 
     Args:
         artifact: an artefact, or the path of one.
-        backend: a name of ``BACKENDS``; ``auto`` takes the fastest that works here.
+        backend: a name of ``BACKENDS``; ``auto`` takes a TensorRT engine that is in the cache for this GPU, else the
+            fastest backend that works here.
         threads: CPU threads; ``None``: the engine's choice.
         optimise: chooses the form of the artefact that a backend is given.
 
@@ -69,6 +71,8 @@ def open_session(
         artifact = read_artifact(artifact)
     if backend != "auto":
         return _opener(backend)(optimise(artifact, backend), threads=threads)
+    if (engine := _engine_in_cache(artifact, optimise)) is not None:
+        return engine
     if import_module("lkdn_deploy.backends.ort").has_cuda():
         try:
             return _opener("ort-cuda")(artifact, threads=threads)
@@ -86,6 +90,22 @@ def open_session(
         with suppress(MissingError):
             return _opener("openvino")(optimise(artifact, "openvino"), threads=threads)
         raise error from None
+
+
+def _engine_in_cache(artifact: Artifact, optimise: Optimise) -> Session | None:
+    """Open a TensorRT engine of an artefact that has been built for this GPU. A build would take minutes unasked."""
+    if not cache.folder("engines").is_dir():
+        return None
+    try:
+        with reading(artifact.path):
+            open_cached = import_module("lkdn_deploy.backends.trt.session").open_cached
+            session = cast("Session | None", open_cached(optimise(artifact, "trt")))
+    except LkdnError as error:
+        log.warning("the TensorRT engine in the cache is not used: %s", error.message)
+        return None
+    if session is not None:
+        log.info("auto: %s runs on %s, with the engine in the cache", artifact.path.name, session.backend)
+    return session
 
 
 def _opener(backend: str) -> Opener:

@@ -261,7 +261,7 @@ _DECLARED = (
         type=click.Choice(list(BACKENDS)),
         default="auto",
         show_default=True,
-        help="Engine that runs it.",
+        help="Engine that runs it; auto takes trt where its engine is in the cache.",
     ),
     _option(
         NETWORK, "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: by memory]"

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here, missing_gpu
+from lkdn_deploy.backends.trt.gpu import Gpu, extra_for, gpu_here, missing_gpu
 from lkdn_deploy.core.errors import MissingError
 from lkdn_deploy.core.optional import install
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GET_PACKAGE = f"in a checkout of this project: {install('trt-rtx')}"
 _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drivers)"
 # Broken into lines, as a terminal would break a long one in the middle of a command.
 _WITHOUT_GPU = """without a GPU, with the extra in brackets:
@@ -167,7 +166,8 @@ def open_device() -> Device:
         missing = ([] if gpu else [missing_gpu()]) + (
             [] if packages else ["neither cuda-python nor pycuda is installed"]
         )
-        cures = ([] if gpu else [_GET_DRIVER]) + ([] if packages else [_GET_PACKAGE])
+        package = f"in a checkout of this project: {install(extra_for(gpu) if gpu else 'trt-rtx')}"
+        cures = ([] if gpu else [_GET_DRIVER]) + ([] if packages else [package])
         msg = f"TensorRT cannot run here: {'; '.join(missing)}"
         raise MissingError(msg, "\n".join([*cures, _WITHOUT_GPU]))
     for name in packages:

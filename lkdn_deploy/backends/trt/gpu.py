@@ -7,6 +7,9 @@ from typing import Any
 
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 """Values of ``CUdevice_attribute`` in cuda.h."""
+_RTX = frozenset({"sm75", "sm86", "sm89", "sm120", "sm121"})
+"""Capabilities of GeForce and RTX GPUs. TensorRT for RTX has no kernels for the H100 (sm90) and later GPUs of data
+centres; it lists the A100's sm80, but TensorRT is what is made for it."""
 _LIBRARIES = ("nvcuda.dll", "nvml.dll") if sys.platform == "win32" else ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
@@ -38,6 +41,11 @@ def gpu_here() -> Gpu | None:
     if failed:
         return None
     return Gpu(name.value.decode(errors="replace"), f"sm{major.value}{minor.value}", _driver(cuda, nvml))
+
+
+def extra_for(gpu: Gpu) -> str:
+    """Return the extra of this package with the TensorRT that is made for a GPU: ``trt-rtx`` or ``trt``."""
+    return "trt-rtx" if gpu.capability in _RTX else "trt"
 
 
 def missing_gpu() -> str:

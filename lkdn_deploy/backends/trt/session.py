@@ -1,6 +1,7 @@
 """Runs TensorRT engines on a GPU, with two windows under way at once: one is copied while the other is computed."""
 
 import dataclasses
+import hashlib
 import logging
 import weakref
 from collections import deque
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.device import Device, open_device
 from lkdn_deploy.backends.trt.engine import Engine, UnusableEngineError
-from lkdn_deploy.backends.trt.engine_cache import StoredEngine, find_engine, sidecar_path
+from lkdn_deploy.backends.trt.engine_cache import StoredEngine, entries, find_engine, sidecar_path
+from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.record import EngineRecord
-from lkdn_deploy.backends.trt.runtimes import RUNTIMES, open_runtime
+from lkdn_deploy.backends.trt.runtimes import RUNTIMES, installed, open_runtime
 from lkdn_deploy.backends.trt.stream import Batch, Stream
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import LkdnError, UsageError
@@ -221,9 +223,6 @@ def open_trt(artifact: Artifact, *, threads: int | None = None) -> TrtSession:
     from lkdn_deploy.backends.trt.make import make_engine
     from lkdn_deploy.backends.trt.resolve import resolve, resolve_for
 
-    def start(stored: StoredEngine) -> TrtSession:
-        return TrtSession(stored.data, stored.record, open_runtime(stored.record.spec.runtime), device)
-
     def on_build(reason: str) -> None:
         log.warning(
             "building a TensorRT engine of %s once, which takes seconds to minutes: %s", artifact.path.name, reason
@@ -232,11 +231,40 @@ def open_trt(artifact: Artifact, *, threads: int | None = None) -> TrtSession:
     spec = resolve_for(resolve(), artifact)
     if found := find_engine(spec):
         try:
-            return start(found)
+            return _start(found, device)
         except UnusableEngineError as error:
             log.warning("the engine in the cache is not used: %s", error.message)
             sidecar_path(found.path).unlink(missing_ok=True)  # or it would be found again
-    return start(make_engine(artifact, spec, on_build=on_build))
+    return _start(make_engine(artifact, spec, on_build=on_build), device)
+
+
+def open_cached(artifact: Artifact) -> TrtSession | None:
+    """Open an artefact's engine on the first GPU if the cache has the one that ``open_trt`` would take.
+
+    Returns:
+        The session; ``None`` if there is no GPU, or no such engine for it. Nothing is built.
+
+    Raises:
+        MissingError: if there is an engine, but the package for the GPU is missing.
+        UnusableEngineError: if the runtime refuses the engine.
+        DeviceError: if the device fails.
+    """
+    digest = hashlib.sha256(artifact.data).hexdigest()
+    specs = [entry.record.spec for entry in entries() if entry.record]
+    specs = [spec for spec in specs if spec.artefact_sha256 == digest and spec.runtime in installed()]
+    gpu = gpu_here() if specs else None  # the driver takes a moment to start
+    if gpu is None:
+        return None
+    from lkdn_deploy.backends.trt.resolve import resolve, resolve_for
+
+    for runtime in dict.fromkeys(spec.runtime for spec in specs if gpu.capability in spec.targets):
+        if found := find_engine(resolve_for(resolve(runtime), artifact)):
+            return _start(found, open_device())
+    return None
+
+
+def _start(stored: StoredEngine, device: Device) -> TrtSession:
+    return TrtSession(stored.data, stored.record, open_runtime(stored.record.spec.runtime), device)
 
 
 def _with_smallest(record: EngineRecord) -> ArtifactMetadata:

@@ -19,6 +19,7 @@ from lkdn_deploy.backends.trt.pycuda_device import PycudaDevice
 from lkdn_deploy.core.errors import DeviceError, MissingError, OutOfDeviceMemory
 
 GPU = Gpu("NVIDIA GeForce RTX 3080", "sm86", "580.65.06")
+H100 = Gpu("NVIDIA H100 80GB HBM3", "sm90", "580.65.06")
 
 # Of cuda.bindings 13.5, which a test holds it to where it is installed: what each takes, and how many results it gives.
 SIGNATURES = {
@@ -361,6 +362,7 @@ PACKAGE = "in a checkout of this project: pip install '.[trt-rtx]'\n"
         (None, True, {"pycuda"}, "the NVIDIA driver finds no GPU$", DRIVER),
         (None, False, {"cuda.bindings"}, "no NVIDIA driver", DRIVER),
         (GPU, True, set(), "cannot run here: neither cuda-python nor pycuda is installed$", PACKAGE),
+        (H100, True, set(), "neither cuda-python nor pycuda is installed$", PACKAGE.replace("trt-rtx", "trt")),
     ],
 )
 def test_what_is_missing_is_said_with_what_can_be_done(

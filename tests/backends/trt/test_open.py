@@ -1,10 +1,13 @@
 """Opening the backend by name: the engine is found in the cache or built, or what is missing is said at once."""
 
+import dataclasses
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from artefacts_fake import METADATA, twice
 from device_fake import FakeDevice
 from engine_fake import record_of, runtime_module
 from session_helpers import check, windows
@@ -26,7 +29,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", runtime_module(device))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(session, "open_device", lambda: device)
-    monkeypatch.setattr(resolve, "gpu_here", lambda: device.gpu)
+    for module in (resolve, session):
+        monkeypatch.setattr(module, "gpu_here", lambda: device.gpu)
     return device
 
 
@@ -71,6 +75,33 @@ def test_a_cached_engine_that_does_not_load_is_built_again(
     assert not engines
     with open_trt(read_artifact(artefact)) as session:  # it is not built for ever
         check(session, windows(1, (1, 3, 40, 48)))
+
+
+def test_auto_takes_an_engine_that_is_in_the_cache_and_says_so(
+    device: FakeDevice, engines: list[bytes], artefact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other = twice(tmp_path / "other.onnx", dataclasses.replace(METADATA, model="other"))
+    assert not open_session(artefact).backend.startswith("trt")  # nothing is built unasked
+    assert engines
+    open_trt(read_artifact(artefact)).close()
+    with open_session(artefact) as found:
+        assert found.backend == "trt-rtx"
+        assert "auto: twice.onnx runs on trt-rtx, with the engine in the cache" in caplog.text
+    assert not open_session(other).backend.startswith("trt")
+    device.gpu = dataclasses.replace(device.gpu, capability="sm90")
+    assert not open_session(artefact).backend.startswith("trt")
+    assert not [record for record in caplog.records if "not used" in record.message]
+
+
+def test_auto_goes_on_where_the_engine_in_the_cache_does_not_start(
+    device: FakeDevice, engines: list[bytes], artefact: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines[:] = [b"for another machine"]
+    with pytest.raises(UnusableEngineError):
+        open_trt(read_artifact(artefact))
+    assert not open_session(artefact).backend.startswith("trt")
+    assert "the TensorRT engine in the cache is not used: tensorrt-rtx 1.7 cannot load" in caplog.text
 
 
 def test_a_missing_artefact_is_named(device: FakeDevice, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import ctypes
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,29 @@ def test_the_gpu_is_what_the_driver_reports(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: Driver(failing))
     assert gpu_here() == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "extra"),
+    [("sm75", "trt-rtx"), ("sm86", "trt-rtx"), ("sm89", "trt-rtx"), ("sm120", "trt-rtx"), ("sm121", "trt-rtx")]
+    + [(capability, "trt") for capability in ("sm80", "sm87", "sm90", "sm100", "sm103")],
+)
+def test_the_tensorrt_that_is_made_for_a_gpu(capability: str, extra: str) -> None:
+    assert gpu.extra_for(dataclasses.replace(ADA, capability=capability)) == extra
+    if extra == "trt-rtx":
+        assert capability in known_targets(fake(Behaviour(rtx=True)))
+
+
+def test_make_gpu_installs_what_is_made_for_the_gpu(tmp_path: Path) -> None:
+    """Without a GPU it ends before it installs anything."""
+    root = Path(__file__).parents[3]
+    recipe = root.joinpath("Makefile").read_text().partition("\ngpu:")[2].partition("\n\n")[0]
+    assert '".[$$extra]"' in recipe
+    if gpu_here() is not None:
+        pytest.skip("there is a GPU here")
+    done = subprocess.run([sys.executable, root / "tools" / "gpu_extra.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "there is no NVIDIA driver" in done.stderr
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
