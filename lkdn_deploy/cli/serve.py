@@ -9,7 +9,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.cli._shell import PATH, run
 
 
-@click.command(name="python -m lkdn_deploy.web", context_settings={"max_content_width": 100})
+@click.command(context_settings={"max_content_width": 100})
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on; 0: any free one."
@@ -34,4 +34,5 @@ def command(folder: Path, port: int, no_isolation: bool) -> None:
 
 def main() -> None:
     """Entry point."""
+    sys.argv[0] = "python -m lkdn_deploy.web"  # for messages; Python puts the path of a file there
     sys.exit(run(command))
