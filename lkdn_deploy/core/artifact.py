@@ -25,7 +25,7 @@ _LIMITS = {
     "smallest": (1, 64),
     "size_multiple": (1, 256),
 }
-_ONLY = {"colour": "RGB", "value_range": "0..1", "size_multiple": 1}
+_ONLY = {"colour": "RGB", "value_range": "0..1"}
 _UPDATE = "install a newer lkdn-deploy, or export again with this one"
 
 
@@ -53,7 +53,7 @@ class ArtifactMetadata:
     smallest: int = 1
     """The smallest height and width that the network takes, in LR pixels."""
     size_multiple: int = 1
-    """Divisor that height and width must have."""
+    """Divisor that height and width must have, and the places of exact tiles."""
     weights_sha256: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of the programs that made the artefact."""

@@ -11,7 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from lkdn_deploy.core.errors import InputError
 
 _TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
-_CONVERT = "convert it again with one input and one output of RGB, in float32 or float16"
+_CONVERT = "convert it again with one input and one output of RGB or luma, in float32 or float16"
+_TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+"""BT.601 in studio range over 255, as networks' papers and MATLAB have it: rows Y, Cb, Cr; columns R, G, B."""
+_YCBCR_OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 _FIRST, _LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 """Permutations that bring the channels to the front, and to the end."""
 
@@ -21,12 +24,12 @@ LARGEST_SMALLEST = 64
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """The input and output of a graph that enlarges pictures of three channels."""
+    """The input and output of a graph that enlarges pictures of three channels, or of luma alone."""
 
     input: str
     output: str
     channels_last: bool
-    """Whether pictures are (N, H, W, 3) instead of (N, 3, H, W)."""
+    """Whether pictures are (N, H, W, C) instead of (N, C, H, W)."""
     half: bool
     """Whether its values are float16 instead of float32."""
     batch: int | None
@@ -35,11 +38,14 @@ class Interface:
     """Height of its pictures, if only one will do."""
     width: int | None
     """Width of its pictures, if only one will do."""
+    channels: int = 3
+    """3 for colours, 1 for luma."""
 
     def __str__(self) -> str:
         sides = [("N", self.batch), ("H", self.height), ("W", self.width)]
         batch, height, width = (name if side is None else str(side) for name, side in sides)
-        order = (batch, height, width, "3") if self.channels_last else (batch, "3", height, width)
+        count = str(self.channels)
+        order = (batch, height, width, count) if self.channels_last else (batch, count, height, width)
         return f"({', '.join(order)}) of float{16 if self.half else 32}"
 
 
@@ -47,7 +53,7 @@ def read_interface(model: onnx.ModelProto) -> Interface:
     """Return the interface of a graph.
 
     Raises:
-        InputError: if it is not one of a network that makes one picture of three channels out of another.
+        InputError: if it is not one of a network that makes one picture of three channels, or of one, out of another.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -65,28 +71,31 @@ def read_interface(model: onnx.ModelProto) -> Interface:
             msg = f"the {kind} {values[0].name} is of {TensorProto.DataType.Name(tensor.elem_type).lower()}"
             raise InputError(msg, _CONVERT)
         shapes.append(shape)
-    last = _channels_last(*shapes)
+    last, channels = _channels(*shapes)
     batch, _, height, width = [shapes[0][axis] for axis in _FIRST] if last else shapes[0]
     half = inputs[0].type.tensor_type.elem_type == TensorProto.FLOAT16
-    return Interface(inputs[0].name, model.graph.output[0].name, last, half, batch, height, width)
+    return Interface(inputs[0].name, model.graph.output[0].name, last, half, batch, height, width, channels)
 
 
-def _channels_last(read: Sequence[int | None], made: Sequence[int | None]) -> bool:
-    """Return whether the channels are the last axis, by the axis of which both shapes say 3."""
+def _channels(read: Sequence[int | None], made: Sequence[int | None]) -> tuple[bool, int]:
+    """Return whether the channels are the last axis, and their number, by the axis of which both shapes say 3, or 1."""
     # The output's number of channels is often left open. Its other sides are larger than 3 where they are known.
-    places = [axis for axis in (1, 3) if read[axis] == 3 and made[axis] in (3, None)]
-    if len(places) == 1:
-        return places[0] == 3
     shape = ", ".join("?" if side is None else str(side) for side in read)
-    if not places:
-        msg = f"the input ({shape}) has no axis of 3 channels that the output has too"
-        raise InputError(msg, "networks of other inputs than RGB cannot be used; " + _CONVERT)
-    msg = f"the input ({shape}) has two axes of 3, one of which may be the channels"
-    raise InputError(msg, _CONVERT)
+    for count in (3, 1):
+        places = [axis for axis in (1, 3) if read[axis] == count and made[axis] in (count, None)]
+        if len(places) == 1:
+            return places[0] == 3, count
+        if places:
+            msg = f"the input ({shape}) has two axes of {count}, one of which may be the channels"
+            raise InputError(msg, _CONVERT)
+    msg = f"the input ({shape}) has no axis of 3 channels, or of 1, that the output has too"
+    raise InputError(msg, "networks of other inputs than RGB and luma cannot be used; " + _CONVERT)
 
 
-def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, bgr: bool = False) -> onnx.ModelProto:
-    """Return the graph of RGB in 0..1 that a graph computes, from (N, 3, H, W) to (N, 3, H', W') of float32.
+def adapted(
+    model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, bgr: bool = False, scale: int | None = None
+) -> onnx.ModelProto:
+    """Return the graph that a graph computes for values in 0..1, from (N, C, H, W) to (N, C, H', W') of float32.
 
     It takes any number of pictures instead of a fixed one above 1, if its operations do.
 
@@ -95,6 +104,8 @@ def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, 
         interface: its interface.
         peak: the upper end of its values.
         bgr: whether its channels are blue, green and red.
+        scale: enlargement factor of a network of luma, which becomes one of RGB: a bicubic filter enlarges the colours.
+            Without it, C is the network's own number of channels.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -104,7 +115,7 @@ def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, 
     steps: dict[bool, list[tuple[str, dict[str, Any], list[str]]]] = {True: [], False: []}
     for inward, factor in ((True, peak), (False, 1 / peak)):
         if peak != 1 or bgr:
-            mix = np.eye(3)[::-1] if bgr else np.eye(3)
+            mix = np.eye(interface.channels)[:: -1 if bgr else 1]
             name = _free("mix", taken)
             graph.initializer.append(numpy_helper.from_array((factor * mix)[:, :, None, None].astype(np.float32), name))
             steps[inward].append(("Conv", {}, [name]))
@@ -125,15 +136,64 @@ def adapted(model: onnx.ModelProto, interface: Interface, *, peak: float = 1.0, 
         if interface.channels_last:
             sides = [sides[axis] for axis in _FIRST]
         batch = sides[0] if interface.batch in (None, 1) else "batch"
-        new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, *sides[2:]])
+        new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, interface.channels, *sides[2:]])
         values.remove(value)
         values.insert(0, new)
+    if interface.channels == 1 and scale is not None:
+        _put_colours_around(graph, scale, taken)
     return made
 
 
-def smallest_side(model: onnx.ModelProto) -> int:
-    """Return the least height and width that a graph with one input (N, 3, H, W) takes, at most 64."""
-    return next((side for side in range(1, LARGEST_SMALLEST) if takes(model, side, side)), LARGEST_SMALLEST)
+def _put_colours_around(graph: onnx.GraphProto, scale: int, taken: set[str]) -> None:
+    """Make a graph of luma one of RGB: luma goes through it, a bicubic filter enlarges the colours beside it."""
+    own = {name: _free(name, taken) for name in ("rgb", "colour_sr", "blue_red", "enlarged", "ycbcr", "factors")}
+    luma, result = graph.input[0].name, graph.output[0].name
+    back = np.linalg.inv(_TO_YCBCR)
+    constants = {
+        "to_luma": _TO_YCBCR[:1, :, None, None],
+        "luma_shift": _YCBCR_OFFSET[:1],
+        "to_colours": _TO_YCBCR[1:, :, None, None],
+        "colour_shift": _YCBCR_OFFSET[1:],
+        "to_rgb": back[:, :, None, None],
+        "rgb_shift": -back @ _YCBCR_OFFSET,
+    }
+    named = {name: _free(name, taken) for name in constants}
+    for name, values in constants.items():
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), named[name]))
+    factors = np.array([1, 1, scale, scale], np.float32)
+    graph.initializer.append(numpy_helper.from_array(factors, own["factors"]))
+    source, colours, enlarged, joined, end = (
+        own[name] for name in ("rgb", "blue_red", "enlarged", "ycbcr", "colour_sr")
+    )
+    keys: dict[str, Any] = {"mode": "cubic", "cubic_coeff_a": -0.5, "coordinate_transformation_mode": "half_pixel"}
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Conv", [source, named["to_luma"], named["luma_shift"]], luma, {}),
+        ("Conv", [source, named["to_colours"], named["colour_shift"]], colours, {}),
+        ("Resize", [colours, "", own["factors"]], enlarged, keys),
+        ("Concat", [result, enlarged], joined, {"axis": 1}),
+        ("Conv", [joined, named["to_rgb"], named["rgb_shift"]], end, {}),
+    ]
+    made = [
+        helper.make_node(kind, inputs, [name], name=_free(kind, taken), **settings)
+        for kind, inputs, name, settings in steps
+    ]
+    nodes = [*made[:3], *graph.node, *made[3:]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for value, name in ((graph.input[0], source), (graph.output[0], end)):
+        value.name = name
+        value.type.tensor_type.shape.dim[1].dim_value = 3
+
+
+def smallest_side(model: onnx.ModelProto, multiple: int = 1) -> int:
+    """Return the least height and width that a graph with one input (N, C, H, W) takes, at most 64.
+
+    Args:
+        model: the graph.
+        multiple: divisor that they must have.
+    """
+    sides = range(multiple, LARGEST_SMALLEST, multiple)
+    return next((side for side in sides if takes(model, side, side)), LARGEST_SMALLEST)
 
 
 def takes(model: onnx.ModelProto, height: int, width: int) -> bool:
@@ -142,13 +202,13 @@ def takes(model: onnx.ModelProto, height: int, width: int) -> bool:
     Engines may crash on pictures that are too small, so that it cannot be tried.
 
     Args:
-        model: a graph with one input (N, 3, H, W).
+        model: a graph with one input (N, C, H, W).
         height: height of a picture.
         width: width of a picture.
     """
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
-    for axis, length in enumerate((1, 3, height, width)):
+    for axis, length in ((0, 1), (2, height), (3, width)):
         sized.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
     try:
         inferred = onnx.shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True)

@@ -95,7 +95,7 @@ def rewrite_for(
     if target != "plain":
         result, outcomes = rewrite(model, [name for name in TARGETS[target] if name not in skip])
         metadata = replace(metadata, target=target, live_channels=live_channels(result) or metadata.live_channels)
-    radius = receptive_radius(result).pixels
+    radius = receptive_radius(result, metadata.size_multiple).pixels
     if radius is not None:  # otherwise global, or with borders written in a way that hides that it is not
         metadata = replace(metadata, receptive_radius=radius)
     return RewrittenArtifact(result, metadata, outcomes)

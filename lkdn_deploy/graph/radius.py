@@ -5,15 +5,19 @@ depends on the input pixels
 
     floor((i - low) / scale) .. floor((i + high) / scale),
 
-and each operator has a rule that gives the interval of its result. For the output, ceil(low / scale) and
-ceil(high / scale) are then the exact distances, the largest over the positions within an enlarged pixel. A result that
-depends on the whole picture, or on where the picture begins, has a reason instead of an interval.
+and each operator has a rule that gives the interval of its result. Strides and blocks make ``scale`` a fraction, which
+is of use where all pictures and tiles begin and end at multiples of some number, so that indices remain whole. For the
+output, ceil(low / scale) and ceil(high / scale) are then the exact distances, the largest over the positions within an
+enlarged pixel. A result that depends on the whole picture, or on where the picture begins, has a reason instead of an
+interval.
 
 To support another operator, add it to ``_ELEMENTWISE``, or write its rule and add that to ``_RULES``.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import onnx
 import onnx_ir as ir
@@ -36,13 +40,20 @@ class Radius:
 class _Interval:
     """The dependence of a tensor on the input along one axis, see above."""
 
-    low: int = 0
-    high: int = 0
-    scale: int = 1
+    low: Fraction = Fraction(0)
+    high: Fraction = Fraction(0)
+    scale: Fraction = Fraction(1)
 
     def enlarge(self, times: int, low: int = 0, high: int = 0) -> "_Interval":
         """Return the interval if index i takes indices floor((i - low) / times) .. floor((i + high) / times)."""
         return _Interval(self.low * times + low, self.high * times + high, self.scale * times)
+
+    def reduce(self, stride: int, before: int, behind: int) -> "_Interval":
+        """Return the interval if index i takes indices stride * i - before .. stride * i + behind."""
+        low, high, scale = (self.low + before) / stride, (self.high + behind) / stride, self.scale / stride
+        if scale.denominator > 1:
+            return _Interval(low, high, scale)
+        return _Interval(Fraction(math.ceil(low)), Fraction(math.floor(high)), scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class _Field:
     rows: _Interval = _Interval()
     columns: _Interval = _Interval()
     channels_last: bool = False
+    multiple: int = 1
+    """Divisor of the sides and places of all pictures and tiles."""
 
     def map(self, change: Callable[[_Interval, int], _Interval]) -> "_Field":
         """Apply ``change`` to the interval of each axis, which is 0 for rows and 1 for columns."""
@@ -62,15 +75,19 @@ _Rule = Callable[[ir.Node, _Field], _Field | str]
 """From a node and the field of its input to that of its result, or to the reason why there is none."""
 
 
-def receptive_radius(model: onnx.ModelProto) -> Radius:
+def receptive_radius(model: onnx.ModelProto, multiple: int = 1) -> Radius:
     """Return the receptive radius of a graph with one input (N, C, H, W) and one output, of weights of any type.
 
     The result of an operator without a rule counts as depending on the whole picture.
+
+    Args:
+        model: the graph.
+        multiple: divisor of the sides of all pictures and of the places where tiles begin and end.
     """
     cleaned = ir.from_proto(model)
     clean_up(cleaned)
     graph = cleaned.graph
-    fields: dict[ir.Value | None, _Field] = {graph.inputs[0]: _Field()}
+    fields: dict[ir.Value | None, _Field] = {graph.inputs[0]: _Field(multiple=multiple)}
     reasons: dict[ir.Value | None, tuple[int, str]] = {}  # with the node's position, so that the first can be given
     for position, node in enumerate(graph):
         if failed := [reasons[value] for value in node.inputs if value in reasons]:
@@ -85,7 +102,7 @@ def receptive_radius(model: onnx.ModelProto) -> Radius:
     if output in reasons:
         return Radius(None, reasons[output][1])
     field = fields.get(output, _Field())  # an output that is not among them is constant
-    sides = [-(-side // axis.scale) for axis in (field.rows, field.columns) for side in (axis.low, axis.high)]
+    sides = [math.ceil(side / axis.scale) for axis in (field.rows, field.columns) for side in (axis.low, axis.high)]
     return Radius(max(0, *sides))
 
 
@@ -97,7 +114,8 @@ def _apply(node: ir.Node, inputs: Sequence[_Field]) -> _Field | str:
             scales = [(each.rows.scale, each.columns.scale, each.channels_last) for each in (first, other)]
             if scales[0] != scales[1]:
                 return "it joins tensors of different sizes"
-            first = _Field(_union(first.rows, other.rows), _union(first.columns, other.columns), first.channels_last)
+            rows, columns = _union(first.rows, other.rows), _union(first.columns, other.columns)
+            first = replace(first, rows=rows, columns=columns)
         return _along_axis(node, first) if node.op_type == "Concat" else first
     if node.op_type == "Shape":
         return "its purpose depends on the picture's size"
@@ -117,15 +135,18 @@ def _window(node: ir.Node, field: _Field) -> _Field | str:
     numbers = _window_numbers(node)
     if numbers is None or field.channels_last:
         return "its kernel size or padding is not written out, or its channels come last"
-    if field.rows.scale % numbers[0][1] or field.columns.scale % numbers[1][1]:
-        return "its stride makes the result depend on where the picture begins"
 
     def slide(interval: _Interval, axis: int) -> _Interval:
         reach, stride, before = numbers[axis]
-        low, high = interval.low + before, interval.high + reach - before
-        return _Interval(-(-low // stride), high // stride, interval.scale // stride)
+        return interval.reduce(stride, before, reach - before)
 
-    return field.map(slide)
+    return _if_whole(field.map(slide))
+
+
+def _if_whole(field: _Field) -> _Field | str:
+    """Return a field, if the tensor begins with a whole index wherever the picture begins."""
+    whole = all((field.multiple * interval.scale).denominator == 1 for interval in (field.rows, field.columns))
+    return field if whole else "its stride makes the result depend on where the picture begins"
 
 
 def _transposed_window(node: ir.Node, field: _Field) -> _Field | str:
@@ -154,6 +175,12 @@ def _window_numbers(node: ir.Node) -> list[tuple[int, int, int]] | None:
     strides, dilations = (attributes.get_ints(name, (1, 1)) for name in ("strides", "dilations"))
     padding = attributes.get_ints("pads", (0, 0, 0, 0))
     return [((size[axis] - 1) * dilations[axis], strides[axis], padding[axis]) for axis in (0, 1)]
+
+
+def _space_to_depth(node: ir.Node, field: _Field) -> _Field | str:
+    """Index i takes the block of indices from times * i on."""
+    times = node.attributes.get_int("blocksize", 1)
+    return _if_whole(field.map(lambda interval, _: interval.reduce(times, 0, times - 1)))
 
 
 def _depth_to_space(node: ir.Node, field: _Field) -> _Field:
@@ -253,5 +280,6 @@ _RULES: dict[str, _Rule] = {
     "Pad": _pad,
     "Resize": _resize,
     "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
     "Transpose": _transpose,
 }

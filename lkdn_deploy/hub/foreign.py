@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 STORE = Store("foreign", ".onnx")
 
-TRIED = 40
-"""A height and width that a network of any size has to take."""
+TRIED = (40, 48, 192)
+"""Heights and widths of which a network of any size has to take one."""
 UNKNOWN_LIVE_CHANNELS = 4096
 """Values alive at once for each pixel that are assumed where the graph does not tell: more than most networks have."""
 
@@ -82,17 +82,18 @@ def _adopted(path: Path, data: bytes, hints: Hints, told: Callable[[str], None])
     interface = read_interface(model)
     size = interface.height, interface.width
     plain = adapted(model, interface)
-    height, width = (side or TRIED for side in size)
-    if not takes(plain, height, width):
-        msg = f"its operations do not fit pictures of {width}x{height}"
+    tried = [tuple(side or free for side in size) for free in TRIED]
+    if not any(takes(plain, *sides) for sides in tried):
+        msg = "its operations do not fit pictures of {1}x{0}".format(*tried[0])
         raise InputError(msg, "networks that need larger pictures cannot be used")
-    run = _runner(plain.SerializeToString())
-    found = probe(run, size=size, peak=hints.peak, bgr=hints.bgr)
-    if found.multiple > 1:
-        msg = f"it takes heights and widths that are multiples of {found.multiple} only, which is not supported"
-        raise InputError(msg, "convert it again for one size, or give its checkpoint if lkdn-zoo has its network")
-    ours = adapted(model, interface, peak=found.peak, bgr=found.bgr)
-    radius = receptive_radius(ours)
+    luma = interface.channels == 1
+    if luma and hints.bgr is not None:
+        msg = "it takes luma, which has no order of colours"
+        raise InputError(msg, "leave out --bgr and --rgb")
+    run = _runner(plain.SerializeToString(), interface.channels)
+    found = probe(run, size=size, peak=hints.peak, bgr=False if luma else hints.bgr)
+    ours = adapted(model, interface, peak=found.peak, bgr=found.bgr, scale=found.scale)
+    radius = receptive_radius(ours, found.multiple)
     metadata = ArtifactMetadata(
         model="".join(letter for letter in path.stem if letter.isprintable()) or "network",
         scale=found.scale,
@@ -100,21 +101,27 @@ def _adopted(path: Path, data: bytes, hints: Hints, told: Callable[[str], None])
         live_channels=live_channels(ours) or UNKNOWN_LIVE_CHANNELS,
         fused=False,
         precision="fp16" if interface.half else "fp32",
-        smallest=1 if None not in size else smallest_side(ours),
+        smallest=1 if None not in size else smallest_side(ours, found.multiple),
+        size_multiple=found.multiple,
         weights_sha256=hashlib.sha256(data).hexdigest(),
     )
     exact = f"its tiles are exact: pixels depend on others within {radius.pixels}"
     for line in (
         f"its input is {interface}",
         *found.reasons,
+        *(
+            ["it takes luma, 16..235 of 255 as in MATLAB's YCbCr; a bicubic filter enlarges the colours"]
+            if luma
+            else []
+        ),
         f"its tiles cannot be exact: {radius.reason}" if radius.pixels is None else exact,
     ):
         told(f"{path}: {line}")
     return serialize(ours, metadata)
 
 
-def _runner(data: bytes) -> "Run":
-    """Return a graph on ONNX Runtime, as a function of one picture at a time."""
+def _runner(data: bytes, channels: int) -> "Run":
+    """Return a graph on ONNX Runtime, as a function of one picture at a time; one of luma works on each colour."""
     import numpy as np
 
     ort = import_engine("onnxruntime", "cpu")
@@ -124,6 +131,7 @@ def _runner(data: bytes) -> "Run":
     name = session.get_inputs()[0].name
 
     def run(batch: "Batch") -> Any:
-        return session.run(None, {name: np.ascontiguousarray(batch)})[0]
+        parts = np.split(np.ascontiguousarray(batch), 3 // channels, axis=1)
+        return np.concatenate([session.run(None, {name: np.ascontiguousarray(it)})[0] for it in parts], axis=1)
 
     return run

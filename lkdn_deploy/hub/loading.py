@@ -1,5 +1,6 @@
 """Opens networks: the artefact is found, optimised for the backend, and opened on it."""
 
+import logging
 import math
 import os
 from pathlib import Path
@@ -11,12 +12,15 @@ from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import Converting, find_artifact
+from lkdn_deploy.hub.foreign import Hints
 from lkdn_deploy.runtime.optimised import optimised_for
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
     from lkdn_deploy.runtime.upscaler import Upscaler
+
+log = logging.getLogger(__name__)
 
 MAX_THREADS = 256
 """Engines start as many threads as they are asked for, and thousands bring a machine down."""
@@ -90,6 +94,8 @@ def load(
     width: int | None = None,
     height: int | None = None,
     fit: tuple[int, int] | None = None,
+    value_range: float | None = None,
+    bgr: bool | None = None,
     backend: str = "auto",
     tile: int | None = None,
     threads: int | None = None,
@@ -97,7 +103,7 @@ def load(
     self_ensemble: bool = False,
     wrap: bool = False,
 ) -> "Upscaler":
-    """Open a network for upscaling: a name, an ``.onnx`` file made by ``lkdn-export``, or a checkpoint.
+    """Open a network for upscaling: a name, an ``.onnx`` file of ``lkdn-export`` or another program, or a checkpoint.
 
     Args:
         model: name of a network of the zoo, or path of a file; default lkdn-s.
@@ -105,6 +111,9 @@ def load(
             smallest scale of the network that is no smaller is taken, and its result reduced by a bicubic filter.
         width, height, fit: instead of ``scale``, the width or height of results in pixels, or the width and height of
             a box into which they fit. The default scale of the network is opened, and its result reduced.
+        value_range: 1 or 255, the upper end of the values of another program's ``.onnx`` file; default: found by
+            trying.
+        bgr: whether the colours of such a file begin with blue; default: found by trying. The log says what was found.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
         threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
@@ -122,11 +131,15 @@ def load(
     from lkdn_deploy.runtime.upscaler import Upscaler
 
     _check_threads(threads)
+    if value_range not in (None, 1, 255):
+        msg = f"value_range must be 1 or 255, got {value_range!r}"
+        raise UsageError(msg)
+    hints = Hints(None if value_range is None else float(value_range), bgr)
     wanted = None if scale is None else parse_scale(scale)
     size = None
     if any(value is not None for value in (wanted, width, height, fit)):
         size = OutputSize(scale=wanted, width=width, height=height, fit=fit)
-    artifact = find_serving(model, None if wanted is None else math.ceil(wanted))
+    artifact = find_serving(model, None if wanted is None else math.ceil(wanted), hints=hints, told=log.info)
     session = open_artifact(artifact, backend=backend, threads=threads)
     return Upscaler(
         EnsembleSession(session) if self_ensemble else session,

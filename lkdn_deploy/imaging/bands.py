@@ -53,19 +53,19 @@ class ArrayRows:
 
 
 class PaddedRows:
-    """A picture with its edge repeated on all sides, up to a smallest size.
+    """A picture with its edge repeated on all sides, up to a larger size.
 
     Repeating the edge on all sides changes least, and keeps a network's own padding away from the picture.
 
     Args:
         source: the picture.
-        smallest: least height and width of the padded one.
+        size: height and width of the padded one.
     """
 
-    def __init__(self, source: RowSource, smallest: int) -> None:
+    def __init__(self, source: RowSource, size: tuple[int, int]) -> None:
         self._source = source
         height, width, channels = source.shape
-        down, across = max(smallest - height, 0), max(smallest - width, 0)
+        down, across = size[0] - height, size[1] - width
         self._above, self._left, self._right = down - down // 2, across - across // 2, across // 2
         self.shape = (height + down, width + across, channels)
         self.dtype = source.dtype

@@ -121,8 +121,8 @@ class ProcessMemory:
             file_size: bytes of the source.
             parts: gives the bytes that reading in parts takes, None if the file must be read as a whole.
         """
-        scale, smallest = upscaler.scale, upscaler.session.metadata.smallest
-        height, width = max(header.height, smallest), max(header.width, smallest)  # small pictures are padded
+        scale = upscaler.scale
+        height, width = upscaler.padded(header.height, header.width)
         row = width * header.channels * header.depth // 8
         alpha = _ALPHA if header.channels in (2, 4) and width * height > 1 << 20 else 0
         rows, columns = upscaler.result_size(header.height, header.width)

@@ -70,9 +70,11 @@ def _rewritten(artifact: Artifact, target: str, backend: str) -> bytes:
     model = onnx.load_model_from_string(artifact.data)
     # The passes do so, too, and print a traceback where it fails.
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    multiple = artifact.metadata.size_multiple
     rewritten = rewrite_for(model, artifact.metadata, target)
     form = serialize(rewritten.model, rewritten.metadata)
-    photograph = to_batch(sample_pixels())[:, :, :_ROWS, :_COLUMNS]
+    rows, columns = (-(-side // multiple) * multiple for side in (_ROWS, _COLUMNS))
+    photograph = to_batch(sample_pixels())[:, :, :rows, :columns]
     verify(
         {"photograph": np.ascontiguousarray(photograph)},
         open_session(replace(artifact, data=form), backend).run,

@@ -24,7 +24,7 @@ Run = Callable[[Batch], NDArray[Any]]
 
 PEAKS = (1.0, 255.0)
 LARGEST_SCALE = 8
-MULTIPLES = (1, 2, 4, 8, 16)
+MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 _FLAT = np.array([(0.5, 0.5, 0.5), (0.1, 0.1, 0.1), (0.9, 0.9, 0.9), (0.8, 0.3, 0.1), (0.1, 0.3, 0.8), (0.2, 0.7, 0.3)])
 _FLAT_ENOUGH = 0.03

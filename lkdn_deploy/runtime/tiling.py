@@ -63,11 +63,13 @@ class Cutting:
         shrink: makes later plans have smaller windows than that of this tile, for which a device had no memory; raises
             OutOfDeviceMemory if that is not possible.
         exact: whether tiles give the same result as the whole picture.
+        padded: gives the height and width that a picture of some height and width is padded to.
     """
 
     plan: Callable[[int, int, int], Sequence[Tile]]
     shrink: Callable[[Tile, OutOfDeviceMemory], None]
     exact: bool
+    padded: Callable[[int, int], tuple[int, int]]
 
 
 class _Step(NamedTuple):
@@ -138,12 +140,12 @@ class UpscaledRows(Iterator[Pixels]):
         full = scale * height, scale * width
         self.shape = (*(size or full), channels)
         self.dtype = source.dtype
-        smallest = session.metadata.smallest
+        padded = cutting.padded(height, width)
         self._padded: PaddedRows | WrappedRows | None = None
         if margin is not None:
             self._padded = WrappedRows(source, margin)
-        elif min(height, width) < smallest:
-            self._padded = PaddedRows(source, smallest)
+        elif padded != (height, width):
+            self._padded = PaddedRows(source, padded)
         self._source: RowSource = self._padded or source
         self._finished = 0  # rows of the source whose results are handed over
         self._windows = 0  # that were computed for them

@@ -100,6 +100,9 @@ class Upscaler:
         if wrap and session.metadata.receptive_radius is None:
             msg = f"{session.metadata.model} computes every pixel from the whole picture, so no margin makes it tile"
             raise UsageError(msg, "use a network without attention over the whole picture, such as lkdn-s")
+        if wrap and session.metadata.size_multiple > 1:
+            msg = f"{session.metadata.model} takes sides that are multiples of {session.metadata.size_multiple} only"
+            raise UsageError(msg, "such a network cannot be used for textures; use another one, such as lkdn-s")
         self.session = session
         self.size, self.wrap = size, wrap
         self.scale = session.metadata.scale
@@ -226,7 +229,7 @@ class Upscaler:
         height, width, _ = source.shape
         size = self.result_size(height, width) if self.size else None
         margin = self._margin(height, width) if self.wrap else None
-        cutting = Cutting(partial(self._plan_from, room), self._shrink, self.exact)
+        cutting = Cutting(partial(self._plan_from, room), self._shrink, self.exact, self.padded)
         return UpscaledRows(self.session, source, cutting, size=size, margin=margin, progress=progress, into=into)
 
     def room_taken(self, height: int, width: int, room: Room) -> tuple[int, int]:
@@ -239,7 +242,7 @@ class Upscaler:
             UsageError: as ``plan`` does.
         """
         self.result_size(height, width)
-        height, width = self._padded(*self._surrounded(height, width))
+        height, width = self.padded(*self._surrounded(height, width))
         first = self._plan_from(room, height, width, 0)[0]
         rows, columns = (span.stop - span.start for span in (first.rows, first.columns))
         kept = first.rows.keep_stop - first.rows.keep_start
@@ -298,7 +301,7 @@ class Upscaler:
 
     def _check_input(self, height: int, width: int) -> None:
         """Refuse a size of what goes into the network, padding and margins included."""
-        height, width = self._padded(height, width)
+        height, width = self.padded(height, width)
         window = self.session.fixed_size
         if self._whole_only:
             self._check_whole(height, width)
@@ -318,7 +321,7 @@ class Upscaler:
     def _plan_from(self, room: Room | None, height: int, width: int, begin: int) -> list[Tile]:
         """Return the tiles that the rows of an image, with its margins, from ``begin`` on are computed in."""
         self._check_input(height, width)
-        height, width = self._padded(height, width)
+        height, width = self.padded(height, width)
         if self._whole_only:
             return plan_tiles(height, width, (height, width), 0)
         window = self.session.fixed_size
@@ -342,9 +345,15 @@ class Upscaler:
         margin = self._margin(height, width) if self.wrap else 0
         return height + 2 * margin, width + 2 * margin
 
-    def _padded(self, height: int, width: int) -> tuple[int, int]:
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size to which the edge of an image of this size is repeated, so that the network takes it."""
         smallest = self.session.metadata.smallest
-        return max(height, smallest), max(width, smallest)
+        return self._multiple_of(max(height, smallest)), self._multiple_of(max(width, smallest))
+
+    def _multiple_of(self, side: int) -> int:
+        """Return a side, or the next larger one that the network takes."""
+        multiple = self.session.metadata.size_multiple
+        return -(-side // multiple) * multiple
 
     def _check_whole(self, height: int, width: int) -> None:
         """Refuse an image that cannot be processed in one window."""
@@ -378,7 +387,13 @@ class Upscaler:
         if self._fitting is not None:
             budget = min(budget, self._fitting * self.session.bytes_per_pixel())
         least, largest = self._least_side, self.session.largest
-        return choose_window(height, width, self._halo, budget, least=least, largest=largest, cost=cost)
+        window = choose_window(height, width, self._halo, budget, least=least, largest=largest, cost=cost)
+        return self._whole_multiples(*window)
+
+    def _whole_multiples(self, height: int, width: int) -> tuple[int, int]:
+        """Return the next smaller sides of a window that the network takes."""
+        multiple = self.session.metadata.size_multiple
+        return height // multiple * multiple, width // multiple * multiple
 
     def _bytes_in(self, room: Room, height: int, rows: int, columns: int) -> int:
         """Return the bytes of windows of this size with the rows that belong to them."""
@@ -391,14 +406,14 @@ class Upscaler:
         side = tile + 2 * self._halo
         if self._fitting is not None:
             side = min(side, max(math.isqrt(self._fitting), self._least_side))
-        side = max(side, self.session.metadata.smallest)
-        return min(side, largest[0]), min(side, largest[1])
+        side = self._multiple_of(max(side, self.session.metadata.smallest))
+        return self._whole_multiples(min(side, largest[0]), min(side, largest[1]))
 
     @property
     def _halo(self) -> int:
-        return tile_halo(self.session.metadata.receptive_radius)
+        return self._multiple_of(tile_halo(self.session.metadata.receptive_radius))
 
     @property
     def _least_side(self) -> int:
         """The smallest side of a window that is made smaller for want of memory."""
-        return max(smallest_window(self._halo), SMALLEST_WINDOW, self.session.metadata.smallest)
+        return self._multiple_of(max(smallest_window(self._halo), SMALLEST_WINDOW, self.session.metadata.smallest))

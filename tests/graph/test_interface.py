@@ -98,7 +98,7 @@ def of_integers() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (changed(d1=1), r"\(\?, 1, \?, \?\) has no axis of 3 channels"),
+        (changed(d1=4), r"\(\?, 4, \?, \?\) has no axis of 3 channels"),
         (changed(d3=3), "two axes of 3"),
         (with_second("input"), r"2 inputs \(lr, x\)"),
         (with_second("output"), r"2 outputs \(out, x\)"),

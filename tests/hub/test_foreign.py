@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from lkdn_deploy import load
 from lkdn_deploy.backends.registry import open_session
@@ -83,6 +84,9 @@ def test_levels_in_another_order_are_upscaled_once_the_order_is_said(
     expected = load("lkdn-s", 2)(sample_pixels()[:20, :24])
     assert np.abs(np.asarray(Image.open(result)).astype(int) - expected).max() <= 1
     assert run(command, [*asked, "--range", "7"]) == 2
+    assert np.array_equal(load(path, value_range=255, bgr=True)(sample_pixels()[:20, :24]), Image.open(result))
+    with pytest.raises(UsageError, match="value_range must be 1 or 255"):
+        load(path, value_range=7)
 
 
 def test_what_is_said_of_a_file_that_tells_it_by_itself_is_refused() -> None:
@@ -92,25 +96,79 @@ def test_what_is_said_of_a_file_that_tells_it_by_itself_is_refused() -> None:
         find_artifact("lkdn-s", 2, hints=Hints(bgr=False))
 
 
-def of_nodes(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("x", "y")]
+def of_nodes(*nodes: onnx.NodeProto, channels: int = 3, **constants: NDArray[np.float32]) -> onnx.ModelProto:
+    values = [helper.make_tensor_value_info(it, TensorProto.FLOAT, ["n", channels, None, None]) for it in ("x", "y")]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
     return helper.make_model(
-        helper.make_graph(list(nodes), "g", values[:1], values[1:]),
+        helper.make_graph(list(nodes), "g", values[:1], values[1:], tensors),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
 
 
+def on_blocks() -> onnx.ModelProto:
+    """Return a network that enlarges twice and works on blocks of 2x2 pixels: nearest neighbour, and random details."""
+    rows = np.arange(4)
+    nearest = np.zeros((4, 4, 3, 2, 2, 3))  # row, column and colour of a pixel of the result, then of the source
+    for colour in range(3):
+        nearest[rows[:, None], rows[None], colour, rows[:, None] // 2, rows[None] // 2, colour] = 1
+    details = np.random.default_rng(0).normal(0, 0.05, (4, 4, 3, 2, 2, 3, 3, 3))
+    weight = details - details.mean((3, 4, 6, 7), keepdims=True)  # flat colours stay as they are
+    weight[..., 1, 1] += nearest
+    return of_nodes(
+        helper.make_node("SpaceToDepth", ["x"], ["z"], blocksize=2),
+        helper.make_node("Conv", ["z", "w"], ["v"], pads=[1] * 4),
+        helper.make_node("DepthToSpace", ["v"], ["y"], blocksize=4),
+        w=weight.reshape(48, 12, 3, 3),
+    )
+
+
+def test_sides_of_multiples_are_padded_and_tiles_lie_on_them(tmp_path: Path, empty_cache: Path) -> None:
+    path, lines = tmp_path / "blocks.onnx", list[str]()
+    onnx.save(on_blocks(), path)
+    facts = find_artifact(path, told=lines.append).metadata
+    assert (facts.scale, facts.size_multiple, facts.receptive_radius) == (2, 2, 3)
+    assert any("multiples of 2" in line for line in lines)
+    pixels = sample_pixels()[60:109, 80:151]
+    padded = np.pad(pixels, ((1, 0), (1, 0), (0, 0)), mode="edge")
+    whole = load(path, backend="ort-cpu")(pixels)
+    assert np.array_equal(whole, load(path, backend="ort-cpu")(padded)[2:, 2:])
+    for tile in (7, 16):
+        upscaler = load(path, backend="ort-cpu", tile=tile)
+        assert len(upscaler.plan(49, 71)) > 4
+        result = upscaler.upscale(pixels)
+        assert result.exact
+        assert np.array_equal(result.pixels, whole)
+    with pytest.raises(UsageError, match="multiples of 2"):
+        load(path, wrap=True)
+
+
+def test_a_network_of_luma_gets_its_colours_from_a_bicubic_filter(tmp_path: Path, empty_cache: Path) -> None:
+    path, lines = tmp_path / "luma.onnx", list[str]()
+    nodes = helper.make_node("Conv", ["x", "w"], ["z"]), helper.make_node("DepthToSpace", ["z"], ["y"], blocksize=2)
+    onnx.save(of_nodes(*nodes, channels=1, w=np.ones((4, 1, 1, 1))), path)
+    facts = find_artifact(path, told=lines.append).metadata
+    assert (facts.scale, facts.receptive_radius) == (2, 2)
+    assert any("it takes luma" in line for line in lines)
+    pixels = sample_pixels()[40:80, 60:90]
+    result = load(path)(pixels)
+    assert np.abs(to_luma(result) - to_luma(pixels).repeat(2, 0).repeat(2, 1))[4:-4, 4:-4].max() < 1
+    blue = (result[..., 2] - to_luma(result))[::2, ::2] - (pixels[..., 2] - to_luma(pixels))
+    assert np.abs(blue).mean() < 4
+    flat = np.full((9, 11, 3), (200, 90, 30), np.uint8)
+    assert np.array_equal(load(path)(flat), flat.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(load(path, tile=10)(pixels), result)
+    with pytest.raises(InputError, match=r"luma\.onnx: it takes luma"):
+        load(path, bgr=True)
+
+
+def to_luma(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return pixels @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (
-            of_nodes(
-                helper.make_node("SpaceToDepth", ["x"], ["z"], blocksize=2),
-                helper.make_node("DepthToSpace", ["z"], ["y"], blocksize=2),
-            ),
-            "multiples of 2 only",
-        ),
         (
             of_nodes(
                 helper.make_node("MaxPool", ["x"], ["z"], kernel_shape=(50, 50)),
