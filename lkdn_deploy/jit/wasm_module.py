@@ -10,18 +10,21 @@ functions are exported, and the memory is declared as shared where threads share
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lkdn_deploy.jit.compiler import Processor
 
 WASM = Processor(
     "generic",
-    "+simd128,+atomics,+bulk-memory,+mutable-globals,+nontrapping-fptoint,+sign-ext",
+    "+simd128,+bulk-memory,+mutable-globals,+nontrapping-fptoint,+sign-ext",
     lanes=4,
     max_outputs=4,  # most machines that run it have 16 vector registers
     triple="wasm32-unknown-unknown",
 )
-"""WebAssembly with vectors of 128 bits."""
+"""WebAssembly with vectors of 128 bits, and memory that belongs to one thread."""
+
+WASM_THREADS = replace(WASM, features=f"{WASM.features},+atomics")
+"""The same with memory that threads may share."""
 
 MAX_PAGES = 1 << 16
 """Pages of the largest memory that a module with 32-bit addresses can have."""
@@ -44,7 +47,7 @@ def link(code: bytes, exports: Sequence[str], *, shared: bool) -> bytes:
     """Return a module of an object file's functions.
 
     Args:
-        code: an object file that ``compile_module`` made for ``WASM``.
+        code: an object file that ``compile_module`` made for ``WASM`` or ``WASM_THREADS``.
         exports: names of the functions to export.
         shared: whether the memory is one that threads share.
 

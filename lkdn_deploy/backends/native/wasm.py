@@ -22,7 +22,7 @@ from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, halo_b
 from lkdn_deploy.backends.native.lower import LoweredStage
 from lkdn_deploy.backends.native.schedule import Schedule
 from lkdn_deploy.jit.compiler import compile_module
-from lkdn_deploy.jit.wasm_module import WASM, link
+from lkdn_deploy.jit.wasm_module import WASM, WASM_THREADS, link
 
 _CALLS = 1024
 """Bytes of a stack for the functions that call stages."""
@@ -60,13 +60,15 @@ def compile_wasm(program: Program) -> WasmNetwork:
     signatures = distinct_signatures(segments)
     module = ir.Module()
     emit_network(signatures, WASM.lanes, module)
+    functions = [*map(stage_name, range(len(signatures))), *output.NAMES]
+    exports = [*functions, "lead"]
+    code = link(compile_module(module, WASM), exports, shared=False)
     emit_rest(module)
-    object_file = compile_module(module, WASM)
-    functions = [*map(stage_name, range(len(signatures))), *output.NAMES, "rest", "lead", "follow"]
+    exports += ["follow", "rest"]
     weights, starts = _packed(segments)
     return WasmNetwork(
-        link(object_file, functions, shared=False),
-        link(object_file, functions, shared=True),
+        code,
+        link(compile_module(module, WASM_THREADS), exports, shared=True),
         weights,
         {
             "lanes": WASM.lanes,

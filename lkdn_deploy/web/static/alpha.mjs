@@ -115,7 +115,8 @@ function halved(grid) {
 function coarser({ height, width, values, weights }) {
   const grid = emptyGrid(Math.ceil(height / 2), Math.ceil(width / 2));
   const pairs = (y, x, of) => {
-    const down = (column) => (2 * y + 1 < height ? fround(of(2 * y, column) + of(2 * y + 1, column)) : of(2 * y, column));
+    const down = (column) =>
+      2 * y + 1 < height ? fround(of(2 * y, column) + of(2 * y + 1, column)) : of(2 * y, column);
     return 2 * x + 1 < width ? fround(down(2 * x) + down(2 * x + 1)) : down(2 * x);
   };
   for (let y = 0; y < grid.height; y++)

@@ -35,7 +35,7 @@ export class Crew {
     const memory = threads > 1 ? newMemory(fixedBytes(network, weights.length, threads), most, true) : undefined;
     const links = Array.from({ length: threads - 1 }, () => new MessageChannel());
     let waiting = threads;
-    for (let thread = 0; thread < threads; thread++) {
+    for (let thread = 0; thread < threads && !this.#stopped; thread++) {
       const { port1: port, port2 } = new MessageChannel();
       port.onmessage = ({ data }) => {
         if (!data.ready) this.#receive(data);

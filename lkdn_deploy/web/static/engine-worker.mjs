@@ -6,7 +6,10 @@ import { LkdnError } from "./errors.mjs";
 
 async function begin({ port, others, module, network, thread, threads, weights, most, ...given }) {
   const reply = (error, more) =>
-    port.postMessage({ error: { code: error instanceof LkdnError ? error.code : "failed", message: error.message }, ...more });
+    port.postMessage({
+      error: { code: error instanceof LkdnError ? error.code : "failed", message: error.message },
+      ...more,
+    });
   try {
     const memory = given.memory ?? newMemory(fixedBytes(network, weights.length, threads), most, false);
     const exports = await instantiate(module, memory, network, thread);

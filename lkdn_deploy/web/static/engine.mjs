@@ -8,12 +8,9 @@ const PAGE = 65536;
 const LINE = 64; // bytes of a cache line, to which everything is aligned
 const FLOAT = 4;
 const INTEGER = 8; // tables are of integers of 64 bits, which are addresses, sizes and numbers below 2^32 here
-const STATE = 24; // integers, of which these two lie in different cache lines:
-const BEGUN = 0;
-const DONE = 8;
+const STATE = 24; // integers of the state that threads share, of which one is an address:
 const YIELD = 16;
 const OUTPUT_FACTS = 11;
-const FACTS_TOP = 4; // the first of the facts that depend on the part of the result that is asked for
 const STAGE_FACTS = 6;
 const BAND_FACTS = 4;
 const COLOURS = 3;
@@ -112,7 +109,7 @@ export function newMemory(bytes, most, shared) {
 
 /** An instance of the module for one of the threads; its functions. */
 export async function instantiate(module, memory, network, thread) {
-  const functions = network.functions;
+  const functions = [...network.functions, "rest"]; // the last one only where threads share the memory
   const table = new WebAssembly.Table({ element: "anyfunc", initial: functions.length + 1 });
   const stackEnd = LINE + (thread + 1) * aligned(network.stack);
   const { exports } = await WebAssembly.instantiate(module, {
@@ -122,7 +119,7 @@ export async function instantiate(module, memory, network, thread) {
       __indirect_function_table: table,
     },
   });
-  functions.forEach((name, number) => table.set(number + 1, exports[name])); // 0 is the address of no function
+  functions.forEach((name, number) => table.set(number + 1, exports[name] ?? null)); // 0: the address of no function
   return exports;
 }
 
@@ -221,7 +218,10 @@ export class Engine {
       this.#memory.grow(lacking);
     } catch {
       this.#size = undefined;
-      throw new LkdnError("memory", `There is no memory of ${bytes >> 20} MiB for a tile; ask for smaller ones (memory).`);
+      throw new LkdnError(
+        "memory",
+        `There is no memory of ${bytes >> 20} MiB for a tile; ask for smaller ones (memory).`,
+      );
     }
   }
 
@@ -252,7 +252,8 @@ export class Engine {
       return address;
     };
     const addressOf = (name) => network.functions.indexOf(name) + 1;
-    const state = write(Array.from({ length: STATE }, (_, at) => (at === YIELD ? addressOf("rest") : 0)));
+    const rest = this.#exports.rest === undefined ? 0 : network.functions.length + 1;
+    const state = write(Array.from({ length: STATE }, (_, at) => (at === YIELD ? rest : 0)));
     end = aligned(end);
     const geometry = write([height, width, layout.vectors, layout.blocks, layout.zeros]);
     const damage = write([0]);

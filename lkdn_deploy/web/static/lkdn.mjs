@@ -32,7 +32,10 @@ async function readCatalogue(signal) {
     throw new LkdnError("model", `${url} is not a list of models.`);
   }
   if (found?.format !== FORMAT)
-    throw new LkdnError("model", `${url} is of format ${found?.format}, this version reads ${FORMAT}: export it again.`);
+    throw new LkdnError(
+      "model",
+      `${url} is of format ${found?.format}, this version reads ${FORMAT}: export it again.`,
+    );
   return found;
 }
 
@@ -43,19 +46,32 @@ async function listed(signal) {
 
 export async function models() {
   const { models: all, default: usual } = await listed();
-  return all.map(({ name, model, scale, halo, bytes }) => ({ name, model, scale, halo, bytes, default: name === usual }));
+  return all.map(({ name, model, scale, halo, bytes }) => ({
+    name,
+    model,
+    scale,
+    halo,
+    bytes,
+    default: name === usual,
+  }));
 }
 
 export async function load(name, options = {}) {
   const { signal, memory = USUAL_MEMORY } = options;
   signal?.throwIfAborted();
   if (typeof WebAssembly === "undefined" || !WebAssembly.validate(Uint8Array.from(SIMD)))
-    throw new LkdnError("unsupported", "This browser has no WebAssembly SIMD, which the network needs; a newer one has it.");
+    throw new LkdnError(
+      "unsupported",
+      "This browser has no WebAssembly SIMD, which the network needs; a newer one has it.",
+    );
   const threads = options.threads ?? (await usualThreads());
   if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS)
     throw new LkdnError("input", `threads must be a whole number from 1 to ${MOST_THREADS}, got ${threads}.`);
   if (!(memory >= LEAST_MEMORY && memory <= MOST_MEMORY))
-    throw new LkdnError("input", `memory must be a number of bytes from ${LEAST_MEMORY} to ${MOST_MEMORY}, got ${memory}.`);
+    throw new LkdnError(
+      "input",
+      `memory must be a number of bytes from ${LEAST_MEMORY} to ${MOST_MEMORY}, got ${memory}.`,
+    );
   if (threads > 1 && !canShare()) {
     const hint = "the server must send the headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy";
     throw new LkdnError("isolation", `Several threads need a page that is isolated from other sites: ${hint}.`);
@@ -70,7 +86,10 @@ export async function load(name, options = {}) {
   const code = url(threads > 1 ? entry.threadsCode : entry.code);
   const [bytes, weights] = await Promise.all([read(code, signal), read(url(entry.weights), signal)]);
   if (weights.length !== entry.weightsBytes)
-    throw new LkdnError("model", `${url(entry.weights)} has ${weights.length} bytes, ${entry.weightsBytes} were expected.`);
+    throw new LkdnError(
+      "model",
+      `${url(entry.weights)} has ${weights.length} bytes, ${entry.weightsBytes} were expected.`,
+    );
   let module;
   try {
     module = await WebAssembly.compile(bytes);
@@ -94,7 +113,8 @@ function asFunction(upscaler) {
     strips: (picture, options) => upscaler.strips(picture, options),
     close: () => upscaler.close(),
   };
-  for (const [key, value] of Object.entries(properties)) Object.defineProperty(upscale, key, { value, enumerable: true });
+  for (const [key, value] of Object.entries(properties))
+    Object.defineProperty(upscale, key, { value, enumerable: true });
   return upscale;
 }
 
@@ -121,7 +141,11 @@ class Upscaler {
     this.#checkOpen();
     if (this.#crew === null || this.#crew.stopped) this.#crew = new Crew(this.#given);
     const crew = this.#crew;
-    await cancellable(signal, (reason) => crew.stop(reason), () => crew.ready);
+    await cancellable(
+      signal,
+      (reason) => crew.stop(reason),
+      () => crew.ready,
+    );
     return crew;
   }
 
@@ -177,7 +201,11 @@ class Upscaler {
     let leave;
     this.#turn = new Promise((resolve) => (leave = resolve));
     try {
-      await cancellable(signal, () => {}, () => before);
+      await cancellable(
+        signal,
+        () => {},
+        () => before,
+      );
       this.#checkOpen();
     } catch (error) {
       before.then(leave);
@@ -239,7 +267,10 @@ class Upscaler {
     const { scale } = this.entry;
     for (const span of rows)
       for (const alpha of colour.constantAlpha === null ? [255, null] : [colour.constantAlpha]) {
-        const read = alpha === null ? source.data.subarray(4 * source.width * span.start, 4 * source.width * span.stop) : colour.read(span.start, span.stop);
+        const read =
+          alpha === null
+            ? source.data.subarray(4 * source.width * span.start, 4 * source.width * span.stop)
+            : colour.read(span.start, span.stop);
         for (const column of columns) {
           const height = span.stop - span.start;
           const width = column.stop - column.start;
@@ -248,8 +279,17 @@ class Upscaler {
             const start = 4 * (y * source.width + column.start);
             rgba.set(read.subarray(start, start + 4 * width), 4 * y * width);
           }
-          const kept = [span.keepStart - span.start, span.keepStop - span.start, column.keepStart - column.start, column.keepStop - column.start];
-          const area = { top: scale * span.keepStart, left: scale * column.keepStart, width: scale * (kept[3] - kept[2]) };
+          const kept = [
+            span.keepStart - span.start,
+            span.keepStop - span.start,
+            column.keepStart - column.start,
+            column.keepStop - column.start,
+          ];
+          const area = {
+            top: scale * span.keepStart,
+            left: scale * column.keepStart,
+            width: scale * (kept[3] - kept[2]),
+          };
           yield { job: { rgba, height, width, kept: kept.map((it) => scale * it), alpha }, alpha, area };
         }
       }

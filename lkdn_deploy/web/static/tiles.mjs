@@ -13,7 +13,7 @@ export function planAxis(length, window, halo) {
   const size = Math.min(window, length);
   if (size < length) checkWindow(size, halo);
   const spans = [];
-  for (let done = 0; done < length; ) {
+  for (let done = 0; done < length;) {
     const start = Math.min(Math.max(done - halo, 0), length - size);
     const stop = start + size;
     const keepStop = stop === length ? length : stop - halo;
@@ -57,7 +57,7 @@ function before(one, other) {
 function cuts(length, halo, least) {
   const found = [[length, 1]];
   const shared = length - 2 * halo;
-  for (let window = length; window > Math.min(least, length); ) {
+  for (let window = length; window > Math.min(least, length);) {
     const count = Math.ceil(shared / (window - 1 - 2 * halo));
     window = Math.max(Math.ceil(shared / count) + 2 * halo, Math.min(least, length));
     found.push([window, count]);
@@ -66,5 +66,6 @@ function cuts(length, halo, least) {
 }
 
 function checkWindow(window, halo) {
-  if (window <= 2 * halo) throw new RangeError(`a window of ${window} pixels leaves nothing between two halos of ${halo}`);
+  if (window <= 2 * halo)
+    throw new RangeError(`a window of ${window} pixels leaves nothing between two halos of ${halo}`);
 }

@@ -24,11 +24,17 @@ for (const options of [{ threads: 0 }, { threads: 1.5 }, { memory: 10 }, { memor
 await assert.rejects(load(first.name, { signal: AbortSignal.abort("not now") }), (reason) => reason === "not now");
 
 const upscale = await load(first.name, { threads: 2, memory: 1 << 20 });
-assert.deepEqual([upscale.name, upscale.model, upscale.scale, upscale.threads], [first.name, first.model, first.scale, 2]);
+assert.deepEqual(
+  [upscale.name, upscale.model, upscale.scale, upscale.threads],
+  [first.name, first.model, first.scale, 2],
+);
 const { data } = picture(8, 6);
 for (const wrong of [null, undefined, "x.png", {}, { data, width: 8 }, { data, width: 6, height: 9 }])
   await assert.rejects(upscale(wrong), code("input"));
-for (const wrong of [{ data: [...data], width: 8, height: 6 }, { data, width: -8, height: -6 }])
+for (const wrong of [
+  { data: [...data], width: 8, height: 6 },
+  { data, width: -8, height: -6 },
+])
   await assert.rejects(upscale(wrong), code("input"));
 
 const large = picture(300, 400);
@@ -87,10 +93,22 @@ async function damaged(ending, damage) {
   const { load: other } = await at(copy);
   return (await other(undefined, { threads: 1 }))(picture(8, 6));
 }
-await assert.rejects(damaged(/\.bin$/, (path) => truncateSync(path, 100)), code("model"));
-await assert.rejects(damaged(/^[^-]*\.wasm$/, (path) => writeFileSync(path, "<!doctype html>")), code("model"));
-await assert.rejects(damaged(/^models\..*json$/, (path) => writeFileSync(path, "<!doctype html>")), code("model"));
-await assert.rejects(damaged(/^models\..*json$/, (path) => writeFileSync(path, '{"format":99}')), code("model"));
+await assert.rejects(
+  damaged(/\.bin$/, (path) => truncateSync(path, 100)),
+  code("model"),
+);
+await assert.rejects(
+  damaged(/^[^-]*\.wasm$/, (path) => writeFileSync(path, "<!doctype html>")),
+  code("model"),
+);
+await assert.rejects(
+  damaged(/^models\..*json$/, (path) => writeFileSync(path, "<!doctype html>")),
+  code("model"),
+);
+await assert.rejects(
+  damaged(/^models\..*json$/, (path) => writeFileSync(path, '{"format":99}')),
+  code("model"),
+);
 const nan = (path) => writeFileSync(path, new Float32Array(readFileSync(path).length / 4).fill(NaN));
 await assert.rejects(damaged(/\.bin$/, nan), code("failed"));
 

@@ -27,7 +27,12 @@ async function open(threads) {
       return worker;
     }),
   );
-  return (job) => engine.compute(job, (tables, number) => others[number].postMessage(tables), () => {});
+  return (job) =>
+    engine.compute(
+      job,
+      (tables, number) => others[number].postMessage(tables),
+      () => {},
+    );
 }
 
 if (isMainThread) {
