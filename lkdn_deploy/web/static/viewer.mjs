@@ -152,6 +152,7 @@ export class Viewer {
     const covered = this.#after?.complete ? line : width;
     if (this.#before !== null) this.#part(0, covered, () => this.#drawBefore(place));
     if (this.#after !== null) this.#part(line, width - line, () => this.#pieces.draw(context, place));
+    stage.style.touchAction = this.#fitted ? "pan-y" : "none"; // a finger scrolls past what it cannot move
     handle.hidden = this.#after === null;
     tagAfter.hidden = this.#after === null || line > width - 72 * ratio;
     tagBefore.hidden = this.#after !== null && line < 72 * ratio;
