@@ -87,9 +87,12 @@ class CudaPythonDevice(MemoryMeter):
             self._cuda.cudaGetLastError()
             raise
         try:
-            return int(self._call("cudaGraphInstantiate", graph, 0)[0])
-        finally:  # the instantiated graph is a copy
-            self._call("cudaGraphDestroy", graph)
+            (executable,) = self._call("cudaGraphInstantiate", graph, 0)
+        except DeviceError:
+            self._cuda.cudaGraphDestroy(graph)  # after a fault this fails as well, and tells nothing new
+            raise
+        self._call("cudaGraphDestroy", graph)  # the instantiated graph is a copy
+        return int(executable)
 
     def launch(self, graph: int, stream: int) -> None:
         self._call("cudaGraphLaunch", graph, stream)

@@ -25,6 +25,24 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lkdn_deploy.backends.ort.FIXED_SIZE_PIXELS", 1 << 62)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One way is enough by default for tests that take long."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "both_ways" in item.fixturenames:
+            slow = "bundled" in item.fixturenames or item.originalname == "test_every_call_at_every_place"
+            if slow and item.callspec.params["both_ways"] == "at once":
+                item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(params=["late", "at once"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in of a GPU works as late as it may, then as early."""
+    from device_fake import FakeDevice
+
+    monkeypatch.setattr(FakeDevice, "at_once", request.param == "at once")
+
+
 @pytest.fixture
 def artefact(tmp_path: Path) -> Path:
     """A small artefact."""

@@ -4,7 +4,9 @@ import inspect
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -44,18 +46,20 @@ SIGNATURES = {
     "cudaGraphExecDestroy": (("graphExec",), 0),
 }
 OLD_DRIVER = 35
-SUCCESS, NO_MEMORY, LAUNCH_FAILED = 0, 2, 719
+SUCCESS, NO_MEMORY, LAUNCH_FAILED, CAPTURE_INVALIDATED = 0, 2, 719, 901
 
 
 class Runtime(ModuleType):
-    """Shaped like ``cuda.bindings.runtime``; copies are done at once."""
+    """Shaped like ``cuda.bindings.runtime``; copies are done at once, and a fault of a kernel stays, as in CUDA."""
 
     cudaStreamNonBlocking = 1  # noqa: N815
     cudaError_t = SimpleNamespace(  # noqa: N815
         cudaSuccess=SUCCESS, cudaErrorMemoryAllocation=NO_MEMORY, cudaErrorInsufficientDriver=OLD_DRIVER
     )
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
-    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
+    cudaStreamCaptureMode = SimpleNamespace(  # noqa: N815
+        cudaStreamCaptureModeGlobal=0, cudaStreamCaptureModeThreadLocal=1, cudaStreamCaptureModeRelaxed=2
+    )
 
     def __init__(self) -> None:
         super().__init__("cuda.bindings.runtime")
@@ -63,6 +67,8 @@ class Runtime(ModuleType):
         self.fails: dict[str, int] = {}
         self.last_error = SUCCESS
         self.memory: dict[int, np.ndarray] = {}
+        self.on_host: dict[int, bool] = {}
+        """Addresses of memory, and whether it is pinned memory of the host."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in SIGNATURES:
@@ -72,22 +78,29 @@ class Runtime(ModuleType):
         def call(*args: Any) -> tuple[Any, ...]:
             assert len(args) == len(takes), name
             self.calls.append((name, *args))
-            if code := self.fails.get(name, 0):
+            if code := self.fails.get(name, LAUNCH_FAILED if self.last_error == LAUNCH_FAILED else 0):
                 self.last_error = code
                 return (code, *[None] * gives)
             if name in ("cudaMalloc", "cudaHostAlloc"):
                 memory = np.zeros(args[0], np.uint8)
                 self.memory[memory.ctypes.data] = memory
+                self.on_host[memory.ctypes.data] = name == "cudaHostAlloc"
                 return SUCCESS, memory.ctypes.data
             if name == "cudaMemcpyAsync":
-                target, source, count, _, _ = args
+                target, source, count, kind, _ = args
+                assert (self.on_host[source], self.on_host[target]) == (kind == 1, kind == 2)
                 self.memory[target][:count] = self.memory[source][:count]
+            if name in ("cudaFree", "cudaFreeHost"):
+                assert self.on_host[args[0]] == (name == "cudaFreeHost")
+            assert args == {"cudaStreamCreateWithFlags": (1,), "cudaStreamBeginCapture": (1500, 1)}.get(name, args)
             return (SUCCESS, *[1500] * gives)
 
         return call
 
     def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
-        code, self.last_error = self.last_error, SUCCESS
+        code = self.last_error
+        if code != LAUNCH_FAILED:
+            self.last_error = SUCCESS
         return (code,)
 
     def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
@@ -114,9 +127,16 @@ class Driver(ModuleType):
         self.calls: list[str] = []
         self.fails: dict[str, str] = {}
         self.device: dict[int, np.ndarray] = {}
+        self.contexts: list[str] = []
+        """The stack of contexts of the thread that is current when one is pushed."""
+        self.thread = 0
 
     def note(self, name: str) -> None:
         self.calls.append(name)
+        current = self.contexts and self.thread == threading.get_ident()
+        if name not in ("init", "push", "pop") and not current:
+            msg = f"{name} failed: invalid device context"
+            raise self.Error(msg)
         if name in self.fails:
             kind = self.MemoryError if "memory" in self.fails[name] else self.Error
             msg = f"{name} failed: {self.fails[name]}"
@@ -126,7 +146,16 @@ class Driver(ModuleType):
         self.note("init")
 
     def Device(self, number: int) -> Any:  # noqa: N802
-        context = SimpleNamespace(push=lambda: self.note("push"), pop=lambda: None)
+        def push() -> None:
+            self.note("push")
+            self.contexts.append("primary")
+            self.thread = threading.get_ident()
+
+        def pop() -> None:
+            self.note("pop")
+            self.contexts.pop()
+
+        context = SimpleNamespace(push=push, pop=pop)
         return SimpleNamespace(retain_primary_context=lambda: context)
 
     def mem_alloc(self, size: int) -> Any:
@@ -263,10 +292,22 @@ def test_a_driver_that_is_too_old_is_said_with_the_cure(runtime: Runtime) -> Non
 def test_a_failed_capture_leaves_no_error_behind(runtime: Runtime) -> None:
     device = CudaPythonDevice(GPU)
     device.begin_capture(1500)
-    runtime.fails = {"cudaStreamEndCapture": LAUNCH_FAILED}
+    runtime.fails = {"cudaStreamEndCapture": CAPTURE_INVALIDATED}
     with pytest.raises(DeviceError, match="cudaStreamEndCapture failed"):
         device.end_capture(1500)
     assert runtime.last_error == SUCCESS
+
+
+def test_a_fault_of_a_kernel_is_told_by_every_later_call_of_cuda_python(runtime: Runtime) -> None:
+    device = CudaPythonDevice(GPU)
+    address, memory = device.allocate(16), device.pin(16)
+    runtime.fails = {"cudaStreamSynchronize": LAUNCH_FAILED}
+    with pytest.raises(DeviceError):
+        device.synchronise(1500)
+    runtime.fails = {}
+    for call in (lambda: device.free(address), lambda: device.unpin(memory), device.create_stream, device.create_event):
+        with pytest.raises(DeviceError, match="what 719 means"):
+            call()
 
 
 def test_the_real_cuda_python_has_these_functions() -> None:
@@ -332,6 +373,29 @@ def test_what_pycuda_raises_is_told_as_ours(driver: Driver, name: str) -> None:
     with pytest.raises(DeviceError, match=f"failed: {name} failed: an illegal address") as error:
         use(PycudaDevice(GPU))
     assert not isinstance(error.value, OutOfDeviceMemory)
+
+
+def test_a_thread_that_did_not_open_the_gpu_has_no_context_of_pycuda(driver: Driver) -> None:
+    device = PycudaDevice(GPU)
+    assert driver.contexts == ["primary"]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(DeviceError, match="invalid device context"):
+        pool.submit(device.allocate, 16).result()
+
+
+def test_the_context_of_pycuda_is_left_once_when_the_program_ends() -> None:
+    code = (
+        "import atexit, sys; from types import ModuleType, SimpleNamespace as S\n"
+        "calls = []; atexit.register(lambda: print(*calls))\n"
+        "context = S(push=lambda: calls.append('push'), pop=lambda: calls.append('pop'))\n"
+        "driver = ModuleType('pycuda.driver'); driver.init = lambda: None\n"
+        "driver.Error = driver.MemoryError = OSError\n"
+        "driver.Device = lambda number: S(retain_primary_context=lambda: context)\n"
+        "sys.modules |= {'pycuda': ModuleType('pycuda'), 'pycuda.driver': driver}\n"
+        "from lkdn_deploy.backends.trt.pycuda_device import PycudaDevice\n"
+        "PycudaDevice(None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["push", "pop"]
 
 
 @pytest.mark.parametrize("name", ["mem_alloc", "pagelocked_empty"])

@@ -3,24 +3,29 @@
 import logging
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from device_fake import FakeDevice
-from engine_fake import WORKSPACE, runtime_module
-from session_helpers import check, nothing_left, opened, windows
+from engine_fake import WORKSPACE, record_of, runtime_module
+from session_helpers import check, large, nothing_left, opened, windows
 
 from lkdn_deploy import Upscaler
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.backends.trt.engine import Engine
 from lkdn_deploy.backends.trt.engine_cache import KERNELS
+from lkdn_deploy.backends.trt.stream import Stream
 from lkdn_deploy.core.errors import DeviceError, LkdnError, OutOfDeviceMemory
 from lkdn_deploy.runtime.bundled import bundled as bundled_artefacts
 from lkdn_deploy.samples import sample_pixels
 
 BATCHES = [np.random.default_rng(seed).random((1, 3, *shape), np.float32) for seed, shape in enumerate([(9, 12)] * 6)]
 BATCHES += [np.random.default_rng(9).random((1, 3, 20, 8), np.float32)] * 2
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 # A graph that cannot be made is done without, and kernels that cannot be kept are made again.
 HARMLESS = {"begin_capture", "end_capture", "serialize", "set_runtime_cache"}
@@ -93,6 +98,37 @@ def test_the_same_session_works_again_after_a_failed_run(artefact: Path) -> None
                 assert device.counts()["device"] == device.counts()["pinned"] == device.counts()["streams"] == 0
             device.fault = None
             check(session, BATCHES)
+
+
+def test_a_stream_that_found_no_memory_for_a_shape_looks_for_it_again(artefact: Path) -> None:
+    module = runtime_module(device := FakeDevice())
+    engine = Engine(artefact.read_bytes(), record := record_of(artefact), module)
+    stream, batch = Stream(engine, record, device), windows(1)[0]
+    device.lack = {1}
+    with pytest.raises(OutOfDeviceMemory):
+        stream.start(batch)
+    stream.start(batch)
+    assert np.array_equal(stream.finish(), large(batch))
+    stream.close()
+    engine.close()
+    assert nothing_left(device)
+
+
+@pytest.mark.parametrize("name", ["synchronise", "upload", "execute_async_v3", "launch", "free"])
+def test_a_fault_that_stays_is_told_by_every_later_call(artefact: Path, name: str) -> None:
+    """CUDA is lost to the process; what is left is to say so, and to end."""
+    device = FakeDevice()
+    session = opened(artefact, device)
+    list(session.run_many(windows(3)))
+    device.fault, device.sticks = (name, device.calls.count(name)), True
+    for shape in [(1, 3, 9, 12), (1, 3, 20, 8), (1, 3, 9, 12)] * 2:
+        with suppress(DeviceError):
+            list(session.run_many(windows(3, shape)))
+    with pytest.raises(DeviceError):
+        session.run(windows(1)[0])
+    with suppress(DeviceError):
+        session.close()
+    assert nothing_left(device)
 
 
 # what is left after a failure

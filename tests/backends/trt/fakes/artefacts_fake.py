@@ -37,13 +37,13 @@ OTHER: dict[str, Any] = {
 """For each field of ``SPEC`` another value."""
 
 
-def twice(path: Path, metadata: ArtifactMetadata = METADATA) -> Path:
-    """Write an artefact that makes pictures twice as large, with values halved, which shows that it ran."""
+def twice(path: Path, metadata: ArtifactMetadata = METADATA, gain: float = 0.5) -> Path:
+    """Write an artefact that makes pictures twice as large, with values changed by a gain, which shows that it ran."""
     kind = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}[metadata.io]
     nodes = [
         helper.make_node("Cast", ["lr"], ["values"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["values", "half"], ["halved"]),
-        helper.make_node("Concat", ["halved"] * 4, ["four"], axis=1),
+        helper.make_node("Mul", ["values", "gain"], ["changed"]),
+        helper.make_node("Concat", ["changed"] * 4, ["four"], axis=1),
         helper.make_node("DepthToSpace", ["four"], ["large"], blocksize=2, mode="DCR"),
         helper.make_node("Cast", ["large"], ["sr"], to=kind),
     ]
@@ -52,7 +52,7 @@ def twice(path: Path, metadata: ArtifactMetadata = METADATA) -> Path:
         "g",
         [helper.make_tensor_value_info("lr", kind, ("n", 3, "h", "w"))],
         [helper.make_tensor_value_info("sr", kind, [None] * 4)],
-        [helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])],
+        [helper.make_tensor("gain", TensorProto.FLOAT, [], [gain])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     helper.set_model_props(model, metadata.to_props())

@@ -1,9 +1,12 @@
-"""A GPU made of host memory: copies and kernels happen when a stream is waited for, and not before.
+"""A GPU made of host memory, whose copies and kernels happen as late as they may, or as early.
 
-So a missing wait, a buffer used again too early, or released while it is in use, shows on a machine without a GPU.
+Late, they happen when a stream is waited for, and not before: so a missing wait, and a buffer that is used again or
+released too early, show on a machine without a GPU. At once, they happen when they are put on a stream: so a copy that
+is put there before its memory is filled shows. A real GPU may do either.
 """
 
 import itertools
+import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +16,11 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.core.errors import DeviceError, OutOfDeviceMemory
+
+ALIGNMENT = 256  # of device memory, in bytes, as CUDA gives and TensorRT expects it
+
+NOT_WHILE_CAPTURING = frozenset({"allocate", "free", "pin", "unpin", "elapsed"})
+"""Calls that CUDA refuses to a thread that captures, and which end the capture."""
 
 GARBAGE = 0xA7  # what memory holds that nobody has written; as float32 no value of a picture
 
@@ -30,7 +38,8 @@ class Operation:
 
 @dataclass
 class Stream:
-    waiting: deque[Operation] = field(default_factory=deque)
+    under_way: deque[Operation] = field(default_factory=deque)
+    """Operations since the last wait."""
     captured: list[Operation] | None = None
 
 
@@ -42,6 +51,9 @@ class FakeDevice:
         captures: whether it has graphs.
     """
 
+    at_once = False
+    """Whether operations happen when they are put on a stream, instead of when it is waited for."""
+
     def __init__(self, *, capacity: int = 1 << 34, captures: bool = True) -> None:
         self.gpu = Gpu("Fake", "sm86", "580.0")
         self.captures, self.capacity, self.peak = captures, capacity, 0
@@ -49,6 +61,8 @@ class FakeDevice:
         self.fault: tuple[str, int] | None = None
         """The name of a call and which of them fails, from 0; what releases something does so nevertheless, as CUDA
         does, which tells then what went wrong before."""
+        self.sticks = False
+        """Whether the fault stays: every later call fails, as after a kernel's fault, which ends CUDA in a process."""
         self.lack: set[int] = set()
         """Numbers of the allocations, from 0, that find no memory."""
         self.log: list[tuple[str, int]] = []
@@ -63,6 +77,8 @@ class FakeDevice:
         self._graphs: dict[int, list[Operation]] = {}
         self.contexts = 0
         self._seen: Counter[str] = Counter()
+        self._thread = threading.get_ident()
+        self._faulty = False
         self._allocations = itertools.count()
         self._kept: list[NDArray[np.uint8]] = []  # released memory, so that a use of it ends in a check, not a crash
 
@@ -78,11 +94,19 @@ class FakeDevice:
         }
 
     def call(self, name: str) -> bool:
-        """Note a call; whether it is the one that is to fail."""
+        """Note a call, and return whether it is to fail."""
+        if threading.get_ident() != self._thread:
+            msg = f"{name} is called from another thread than the one that opened the device"
+            raise MisuseError(msg)
+        if name in NOT_WHILE_CAPTURING and any(stream.captured is not None for stream in self._streams.values()):
+            msg = f"{name} is called while a stream is captured"
+            raise MisuseError(msg)
         self.calls.append(name)
         place = self._seen[name]
         self._seen[name] += 1
-        return self.fault == (name, place)
+        failed = self.fault == (name, place)
+        self._faulty |= failed and self.sticks
+        return failed or self._faulty
 
     def _call(self, name: str) -> None:
         if self.call(name):
@@ -97,7 +121,9 @@ class FakeDevice:
         if lacking or sum(map(len, self._device.values())) + size > self.capacity:
             msg = "the GPU is out of memory"
             raise OutOfDeviceMemory(msg, "use smaller tiles")
-        memory = np.full(size, GARBAGE, np.uint8)
+        whole = np.full(size + ALIGNMENT, GARBAGE, np.uint8)
+        start = -whole.ctypes.data % ALIGNMENT
+        memory = whole[start : start + size]
         self._device[memory.ctypes.data] = memory
         self.peak = max(self.peak, sum(map(len, self._device.values())))
         self.order.append(("+", "device", memory.ctypes.data))
@@ -123,7 +149,7 @@ class FakeDevice:
             msg = f"{kind} memory at {address} is not allocated"
             raise MisuseError(msg)
         for stream in self._streams.values():
-            if any(address in operation.uses for operation in stream.waiting):
+            if any(address in operation.uses for operation in stream.under_way):
                 msg = f"{kind} memory is released while a stream uses it"
                 raise MisuseError(msg)
         memory = table.pop(address)
@@ -151,7 +177,7 @@ class FakeDevice:
         return stream
 
     def destroy_stream(self, stream: int) -> None:
-        if self._streams[stream].waiting:
+        if self._streams[stream].under_way:
             msg = "a stream is destroyed with work on it"
             raise MisuseError(msg)
         del self._streams[stream]
@@ -166,7 +192,17 @@ class FakeDevice:
             captured.append(operation)
             return
         self.log.append((name, stream))
-        self._streams[stream].waiting.append(operation)
+        self._enqueue(operation, stream)
+
+    def _enqueue(self, operation: Operation, stream: int) -> None:
+        """Take an operation, which no stream may disturb: nothing here makes one wait for another."""
+        for number, other in self._streams.items():
+            if number != stream and any(operation.uses & earlier.uses for earlier in other.under_way):
+                msg = f"{operation.name} uses memory that another stream is using"
+                raise MisuseError(msg)
+        self._streams[stream].under_way.append(operation)
+        if self.at_once:
+            operation.do()
 
     def synchronise(self, stream: int) -> None:
         failed = self.call("synchronise")  # then too, nothing is under way any more
@@ -174,9 +210,11 @@ class FakeDevice:
         if self._streams[stream].captured is not None:
             msg = "a stream is waited for while it is captured"
             raise MisuseError(msg)
-        waiting = self._streams[stream].waiting
-        while waiting:
-            waiting.popleft().do()
+        under_way = self._streams[stream].under_way
+        while under_way:
+            operation = under_way.popleft()
+            if not self.at_once:
+                operation.do()
         if failed:
             msg = "synchronise failed: injected"
             raise DeviceError(msg, "take the fault out")
@@ -213,17 +251,23 @@ class FakeDevice:
         return event
 
     def destroy_event(self, event: int) -> None:
+        if any(-event in operation.uses for stream in self._streams.values() for operation in stream.under_way):
+            msg = "an event is destroyed before it has happened"
+            raise MisuseError(msg)
         del self._events[event]
         self._call("destroy_event")
 
     def record(self, event: int, stream: int) -> None:
         self._call("record")
         self._events[event] = False
-        self.put("record", stream, lambda: self._events.__setitem__(event, True), frozenset())
+        self.put("record", stream, lambda: self._events.__setitem__(event, True), frozenset((-event,)))
 
     def elapsed(self, start: int, end: int) -> float:
         self._call("elapsed")
-        if not self._events[start] or not self._events[end]:
+        under_way = {
+            -use for stream in self._streams.values() for operation in stream.under_way for use in operation.uses
+        }
+        if {start, end} & under_way or not self._events[start] or not self._events[end]:
             msg = "the time of events that have not happened"
             raise MisuseError(msg)
         return 1e-3
@@ -233,6 +277,10 @@ class FakeDevice:
     def begin_capture(self, stream: int) -> None:
         self._call("begin_capture")
         self._streams[stream].captured = []
+
+    def capturing(self, stream: int) -> bool:
+        """Return whether a stream is being captured; of the default one, which is 0, never."""
+        return stream in self._streams and self._streams[stream].captured is not None
 
     def end_capture(self, stream: int) -> int:
         captured, self._streams[stream].captured = self._streams[stream].captured, None
@@ -247,9 +295,13 @@ class FakeDevice:
         self._call("launch")
         self.log.append(("launch", stream))
         for operation in self._graphs[graph]:
-            self._streams[stream].waiting.append(operation)
+            self._enqueue(operation, stream)
 
     def destroy_graph(self, graph: int) -> None:
+        operations = {id(operation) for operation in self._graphs[graph]}
+        if any(id(operation) in operations for stream in self._streams.values() for operation in stream.under_way):
+            msg = "a graph is destroyed while a stream runs it"
+            raise MisuseError(msg)
         del self._graphs[graph]
         self.order.append(("-", "graph", graph))
         self._call("destroy_graph")

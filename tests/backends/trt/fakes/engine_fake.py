@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from artefacts_fake import SPEC
-from device_fake import FakeDevice, MisuseError
+from device_fake import ALIGNMENT, FakeDevice, MisuseError
 
 from lkdn_deploy.backends.trt.engine_spec import Profile
 from lkdn_deploy.backends.trt.record import EngineRecord, Tensor
@@ -122,7 +122,7 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             self._shape: tuple[int, ...] = ()
             self._addresses: dict[str, int] = {}
             self._memory = (0, 0)
-            self._runs = 0
+            self._runs, self._fresh = 0, True
             device.contexts += 1
             device.order.append(("+", "context", id(self)))
             weakref.finalize(self, gone, id(self))
@@ -132,7 +132,7 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             fits = all(a <= b <= c for a, b, c in zip(low, shape[2:], high, strict=True))
             if device.call("set_input_shape") or name != self._session.get_inputs()[0].name or not fits:
                 return False
-            self._shape, self._addresses, self._memory = tuple(shape), {}, (0, 0)
+            self._shape, self._addresses, self._memory, self._fresh = tuple(shape), {}, (0, 0), True
             return True
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
@@ -145,19 +145,30 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             if device.call("update_device_memory_size_for_shapes"):
                 logger().log(ILogger.ERROR, "Error Code 3: API Usage Error (injected)")
                 return 0
-            return WORKSPACE * self._shape[2] * self._shape[3]
+            return self._needed()
 
         def set_device_memory(self, memory: int, size: int) -> None:
-            if memory % 16:
-                msg = "device memory that is not aligned"
+            self._check_aligned(memory)
+            if size < self._needed():
+                msg = "less device memory than the context needs"
                 raise MisuseError(msg)
             self._memory = memory, size
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             if device.call("set_tensor_address"):
                 return False
+            self._check_aligned(memory)
             self._addresses[name] = memory
             return True
+
+        @staticmethod
+        def _check_aligned(memory: int) -> None:
+            if memory % ALIGNMENT:
+                msg = "device memory that is not aligned"
+                raise MisuseError(msg)
+
+        def _needed(self) -> int:
+            return WORKSPACE * self._shape[2] * self._shape[3]
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             if jit and self._config._cache() is None:
@@ -167,7 +178,10 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
             memory, size = self._memory
             if stream_handle == 0 or {input_.name, output.name} != set(self._addresses):
                 return False
-            device.at(memory, WORKSPACE * self._shape[2] * self._shape[3])
+            device.at(memory, self._needed())
+            if device.capturing(stream_handle) and (self._fresh or (jit and not self._all_compiled())):
+                msg = "a run is captured that still has to make something ready"
+                raise MisuseError(msg)
             if device.call("execute_async_v3"):
                 logger().log(ILogger.ERROR, "Error Code 1: Cuda Runtime (injected)")
                 return False
@@ -185,12 +199,15 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
                 device.at(target, sizes[1])[:] = np.ascontiguousarray(result).view(np.uint8).reshape(-1)
 
             device.put("execute", stream_handle, do, frozenset((source, target, memory)))
-            self._runs += 1
+            self._runs, self._fresh = self._runs + 1, False
             return True
 
         if jit:
 
             def is_stream_capturable(self, stream: int) -> bool:
+                return self._all_compiled()
+
+            def _all_compiled(self) -> bool:
                 # Kernels for sizes of a range are compiled beside the first runs.
                 eager = DynamicShapesKernelSpecializationStrategy.EAGER
                 strategy = self._config.dynamic_shapes_kernel_specialization_strategy
