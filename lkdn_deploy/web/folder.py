@@ -31,9 +31,9 @@ def write_folder(
 ) -> Path:
     """Write networks, page and package into a folder for a static host.
 
-    A new folder appears complete or not at all. In one that exists, no file is replaced by a half-written one, and
-    ``index.html`` comes last, so that visitors get the old version until the new one is there. Files of the old one,
-    but nobody else's, are removed then.
+    A new folder appears complete or not at all. In one that exists, which may be the current one of a shell, no file is
+    replaced by a half-written one, and ``index.html`` comes last, so that visitors get the old version, or nothing,
+    until the new one is there. Files of the old one, but nobody else's, are removed then.
 
     Args:
         artifacts: the networks, the default one first.
@@ -54,7 +54,7 @@ def write_folder(
         _write_new(folder, files)
         return folder
     remove_stale_parts(folder)
-    for name in sorted(files, key=lambda name: (name == "index.html", name == _WORKER, name)):
+    for name in sorted(files, key=lambda name: (name == "index.html", name == _WORKER, not HASHED.fullmatch(name))):
         with publish(folder / name) as path:
             path.write_bytes(files[name])
     for name in old - files.keys():
@@ -112,18 +112,20 @@ def _package(packed: Sequence[str], written: Sequence[str]) -> bytes:
 
 
 def _files_before(folder: Path, overwrite: bool) -> set[str] | None:
-    """Return the files of an earlier call that may be removed, or ``None`` if there is no folder, or an empty one.
+    """Return the files of an earlier call that may be removed, or ``None`` if there is no folder.
 
     Raises:
         UsageError: if the folder holds something else.
         InputError: if it cannot be read.
     """
     try:
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if not folder.exists():
             return None
         if not folder.is_dir():
             msg = f"{folder} is not a folder"
             raise UsageError(msg, "choose another name")
+        if not any(folder.iterdir()):
+            return set()
     except OSError as error:
         msg = f"{folder} cannot be read: {error.strerror or error}"
         raise InputError(msg) from error
@@ -149,8 +151,6 @@ def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
             part.mkdir()
             for name, content in files.items():
                 (part / name).write_bytes(content)
-            if target.exists():
-                target.rmdir()  # it is empty
             part.rename(target)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from in_node import PLAIN, node, program, run
+from native_graphs import WITH_SUBGRAPHS
 
 from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.cli._shell import run as run_command
 from lkdn_deploy.cli.export import command
-from lkdn_deploy.core.errors import ExitCode
+from lkdn_deploy.core.errors import ExitCode, InputError
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels
-from lkdn_deploy.web.folder import STATIC
+from lkdn_deploy.web.folder import STATIC, write_folder
 from lkdn_deploy.web.naming import HASHED, keeps_name, named_by_content
 
 MEGABYTE = 10**6
@@ -66,7 +68,10 @@ def test_all_that_the_page_needs_is_there_offline(site: Path) -> None:
 
 def test_an_export_is_repeatable_and_an_older_one_is_replaced_without_its_remains(site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "site"
+    folder.mkdir()
+    before = folder.stat().st_ino  # a shell may be in it
     assert export_web(folder, "--scale", "2", "--scale", "3") == ExitCode.DONE
+    assert folder.stat().st_ino == before
     (catalogue,) = folder.glob("models.*.json")
     assert [it["name"] for it in json.loads(catalogue.read_text())["models"]] == ["lkdn-s_x2", "lkdn-s_x3"]
     (folder / "robots.txt").write_text("mine")
@@ -123,6 +128,18 @@ def test_without_web_an_option_stands_once(tmp_path: Path, capsys: pytest.Captur
     options = ["--onnx", "-o", str(tmp_path), "--scale", "2", "--scale", "3"]
     assert run_command(command, options) == ExitCode.USAGE
     assert "--scale was given 2 times" in capsys.readouterr().err
+
+
+def test_a_network_that_needs_the_whole_picture_is_refused(tmp_path: Path) -> None:
+    artifact = read_artifact(bundled()["lkdn-s", 4])
+    for changed, obstacle in (
+        (replace(artifact, metadata=replace(artifact.metadata, receptive_radius=None)), "from the whole picture"),
+        (replace(artifact, data=WITH_SUBGRAPHS), "does not support a network of which every pixel depends"),
+        (replace(artifact, data=b"no network"), "it is not an ONNX model"),
+    ):
+        with pytest.raises(InputError, match=obstacle):
+            write_folder([changed], tmp_path / "site")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_in_a_circle_are_an_error() -> None:
