@@ -60,6 +60,12 @@ _OPTIONS = (
         metavar="MIB",
         help="GPU memory for what lies between the engine's layers.  [default: 4096]",
     ),
+    click.option(
+        "--aux-streams",
+        type=click.IntRange(0, 16),
+        metavar="N",
+        help="Streams beside the main one on which layers run at once.  [default: the builder's choice]",
+    ),
 )
 
 
@@ -71,10 +77,10 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def packed(*args: Any, trt: bool, **others: Any) -> None:
-        names = ("runtime", "sm", "shape", "dynamic", "batch", "workspace")
-        given = {name: value for name in names if (value := others.pop(name))}
+        names = ("runtime", "sm", "shape", "dynamic", "batch", "workspace", "aux_streams")
+        given = {name: value for name in names if (value := others.pop(name)) not in (None, ())}
         if given and not trt:
-            msg = f"{', '.join(f'--{name}' for name in given)} can be given with --trt only"
+            msg = f"{', '.join('--' + name.replace('_', '-') for name in given)} can be given with --trt only"
             raise UsageError(msg, "add --trt")
         command(*args, engine=_spec(**given) if trt else None, **others)
 

@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     help="Engine to rewrite the graph for: plain, ort-cpu, openvino or tensorrt.",
 )
 @click.option("--skip", multiple=True, metavar="PASS", help="Rewrite of the target to leave out; repeatable.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="PASS",
+    help="Optional rewrite of the target tensorrt: merge-wide-separable-conv, approximate-gelu; repeatable.",
+)
 @click.option("-o", "--output", type=PATH, metavar="DIR", default=Path(), help="Folder to write to.  [default: .]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.version_option(__version__, prog_name="lkdn-export")
@@ -88,6 +94,7 @@ def command(
     web: Path | None,
     target: str,
     skip: tuple[str, ...],
+    also: tuple[str, ...],
     output: Path,
     overwrite: bool,
     engine: "EngineSpec | None",
@@ -100,7 +107,8 @@ def command(
     each file that it writes.
 
     With --target the graph is rewritten for one engine: other operations, the same results. The command reports what it
-    rewrote, what it skipped, and why.
+    rewrote, what it skipped, and why. --also merge-wide-separable-conv makes fewer and larger convolutions, which is
+    more work; --also approximate-gelu changes results by about as much as FP16 does.
 
     With --trt the file is built into a TensorRT engine, which is also kept in the user's cache. The engine has the
     precision of the file: with --fp16 its convolutions are counted, and the exit code is 4 if too few are in FP16.
@@ -131,6 +139,7 @@ def command(
         precision="fp16" if fp16 else "fp32",
         io=io,
         skip=skip,
+        also=also,
     )
     checkpoint = open_checkpoint(weights, model, scale)
     name = Path(file_name(checkpoint, settings))

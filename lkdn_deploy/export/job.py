@@ -16,7 +16,7 @@ from lkdn_deploy.export.to_fp16 import Fp16Export, to_fp16
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.liveness import live_channels
-from lkdn_deploy.graph.pipeline import TARGETS, rewrite_for, serialize
+from lkdn_deploy.graph.pipeline import OPTIONAL, TARGETS, rewrite_for, serialize
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.verify.comparison import Comparison, check_finite, verify
 from lkdn_deploy.verify.probes import extreme_inputs, verification_inputs
@@ -57,6 +57,8 @@ class ExportSettings:
     """Type of the input and output; other than ``fp32`` only with ``precision`` ``fp16``."""
     skip: tuple[str, ...] = ()
     """Passes of the target to leave out, see ``graph.pipeline.TARGETS``."""
+    also: tuple[str, ...] = ()
+    """Passes of ``graph.pipeline.OPTIONAL`` to apply as well."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -65,6 +67,10 @@ class ExportSettings:
         if unknown := [name for name in self.skip if name not in TARGETS[self.target]]:
             msg = f"the target {self.target} has no rewrite {', '.join(unknown)} to skip"
             raise UsageError(msg, f"it has {', '.join(TARGETS[self.target]) or 'none'}")
+        offered = OPTIONAL.get(self.target, ())
+        if unknown := [name for name in self.also if name not in offered]:
+            msg = f"the target {self.target} has no optional rewrite {', '.join(unknown)}"
+            raise UsageError(msg, f"it has {', '.join(offered) or 'none'}")
         if self.precision not in PRECISIONS or self.io not in IOS:
             msg = f"no such precision, or type of input and output: {self.precision}, {self.io}"
             raise UsageError(msg, f"known are {', '.join(PRECISIONS)}, and {', '.join(IOS)}")
@@ -129,7 +135,7 @@ def file_name(checkpoint: Checkpoint, settings: ExportSettings) -> str:
         parts.append("{1}x{0}".format(*settings.static))
     parts += [] if settings.opset == DEFAULT_OPSET else [f"opset{settings.opset}"]
     if settings.target != "plain":
-        parts += [settings.target, *(f"no-{name}" for name in settings.skip)]
+        parts += [settings.target, *(f"no-{name}" for name in settings.skip), *settings.also]
     return "_".join(parts) + ".onnx"
 
 
@@ -177,7 +183,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, settings: ExportSettings) ->
         msg = "the sizes of the exported graph's tensors cannot be inferred"
         raise InputError(msg, "please report it with the checkpoint and the command")
     plain_metadata = describe(checkpoint, deployed, whole=fused.whole, live_channels=live)
-    model, metadata, rewrites = rewrite_for(plain, plain_metadata, settings.target, settings.skip)
+    model, metadata, rewrites = rewrite_for(plain, plain_metadata, settings.target, settings.skip, settings.also)
     inputs = verification_inputs(metadata, static)
     if settings.io == "uint8":  # compare on what the file receives
         inputs = {name: from_output(to_input(batch, "uint8"), "uint8") for name, batch in inputs.items()}

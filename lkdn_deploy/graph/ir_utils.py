@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.float64]
 """Weights while passes work on them; they are rounded once, when they enter the graph as float32."""
@@ -81,19 +81,22 @@ def concatenates_channels(node: ir.Node) -> bool:
     return node.op_type == "Concat" and len(node.inputs) > 1 and node.attributes.get_int("axis", 0) == 1
 
 
-def add_initializer(graph: ir.Graph, name: str, values: Array) -> ir.Value:
-    """Add ``values`` to the graph as a float32 initializer, under ``name`` or, if it is taken, a numbered one.
+def add_initializer(
+    graph: ir.Graph, name: str, values: Array | NDArray[np.int64], dtype: DTypeLike = np.float32
+) -> ir.Value:
+    """Add ``values`` to the graph as an initializer, under ``name`` or, if it is taken, a numbered one.
 
     Args:
         graph: the graph, which is changed.
         name: preferred name.
         values: of any shape.
+        dtype: the type in the graph.
     """
     free, number = name, 1
     while free in graph.initializers:
         number += 1
         free = f"{name}_{number}"
-    value = ir.val(free, const_value=ir.tensor(np.ascontiguousarray(values, np.float32), name=free))
+    value = ir.val(free, const_value=ir.tensor(np.asarray(values, dtype, order="C"), name=free))
     graph.register_initializer(value)
     return value
 

@@ -12,33 +12,50 @@ from onnx_ir.passes.common import ShapeInferencePass
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.liveness import live_channels
+from lkdn_deploy.graph.passes.approximate_gelu import approximate_gelu
 from lkdn_deploy.graph.passes.clean_up import clean_up
 from lkdn_deploy.graph.passes.fold_replicated_input import fold_replicated_input
 from lkdn_deploy.graph.passes.fold_shift import fold_shift
-from lkdn_deploy.graph.passes.lower_layer_norm import RMS_OPSET, layer_norm_to_conv, layer_norm_to_rms
-from lkdn_deploy.graph.passes.merge_separable_conv import merge_separable_conv
+from lkdn_deploy.graph.passes.lower_layer_norm import (
+    RMS_OPSET,
+    layer_norm_to_conv,
+    layer_norm_to_rms,
+    layer_norm_to_sum,
+)
+from lkdn_deploy.graph.passes.merge_parallel_conv import merge_parallel_conv
+from lkdn_deploy.graph.passes.merge_separable_conv import merge_separable_conv, merge_wide_separable_conv
 from lkdn_deploy.graph.passes.pad_channels import pad_channels
 from lkdn_deploy.graph.passes.split_concat_conv import split_concat_conv
 from lkdn_deploy.graph.radius import receptive_radius
 
 PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
+    "approximate-gelu": approximate_gelu,
     "fold-replicated-input": fold_replicated_input,
     "merge-separable-conv": merge_separable_conv,
+    "merge-wide-separable-conv": merge_wide_separable_conv,
     "layer-norm-to-conv": layer_norm_to_conv,
     "layer-norm-to-rms": layer_norm_to_rms,
+    "layer-norm-to-sum": layer_norm_to_sum,
+    "merge-parallel-conv": merge_parallel_conv,
     "split-concat-conv": split_concat_conv,
     "fold-shift": fold_shift,
     "pad-channels": pad_channels,
 }
 """The passes in the order in which they are applied: each works on what those before it leave."""
 
+_FOLDS = ("fold-replicated-input", "merge-separable-conv")
+_CPU = ("split-concat-conv", "fold-shift", "pad-channels")
+
 TARGETS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "tensorrt": ("fold-replicated-input",),
-    "ort-cpu": tuple(name for name in PASSES if name != "layer-norm-to-rms"),
-    "openvino": tuple(name for name in PASSES if name != "layer-norm-to-conv"),
+    "tensorrt": ("fold-replicated-input", "layer-norm-to-sum", "merge-parallel-conv", "pad-channels"),
+    "ort-cpu": (*_FOLDS, "layer-norm-to-conv", *_CPU),
+    "openvino": (*_FOLDS, "layer-norm-to-rms", *_CPU),
 }
-"""The passes for each engine. TensorRT fuses norms and chooses layouts itself."""
+"""The passes for each engine. Concatenations cost TensorRT nothing."""
+
+OPTIONAL: dict[str, tuple[str, ...]] = {"tensorrt": ("merge-wide-separable-conv", "approximate-gelu")}
+"""Further passes of a target that are applied only when asked for: they do more arithmetic, or approximate."""
 
 
 class Rewritten(NamedTuple):
@@ -80,7 +97,11 @@ class RewrittenArtifact(NamedTuple):
 
 
 def rewrite_for(
-    model: onnx.ModelProto, metadata: ArtifactMetadata, target: str, skip: Collection[str] = ()
+    model: onnx.ModelProto,
+    metadata: ArtifactMetadata,
+    target: str,
+    skip: Collection[str] = (),
+    also: Collection[str] = (),
 ) -> RewrittenArtifact:
     """Apply a target's passes, and measure the tile halo and the memory of the resulting graph.
 
@@ -89,11 +110,12 @@ def rewrite_for(
         metadata: its metadata. The radius and the live channels stay where the graph does not show its own.
         target: a key of ``TARGETS``.
         skip: passes of the target to leave out.
+        also: passes of ``OPTIONAL`` to apply as well.
     """
     result, outcomes = onnx.ModelProto(), dict[str, Outcome]()
     result.CopyFrom(model)
     if target != "plain":
-        result, outcomes = rewrite(model, [name for name in TARGETS[target] if name not in skip])
+        result, outcomes = rewrite(model, [*(name for name in TARGETS[target] if name not in skip), *also])
         metadata = replace(metadata, target=target, live_channels=live_channels(result) or metadata.live_channels)
     radius = receptive_radius(result, metadata.size_multiple).pixels
     if radius is not None:  # otherwise global, or with borders written in a way that hides that it is not

@@ -153,6 +153,7 @@ def test_a_failed_verification_keeps_the_earlier_file(
         (["--onnx", "--target", "tpu"], 2, "no such target: tpu"),
         (["--onnx", "--skip", "layer-norm-to-conv"], 2, "the target plain has no rewrite layer-norm-to-conv to skip"),
         (["--onnx", "--target", "ort-cpu", "--skip", "layer-norm-to-rms"], 2, "has no rewrite layer-norm-to-rms"),
+        (["--onnx", "--target", "ort-cpu", "--also", "approximate-gelu"], 2, "no optional rewrite approximate-gelu"),
         (["--onnx", "--target", "openvino", "--fp16"], 2, "is in FP32"),
         (["--onnx", "--io", "uint8"], 2, "add --fp16"),
         (["--onnx", "--model", "edsr"], 2, "no network is called edsr"),
@@ -201,9 +202,9 @@ def test_a_file_for_an_engine_computes_the_same_by_other_operations(
     onnx.checker.check_model(model, full_check=True)
     metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
     assert (metadata.target, metadata.receptive_radius) == (target, 15)
-    rewritten = target != "tensorrt"
-    assert ("rewrote  merge-separable-conv: 1" in said.err) == rewritten
-    assert ("LayerNormalization" not in operators(model)) == rewritten
+    assert ("rewrote  merge-separable-conv: 1" in said.err) == (target != "tensorrt")
+    assert ("rewrote  layer-norm-to-sum: 1" in said.err) == (target == "tensorrt")
+    assert "LayerNormalization" not in operators(model)
 
 
 def test_a_rewrite_that_is_skipped_leaves_its_pattern(weights: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from lkdn_deploy.graph.pipeline import PASSES, rewrite
+from lkdn_deploy.graph.pipeline import PASSES, TARGETS, rewrite
 
 RANDOM = np.random.default_rng(0)
 NORM = """t = Transpose<perm=[0, 2, 3, 1]>({0})
@@ -39,6 +39,8 @@ WEIGHTS = {
     "b21": normal(21),
     "tail": normal(3, 42, 1, 1),
     "three": normal(6, 6, 3, 3),
+    "six": normal(6, 6, 1, 1),
+    "each": normal(1, 21, 1, 1),
 }
 
 
@@ -89,6 +91,25 @@ APPLIES = [
         ["Conv", "Conv", "Mul", "Conv", "Sqrt", "Reciprocal", "Conv", "Mul", "Add", "Add", "Conv"],
     ),
     (
+        "layer-norm-to-sum",
+        "a = Conv(lr, first, b)\n" + NORM.format("a", "n") + "\nsr = Conv(n, to3)",
+        1,
+        ["Conv", "Mul", "ReduceSum", "Add", "Sqrt", "Div", "Mul", "Add", "Conv"],
+    ),
+    (
+        "merge-wide-separable-conv",
+        "a = Conv(lr, first, b)\nd = Conv(a, six)\ne = Conv<group=6, pads=[1, 1, 1, 1]>(d, own, b)\nsr = Conv(e, to3)",
+        1,
+        ["Conv", "Conv", "Conv"],
+    ),
+    (  # the last operand is not activated in the same way, and stays
+        "merge-parallel-conv",
+        "a = Conv(lr, first)\nd = Relu(a)\ni = Conv(a, six, b)\nj = Gelu(i)\nk = Conv(d, six)\nl = Gelu(k)\n"
+        "m = Concat<axis=1>(j, l, d)\nsr = Conv(m, wide, b3)",
+        1,
+        ["Conv", "Relu", "Concat", "Conv", "Gelu", "Concat", "Conv"],
+    ),
+    (
         "split-concat-conv",
         "a = Conv(lr, first)\nd = Sigmoid(a)\ne = Relu(d)\nf = Concat<axis=1>(a, d, e)\nsr = Conv(f, wide, b3)",
         1,
@@ -107,6 +128,13 @@ APPLIES = [
         "i = Conv(lr, head)\nj = Concat<axis=1>(i, f)\nsr = Conv(j, tail)",
         2,
         ["Conv", "Conv", "Gelu", "Mul", "Conv", "Concat", "Conv"],
+    ),
+    (  # constants of each channel are padded, too
+        "pad-channels",
+        "a = Conv(lr, head, b21)\nd = Add(a, each)\ne = Mul(each, d)\ni = Conv(lr, head)\nj = Concat<axis=1>(e, i)\n"
+        "sr = Conv(j, tail)",
+        2,
+        ["Conv", "Add", "Mul", "Conv", "Concat", "Conv"],
     ),
 ]
 
@@ -182,6 +210,18 @@ NEAR_MISSES = [
         "Transpose takes or gives it",
     ),
     ("pad-channels", "a = Conv(lr, first)\nd = Relu(a)\nsr = Conv(d, to3)", ""),
+    (  # no convolution makes what the second one takes, so it would be copied
+        "merge-parallel-conv",
+        "a = Conv(lr, first)\nd = Mul(a, a)\ni = Conv(a, six)\nj = Gelu(i)\nk = Conv(d, six)\nl = Gelu(k)\n"
+        "m = Concat<axis=1>(j, l, d)\nsr = Conv(m, wide, b3)",
+        "",
+    ),
+    (  # something else takes what one gives
+        "merge-parallel-conv",
+        "a = Conv(lr, first)\nd = Relu(a)\ni = Conv(a, six)\nj = Gelu(i)\nk = Conv(d, six)\nl = Gelu(k)\n"
+        "m = Concat<axis=1>(j, l, j)\nsr = Conv(m, wide, b3)",
+        "",
+    ),
 ]
 
 
@@ -215,6 +255,29 @@ def test_padded_channels_hold_no_more_than_zeros_make(graph: Any, run: Any, nois
     assert (32, 3, 1, 1) in shapes.values()
     assert (3, 32, 1, 1) in shapes.values()
     assert run(result.model, noise) == pytest.approx(run(model, noise), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("between", ["Relu(a)", "Sigmoid(a)"])
+def test_a_sum_over_channels_sees_zeros_only_in_those_that_are_padded(
+    between: str, graph: Any, run: Any, noise: Any
+) -> None:
+    """A sigmoid of zero is not zero: what is summed keeps its channels."""
+    axis = "axis = Constant<value_ints=[1]>()\n"
+    body = (
+        f"{axis}a = Conv(lr, w)\nd = {between}\ne = Mul(d, d)\nf = ReduceSum(e, axis)\ni = Div(d, f)\nsr = Conv(i, v)"
+    )
+    model = graph(body, w=np.abs(normal(21, 3, 1, 1)), v=normal(3, 21, 1, 1))
+    result = rewrite(model, ["pad-channels"])
+    assert result.outcomes["pad-channels"].applied == (between == "Relu(a)")
+    assert run(result.model, noise) == pytest.approx(run(model, noise), rel=1e-5, abs=1e-5)
+
+
+def test_an_approximate_gelu_is_near(graph: Any, run: Any, noise: Any) -> None:
+    model = graph("a = Mul(lr, eight)\nb = Sub(a, four)\nsr = Gelu(b)", eight=[8.0], four=[4.0])
+    result = rewrite(model, ["approximate-gelu"])
+    difference = np.abs(run(result.model, noise) - run(model, noise)).max()
+    assert 0 < difference < 5e-4
+    assert rewrite(result.model, ["approximate-gelu"]).outcomes["approximate-gelu"].applied == 0
 
 
 def test_passes_go_in_their_order_whatever_order_they_are_named_in(graph: Any) -> None:
@@ -257,12 +320,15 @@ def test_chains_of_any_widths_keep_their_numbers(graph: Any, widths: list[int], 
     weights["last"] = random.normal(size=(3, sum(widths), 1, 1)) / sum(widths) ** 0.5
     lines += [f"all = Concat<axis=1>({', '.join(f'n{i}' for i in range(len(widths)))})", "sr = Conv(all, last)"]
     model = graph("\n".join(lines), **weights)
-    names = [name for name in PASSES if name != "layer-norm-to-rms"]
-    result = rewrite(model, names)
-    assert result.outcomes["layer-norm-to-conv"].applied == len(widths)
-    assert result.outcomes["fold-shift"].applied == len(widths)
-    assert "Concat" not in kinds(result.model)
-    onnx.checker.check_model(result.model, full_check=True)
     batch = random.random((2, 3, 5, 4)).astype(np.float32)
-    reference, found = (ReferenceEvaluator(each).run(None, {"lr": batch})[0] for each in (model, result.model))
-    assert found == pytest.approx(reference, rel=1e-3, abs=1e-3)
+    reference = ReferenceEvaluator(model).run(None, {"lr": batch})[0]
+    for target, norm in (("ort-cpu", "layer-norm-to-conv"), ("tensorrt", "layer-norm-to-sum")):
+        result = rewrite(model, TARGETS[target])
+        assert result.outcomes[norm].applied == len(widths)
+        assert not {"LayerNormalization", "Transpose"}.intersection(kinds(result.model))
+        if target == "ort-cpu":
+            assert result.outcomes["fold-shift"].applied == len(widths)
+            assert "Concat" not in kinds(result.model)
+        onnx.checker.check_model(result.model, full_check=True)
+        found = ReferenceEvaluator(result.model).run(None, {"lr": batch})[0]
+        assert found == pytest.approx(reference, rel=1e-3, abs=1e-3)

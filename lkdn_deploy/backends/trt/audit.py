@@ -92,8 +92,26 @@ def listed(log: str) -> list[EngineLayer]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerCount:
+    """The number of layers that an engine launches for each run."""
+
+    kernels: int
+    events: int
+    """Signals between streams, and waits for them."""
+
+
+def count_layers(log: str) -> LayerCount:
+    """Count the layers that a builder logs at ``ProfilingVerbosity.DETAILED``."""
+    types = [match["type"] for match in _LINE.finditer(log)]
+    events = sum(each in _EVENTS for each in types)
+    return LayerCount(len(types) - events, events)
+
+
+_EVENTS = ("signal", "wait")
 _LINE = re.compile(
-    r"^Name: [^,\n]*, LayerType: [^,\n]*, Inputs: \[(?P<inputs>[^\n]*?)\], (?:Constants|Outputs): \[[^\n]*"
+    r"^(?:\w+: )?Name: [^,\n]*, LayerType: (?P<type>[^,\n]*), Inputs: \[(?P<inputs>[^\n]*?)\], "
+    r"(?:Constants|Outputs): \[[^\n]*"
     r"Metadata: (?P<metadata>[^\n]*)$",
     re.M,
 )

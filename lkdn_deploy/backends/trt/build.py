@@ -99,6 +99,8 @@ def build(
         config = builder.create_builder_config()
         config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, spec.workspace << 20)
+        if spec.aux_streams is not None:
+            config.max_aux_streams = spec.aux_streams
         if traits.runtime_cache:
             # Contexts get their memory from the session. An engine that may take memory itself cannot be captured.
             config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)

@@ -12,6 +12,8 @@ DEFAULT_WORKSPACE = 4096
 """MiB. LKDN takes 800 for 512x512 pixels in FP32. Without a limit, TensorRT for RTX plans with all of the GPU's
 memory."""
 
+MAX_AUX_STREAMS = 16
+
 Size = tuple[int, int]
 """Height and width in low-resolution pixels."""
 
@@ -81,6 +83,9 @@ class EngineSpec:
     """Images at once."""
     workspace: int = DEFAULT_WORKSPACE
     """MiB of GPU memory that the engine may use for what lies between its layers."""
+    aux_streams: int | None = None
+    """Most streams beside the main one on which the engine may run layers at once; ``None``: the builder's choice.
+    Layers on several streams wait for each other, so 0 may be faster."""
     precision: str = "fp32"
     """Precision of the artefact."""
     artefact_sha256: str = ""
@@ -105,6 +110,9 @@ class EngineSpec:
             if not 1 <= getattr(self, name) <= limit:
                 msg = f"the {name} must lie in 1..{limit}, got {getattr(self, name)}"
                 raise UsageError(msg)
+        if self.aux_streams is not None and not 0 <= self.aux_streams <= MAX_AUX_STREAMS:
+            msg = f"auxiliary streams must lie in 0..{MAX_AUX_STREAMS}, got {self.aux_streams}"
+            raise UsageError(msg)
         if not re.fullmatch(r"([0-9a-f]{64})?", self.artefact_sha256):
             msg = f"artefact_sha256 must be 64 hexadecimal digits, got {self.artefact_sha256!r}"
             raise UsageError(msg)

@@ -71,12 +71,13 @@ def make_engine(
 
 
 def engine_name(artefact: Path, spec: EngineSpec) -> str:
-    """Return ``lkdn-s_x4_fp16_tensorrt-rtx_sm86-sm89.engine``, with sizes and batch if they are not the default."""
+    """Return ``lkdn-s_x4_fp16_tensorrt-rtx_sm86-sm89.engine``, with what is not the default."""
     name = "_".join((artefact.stem, spec.runtime, "-".join(spec.targets)))
     if (spec.sizes.optimum, spec.sizes.maximum) != (DEFAULT_PROFILE.optimum, DEFAULT_PROFILE.maximum):
         sizes = spec.sizes.text("-")
         name += "" if artefact.stem.endswith(f"_{sizes}") else f"_{sizes}"
-    return name + ("" if spec.batch == 1 else f"_batch{spec.batch}") + ".engine"
+    name += "" if spec.batch == 1 else f"_batch{spec.batch}"
+    return name + ("" if spec.aux_streams is None else f"_aux{spec.aux_streams}") + ".engine"
 
 
 def _copy(stored: StoredEngine, folder: Path, name: str) -> StoredEngine:

@@ -26,6 +26,7 @@ def resolve(
     profile: Profile | None = None,
     batch: int = 1,
     workspace: int = DEFAULT_WORKSPACE,
+    aux_streams: int | None = None,
 ) -> EngineSpec:
     """Decide what to build on this machine, as far as no artefact is needed for it.
 
@@ -35,6 +36,7 @@ def resolve(
         profile: input sizes; by default those that suit the artefact.
         batch: images at once.
         workspace: MiB of GPU memory for what lies between the engine's layers.
+        aux_streams: most streams beside the main one; by default the builder's choice.
 
     Raises:
         UsageError: if a value is out of range, the runtime does not build for the targets, or no target is named and
@@ -57,6 +59,7 @@ def resolve(
         profile=profile,
         batch=batch,
         workspace=workspace,
+        aux_streams=aux_streams,
     )
 
 

@@ -27,7 +27,7 @@ class Reason(StrEnum):
 
     STATISTICS = "statistics"
     """It is a norm, or a sum over as many values as a picture has, or computes what such sums are made of or used for:
-    deviations, squares, roots."""
+    deviations, squares, roots, quotients."""
     EXPONENTIALS = "exponentials"
     """It is a sum of exponentials."""
     WEIGHTS = "weights"
@@ -101,6 +101,8 @@ def _find_statistics(nodes: Sequence[onnx.NodeProto], weights: Collection[str]) 
         if node.op_type in _AFTER_SUMS and operands and sums.issuperset(operands):
             found.add(position)
             sums.update(node.output)
+        elif node.op_type == "Div" and node.input[1] in sums:  # a root is small wherever a picture is flat
+            found.add(position)
     return found
 
 

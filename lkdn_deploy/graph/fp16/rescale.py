@@ -6,8 +6,9 @@ would slow an FP16 network down; divided by 2^k they fit.
 
 A tensor between a convolution that makes it and convolutions or norms that take it can be scaled freely: a convolution
 turns x / 2^a into y / 2^b if its weights are multiplied by 2^(a - b) and its bias by 2^-b, and a LayerNorm of x / 2^a
-equals that of x if its epsilon is multiplied by 4^-a. Homogeneous operators (a ReLU, a transposition) pass the factor
-on; a sum or concatenation needs one factor for all its operands; of a product one operand may have it.
+equals that of x if its epsilon is multiplied by 4^-a, be it one operator or x / sqrt(sum x^2 + epsilon). Homogeneous
+operators (a ReLU, a transposition) pass the factor on; a sum or concatenation needs one factor for all its operands; of
+a product one operand may have it.
 """
 
 import math
@@ -57,11 +58,63 @@ def rescale(model: onnx.ModelProto, ranges: Ranges) -> Rescaled:
         known = [ranges[name] for name in members if name in ranges]
         if len(known) == len(members) and (k := _exponent(known)):
             exponents.update(dict.fromkeys(members, k))
+    for norm in _quotient_norms(model.graph):
+        if k := exponents.get(norm.source, 0):
+            exponents |= {norm.square: 2 * k, norm.total: 2 * k, norm.biased: 2 * k, norm.length: k}
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _apply(result.graph, exponents)
     scaled = {name: item.scaled(2.0 ** -exponents.get(name, 0)) for name, item in ranges.items()}
     return Rescaled(result, scaled, exponents)
+
+
+@dataclass(frozen=True, slots=True)
+class _QuotientNorm:
+    """The names of the tensors of x / sqrt(sum x^2 + epsilon), where the sum is over any axes."""
+
+    source: str
+    square: str
+    total: str
+    epsilon: str
+    biased: str
+    length: str
+    quotient: str
+
+
+def _quotient_norms(graph: onnx.GraphProto) -> list[_QuotientNorm]:
+    """Return the norms that are written out in operators whose results nothing else takes."""
+    makers = {name: node for node in graph.node for name in node.output}
+    users = Counter(name for node in graph.node for name in node.input)
+    users.update(value.name for value in graph.output)
+    weights = {tensor.name for tensor in graph.initializer}
+    found = []
+    for node in graph.node:
+        chain = [node]
+        if node.op_type != "Div":
+            continue
+        for op_type in ("Sqrt", "Add", "ReduceSum", "Mul"):
+            maker = makers.get(chain[-1].input[1 if op_type == "Sqrt" else 0])
+            if maker is None or maker.op_type != op_type:
+                break
+            chain.append(maker)
+        if len(chain) < 5:
+            continue
+        quotient, length, biased, total, square = chain
+        source, epsilon = quotient.input[0], biased.input[1]
+        alone = all(users[each.output[0]] == 1 for each in chain[1:])
+        if alone and list(square.input) == [source, source] and epsilon in weights:
+            found.append(
+                _QuotientNorm(
+                    source,
+                    square.output[0],
+                    total.output[0],
+                    epsilon,
+                    biased.output[0],
+                    length.output[0],
+                    quotient.output[0],
+                )
+            )
+    return found
 
 
 def _exponent(members: list[Range]) -> int:
@@ -78,6 +131,9 @@ def _free_sets(graph: onnx.GraphProto, ranges: Ranges) -> Iterator[list[str]]:
     """Yield the sets of tensors that must share a factor and may have one."""
     weights = {tensor.name for tensor in graph.initializer}
     users = Counter(name for node in graph.node for name in node.input)
+    norms = _quotient_norms(graph)
+    inside = {name for norm in norms for name in (norm.square, norm.total, norm.biased, norm.length)}
+    quotients = {norm.quotient for norm in norms}
     sets = DisjointSets[str]()
     fixed = {value.name for value in (*graph.input, *graph.output)}
     for node in graph.node:
@@ -88,7 +144,9 @@ def _free_sets(graph: onnx.GraphProto, ranges: Ranges) -> Iterator[list[str]]:
             continue
         if node.op_type == "Conv" and len(data) == 1 and all(users[name] == 1 for name in node.input[1:]):
             continue
-        if node.op_type == "LayerNormalization" and len(node.output) == 1:
+        if inside.issuperset(node.output):
+            fixed.update(node.output)  # what has the source's factor twice over, see ``_apply``
+        elif (node.op_type == "LayerNormalization" and len(node.output) == 1) or quotients.issuperset(node.output):
             fixed.add(node.output[0])
         elif node.op_type in _HOMOGENEOUS:
             sets.join(data[0], node.output[0])
@@ -107,16 +165,25 @@ def _free_sets(graph: onnx.GraphProto, ranges: Ranges) -> Iterator[list[str]]:
 
 def _apply(graph: onnx.GraphProto, exponents: dict[str, int]) -> None:
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    epsilons = {norm.biased: norm for norm in _quotient_norms(graph)}
     for node in graph.node:
         before = exponents.get(node.input[0], 0) if node.input else 0
         if node.op_type == "Conv":
             after = exponents.get(node.output[0], 0)
             for name, k in zip(node.input[1:], (before - after, -after), strict=False):
                 if k:
-                    values = numpy_helper.to_array(weights[name])
-                    weights[name].CopyFrom(numpy_helper.from_array(np.ldexp(values, k), name))
+                    weights[name].CopyFrom(_scaled(weights[name], k, name))
         elif node.op_type == "LayerNormalization" and before:
             given = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
             rest = [item for item in node.attribute if item.name != "epsilon"]
             del node.attribute[:]
             node.attribute.extend([*rest, helper.make_attribute("epsilon", math.ldexp(given, -2 * before))])
+        elif before and (norm := epsilons.get(node.output[0])):
+            own = f"{norm.biased}_epsilon"  # others may share the old one
+            graph.initializer.append(_scaled(weights[norm.epsilon], -before, own))
+            node.input[1] = own
+
+
+def _scaled(tensor: onnx.TensorProto, k: int, name: str) -> onnx.TensorProto:
+    """Return a tensor times 2^k under a name."""
+    return numpy_helper.from_array(np.ldexp(numpy_helper.to_array(tensor), k), name)

@@ -2,12 +2,14 @@
 
 With P = I - 11'/C, the mean of P x is zero and its variance is its mean square, so LayerNorm(x) = RMSNorm(P x). P folds
 into the pointwise convolution that makes x, if one does, and is one more convolution otherwise. The rest is written in
-one of two ways:
+one of three ways:
 
 - as convolutions: the square, a pointwise convolution to one channel (the mean, with epsilon as its bias), the inverse
   square root, a pointwise convolution back to all channels (the norm's weight), and a product. ONNX Runtime has kernels
   for all of these in its blocked layout, where a transposition would cost a pass over memory;
-- as ``RMSNormalization`` between two transpositions, which cost nothing in OpenVINO's channels-last layout.
+- as ``RMSNormalization`` between two transpositions, which cost nothing in OpenVINO's channels-last layout;
+- as a sum of squares over axis 1, a root and a quotient, which TensorRT fuses into one kernel. It makes transpositions
+  kernels of their own. The sum is not divided by C, so that channels of zeros do not change it (``pad_channels``).
 
 The norm's bias becomes the addition of a constant, which ``fold_shift`` can remove.
 """
@@ -47,6 +49,11 @@ def layer_norm_to_rms(graph: ir.Graph) -> Outcome:
         msg = f"RMSNormalization needs opset {RMS_OPSET}"
         raise ValueError(msg)
     return _lower_all(graph, _as_operator)
+
+
+def layer_norm_to_sum(graph: ir.Graph) -> Outcome:
+    """Lower each LayerNorm over channels to x / sqrt(sum x^2 + C * epsilon) * (sqrt(C) * weight)."""
+    return _lower_all(graph, _as_sum)
 
 
 def _lower_all(graph: ir.Graph, scale: Callable[[ir.Graph, ChannelNorm, ir.Value], ir.Value]) -> Outcome:
@@ -95,3 +102,14 @@ def _as_operator(graph: ir.Graph, norm: ChannelNorm, centred: ir.Value) -> ir.Va
     last = insert_before(before, "Transpose", [centred], {"perm": [0, 2, 3, 1]})
     normed = insert_before(before, "RMSNormalization", [last, weight], {"axis": -1, "epsilon": norm.epsilon})
     return insert_before(before, "Transpose", [normed], {"perm": [0, 3, 1, 2]})
+
+
+def _as_sum(graph: ir.Graph, norm: ChannelNorm, centred: ir.Value) -> ir.Value:
+    name, before, channels = norm.result.name, norm.transposition, len(norm.weight)
+    axis = add_initializer(graph, f"{name}.axis", np.array([1]), np.int64)
+    epsilon = add_initializer(graph, f"{name}.epsilon", np.array(channels * norm.epsilon))
+    weight = add_initializer(graph, f"{name}.weight", channels**0.5 * norm.weight[None, :, None, None])
+    square = insert_before(before, "Mul", [centred, centred])
+    total = insert_before(before, "ReduceSum", [square, axis], {"keepdims": 1})
+    length = insert_before(before, "Sqrt", [insert_before(before, "Add", [total, epsilon])])
+    return insert_before(before, "Mul", [insert_before(before, "Div", [centred, length]), weight])

@@ -1,9 +1,13 @@
-"""Merge a pointwise convolution of few channels and the depthwise convolution behind it into one dense convolution.
+"""Merge a pointwise convolution and the depthwise convolution behind it into one dense convolution.
 
 On RGB it costs 27 multiplications for each value instead of 3 + 9, but no tensor between the two: memory traffic costs
-more than arithmetic here. At the border it is exact only if the pointwise convolution has no bias: then its result is
-zero where its input is, outside the image too, which is how the depthwise convolution pads it.
+more than arithmetic here. With more channels it costs nearly nine times the multiplications, which may pay off only
+where special units multiply matrices and depthwise convolutions cannot use them, as on GPUs. At the border it is exact
+only if the pointwise convolution has no bias: then its result is zero where its input is, outside the image too, which
+is how the depthwise convolution pads it.
 """
+
+from functools import partial
 
 import onnx_ir as ir
 
@@ -11,17 +15,22 @@ from lkdn_deploy.graph.conv import insert_conv, match_conv
 from lkdn_deploy.graph.ir_utils import Outcome, replace_value, rewrite_nodes, sole_consumer
 
 MAX_CHANNELS = 4
-"""Largest number of input channels that is merged."""
+"""Largest number of input channels of which ``merge_separable_conv`` merges a pair."""
 
 
 def merge_separable_conv(graph: ir.Graph) -> Outcome:
     """Merge each such pair that takes at most ``MAX_CHANNELS`` channels."""
-    return rewrite_nodes(graph, _merge)
+    return rewrite_nodes(graph, partial(_merge, most=MAX_CHANNELS))
 
 
-def _merge(node: ir.Node) -> bool | str:
+def merge_wide_separable_conv(graph: ir.Graph) -> Outcome:
+    """Merge each such pair of any number of channels."""
+    return rewrite_nodes(graph, partial(_merge, most=1 << 16))
+
+
+def _merge(node: ir.Node, most: int) -> bool | str:
     first = match_conv(node)
-    if first is None or not first.pointwise or first.weight.shape[1] > MAX_CHANNELS:
+    if first is None or not first.pointwise or first.weight.shape[1] > most:
         return False
     second = match_conv(sole_consumer(first.result))
     if second is None or not second.depthwise:

@@ -1,11 +1,13 @@
 """Pad channels with zeros to the number that the engine's kernels process at once.
 
 ONNX Runtime keeps images in blocks of 16 channels (AVX-512; 8 with AVX2) and uses slower kernels for a convolution
-whose channels are no multiple of it; OpenVINO's vectors are as wide. There is more arithmetic, but it takes less time.
+whose channels are no multiple of it; OpenVINO's vectors are as wide, and TensorRT fuses GELU into convolutions of such
+widths only. There is more arithmetic, but it takes less time.
 
 The values of padded channels do not matter as long as they are finite: convolutions that take them have zero weights
-for them. Only the input of ``RMSNormalization`` must be zero there. Its mean square over D channels, C of them real, is
-then C / D of that over C: with epsilon times C / D and the weight times the square root of it, the result is the same.
+for them. Only what is summed over channels must be zero there: the input of a ``ReduceSum`` over axis 1, and that of
+``RMSNormalization``. The latter's mean square over D channels, C of them real, is then C / D of that over C: with
+epsilon times C / D and the weight times the square root of it, the result is the same.
 """
 
 import numpy as np
@@ -14,6 +16,7 @@ import onnx_ir as ir
 from lkdn_deploy.graph.channel_norm import ChannelNorm, match_channel_norm
 from lkdn_deploy.graph.conv import ConvNode, match_conv
 from lkdn_deploy.graph.ir_utils import (
+    Array,
     DisjointSets,
     Outcome,
     add_initializer,
@@ -34,6 +37,7 @@ MAX_GROWTH = 1.6
 _UNARY = {"Gelu", "Identity", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Tanh"}
 """Operators that treat all channels alike and are finite for zeros."""
 _BINARY = {"Add", "Mul", "Sub"}
+_KEEPS_ZERO = _UNARY - {"Sigmoid"}
 
 
 def pad_channels(graph: ir.Graph) -> Outcome:
@@ -59,6 +63,8 @@ def pad_channels(graph: ir.Graph) -> Outcome:
             _pad_conv(conv, padded)
         if (norm := _match_rms_norm(node)) and norm.source in padded:
             _pad_norm(graph, norm, padded[norm.source])
+        if node.op_type in _BINARY and node.outputs[0] in padded:
+            _pad_constants(graph, node, padded[node.outputs[0]])
     for value, width in padded.items():
         if value.shape is not None:
             value.shape = ir.Shape([value.shape[0], width, *list(value.shape)[2:]])
@@ -88,6 +94,28 @@ def _pad_norm(graph: ir.Graph, norm: ChannelNorm, wide: int) -> None:
     norm.node.attributes.add(ir.AttrFloat32("epsilon", norm.epsilon * share))
     for value in (norm.transposition.outputs[0], norm.node.outputs[0]):
         value.shape = None
+
+
+def _pad_constants(graph: ir.Graph, node: ir.Node, wide: int) -> None:
+    """Append zeros to a constant for each channel, (1, C, 1, 1)."""
+    for place, value in enumerate(node.inputs):
+        if value is not None and (numbers := _for_each_channel(value)) is not None:
+            more = np.zeros((1, wide - numbers.shape[1], 1, 1))
+            padded = add_initializer(graph, str(value.name), np.concatenate([numbers, more], axis=1))
+            node.replace_input_with(place, padded)
+
+
+def _is_scalar_or_for_each_channel(value: ir.Value | None) -> bool:
+    """Return whether a value is no constant, or one that can be padded or need not be."""
+    numbers = constant(value)
+    return value is None or numbers is None or numbers.size == 1 or _for_each_channel(value) is not None
+
+
+def _for_each_channel(value: ir.Value) -> Array | None:
+    """Return a constant of the shape (1, C, 1, 1) with C > 1."""
+    numbers = constant(value)
+    matches = numbers is not None and numbers.ndim == 4 and numbers.shape == (1, numbers.size, 1, 1)
+    return numbers if matches and numbers is not None and numbers.size > 1 else None
 
 
 def _match_rms_norm(node: ir.Node) -> ChannelNorm | None:
@@ -147,9 +175,13 @@ def _constraints(graph: ir.Graph) -> tuple[DisjointSets[ir.Value], dict[ir.Value
             sets.join(norm.source, norm.result)
         elif node.op_type in _UNARY or _is_global_mean(node):
             sets.join(inputs[0], node.outputs[0])
+        elif _is_channel_sum(node) and _is_zero_where_padded(inputs[0]):
+            sets.root(inputs[0])
+        elif node.op_type == "Div" and len(inputs) == 2 and channel_count(inputs[1]) == 1:
+            sets.join(inputs[0], node.outputs[0])
         elif node.op_type in _BINARY and len({channel_count(value) for value in (*inputs, *node.outputs)}) == 1:
-            if any(number is not None and number.size > 1 for number in map(constant, node.inputs)):
-                pin([*inputs, *node.outputs], f"{node.op_type} has a constant for each")
+            if not all(map(_is_scalar_or_for_each_channel, node.inputs)):
+                pin([*inputs, *node.outputs], f"{node.op_type} has a constant for each pixel")
             for value in inputs:
                 sets.join(value, node.outputs[0])
         else:
@@ -170,3 +202,23 @@ def _is_global_mean(node: ir.Node) -> bool:
         return node.op_type == "GlobalAveragePool"
     axes = integer_input(node, 1) or node.attributes.get_ints("axes", ())
     return node.attributes.get_int("keepdims", 1) == 1 and set(axes) in ({2, 3}, {-1, -2})
+
+
+def _is_channel_sum(node: ir.Node) -> bool:
+    """Return whether a node adds up the channels of each pixel, and keeps the axis."""
+    if node.op_type != "ReduceSum" or node.attributes.get_int("keepdims", 1) != 1:
+        return False
+    return integer_input(node, 1) in ((1,), (-3,))
+
+
+def _is_zero_where_padded(value: ir.Value) -> bool:
+    """Return whether channels that are appended to the convolutions in front of ``value`` are zero in it."""
+    node = value.producer()
+    if node is None:
+        return _for_each_channel(value) is not None
+    if (conv := match_conv(node)) is not None:
+        return conv.groups == 1 or conv.depthwise  # its padded rows of weights and biases are zero
+    operands = [_is_zero_where_padded(each) for each in node.inputs if each is not None]
+    if node.op_type in ("Add", "Sub"):
+        return all(operands)
+    return any(operands) if node.op_type == "Mul" else node.op_type in _KEEPS_ZERO and all(operands)

@@ -17,13 +17,22 @@ from onnx import TensorProto, helper, numpy_helper
 from tensorrt_fake import Behaviour, fake, install
 
 from lkdn_deploy.backends.trt import audit as audits
-from lkdn_deploy.backends.trt.audit import EngineLayer, audit_engine, check_half, inspected, listed
+from lkdn_deploy.backends.trt.audit import (
+    EngineLayer,
+    LayerCount,
+    audit_engine,
+    check_half,
+    count_layers,
+    inspected,
+    listed,
+)
 from lkdn_deploy.backends.trt.build import BuildError, NoHalfKernelError, build
 from lkdn_deploy.backends.trt.engine_spec import EngineSpec, Profile
 from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
+from lkdn_deploy.graph.pipeline import TARGETS, rewrite
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = bundled()["lkdn-s", 4].read_bytes()
@@ -83,6 +92,22 @@ def test_lkdn_s_is_built_without_a_gpu(real: ModuleType, profile: Profile, targe
 def test_an_fp16_artefact_makes_an_fp16_engine(real: ModuleType, half: bytes) -> None:
     built = build(half, RTX_HALF)
     assert built.audits == (Audit(86, 86, "network"), Audit(86, 86, "engine"))
+
+
+@pytest.mark.parametrize("streams", [None, 0])
+def test_a_graph_for_tensorrt_has_few_kernels(real: ModuleType, streams: int | None) -> None:
+    """The counts that benchmarks/trt_kernels.py records are not to grow."""
+    form = rewrite(onnx.load_model_from_string(LKDN_S), TARGETS["tensorrt"]).model
+    half = cast_to_fp16(form).model.SerializeToString()
+    count = count_layers(build(half, dataclasses.replace(RTX_HALF, aux_streams=streams)).log)
+    assert count.kernels <= 89
+    assert bool(count.events) == (streams is None)
+
+
+def test_kernels_and_events_are_counted_by_what_the_builder_lists() -> None:
+    line = "Name: {}, LayerType: {}, Inputs: [], Outputs: [ { Name: x }], TacticName: , Metadata: "
+    log = "\n".join(line.replace("{}", kind, 2) for kind in ("kgen", "signal", "wait", "correlation"))
+    assert count_layers(f"Layers:\n{log}\n") == LayerCount(2, 2)
 
 
 def test_an_fp32_artefact_makes_no_fp16_engine(real: ModuleType) -> None:

@@ -38,6 +38,7 @@ def test_any_change_changes_the_digest(name: str) -> None:
         {"runtime": "openvino"},
         {"workspace": 0},
         {"batch": 1025},
+        {"aux_streams": 17},
         {"artefact_sha256": "a"},
     ],
 )

@@ -10,6 +10,7 @@ from lkdn_deploy.graph.fp16.cast import cast_to_fp16
 from lkdn_deploy.graph.fp16.keep_fp32 import MAX_VALUE
 from lkdn_deploy.graph.fp16.ranges import Range, find_peak
 from lkdn_deploy.graph.fp16.rescale import TARGET_PEAK, rescale
+from lkdn_deploy.graph.pipeline import rewrite
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
@@ -51,6 +52,34 @@ def test_what_a_norm_divides_by_is_brought_into_range_and_the_result_is_the_same
     for name, item in result.ranges.items():
         assert measured[name].largest == pytest.approx(item.largest, rel=1e-4)
         assert item.largest <= max(TARGET_PEAK, ranges["x"].largest)
+
+
+def test_a_norm_that_is_written_out_is_brought_into_range_as_well(graph: Any, run: Any, noise: Any) -> None:
+    """Both norms take their epsilon from the same tensor, and only the first has a factor."""
+    body = """
+        a = Conv(lr, w1, b1)
+        b = Mul(a, a)
+        c = ReduceSum(b, axis)
+        d = Add(c, epsilon)
+        e = Sqrt(d)
+        f = Div(a, e)
+        s = Mul(f, f)
+        t = ReduceSum(s, axis)
+        u = Add(t, epsilon)
+        v = Sqrt(u)
+        w = Div(f, v)
+        sr = Conv(w, w3, b3)
+    """
+    model = graph("axis = Constant<value_ints=[1]>()\n" + body, **WEIGHTS, epsilon=[1e8])
+    model = rewrite(model, []).model
+    result = rescale(model, measure_ranges(model, [noise]))
+    k = result.exponents["a"]
+    assert k > 0
+    assert result.exponents == {"a": k, "b": 2 * k, "c": 2 * k, "d": 2 * k, "e": k}
+    assert np.abs(run(result.model, noise) - run(model, noise)).max() < 1e-5
+    half = cast_to_fp16(result.model, "fp32", result.ranges)
+    assert half.reasons == {"statistics": 10}
+    assert np.abs(run(half.model, noise) - run(model, noise)).max() < 0.02
 
 
 def test_it_fits_into_half_where_it_did_not(graph: Any, run: Any, noise: Any) -> None:

@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "profile": Profile((32, 32), (64, 64), (128, 129)),
     "batch": 2,
     "workspace": 4097,
+    "aux_streams": 0,
     "precision": "fp16",
     "artefact_sha256": "b" * 64,
     "builder": 1,
