@@ -1,6 +1,6 @@
 // An entry of the list: its state, and how it is shown.
 
-import { amount, duration, measured, megapixels, size } from "./words.mjs";
+import { amount, bytes, duration, measured, megapixels, size } from "./words.mjs";
 
 const TEMPLATE = document.querySelector("#entry");
 
@@ -20,7 +20,7 @@ export class Entry {
   seconds = 0; // that the result took
   threads = 1;
   saving = null; // the fraction that is encoded
-  saved = false;
+  savedBytes = 0; // of the file, once it is saved
   abort = null; // an AbortController while it is worked on
 
   constructor(file, acts) {
@@ -87,7 +87,8 @@ export class Entry {
     else parts.progress.value = this.saving ?? this.fraction;
     const notes = [...this.notes, this.formatNote].filter((it) => it !== "");
     parts.notes.hidden = notes.length === 0;
-    parts.notes.replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+    if ([...parts.notes.children].map((it) => it.textContent).join() !== notes.join())
+      parts.notes.replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     const other = model && this.model && model.name !== this.model.name ? ` ×${model.scale}` : "";
     this.#button("save", state === "done", "Save", this.saving !== null);
     this.#button("again", ["failed", "cancelled"].includes(state) ? this.size !== null : state === "done" && other !== "", `Again${other}`);
@@ -111,7 +112,7 @@ export class Entry {
       const left = this.secondsLeft === null ? "" : `, ${duration(this.secondsLeft)} left`;
       return `${Math.floor(100 * this.fraction)} %${left}`;
     }
-    if (this.state === "done") return `${measured(this.seconds)}${this.saved ? ", saved" : ""}`;
+    if (this.state === "done") return measured(this.seconds) + (this.savedBytes > 0 ? `, saved: ${bytes(this.savedBytes)}` : "");
     return { reading: "Reading", waiting: "Waiting", cancelled: "Cancelled", failed: this.error }[this.state];
   }
 }

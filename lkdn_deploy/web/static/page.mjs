@@ -128,6 +128,7 @@ function take(files) {
       if (!entries.includes(entry)) return;
       await prepare(entry);
       if (entry.state === "waiting") await note(entry);
+      if (!entries.includes(entry)) return;
       if (entry.state === "failed") announce(`${entry.name}: ${entry.error}`);
       renderAll();
       if (selected === null && entry.size !== null) await select(entry);
@@ -167,17 +168,20 @@ async function workOn(entry) {
   if (entry === selected) await showSelected();
 }
 
-let due = false;
+const due = new Set(); // entries that have changed since the last frame
 
 /** Show what has changed, at most once per frame. */
 function changed(entry) {
   if (entry === selected && entry.result !== null) showResult();
-  if (due) return;
-  due = true;
-  requestAnimationFrame(() => {
-    due = false;
-    renderAll();
-  });
+  if (due.size === 0)
+    requestAnimationFrame(() => {
+      const all = [...due];
+      due.clear();
+      if (all.some((it) => it.element.dataset.state !== it.state)) renderAll();
+      else all.forEach(render);
+      showFacts();
+    });
+  due.add(entry);
 }
 
 function cancel(entry) {
@@ -230,7 +234,7 @@ async function save(entry) {
     const name = unusedName(resultName(entry.name, entry.model.scale, blob.type), names);
     names.add(name);
     download(blob, name);
-    entry.saved = true;
+    entry.savedBytes = blob.size;
     announce(`${name} was saved. ${reason}`);
   } catch (error) {
     showBanner(`${entry.name} could not be saved: ${error.message}`);
@@ -344,7 +348,7 @@ function listenForButtons() {
   byId("zoom-fit").addEventListener("click", () => viewer.fit());
   byId("zoom-full").addEventListener("click", () => viewer.full());
   addEventListener("beforeunload", (event) => {
-    if (entries.some((it) => it.open || (it.state === "done" && !it.saved))) event.preventDefault();
+    if (entries.some((it) => it.open || (it.state === "done" && it.savedBytes === 0))) event.preventDefault();
   });
 }
 

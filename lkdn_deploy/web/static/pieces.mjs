@@ -25,11 +25,14 @@ export class Pieces {
     const result = this.#result;
     const x = (value) => Math.round(left + value * zoom);
     const y = (value) => Math.round(top + value * zoom);
-    const [right, bottom] = [x(result.width), y(result.height)];
+    if (result.rows === 0) return;
+    const [right, bottom] = [x(result.width), y(result.rows)];
     if (result.transparent) fillSquares(context, x(0), y(0), right, bottom);
-    context.drawImage(result.overview, 0, 0, result.width / result.factor, result.height / result.factor, x(0), y(0), right - x(0), bottom - y(0));
+    const [across, down] = [result.width / result.factor, result.rows / result.factor];
+    context.drawImage(result.overview, 0, 0, across, down, x(0), y(0), right - x(0), bottom - y(0));
     if (zoom * result.factor <= 1) return; // the overview has as many pixels as the screen
-    const seen = result.pieces.filter((it) => x(it.left + it.width) > 0 && x(it.left) < width && y(it.top + it.height) > 0 && y(it.top) < height);
+    const finished = result.pieces.filter((it) => it.top < result.rows);
+    const seen = finished.filter((it) => x(it.left + it.width) > 0 && x(it.left) < width && y(it.top + it.height) > 0 && y(it.top) < height);
     if (seen.length > MOST || result.factor === 1) return;
     for (const piece of seen) {
       const bitmap = this.#take(piece);

@@ -9,7 +9,7 @@ export class Result {
   constructor(width, height, colours, transparent) {
     Object.assign(this, { width, height, colours, transparent });
     this.pieces = [];
-    this.complete = false; // set by who adds the strips
+    this.rows = 0; // that are finished
     this.factor = 1; // pixels of the result in one of the overview, along each side
     while (Math.max(width, height) > OVERVIEW_SIDE * this.factor) this.factor *= 2;
     this.overview = new OffscreenCanvas(Math.ceil(width / this.factor), Math.ceil(height / this.factor));
@@ -36,6 +36,7 @@ export class Result {
         this.pieces.push(piece);
         await this.#show(piece, data);
       }
+    this.rows = strip.top + strip.height;
   }
 
   async #show({ top, left, width, height }, data) {

@@ -149,7 +149,7 @@ export class Viewer {
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
     // What is not computed yet is shown as it was.
-    const covered = this.#after?.complete ? line : width;
+    const covered = this.#after?.rows === this.#size.height ? line : width;
     if (this.#before !== null) this.#part(0, covered, () => this.#drawBefore(place));
     if (this.#after !== null) this.#part(line, width - line, () => this.#pieces.draw(context, place));
     stage.style.touchAction = this.#fitted ? "pan-y" : "none"; // a finger scrolls past what it cannot move

@@ -17,6 +17,9 @@ export const measured = (seconds) => (seconds < 10 ? `${seconds.toFixed(1)} s` :
 /** A number with about two digits. */
 export const amount = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
 
+/** The size of a file. */
+export const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${amount(count / 1e6)} MB`);
+
 /** Megapixels of a size. */
 export const megapixels = (width, height) => (width * height) / 1e6;
 

@@ -52,7 +52,7 @@ function fail(entry, error) {
  */
 export async function enlarge(entry, model, get, changed) {
   const { signal } = entry.abort;
-  Object.assign(entry, { state: "working", fraction: 0, secondsLeft: null, model, result: null, packed: null, saved: false });
+  Object.assign(entry, { state: "working", fraction: 0, secondsLeft: null, model, result: null, packed: null, savedBytes: 0 });
   changed();
   try {
     const upscale = await get(model.name);
@@ -77,7 +77,6 @@ export async function enlarge(entry, model, get, changed) {
       signal.throwIfAborted();
       changed();
     }
-    result.complete = true;
     entry.seconds = (performance.now() - started) / 1000;
     entry.state = "done";
   } catch (error) {

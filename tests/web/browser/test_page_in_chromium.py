@@ -197,6 +197,43 @@ def test_tiles_equal_the_whole(page: DrivenPage) -> None:
     assert equal
 
 
+def test_old_results_give_up_their_pixels_where_memory_is_short(page: DrivenPage) -> None:
+    script = (HERE / "packed.js").read_text()
+    first, second = page.driver.execute_async_script(script)
+    assert first == ["image/png", 0, "To save memory, it is encoded already, and shown in a smaller size."]
+    assert second == [None, 1, None]  # the latest one stays as it is
+
+
+def test_the_pointer_moves_line_and_picture(page: DrivenPage, photograph: Image.Image) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    page.drop(("a.png", file_of(photograph.resize((800, 600)))))
+    page.finished(300)
+    until(lambda: page.element("handle").is_displayed(), "the line")
+    stage = page.element("stage")
+    ActionChains(page.driver).drag_and_drop_by_offset(stage, 150, 0).perform()
+    divider = float(page.element("divider").get_attribute("value"))
+    assert 60 < divider < 80
+    page.element("zoom-full").click()
+    until(lambda: page.text("zoom-level") == "100 %", "the zoom")
+    seen = "const it = document.getElementById('view'); return it.toDataURL()"
+    settled(page)
+    before = page.run(seen)
+    ActionChains(page.driver).drag_and_drop_by_offset(stage, -100, -50).perform()
+    settled(page)
+    assert page.run(seen) != before
+    assert float(page.element("divider").get_attribute("value")) == divider
+    stage.click()
+    ActionChains(page.driver).scroll_from_origin(ScrollOrigin.from_element(stage), 0, -200).perform()
+    until(lambda: page.text("zoom-level") not in ("100 %", ""), "the zoom by the wheel")
+
+
+def settled(page: DrivenPage) -> None:
+    """Wait until nothing more arrives for the view."""
+    page.driver.execute_async_script("const done = arguments[0]; setTimeout(() => requestAnimationFrame(done), 500)")
+
+
 def focused(page: DrivenPage) -> str:
     return str(page.run("const it = document.activeElement; return it.id || it.className || it.name"))
 
