@@ -10,7 +10,7 @@ MAX_SCALE = 8
 
 
 class Block(StrEnum):
-    """The convolution used for refinement inside a block (LKDN paper, section 3.3).
+    """The convolution used for refinement inside a block (LKDN paper).
 
     All are a pointwise (1x1, no bias) and a depthwise 3x3 convolution; they differ in their shortcuts.
     """

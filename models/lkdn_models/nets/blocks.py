@@ -96,7 +96,7 @@ class BSRB(BSConv):
 class RBSB(BSConv):
     """Re-parameterised blueprint separable block (LKDN paper, eqs. 8 and 9).
 
-    ``y = pw(x) + x``, then ``dw(y) + y + rep1x1(y)``. The paper prints the second step on x; the published
+    ``y = pw(x) + x``, then ``dw(y) + y + rep1x1(y)``. The paper's equation 9 has the second step on x; the published
     weights need y.
     """
 

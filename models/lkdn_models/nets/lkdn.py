@@ -32,7 +32,7 @@ from lkdn_models.reparameterised import layers
 
 
 class LKDB(FeatureDistillation):
-    """Large kernel distillation block (paper, section 3.2): three distillation steps, attention, pixel norm."""
+    """Large kernel distillation block (LKDN paper): three distillation steps, attention, pixel norm."""
 
     def __init__(self, spec: LkdnSpec) -> None:
         channels, attention = spec.channels, spec.attention_channels
