@@ -46,7 +46,7 @@ class Learner:
         self._error = ERRORS[recipe.optimisation.loss]
         self._network = OnlineLKDN(recipe.network)
         self._teacher = teacher
-        self._run = torch.compile(self._measure) if recipe.optimisation.compile else self._measure
+        self._run = torch.compile(self._measure, dynamic=False) if recipe.optimisation.compile else self._measure
 
     def differentiate(self, low: Tensor, high: Tensor) -> float:
         """Return the loss of a batch, and leave its gradients on the weights.
