@@ -53,7 +53,7 @@ repeat: $(VENV)/installed ## Whether lkdn-bench says the same three times, and s
 # The TensorRT that is made for the GPU: TensorRT for RTX has no kernels for the GPUs of data centres.
 gpu: $(VENV)/installed ## The tests that need an NVIDIA GPU, then the benchmark of its engines
 	extra=$$($(BIN)/python tools/gpu_extra.py) && \
-		$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[$$extra]"
+		$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[$$extra]" 'cupy-cuda13x[ctk]'
 	$(BIN)/python -m pytest -m gpu -rA
 	$(BIN)/lkdn-bench --trt --torch
 

@@ -99,7 +99,7 @@ def serving(folder: Path, *options: str) -> Iterator[tuple[str, Callable[[], Non
     """Give the URL of a folder that is served by ``python -m lkdn_deploy.web``, and a function that ends the server."""
     words = [sys.executable, "-m", "lkdn_deploy.web", str(folder)]
     words += [*options] if "--port" in options else ["--port", "0", *options]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
     def end() -> None:
         server.terminate()

@@ -131,7 +131,7 @@ def train(pack: Path, recipe: str, minutes: float, output: Path, iterations: int
             options += [item for path in inputs.glob(found) for item in (option, path)]
         if iterations:
             options += ["--iterations", iterations]
-        process = subprocess.Popen([sys.executable, "-m", "lkdn_models.training", recipe, *map(str, options)])  # noqa: S603
+        process = subprocess.Popen([sys.executable, "-m", "lkdn_models.training", recipe, *map(str, options)])
         try:
             code = process.wait(60 * minutes)
         except subprocess.TimeoutExpired:
