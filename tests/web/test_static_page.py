@@ -51,10 +51,10 @@ def test_the_policy_of_the_page_is_that_of_the_server(page: Tags) -> None:
     assert "unsafe-inline" not in policy
 
 
-@pytest.mark.parametrize("path", sorted(STATIC.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(STATIC.iterdir()) if path.suffix != ".png"], ids=lambda path: path.name
+)
 def test_nothing_comes_from_elsewhere(path: Path) -> None:
-    if path.suffix == ".png":
-        pytest.skip("a picture")
     assert not re.search(r"https?://|[\"'(]//\w", path.read_text(encoding="utf-8").replace("http://www.w3.org/", ""))
 
 

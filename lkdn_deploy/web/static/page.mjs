@@ -368,6 +368,7 @@ async function start() {
   work();
 }
 
+document.documentElement.dataset.started = ""; // too-old.js has nothing to say
 listenForPictures();
 listenForButtons();
 keepForOffline(

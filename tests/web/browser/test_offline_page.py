@@ -108,6 +108,17 @@ def test_a_browser_without_vectors_says_so(site: Path, tmp_path: Path) -> None:
         assert not page.element("choose").is_enabled()
 
 
+def test_a_browser_that_cannot_read_the_modules_says_so(site: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(site, tmp_path / "folder")
+    (module,) = folder.glob("page.*.mjs")
+    module.write_text("a newer syntax")
+    with serving(folder) as (url, _), chromium(tmp_path) as driver:
+        driver.get(url)
+        page = DrivenPage(driver, url, tmp_path / "downloads")
+        until(lambda: "too old" in page.text("banner"), "the message")
+        assert page.element("banner").is_displayed()
+
+
 def test_it_works_below_a_path_of_a_host(site: Path, tmp_path: Path) -> None:
     inner = tmp_path / "host" / "some" / "where"
     shutil.copytree(site, inner)
