@@ -33,6 +33,9 @@ function giveUp(message) {
 }
 
 const SMALL = 16e6; // pixels that every browser's canvas holds
+const COST = 9; // bytes of a pixel on a canvas that is encoded: browsers make a copy, and the file comes to it
+const SHARE = 0.25; // of the device's memory that one page may take for it
+const MEMORY = (navigator.deviceMemory ?? 4) * 2 ** 30;
 
 /**
  * Choose a type that can hold a result: the one wanted, or PNG with the reason.
@@ -44,7 +47,8 @@ export async function typeFor(format, { width, height, transparent }) {
   const name = { png: "PNG", jpeg: "JPEG", webp: "WebP" }[format];
   if (type === "image/jpeg" && transparent) return { type: TYPES.png, reason: "JPEG has no transparency: saved as PNG." };
   const small = width * height <= SMALL && Math.max(width, height) <= 16383;
-  if (small || (await ask("holds", { width, height, type }))) return { type, reason: "" };
+  const affordable = width * height * COST <= SHARE * MEMORY || type === TYPES.png;
+  if (small || (affordable && (await ask("holds", { width, height, type })))) return { type, reason: "" };
   return { type: TYPES.png, reason: `${width} × ${height} is too large for ${name} in this browser: saved as PNG.` };
 }
 

@@ -18,7 +18,9 @@ from lkdn_deploy.samples import sample_pixels
 pytestmark = pytest.mark.long
 
 WIDTH, HEIGHT, SCALE = 4000, 3000, 4
-MOST = 3 << 30  # bytes of all processes of the browser; the result alone has 768 MB as RGBA
+# Bytes of all processes of the browser. The result has 768 MB as RGBA; encoding it on a canvas takes two copies more,
+# and is done on devices of 8 GB and more.
+MOST = {"PNG": 2.5e9, "JPEG": 4e9}
 HALO = 64
 
 
@@ -61,12 +63,12 @@ def test_a_photograph_of_12_megapixels(site: Path, tmp_path: Path, monkeypatch: 
             path = page.saved(seconds=600)
             with Image.open(path) as image:
                 assert (image.format, image.size) == (kind, (WIDTH * SCALE, HEIGHT * SCALE))
+            assert watch.peak < MOST[kind]
             if kind == "PNG":
                 content = path.read_bytes()
         watch.ended.set()
         watch.join()
         assert page.complaints() == []
-    assert watch.peak < MOST
     large = np.asarray(Image.open(io.BytesIO(content)))
     small = np.asarray(Image.open(io.BytesIO(photograph)))
     upscaler = load("lkdn-s", SCALE)
