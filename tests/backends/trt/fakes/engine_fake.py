@@ -242,15 +242,15 @@ def runtime_module(device: FakeDevice, profile: Profile = PROFILE, *, jit: bool 
         def get_tensor_dtype(self, name: str) -> DataType:
             return DataType(DTYPES[self._tensors[name].type])
 
-        def create_execution_context(self, how: Any) -> ExecutionContext | None:
-            strategy = how._strategy if isinstance(how, RuntimeConfig) else how
-            if strategy is not ExecutionContextAllocationStrategy.USER_MANAGED:
+        def create_execution_context(self, strategy: Any) -> ExecutionContext | None:
+            allocation = strategy._strategy if isinstance(strategy, RuntimeConfig) else strategy
+            if allocation is not ExecutionContextAllocationStrategy.USER_MANAGED:
                 msg = "a context that takes memory by itself"
                 raise MisuseError(msg)
             if device.call("create_execution_context"):
                 logger().log(ILogger.ERROR, module.complaint)
                 return None
-            return ExecutionContext(self._session, self._scale, how)
+            return ExecutionContext(self._session, self._scale, strategy)
 
         if jit:
 
