@@ -24,7 +24,7 @@ test: $(VENV)/installed ## Run the tests
 test-long: $(VENV)/installed ## Run the tests that `make test` leaves out for their length: about an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
 
-web-test: $(VENV)/installed ## The page in Chromium (Debian: apt-get install chromium chromium-driver), 3 minutes
+web-test: $(VENV)/installed ## The page in Chromium (Debian: apt-get install chromium chromium-driver), 5 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -rs tests/web/browser
 
 check: $(VENV)/installed ## Formatting, lint, types, layers
