@@ -40,7 +40,7 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
         result = builder.new_map(count)
         builder.add(DepthwiseOp(source.values[:1], result.values[0], weight[:, 0], bias, dilation))
         return result
-    if groups == len(source.order) and source.scale == 1 and len(source.values) == 1:
+    if 1 < groups == len(source.order) and source.scale == 1 and len(source.values) == 1:
         return _several_depthwise(builder, source.values, weight[:, 0], bias, dilation)
     wide, order = _on_the_input_grid(_ungrouped(weight, groups), source.order, dilation)
     output = builder.new_value(len(wide))

@@ -7,7 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.frontend.partition import Partition
-from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Elementwise, Floats, Op, UnsupportedError, require
+from lkdn_deploy.backends.native.ir import (
+    Boundary,
+    BoundaryKind,
+    ConvOp,
+    Elementwise,
+    Floats,
+    Op,
+    UnsupportedError,
+    require,
+)
+
+MAX_JOINED = 1024
+"""Limit of the channels that are copied together, since the copying weights grow with its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class ProgramBuilder:
     boundaries: dict[int, Boundary] = field(default_factory=dict)
     producers: dict[int, Op] = field(default_factory=dict)
     """Operations by the value that they compute."""
+    joined: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Values that hold the concatenated channels of several."""
 
     def new_value(self, channels: int, depth: int = 0) -> int:
         """Add a value, and return its number."""
@@ -71,13 +85,18 @@ class ProgramBuilder:
         self.producers[op.output] = op
 
     def single_value(self, source: FeatureMap) -> int:
-        """Return the value of a map that has only one.
+        """Return the value of a map; where it has several, that of a convolution which copies them into one.
 
         Raises:
-            UnsupportedError: if channels of several are concatenated.
+            UnsupportedError: if they are too many.
         """
-        require(len(source.values) == 1, "an operation other than a convolution on concatenated channels")
-        return source.values[0]
+        if len(source.values) > 1 and source.values not in self.joined:
+            count = sum(self.channels[value] for value in source.values)
+            require(count <= MAX_JOINED, f"an operation other than a convolution on {count} concatenated channels")
+            copies, value = np.eye(count, dtype=np.float32)[:, :, None, None], self.new_value(count)
+            self.add(ConvOp(source.values, value, copies, np.zeros(count, np.float32), (1, 1)))
+            self.joined[source.values] = value
+        return self.joined.get(source.values, source.values[0])
 
     def is_result(self, value: int, kind: str, source: int) -> bool:
         """Return whether a value is the result of this elementwise function of another one."""
