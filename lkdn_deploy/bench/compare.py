@@ -160,9 +160,9 @@ def _samples(row: Row) -> tuple[float, ...]:
 def _change(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], protocol: Protocol) -> Change | None:
     """Compute the change of a row's latency, or of its ratio to a second row, with a percentile bootstrap interval.
 
-    Rounds are resampled in each report, with the samples of both rows, since what slows a round slows both. Under
-    ``ntire2023`` the same images are drawn in both reports, since their different sizes are not noise. Fewer than
-    ``LEAST_ROUNDS`` rounds give ``None``.
+    Rounds are resampled in each report, with the samples of both rows, since what slows a round slows both. Under the
+    challenges' protocols the same images are drawn in both reports, since their different sizes are not noise. Fewer
+    than ``LEAST_ROUNDS`` rounds give ``None``.
     """
     old, new = (np.array([each[: min(map(len, rows))] for each in rows]) for rows in (before, after))
     rounds = old.shape[1], new.shape[1]
@@ -170,7 +170,7 @@ def _change(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]],
         return None
     random = np.random.default_rng(SEED)
     was = [_level(old[:, drawn], protocol) for drawn in draws(rounds[0], random)]
-    if protocol is Protocol.NTIRE_2023 and rounds[0] == rounds[1]:
+    if protocol.is_challenge and rounds[0] == rounds[1]:
         random = np.random.default_rng(SEED)
     now = [_level(new[:, drawn], protocol) for drawn in draws(rounds[1], random)]
     changes = np.concatenate(now) / np.concatenate(was)
@@ -180,7 +180,7 @@ def _change(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]],
 
 def _level(rows: NDArray[np.float64], protocol: Protocol) -> NDArray[np.float64]:
     """Reduce the last axis as ``statistics.bootstrap_ratio`` does, after dividing by the second row if present."""
-    if protocol is Protocol.NTIRE_2023:
+    if protocol.is_challenge:
         return np.asarray(np.divide.reduce(rows.mean(axis=-1)))
     return np.asarray(np.median(np.divide.reduce(rows), axis=-1))
 

@@ -36,16 +36,31 @@ class Protocol(StrEnum):
     """The NTIRE 2023 challenge on efficient super-resolution (github.com/ofsoundof/NTIRE2023_ESR, ``test_demo.py``).
     Latency: the mean over the images at their own sizes, each once, including the first, without warm-up. Operations
     and activations: for an input of 256x256, as its hooks count them. PSNR on RGB, with a border of 4."""
+    NTIRE_2024 = "ntire2024"
+    """The challenges of 2024 to 2026 (github.com/Amazingren/NTIRE2024_ESR and so on). As in 2023, but for the mean of
+    five runs over the images, and FLOPs as fvcore counts them; ``challenge`` has the baselines and scores."""
+    NTIRE_2025 = "ntire2025"
+    NTIRE_2026 = "ntire2026"
+
+    @property
+    def is_challenge(self) -> bool:
+        """Whether the images of test sets are timed at their own sizes, as the challenges do."""
+        return self is not Protocol.STEADY
+
+    @property
+    def runs(self) -> int:
+        """Number of runs over the images that are averaged."""
+        return 1 if self in (Protocol.STEADY, Protocol.NTIRE_2023) else 5
 
     @property
     def statistic(self) -> str:
         """The field of ``Latency`` that stands for a latency."""
-        return "mean" if self is Protocol.NTIRE_2023 else "median"
+        return "mean" if self.is_challenge else "median"
 
     @property
     def operations(self) -> str:
         """The name of the operations that are counted."""
-        return "FLOPs" if self is Protocol.NTIRE_2023 else "Multi-Adds"
+        return "FLOPs" if self.is_challenge else "Multi-Adds"
 
 
 class Copies(StrEnum):
@@ -91,7 +106,8 @@ class Latency:
     """
 
     samples: tuple[float, ...]
-    """Wall-clock times in order, one for each round or image; under ``ntire2023``, a GPU's are by its own events."""
+    """Times in order, one for each round or image: by the device's own events under the challenges' protocols, and
+    under ``steady`` where every row has them; else by the wall clock."""
     median: float
     p5: float
     p95: float

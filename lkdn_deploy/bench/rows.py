@@ -88,15 +88,16 @@ def first_run(row: OpenRow, batches: Sequence[Batch], protocol: Protocol) -> Non
     """Run a row's network for the first time, alone, and store in the row what prepares its timed runs.
 
     Under ``steady`` this times the run, and later rounds time the first batch, each in a new session. Under
-    ``ntire2023`` nothing runs, and each round is one batch.
+    challenges' protocols nothing runs, and each round is one batch.
 
     Args:
         row: the row.
         batches: the inputs.
         protocol: the benchmark's protocol.
     """
-    if protocol is Protocol.NTIRE_2023:
-        row.prepare = [timed_run(row.session, batch) for batch in batches].__getitem__
+    if protocol.is_challenge:
+        runs = [timed_run(row.session, batch) for batch in batches]
+        row.prepare = lambda index: runs[index % len(runs)]
         return
     row.first = timed(timed_run(row.session, batches[0]))[0]
 
@@ -121,7 +122,7 @@ def time_rows(
     Args:
         rows: the rows after their first runs.
         settings: the benchmark's settings.
-        images: number of rounds under ``ntire2023``.
+        images: number of rounds under the challenges' protocols.
         with_ratios: whether to compare the other rows with the first.
         progress: called after every timed run.
     """
@@ -130,8 +131,13 @@ def time_rows(
     rounds = settings.rounds if steady else images
     candidates = [row.prepare for row in rows if row.prepare]
     timings = measure_rounds(candidates, rounds, warm_up=limits, seed=settings.seed, progress=progress)
-    # The challenge reads a GPU's own events.
-    measured = [each.samples if steady else each.device_samples or each.samples for each in timings.each]
+    events = [len(each.device_samples) == len(each.samples) for each in timings.each]
+    # The challenges read a GPU's own events. Rows are compared by these only if all have them.
+    by_events = all(events) if steady else any(events)
+    measured = [
+        each.device_samples if by_events and has_events else each.samples
+        for each, has_events in zip(timings.each, events, strict=True)
+    ]
     compare = bootstrap_ratio if steady else bootstrap_mean_ratio
     for index, (row, timing, samples) in enumerate(zip(rows, timings.each, measured, strict=True)):
         if not samples:
@@ -139,7 +145,8 @@ def time_rows(
         p5, median, p95 = (float(value) for value in np.percentile(samples, [5, 50, 95]))
         seconds, copies = row.session.build_seconds, Copies.NONE
         if not row.session.on_cpu:
-            copies = Copies.LEFT_OUT if isinstance(row.session, TorchSession) else Copies.TIMED
+            left_out = samples is timing.device_samples
+            copies = Copies.LEFT_OUT if left_out else Copies.TIMED
         latency = Latency(
             samples=tuple(samples),
             median=median,

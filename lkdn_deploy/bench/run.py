@@ -44,7 +44,7 @@ class BenchRequest:
     precisions: Sequence[str]
     settings: Settings
     sets: Sequence[TestSet] = ()
-    """Test sets to rate the models on; the protocol ``ntire2023`` also times their images."""
+    """Test sets to rate the models on; the challenges' protocols also time their images."""
     required: bool = False
     """Whether an engine that does not work here is an error, as for engines asked for by name."""
 
@@ -56,9 +56,10 @@ class BenchRequest:
         if self.settings.input_size:
             for model in self.models:
                 model.check_size(*self.settings.input_size)
-        if self.settings.protocol is Protocol.NTIRE_2023:
+        if self.settings.protocol.is_challenge:
             if not self.sets:
-                msg = "the protocol ntire2023 times the images of a test set at their own sizes, and none was given"
+                name = self.settings.protocol
+                msg = f"the protocol {name} times the images of a test set at their own sizes, and none was given"
                 hint = "give the set of the challenge, DIV2K's validation images, or another one: --data DIR"
                 raise UsageError(msg, hint)
             return
@@ -126,7 +127,7 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
         if rows := state.sound:
             first = rows[0] is state.rows[0]  # ratios are to the first row of the report
             with stage("timing") as progress:
-                images = len(state.batches)
+                images = len(state.batches) * settings.protocol.runs
                 state.interrupted = time_rows(rows, settings, images, with_ratios=first, progress=progress)
         if not state.interrupted:
             _rate_all(request, state, stage)
@@ -196,7 +197,7 @@ def _open_all(request: BenchRequest, state: _State, stage: Stage) -> None:
 
 def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
     """Measure PSNR and SSIM by the convention of the protocol."""
-    kind = "rgb" if request.settings.protocol is Protocol.NTIRE_2023 else "y"
+    kind = "rgb" if request.settings.protocol.is_challenge else "y"
     rated = [row for row in state.sound if row.model.has_quality and request.sets]
     if not rated:
         return

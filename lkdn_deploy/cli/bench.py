@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lkdn_deploy.bench.measure.harness import Progress
-    from lkdn_deploy.bench.results import Report
+    from lkdn_deploy.bench.models import Model
+    from lkdn_deploy.bench.results import Protocol, Report
 
 ROUNDS = 30
 ENGINES = ("torch", "ort", "openvino", "native", "trt")
@@ -50,10 +51,11 @@ FILES = ("bench.json", "bench.md", "bench.html")
 )
 @click.option(
     "--protocol",
-    type=click.Choice(["steady", "ntire2023"]),
+    type=click.Choice(["steady", "ntire2023", "ntire2024", "ntire2025", "ntire2026"]),
     default="steady",
     show_default=True,
-    help="steady: one input size, warmed up, medians. ntire2023: as that challenge, on the images of --data.",
+    help="steady: one input size, warmed up, medians. The others: as that year's challenge, on the images of --data; "
+    "those since 2024 time their baseline, too, and score by it.",
 )
 @click.option("--size", callback=size_option, metavar="WxH", help="Input size.  [default: for an output of 1280x720]")
 @click.option(
@@ -132,11 +134,12 @@ def command(
     from lkdn_deploy.core.limits import cores
     from lkdn_deploy.imaging.testsets import find_all
 
-    if protocol == Protocol.NTIRE_2023:
+    if (rules := Protocol(protocol)).is_challenge:
         if size:
-            msg = "--size is for the protocol steady; ntire2023 takes the images at their own sizes"
+            msg = f"--size is for the protocol steady; {protocol} takes the images at their own sizes"
             raise UsageError(msg, "leave one of them out")
-        settings = Settings(Protocol.NTIRE_2023, None, threads or cores(), 1, 0)
+        models = _with_baseline(models, rules)
+        settings = Settings(rules, None, threads or cores(), rules.runs, 0)
     else:
         settings = Settings(Protocol.STEADY, size or usual, threads or cores(), rounds, 0)
     flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
@@ -160,6 +163,20 @@ def compare(before: Path, after: Path) -> None:
     from lkdn_deploy.bench.results import read_report
 
     click.echo(text(compare(read_report(before), read_report(after))).rstrip())
+
+
+def _with_baseline(models: "list[Model]", protocol: "Protocol") -> "list[Model]":
+    """Add the baseline of a challenge, if it has one and it is not among the models."""
+    from lkdn_deploy.bench.challenge import CHALLENGES
+    from lkdn_deploy.bench.models import find_models
+
+    name = CHALLENGES[protocol].baseline
+    if not name or any(model.name == name for model in models):
+        return models
+    if models[0].scale != (only := 4):
+        msg = f"{protocol} is a challenge of x{only}"
+        raise UsageError(msg, f"give models of x{only}")
+    return [*models, *find_models([name], only, [])]
 
 
 def _ort_engine() -> str:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lkdn_deploy.backends.ort import OrtSession
+from lkdn_deploy.bench.challenge import scores
 from lkdn_deploy.bench.results import Protocol, read_report, schema
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
@@ -164,6 +165,23 @@ def test_ntire2023_counts_as_the_challenge_times_each_image_once_and_rates_on_rg
     upscale = load(backend="ort-cpu")
     expected = [psnr_rgb(upscale(low), high, 4) for _, low, high in open_set(pictures, 4).pairs]
     assert lkdn_s.psnr == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_a_challenge_with_scores_times_its_baseline_five_times(
+    tmp_path: Path, pictures: Path, ran: Callable[..., Any]
+) -> None:
+    said = ran("--protocol", "ntire2026", "--data", pictures, "-o", tmp_path, "--torch", *LKDN_S).out
+    report = read_report(tmp_path / "bench.json")
+    lkdn_s, span = report.rows
+    assert (span.model, span.weights) == ("span-ch28", "random")
+    assert [len(row.latency.samples) for row in report.rows] == [15, 15]
+    assert round(span.cost.operations / 1e9, 2) == 9.83
+    mine, base = scores(report)
+    assert (base.runtime, base.final) == pytest.approx((np.exp(2), np.exp(2)))
+    ratio = lkdn_s.latency.mean / span.latency.mean
+    assert mine.runtime == pytest.approx(np.exp(2 * ratio))
+    assert mine.final == pytest.approx(0.8 * mine.runtime + 0.1 * mine.flops + 0.1 * mine.parameters)
+    assert "26.90 and 26.99 dB" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

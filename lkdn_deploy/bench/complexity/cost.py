@@ -49,8 +49,9 @@ class Costs:
 def cost(model: Model, protocol: Protocol) -> Cost:
     """Count a model's parameters, operations, activations and convolutions as the protocol defines them."""
     network, channels = model.build_core()
-    ntire = protocol is Protocol.NTIRE_2023
-    size = NTIRE_SIZE if ntire else model.paper_size
-    counted = count(network, (1, channels, *(model.core_size(*size) if ntire else size)))
-    operations = counted.ntire_flops if ntire else counted.multi_adds(Rule.C)
+    size = NTIRE_SIZE if protocol.is_challenge else model.paper_size
+    counted = count(network, (1, channels, *(model.core_size(*size) if protocol.is_challenge else size)))
+    operations = counted.multi_adds(Rule.C)
+    if protocol.is_challenge:
+        operations = counted.ntire_flops if protocol is Protocol.NTIRE_2023 else counted.fvcore_flops
     return Cost(counted.parameters, operations, counted.activations, counted.convolutions, input_size=size)

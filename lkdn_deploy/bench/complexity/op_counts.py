@@ -82,11 +82,20 @@ FIGURES: dict[str, Callable[[tuple[Any, ...], Tensor], Figures]] = {
     "batch_norm": lambda args, y: {"batch_norm_operations": y.numel() * (1 if args[1] is None else 2)},
     "convolution": _convolution,
     "hardtanh": lambda args, y: {"relu_elements": y.numel()} if args[1:] == (0, 6) else {},  # ReLU6
-    "layer_norm": lambda args, _: {"norm_elements": args[0].numel()},
+    "adaptive_avg_pool2d": lambda args, y: {
+        "pool_additions": args[0].numel() if y.shape[2:].numel() == 1 else 0,
+        "fvcore_others": args[0].numel(),
+    },
+    "layer_norm": lambda args, _: {
+        "norm_elements": args[0].numel(),
+        "fvcore_others": args[0].numel() * (5 if len(args) > 2 and args[2] is not None else 4),
+    },
     "linear": _linear,
     "mean": _mean,
     **dict.fromkeys(_ADDED, lambda args, y: _product(args[1:], y) | {"bias_additions": y.numel()}),
     **dict.fromkeys(_PRODUCTS, _product),
+    "upsample_bilinear2d": lambda _, y: {"fvcore_others": 4 * y.numel()},
+    "upsample_nearest2d": lambda _, y: {"fvcore_others": y.numel()},
     **dict.fromkeys(("elu", "leaky_relu", "prelu", "relu"), lambda _, y: {"relu_elements": y.numel()}),
 }
 """Counting function of each operation that some rule counts, called with its arguments and its first result."""
@@ -98,3 +107,10 @@ WEIGHT_ARGS = {
     **dict.fromkeys(_PRODUCTS, (0, 1)),
 }
 """Indices of the arguments of which none may be constant, or the operation does not count as a layer."""
+
+
+def _fixed(counted: Callable[[tuple[Any, ...], Tensor], Figures]) -> Callable[[tuple[Any, ...], Tensor], Figures]:
+    return lambda args, y: {"fvcore_others": counted(args, y)["macs"]}
+
+
+FIGURES |= {f"fixed {name}": _fixed(FIGURES[name]) for name in WEIGHT_ARGS}

@@ -88,9 +88,10 @@ class TorchSession(SequentialSession):
             return self.network(x)  # type: ignore[no-any-return]
 
     def prepared(self, batch: NDArray[np.float32]) -> Callable[[], float | None]:
-        """Upload a batch, and return a function that runs the network on it.
+        """Return a function that runs the network on a batch, and returns when the work is done.
 
-        The function returns when the work is done, on CUDA with its milliseconds by the device's events.
+        On CUDA it copies the batch in and the result out, as sessions of other engines do, and returns the
+        milliseconds of the network alone by the device's events.
         """
         x = self.upload(batch)
 
@@ -98,10 +99,11 @@ class TorchSession(SequentialSession):
             if self.on_cpu:
                 self.forward(x)
                 return None
+            given = self.upload(batch)
             start.record()
-            self.forward(x)
+            result = self.forward(given)
             end.record()
-            end.synchronize()
+            result.cpu()  # waits
             return float(start.elapsed_time(end))
 
         if not self.on_cpu:

@@ -9,7 +9,7 @@ from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
 from lkdn_deploy.bench.report.table_layout import Table
-from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, quality_table, start_table
+from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, quality_table, score_table, start_table
 from lkdn_deploy.bench.results import Report
 
 # Even if a text were not escaped, the page could load and run nothing under this policy.
@@ -89,7 +89,13 @@ _PLOTS = (
 def html(report: Report) -> str:
     """Write a report as a page, in which no text of the report acts as markup."""
     report = with_plain_texts(report)
-    tables = (latency_table(report), cost_table(report), quality_table(report), start_table(report))
+    tables = (
+        latency_table(report),
+        cost_table(report),
+        score_table(report),
+        quality_table(report),
+        start_table(report),
+    )
     timed, *others = (_table(table) for table in tables if table)
     machine = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(words)}</td></tr>'

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
+from lkdn_deploy.bench.challenge import CHALLENGES, scores
 from lkdn_deploy.bench.machine import NONE
 from lkdn_deploy.bench.measure.statistics import CONFIDENCE
 from lkdn_deploy.bench.report.table_layout import Column, Table
@@ -13,6 +14,7 @@ from lkdn_deploy.bench.results import Protocol, Report, Row
 INTERVAL = f"{100 * CONFIDENCE:g} %"
 """Confidence of the intervals of ratios."""
 _NAMES = (Column("model", name=True), Column("backend", name=True), Column("precision", "prec.", name=True))
+_SCORED = ("runtime", "FLOPs", "parameters")
 _RATIO, _PSNR, _MEMORY, _ROOF = "over the first row's", "PSNR, dB", "peak memory, MiB", "share of the roofline, %"
 
 
@@ -26,7 +28,7 @@ def head(report: Report) -> list[str]:
     settings = report.settings
     given = size(settings.input_size) if settings.input_size else "the images' own size"
     words = [f"protocol {settings.protocol}", f"input {given}", _counted(settings.threads, "thread")]
-    return words if settings.protocol is Protocol.NTIRE_2023 else [*words, _counted(settings.rounds, "round")]
+    return words if settings.protocol.is_challenge else [*words, _counted(settings.rounds, "round")]
 
 
 def latency_table(report: Report) -> Table:
@@ -76,6 +78,25 @@ def cost_table(report: Report) -> Table | None:
     return Table("Counted", (Column("model", name=True), *map(Column, titles)), cells) if cells else None
 
 
+def score_table(report: Report) -> Table | None:
+    """Make the table of the challenge's scores, a line for each row; ``None`` if the protocol has none."""
+    found = scores(report)
+    if not any(found):
+        return None
+    challenge = CHALLENGES[report.settings.protocol]
+    columns = {
+        Column(name): [_number(getattr(each, field) if each else None, 2) for each in found]
+        for name, field in (("runtime", "runtime"), ("FLOPs", "flops"), ("params", "parameters"), ("final", "final"))
+    }
+    weights = " + ".join(f"{weight} {name}" for weight, name in zip(challenge.weights, _SCORED, strict=True))
+    least = " and ".join(f"{each:.2f}" for each in challenge.least_psnr)
+    legend = (
+        f"exp(2 x / x of {challenge.baseline} on the same engine); final: {weights}; less is better",
+        f"the challenge ranks networks of {least} dB or more on its validation and test images",
+    )
+    return replace(_table("Score", report.rows, columns), legend=legend)
+
+
 def quality_table(report: Report) -> Table | None:
     """Make the table of PSNR and SSIM, a line for each row and test set; ``None`` if nothing was rated."""
     cells = tuple(
@@ -116,7 +137,7 @@ def _legend(report: Report, titles: set[str]) -> tuple[str, ...]:
     tests = dict.fromkeys(each.name for row in report.rows for each in row.quality)
     memories = dict.fromkeys(row.memory.device for row in report.rows if row.memory)
     roofs = dict.fromkeys(row.bounds.device for row in report.rows if row.bounds)
-    rule = "on RGB, border 4" if report.settings.protocol is Protocol.NTIRE_2023 else "on luma, border as the scale"
+    rule = "on RGB, border 4" if report.settings.protocol.is_challenge else "on luma, border as the scale"
     first = next(iter(report.by_name()), "")
     meanings = {
         _RATIO: f"ratio: over the latency of {first}, with its {INTERVAL} bootstrap interval",

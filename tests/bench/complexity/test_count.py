@@ -49,7 +49,9 @@ class Fixed(nn.Module):
 def none_but(counted: Complexity, **figures: int) -> bool:
     """Whether these are the only sums that are not 0."""
     sums = {
-        name: value for name, value in asdict(counted).items() if name not in {"parameters", "peak_floats", "left_out"}
+        name: value
+        for name, value in asdict(counted).items()
+        if name not in {"parameters", "peak_floats", "left_out", "fvcore_others"}
     }
     return {name: value for name, value in sums.items() if value} == figures
 
