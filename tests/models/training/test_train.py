@@ -411,28 +411,6 @@ def test_bfloat16_is_near_but_not_the_same(photos, tmp_path):
     np.testing.assert_allclose(one, other, rtol=0.02)
 
 
-def test_compiling_that_fails_is_a_clear_error(photos, tmp_path, monkeypatch):
-    def broken(function, **_):
-        def call(*_):
-            message = "no compiler here"
-            raise torch._dynamo.exc.TorchDynamoException(message)
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(LkdnError, match=r"torch\.compile failed: no compiler here") as caught:
-        train(tiny(1, compile=True), places(photos, tmp_path))
-    assert "without" in caught.value.hint
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
-def test_compiled_training_differs_by_rounding_alone(photos, tmp_path):
-    train(tiny(2), places(photos, tmp_path / "plain"))
-    train(tiny(2, compile=True), places(photos, tmp_path / "compiled"))
-    np.testing.assert_allclose(losses(tmp_path / "plain"), losses(tmp_path / "compiled"), rtol=1e-5)
-
-
 def test_tensorboard_shows_the_log(photos, tmp_path):
     train(replace(tiny(4), validate_every=2), places(photos, tmp_path))
     measured = validations(tmp_path)
