@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     "--triton", type=PATH, metavar="DIR", help="Model repository of Triton Inference Server to add the model to."
 )
 @click.option(
+    "--backend",
+    type=click.Choice(["onnxruntime", "python"]),
+    help="Backend of Triton that runs the file; python serves pictures through this package.  [default: onnxruntime]",
+)
+@click.option(
     "--web",
     type=PATH,
     metavar="DIR",
@@ -91,6 +96,7 @@ def command(
     fp16: bool,
     io: "Io",
     triton: Path | None,
+    backend: str | None,
     web: Path | None,
     target: str,
     skip: tuple[str, ...],
@@ -114,7 +120,9 @@ def command(
     precision of the file: with --fp16 its convolutions are counted, and the exit code is 4 if too few are in FP16.
     TensorRT for RTX builds engines without a GPU.
 
-    With --triton the ONNX file, or with --trt the TensorRT engine, is added to a model repository.
+    With --triton the ONNX file, or with --trt the TensorRT engine, is added to a model repository. With --backend
+    python the server takes pictures of any size, (H, W, C) uint8, and upscales them in tiles as lkdn-upscale does; its
+    Python needs this package.
 
     With --web a folder for any static host is written: a page that upscales pictures in the browser, offline after the
     first visit, the same as a JavaScript package, and the networks for both, compiled to WebAssembly. --model and
@@ -128,6 +136,9 @@ def command(
     if not onnx and engine is None and triton is None:
         msg = "nothing to write"
         raise UsageError(msg, "choose at least one of --onnx, --trt, --triton DIR and --web DIR")
+    if backend is not None and (triton is None or engine is not None):
+        msg = "--backend is for --triton without --trt: an engine runs on Triton's backend tensorrt"
+        raise UsageError(msg, "leave out --backend, or give --triton DIR without --trt")
     from lkdn_deploy.export.job import ExportSettings, export_onnx, file_name, open_checkpoint
     from lkdn_deploy.export.to_onnx import DEFAULT_OPSET
 
@@ -153,9 +164,10 @@ def command(
         if engine is not None:
             write_engine(report.path, engine, output, triton, overwrite=overwrite)
         elif triton is not None:
-            from lkdn_deploy.export.triton import write_onnx
+            from lkdn_deploy.export.triton import write_onnx, write_python
 
-            for path in write_onnx(report.path, triton):
+            write = write_python if backend == "python" else write_onnx
+            for path in write(report.path, triton):
                 echo_path(path)
 
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, UsageError
@@ -37,6 +38,14 @@ output [
 ]
 {parameters}"""
 
+_MODEL = """\
+from lkdn_deploy.hub.triton_model import TritonPythonModel as TritonPythonModel
+"""
+"""Code of the Python backend's model. The class is in this package, which the server's Python must have."""
+
+# One instance, which takes the GPU by itself where its engine has one.
+_ONE_INSTANCE = "instance_group [ { kind: KIND_CPU, count: 1 } ]\n"
+
 
 def write_onnx(artefact: Path, repository: Path) -> list[Path]:
     """Put an ``.onnx`` artefact into a repository, for Triton's ONNX Runtime backend.
@@ -63,6 +72,23 @@ def write_onnx(artefact: Path, repository: Path) -> list[Path]:
     metadata = ArtifactMetadata.from_props({item.key: item.value for item in model.metadata_props})
     tensors = _tensor_of(model.graph.input[0]), _tensor_of(model.graph.output[0])
     return _write(artefact, repository, "onnxruntime", "model.onnx", *tensors, _parameters(metadata))
+
+
+def write_python(artefact: Path, repository: Path) -> list[Path]:
+    """Put an ``.onnx`` artefact into a repository, for Triton's Python backend, which serves it through this package.
+
+    A request has a picture ``image``, (H, W, C) uint8, and its answer ``upscaled``, (scale * H, scale * W, C).
+
+    Returns:
+        The files written: ``NAME/1/model.onnx``, ``NAME/1/model.py`` and ``NAME/config.pbtxt``.
+
+    Raises:
+        InputError: if the artefact cannot be read, or the repository cannot be written.
+    """
+    metadata = read_artifact(artefact).metadata
+    given, made = (_tensor(name, "uint8", (FREE, FREE, FREE)) for name in ("image", "upscaled"))
+    parameters = _parameters(metadata) | {"value_range": "0..255"}
+    return _write(artefact, repository, "python", "model.onnx", given, made, parameters, code=_MODEL)
 
 
 def write_engine(engine: Path, record: EngineRecord, repository: Path) -> list[Path]:
@@ -123,11 +149,18 @@ def _tensor(name: str, dtype: str, dims: tuple[int, ...]) -> str:
 
 
 def _write(
-    source: Path, repository: Path, backend: str, file: str, given: str, made: str, parameters: dict[str, str]
+    source: Path,
+    repository: Path,
+    backend: str,
+    file: str,
+    given: str,
+    made: str,
+    parameters: dict[str, str],
+    code: str = "",
 ) -> list[Path]:
     folder = repository / source.stem
-    model, configuration = folder / VERSION / file, folder / "config.pbtxt"
-    named = {"name": source.stem, "backend": backend, "file": file}
+    model, program, configuration = folder / VERSION / file, folder / VERSION / "model.py", folder / "config.pbtxt"
+    named = {"name": source.stem, "backend": backend, "file": program.name if code else file}
     lines = (
         f"parameters {{ key: {json.dumps(key)}, value {{ string_value: {json.dumps(value)} }} }}\n"
         for key, value in parameters.items()
@@ -139,9 +172,12 @@ def _write(
         model.parent.mkdir(parents=True, exist_ok=True)
         with publish(model) as part:
             shutil.copyfile(source, part)
+        if code:
+            with publish(program) as part:
+                part.write_text(code, encoding="utf-8")
     except OSError as error:
         msg = f"{model} cannot be written: {error.strerror}"
         raise InputError(msg, "give another folder with --triton") from error
     with publish(configuration) as part:  # last: the server does not load an incomplete model
-        part.write_text(text, encoding="utf-8")
-    return [model, configuration]
+        part.write_text(text + (_ONE_INSTANCE if code else ""), encoding="utf-8")
+    return [model, *([program] if code else []), configuration]

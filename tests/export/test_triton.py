@@ -45,6 +45,18 @@ def test_the_configuration_says_what_the_graph_says(tmp_path: Path, scale: int) 
     assert found.parameters["value_range"].string_value == "0..1"
 
 
+def test_the_python_backend_is_given_code_and_takes_pictures(tmp_path: Path) -> None:
+    assert run(command, ["--triton", str(tmp_path), "--backend", "python", "--scale", "2"]) == 0
+    folder = tmp_path / "lkdn-s_x2"
+    found = parsed(folder / "config.pbtxt")
+    assert (found.backend, found.default_model_filename) == ("python", "model.py")
+    assert (folder / "1" / "model.onnx").exists()
+    for one, name in ((found.input[0], "image"), (found.output[0], "upscaled")):
+        assert (one.name, one.data_type, list(one.dims)) == (name, model_config_pb2.TYPE_UINT8, [-1, -1, -1])
+    assert found.parameters["value_range"].string_value == "0..255"
+    assert run(command, ["--onnx", "--backend", "python", "-o", str(tmp_path)]) == 2
+
+
 def test_fixed_sizes_are_written_down(tmp_path: Path) -> None:
     model = onnx.load(bundled()["lkdn-s", 2])
     for value, sizes in ((model.graph.input[0], (1, 3, 24, 32)), (model.graph.output[0], (1, 3, 48, 64))):
