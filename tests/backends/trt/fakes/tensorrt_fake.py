@@ -6,6 +6,7 @@ fails. ``test_build.py`` compares them with the real ``tensorrt_rtx``.
 
 import json
 import sys
+import weakref
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from importlib.machinery import ModuleSpec
@@ -185,7 +186,15 @@ def fake(behaviour: Behaviour) -> ModuleType:
             self._did: dict[str, Any] = {"profiles": [], "targets": {}}
             self._count = 0
             self.profiling_verbosity: Any = None
-            self.progress_monitor: Any = None
+            self._monitor = lambda: None
+
+        @property
+        def progress_monitor(self) -> Any:
+            return self._monitor()
+
+        @progress_monitor.setter
+        def progress_monitor(self, monitor: Any) -> None:
+            self._monitor = weakref.ref(monitor)  # as the real one: whoever made it keeps it
 
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._did[pool.name] = pool_size
@@ -248,6 +257,7 @@ def fake(behaviour: Behaviour) -> ModuleType:
             did["input"] = list(network._inputs[0].shape)
             behaviour.settings = did
             monitor = config.progress_monitor
+            assert monitor is not None, "the monitor is gone before the build"
             monitor.phase_start("Building engine", None, 2)
             for step in range(2):
                 if not monitor.step_complete("Building engine", step):
