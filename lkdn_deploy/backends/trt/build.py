@@ -107,7 +107,7 @@ def build(
         if traits.builds_ahead:
             set_targets(module, config, spec.targets)
         _set_sizes(builder, config, network.get_input(0), spec)
-        monitor = _monitor(module, guard, progress)  # it must outlive the build: the builder keeps no reference
+        monitor = _monitor(module, guard, progress)  # it must outlive the build; no document says who keeps it
         if monitor is not None:
             config.progress_monitor = monitor
         timing_cache = None

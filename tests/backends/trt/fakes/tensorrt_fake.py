@@ -194,7 +194,7 @@ def fake(behaviour: Behaviour) -> ModuleType:
 
         @progress_monitor.setter
         def progress_monitor(self, monitor: Any) -> None:
-            self._monitor = weakref.ref(monitor)  # as the real one: whoever made it keeps it
+            self._monitor = weakref.ref(monitor)  # stricter than TensorRT for RTX 1.7.1, which keeps it
 
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._did[pool.name] = pool_size
