@@ -25,7 +25,8 @@ from lkdn_deploy.bench.rows import Batch
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.pipeline import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import rewrite
+from lkdn_deploy.graph.targets import TARGETS
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.export.job import ExportSettings, export_onnx, open_checkpoint
 from lkdn_deploy.export.to_fp16 import to_fp16
-from lkdn_deploy.graph.pipeline import TARGETS, rewrite_for, serialize
+from lkdn_deploy.graph.pipeline import rewrite_for, serialize
+from lkdn_deploy.graph.targets import TARGETS
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.samples import sample_pixels
 

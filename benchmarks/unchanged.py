@@ -24,7 +24,8 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx
-from lkdn_deploy.graph.pipeline import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import rewrite
+from lkdn_deploy.graph.targets import TARGETS
 from lkdn_deploy.imaging.testsets import TestSet, find_all
 from lkdn_models.checkpoint import load_checkpoint
 

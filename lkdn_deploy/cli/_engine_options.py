@@ -130,6 +130,8 @@ def write_engine(
     took = f"built in {record.build_seconds:.1f} s" if stored.reason else f"from the cache, built {record.made}"
     facts = f"{spec.runtime} {spec.runtime_version} for {', '.join(spec.targets)}, {spec.inputs}"
     click.echo(f"engine   {facts}: {len(stored.data) / 2**20:.1f} MiB, {took}", err=True)
+    if record.rewrites:
+        click.echo(f"rewrote  the graph for TensorRT: {', '.join(record.rewrites)}", err=True)
     if record.audit:
         click.echo(f"audited  {record.audit}", err=True)
     for name in record.fallbacks:

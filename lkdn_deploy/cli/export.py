@@ -116,9 +116,10 @@ def command(
     rewrote, what it skipped, and why. --also merge-wide-separable-conv makes fewer and larger convolutions, which is
     more work; --also approximate-gelu changes results by about as much as FP16 does.
 
-    With --trt the file is built into a TensorRT engine, which is also kept in the user's cache. The engine has the
-    precision of the file: with --fp16 its convolutions are counted, and the exit code is 4 if too few are in FP16.
-    TensorRT for RTX builds engines without a GPU.
+    With --trt the file is built into a TensorRT engine, which is also kept in the user's cache. The graph of a plain
+    file is rewritten for TensorRT before that, which leaves the file as it is. The engine has the precision of the
+    file: with --fp16 its convolutions are counted, and the exit code is 4 if too few are in FP16. TensorRT for RTX
+    builds engines without a GPU.
 
     With --triton the ONNX file, or with --trt the TensorRT engine, is added to a model repository. With --backend
     python the server takes pictures of any size, (H, W, C) uint8, and upscales them in tiles as lkdn-upscale does; its
@@ -162,13 +163,32 @@ def command(
         if onnx:
             echo_path(report.path)
         if engine is not None:
-            write_engine(report.path, engine, output, triton, overwrite=overwrite)
+            write_engine(
+                report.path if onnx else _shipped(report) or report.path, engine, output, triton, overwrite=overwrite
+            )
         elif triton is not None:
             from lkdn_deploy.export.triton import write_onnx, write_python
 
             write = write_python if backend == "python" else write_onnx
             for path in write(report.path, triton):
                 echo_path(path)
+
+
+def _shipped(report: "ExportReport") -> Path | None:
+    """Return the bundled artefact of the same network, weights and form, if there is one.
+
+    It differs from the exported file in the versions of the tools at most, and it is the file that ``lkdn-upscale``
+    looks for an engine of.
+    """
+    from dataclasses import replace
+
+    from lkdn_deploy.backends.onnx_bytes import read_artifact
+    from lkdn_deploy.runtime.bundled import bundled
+
+    shipped = bundled().get((report.metadata.model, report.metadata.scale))
+    if shipped is None or report.path.name != shipped.name:
+        return None
+    return shipped if replace(read_artifact(shipped).metadata, tools=report.metadata.tools) == report.metadata else None
 
 
 def tell(report: "ExportReport") -> None:

@@ -16,7 +16,8 @@ from lkdn_deploy.export.to_fp16 import Fp16Export, to_fp16
 from lkdn_deploy.export.to_onnx import DEFAULT_OPSET, OPSETS, to_onnx
 from lkdn_deploy.graph.ir_utils import Outcome
 from lkdn_deploy.graph.liveness import live_channels
-from lkdn_deploy.graph.pipeline import OPTIONAL, TARGETS, rewrite_for, serialize
+from lkdn_deploy.graph.pipeline import rewrite_for, serialize
+from lkdn_deploy.graph.targets import OPTIONAL, TARGETS
 from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE
 from lkdn_deploy.verify.comparison import Comparison, check_finite, verify
 from lkdn_deploy.verify.probes import extreme_inputs, verification_inputs
@@ -56,9 +57,9 @@ class ExportSettings:
     io: Io = "fp32"
     """Type of the input and output; other than ``fp32`` only with ``precision`` ``fp16``."""
     skip: tuple[str, ...] = ()
-    """Passes of the target to leave out, see ``graph.pipeline.TARGETS``."""
+    """Passes of the target to leave out, see ``graph.targets.TARGETS``."""
     also: tuple[str, ...] = ()
-    """Passes of ``graph.pipeline.OPTIONAL`` to apply as well."""
+    """Passes of ``graph.targets.OPTIONAL`` to apply as well."""
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:

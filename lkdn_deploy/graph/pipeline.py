@@ -1,4 +1,4 @@
-"""The passes in their order, the targets that use them, and the rewriting of whole artefacts."""
+"""The passes in their order, and the rewriting of whole artefacts for the targets."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -27,6 +27,7 @@ from lkdn_deploy.graph.passes.merge_separable_conv import merge_separable_conv, 
 from lkdn_deploy.graph.passes.pad_channels import pad_channels
 from lkdn_deploy.graph.passes.split_concat_conv import split_concat_conv
 from lkdn_deploy.graph.radius import receptive_radius
+from lkdn_deploy.graph.targets import TARGETS
 
 PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
     "approximate-gelu": approximate_gelu,
@@ -42,20 +43,6 @@ PASSES: dict[str, Callable[[ir.Graph], Outcome]] = {
     "pad-channels": pad_channels,
 }
 """The passes in the order in which they are applied: each works on what those before it leave."""
-
-_FOLDS = ("fold-replicated-input", "merge-separable-conv")
-_CPU = ("split-concat-conv", "fold-shift", "pad-channels")
-
-TARGETS: dict[str, tuple[str, ...]] = {
-    "plain": (),
-    "tensorrt": ("fold-replicated-input", "layer-norm-to-sum", "merge-parallel-conv", "pad-channels"),
-    "ort-cpu": (*_FOLDS, "layer-norm-to-conv", *_CPU),
-    "openvino": (*_FOLDS, "layer-norm-to-rms", *_CPU),
-}
-"""The passes for each engine. Concatenations cost TensorRT nothing."""
-
-OPTIONAL: dict[str, tuple[str, ...]] = {"tensorrt": ("merge-wide-separable-conv", "approximate-gelu")}
-"""Further passes of a target that are applied only when asked for: they do more arithmetic, or approximate."""
 
 
 class Rewritten(NamedTuple):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from lkdn_deploy.graph.pipeline import PASSES, TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import PASSES, rewrite
+from lkdn_deploy.graph.targets import TARGETS
 
 RANDOM = np.random.default_rng(0)
 NORM = """t = Transpose<perm=[0, 2, 3, 1]>({0})

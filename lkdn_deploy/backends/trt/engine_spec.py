@@ -90,8 +90,10 @@ class EngineSpec:
     """Precision of the artefact."""
     artefact_sha256: str = ""
     """SHA-256 of the ``.onnx`` file; empty before it is known."""
-    builder: int = 2
-    """Version of the settings that ``build`` chooses, raised whenever one of them changes."""
+    rewrites: tuple[str, ...] = ()
+    """Rewrites of the artefact's graph before the build, see ``form``; empty before it is known."""
+    builder: int = 3
+    """Version of the rewrites and of the settings that ``build`` chooses, raised whenever one of them changes."""
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:

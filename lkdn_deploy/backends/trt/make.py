@@ -1,4 +1,4 @@
-"""Makes engines: an ``.onnx`` file is built, audited and kept in the cache, and copied to a folder if asked for."""
+"""Makes engines: an ``.onnx`` file is rewritten, built, audited and kept in the cache; a folder may get a copy."""
 
 import hashlib
 import logging
@@ -12,8 +12,10 @@ from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.build import BuiltEngine, NoHalfKernelError, OnComplaint, Progress, build
 from lkdn_deploy.backends.trt.engine_cache import TIMINGS, StoredEngine, keep, log_path, sidecar_path, timing_name
 from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, EngineSpec
+from lkdn_deploy.backends.trt.form import form_of
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.backends.trt.resolve import resolve_for
+from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 
@@ -29,7 +31,7 @@ def make_engine(
     progress: Progress | None = None,
     on_complaint: OnComplaint | None = None,
 ) -> StoredEngine:
-    """Return an artefact's engine from the cache, or build it.
+    """Return an artefact's engine from the cache, or build it from the graph of ``form_of``.
 
     Args:
         artifact: what to build from.
@@ -52,7 +54,8 @@ def make_engine(
     def make(reason: str) -> tuple[bytes, EngineRecord, str]:
         if on_build is not None:
             on_build(reason)
-        built, fallbacks = _build(artifact.data, spec, progress, on_complaint)
+        form = form_of(artifact, spec.rewrites, RUNTIMES[spec.runtime].extra)
+        built, fallbacks = _build(form.data, spec, progress, on_complaint)
         record = EngineRecord(
             spec=spec,
             metadata=artifact.metadata,
@@ -60,6 +63,7 @@ def make_engine(
             output=built.output,
             engine_sha256=hashlib.sha256(built.engine).hexdigest(),
             audit=built.audits[-1] if spec.half else None,
+            rewrites=form.rewrites,
             fallbacks=fallbacks,
             build_seconds=round(built.seconds, 3),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,14 +98,14 @@ def _copy(stored: StoredEngine, folder: Path, name: str) -> StoredEngine:
 
 
 def _build(
-    artefact: bytes, spec: EngineSpec, progress: Progress | None, on_complaint: OnComplaint | None
+    graph: bytes, spec: EngineSpec, progress: Progress | None, on_complaint: OnComplaint | None
 ) -> tuple[BuiltEngine, tuple[str, ...]]:
     """Build; where convolutions have no FP16 kernel, again with these in FP32, then with all grouped ones.
 
     Returns:
         The engine, and the names of the convolutions in FP32.
     """
-    graph, timing = artefact, timing_name(spec)
+    timing = timing_name(spec)
     fallbacks: tuple[str, ...] = ()
     while True:
         try:

@@ -11,7 +11,7 @@ from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 
-FORMAT = 2
+FORMAT = 3
 MAX_SIDECAR = 16 << 20
 """Largest size of a side-car's file."""
 
@@ -67,6 +67,8 @@ class EngineRecord:
     engine_sha256: str
     audit: Audit | None
     """``None`` if the engine is in FP32."""
+    rewrites: tuple[str, ...] = ()
+    """Rewrites of that file's graph that had an effect; ``spec`` names those that were tried."""
     fallbacks: tuple[str, ...] = ()
     """Convolutions put back to FP32 because the builder has no FP16 kernel for them."""
     build_seconds: float = 0.0

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, DEFAULT_WORKSPACE, EngineSpec, Profile, Size
+from lkdn_deploy.backends.trt.form import rewrites_for
 from lkdn_deploy.backends.trt.gpu import Gpu, gpu_here
 from lkdn_deploy.backends.trt.runtimes import (
     RUNTIMES,
@@ -76,6 +77,7 @@ def resolve_for(spec: EngineSpec, artifact: Artifact) -> EngineSpec:
         profile=suitable_profile(spec, artifact.metadata, _fixed_size(artifact)),
         precision=artifact.metadata.precision,
         artefact_sha256=hashlib.sha256(artifact.data).hexdigest(),
+        rewrites=rewrites_for(artifact.metadata),
     )
 
 

@@ -32,7 +32,8 @@ from lkdn_deploy.backends.trt.record import Audit, Tensor
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError, VerificationError
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
-from lkdn_deploy.graph.pipeline import TARGETS, rewrite
+from lkdn_deploy.graph.pipeline import rewrite
+from lkdn_deploy.graph.targets import TARGETS
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = bundled()["lkdn-s", 4].read_bytes()

@@ -15,9 +15,11 @@ from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, DEFAULT_WORKSP
 from lkdn_deploy.backends.trt.gpu import Gpu
 from lkdn_deploy.backends.trt.resolve import resolve, resolve_for, suitable_profile
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
+from lkdn_deploy.graph.targets import TARGETS
 from lkdn_deploy.runtime.bundled import bundled
 
 PLAIN, RTX = Behaviour(), Behaviour("1.7.1.116", rtx=True)
+REWRITES = TARGETS["tensorrt"]
 ONE = dataclasses.replace(SPEC, targets=("sm86",))
 
 
@@ -110,7 +112,7 @@ def test_an_artefact_completes_it() -> None:
     asked = dataclasses.replace(SPEC, profile=None)
     spec = resolve_for(asked, artifact := read_artifact(bundled()["lkdn-s", 4]))
     sha256 = hashlib.sha256(artifact.data).hexdigest()
-    assert spec == dataclasses.replace(asked, profile=DEFAULT_PROFILE, artefact_sha256=sha256)
+    assert spec == dataclasses.replace(asked, profile=DEFAULT_PROFILE, artefact_sha256=sha256, rewrites=REWRITES)
 
 
 @pytest.mark.parametrize("data", [b"not a model", onnx.ModelProto().SerializeToString()])

@@ -18,11 +18,14 @@ from lkdn_deploy.backends.trt.record import Audit, EngineRecord
 from lkdn_deploy.backends.trt.resolve import resolve, resolve_for
 from lkdn_deploy.core.errors import InputError, VerificationError
 from lkdn_deploy.graph.fp16.cast import cast_to_fp16
+from lkdn_deploy.graph.targets import TARGETS
 from lkdn_deploy.runtime.bundled import bundled
 
 LKDN_S = read_artifact(bundled()["lkdn-s", 4])
 AHEAD = ("tensorrt-rtx", ("sm89", "sm86"))
 RTX = "1.7.1.116"
+MERGED = 80
+"""Convolutions of LKDN-S after those that run beside each other were merged; it has 86."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,9 @@ def test_an_engine_is_built_kept_and_copied(
     check_files(stored, half)
     spec, record = stored.record.spec, stored.record
     assert (spec.targets, spec.gpu, spec.driver, spec.runtime_version) == (("sm86", "sm89"), "", "", RTX)
-    assert record.audit == Audit(86, 86, "engine")
+    assert record.audit == Audit(MERGED, MERGED, "engine")
+    assert spec.rewrites == TARGETS["tensorrt"]
+    assert record.rewrites == spec.rewrites[1:]  # this file takes one copy of its input
     assert spec.precision == record.metadata.precision == "fp16"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record.made)
     again = make_engine(half, resolve(*AHEAD), tmp_path / "other", on_build=reasons.append)
@@ -120,7 +125,7 @@ def test_convolutions_without_a_kernel_are_put_back_to_fp32_and_recorded(
     )
     assert len(record.fallbacks) == grouped == len(set(record.fallbacks))
     assert here.builds == (3 if names_node else 2)
-    assert record.audit == Audit(86, 86 - grouped, "engine")
+    assert record.audit == Audit(MERGED, MERGED - grouped, "engine")
     assert record.spec.artefact_sha256 == digest(half.path)
     assert "building again with" in caplog.text
 

@@ -1,11 +1,15 @@
 """Opening the backend by name: the engine is found in the cache or built, or what is missing is said at once."""
 
 import dataclasses
+import hashlib
 import logging
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from artefacts_fake import METADATA, twice
 from device_fake import FakeDevice
@@ -13,13 +17,17 @@ from engine_fake import record_of, runtime_module
 from session_helpers import check, windows
 
 from lkdn_deploy.backends.onnx_bytes import read_artifact
+from lkdn_deploy.backends.ort import open_cpu
 from lkdn_deploy.backends.registry import open_session
 from lkdn_deploy.backends.trt import build, make, resolve, session
 from lkdn_deploy.backends.trt.engine import UnusableEngineError
 from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.gpu import gpu_here
+from lkdn_deploy.backends.trt.record import Tensor
 from lkdn_deploy.backends.trt.session import TrtSession, open_trt
 from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.hub.loading import open_artifact
+from lkdn_deploy.runtime.bundled import bundled
 
 
 @pytest.fixture
@@ -61,6 +69,31 @@ def test_a_missing_engine_is_built_once_and_then_found(
     with open_trt(read_artifact(artefact), threads=3) as second:
         check(second, windows(1, (1, 3, 40, 48)))
         assert second.record == first.record
+
+
+def test_an_engine_that_was_built_ahead_is_found_and_is_of_the_rewritten_graph(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = read_artifact(bundled()["lkdn-s", 4])
+    ends = Tensor("lr", "float32"), Tensor("sr", "float32")
+    given: list[bytes] = []
+
+    def built(graph: bytes, *_args: object, **_options: object) -> build.BuiltEngine:
+        given.append(graph)
+        return build.BuiltEngine(graph, *ends, (), "info: done\n", 1.0)
+
+    monkeypatch.setattr(make, "build", built)
+    record = make.make_engine(artifact, resolve.resolve("tensorrt-rtx", ("sm86", "sm89"))).record
+    assert record.spec.artefact_sha256 == hashlib.sha256(artifact.data).hexdigest()
+    batch = np.random.default_rng(0).random((1, 3, 40, 48), np.float32)
+    expected = open_cpu(artifact, threads=1).run(batch)
+    for backend in ("trt", "auto"):
+        with open_artifact(artifact, backend=backend) as found:
+            assert found.backend == "trt-rtx"
+            np.testing.assert_allclose(found.run(batch), expected, atol=1e-4)
+    (graph,) = given
+    operators = Counter(node.op_type for node in onnx.load_model_from_string(graph).graph.node)
+    assert operators["LayerNormalization"] == operators["Transpose"] == 0 < operators["Conv"]
 
 
 def test_a_cached_engine_that_does_not_load_is_built_again(

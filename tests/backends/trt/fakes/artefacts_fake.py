@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "aux_streams": 0,
     "precision": "fp16",
     "artefact_sha256": "b" * 64,
+    "rewrites": ("pad-channels",),
     "builder": 1,
 }
 """For each field of ``SPEC`` another value."""
