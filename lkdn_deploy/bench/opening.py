@@ -15,6 +15,9 @@ from lkdn_deploy.hub.loading import open_model
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE
 
 ENGINES = (*BACKENDS, "torch")
+TORCH_WAYS = ("eager", "channels-last", "compile", "tf32")
+"""Ways in which PyTorch runs a network; ``eager`` is the engine ``torch``, the others are ``torch-`` and their name."""
+COMPILED = "torch-compile"
 PRECISIONS = ("fp32", "fp16")
 BICUBIC = "bicubic"
 """Name of the baseline: enlargement by MATLAB's bicubic, which has no weights."""
@@ -83,7 +86,7 @@ def open_engine(
 
     Args:
         choice: the model.
-        engine: a name of ``ENGINES``.
+        engine: a name of ``ENGINES``, or another way of ``TORCH_WAYS``.
         precision: precision of the arithmetic, of ``PRECISIONS``.
         threads: CPU threads; ``None``: the engine's choice.
         converting: called before a checkpoint is converted.
@@ -92,7 +95,8 @@ def open_engine(
         UsageError: if the engine does not run this file or precision.
         LkdnError: as ``open_model`` does.
     """
-    if engine != "torch":
+    way = torch_way(engine)
+    if way is None:
         return open_model(
             choice.model,
             choice.scale,
@@ -110,4 +114,10 @@ def open_engine(
     from lkdn_deploy.export.job import open_checkpoint
 
     name = choice.model if choice.weights or weights is None else None
-    return TorchSession(open_checkpoint(weights, name, choice.scale), precision=precision, threads=threads)
+    return TorchSession(open_checkpoint(weights, name, choice.scale), precision=precision, threads=threads, way=way)
+
+
+def torch_way(engine: str) -> str | None:
+    """Return the way of ``TORCH_WAYS`` that an engine's name stands for; ``None`` if it is not PyTorch's."""
+    way = "eager" if engine == "torch" else engine.removeprefix("torch-")
+    return way if way in TORCH_WAYS and engine.startswith("torch") else None

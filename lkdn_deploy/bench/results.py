@@ -156,6 +156,8 @@ class SetQuality:
     psnr: float | None
     """PSNR in dB; ``None``: infinite, since a picture equals its original."""
     ssim: float
+    psnr_rgb: float | None = None
+    """PSNR in dB on RGB with a border of 4, whatever the protocol; ``None``: infinite, or not measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from lkdn_deploy.bench.measure.harness import Prepare, Progress, Run, WarmUpLimi
 from lkdn_deploy.bench.measure.statistics import bootstrap_mean_ratio, bootstrap_ratio
 from lkdn_deploy.bench.measure.torch_session import TorchSession
 from lkdn_deploy.bench.models import Model
-from lkdn_deploy.bench.opening import ModelChoice, open_engine
+from lkdn_deploy.bench.opening import COMPILED, ModelChoice, open_engine, torch_way
 from lkdn_deploy.bench.results import Copies, Latency, Protocol, Row, Settings
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import find_artifact
@@ -58,7 +58,7 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
     """
     choice, artifact = model.choice(), None
     reopen: Callable[[], Session] = partial(open_engine, choice, engine, precision, threads)
-    if engine != "torch":
+    if torch_way(engine) is None:
         # Converting a checkpoint, optimising and building an engine happen once and are not part of opening.
         found = find_artifact(choice.model, choice.scale, choice.weights, precision=precision)
         artifact = optimised_for(found, engine)
@@ -68,8 +68,14 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
     start = time.perf_counter()
     session = reopen()
     opening = (time.perf_counter() - start) * 1e3
+    if engine == COMPILED:  # a new session would be compiled anew in every round
+        reopen = partial(_kept, session)
     row = Row(model.name, model.scale, session.backend, precision, model.origin)
     return OpenRow(model, choice, engine, reopen, session, artifact, opening, row)
+
+
+def _kept(session: Session) -> Session:
+    return session
 
 
 def timed_run(session: Session, batch: Batch) -> Run:

@@ -17,6 +17,7 @@ from lkdn_deploy.bench.measure.harness import Progress
 from lkdn_deploy.bench.measure.peak_memory import peak_memory
 from lkdn_deploy.bench.measure.profile import profile
 from lkdn_deploy.bench.models import Model
+from lkdn_deploy.bench.opening import COMPILED
 from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.bench.results import LeftOut, Protocol, Report, SetQuality, Settings
 from lkdn_deploy.bench.rows import Batch, OpenRow, first_run, open_row, time_rows
@@ -114,7 +115,9 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
         bounds = costs.bounds(row.model, row.row.precision, on_cpu=row.session.on_cpu)
         return {"cost": costs.cost(row.model), "bounds": bounds}
 
-    def measure_memory(row: OpenRow) -> dict[str, Any]:
+    def measure_memory(row: OpenRow) -> dict[str, Any] | None:
+        if row.engine == COMPILED:  # the compiler takes more than the run
+            return None
         size = max((batch.shape[2:] for batch in state.batches), key=math.prod)
         return {"memory": peak_memory(row.choice, row.engine, row.row.precision, threads, size)}
 
@@ -134,7 +137,8 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
             each("memory", state.sound, measure_memory)
         if not state.interrupted and settings.protocol is Protocol.STEADY:
             batch = state.batches[0]
-            each("profiling", state.sound, lambda row: {"kinds": profile(row.session, row.artifact, batch, threads)})
+            plain = [row for row in state.sound if row.engine != COMPILED]  # compiled layers have no kinds
+            each("profiling", plain, lambda row: {"kinds": profile(row.session, row.artifact, batch, threads)})
     except KeyboardInterrupt:
         state.interrupted = True
     return Report(
@@ -216,5 +220,7 @@ def _rate_all(request: BenchRequest, state: _State, stage: Stage) -> None:
             mean = average(each.name, records)
             if mean.scores:
                 psnr, ssim = (getattr(mean.scores, f"{name}_{kind}") for name in ("psnr", "ssim"))
-                found = SetQuality(each.name, mean.images, psnr if math.isfinite(psnr) else None, ssim)
+                finite = (value if math.isfinite(value) else None for value in (psnr, mean.scores.psnr_rgb))
+                psnr, psnr_rgb = finite
+                found = SetQuality(each.name, mean.images, psnr, ssim, psnr_rgb)
                 row.row = replace(row.row, quality=(*row.row.quality, found))

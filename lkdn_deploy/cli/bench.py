@@ -29,6 +29,13 @@ FILES = ("bench.json", "bench.md", "bench.html")
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
 @click.option("--torch", is_flag=True, help="Measure eager PyTorch, the baseline of a deployment.")
+@click.option(
+    "--torch-way",
+    "ways",
+    multiple=True,
+    type=click.Choice(["eager", "channels-last", "compile", "tf32"]),
+    help="Way in which PyTorch runs the networks; repeatable.  [default: eager, with --trt --torch all]",
+)
 @click.option("--ort", is_flag=True, help="Measure ONNX Runtime, on CUDA if there is a GPU.")
 @click.option("--openvino", is_flag=True, help="Measure OpenVINO on the CPU.")
 @click.option("--native", is_flag=True, help="Measure the native engine on the CPU.")
@@ -81,6 +88,7 @@ FILES = ("bench.json", "bench.md", "bench.html")
 def command(
     context: click.Context,
     torch: bool,
+    ways: tuple[str, ...],
     ort: bool,
     openvino: bool,
     native: bool,
@@ -114,7 +122,19 @@ def command(
 
         open_device()
     if predict:
-        others = {"torch", "ort", "openvino", "native", "protocol", "data", "rounds", "threads", "output", "overwrite"}
+        others = {
+            "torch",
+            "ways",
+            "ort",
+            "openvino",
+            "native",
+            "protocol",
+            "data",
+            "rounds",
+            "threads",
+            "output",
+            "overwrite",
+        }
         _refuse([name for name in given if name in others], "--predict measures nothing")
     _check_output(output, overwrite)
     from lkdn_deploy.bench.models import find_models
@@ -129,6 +149,7 @@ def command(
 
         click.echo(predicted(models, find(predict), precisions, size or usual))
         return
+    from lkdn_deploy.bench.opening import TORCH_WAYS
     from lkdn_deploy.bench.results import Protocol, Settings
     from lkdn_deploy.bench.run import BenchRequest, bench
     from lkdn_deploy.core.limits import cores
@@ -144,7 +165,12 @@ def command(
         settings = Settings(Protocol.STEADY, size or usual, threads or cores(), rounds, 0)
     flags = {"torch": torch, "ort": ort, "openvino": openvino, "native": native, "trt": trt}
     wanted = [name for name, flag in flags.items() if flag]
-    engines = [_ort_engine() if name == "ort" else name for name in wanted or ENGINES]
+    if ways and wanted and not torch:
+        _refuse(["ways"], "a way of PyTorch was chosen, but not --torch")
+    ways = tuple(dict.fromkeys(ways)) or (TORCH_WAYS if trt and torch else ("eager",))
+    replaced = {"torch": [f"torch-{way}".removesuffix("-eager") for way in ways]}
+    replaced["ort"] = [_ort_engine()] if "ort" in (wanted or ENGINES) else []
+    engines = [engine for name in wanted or ENGINES for engine in replaced.get(name, [name])]
     sets = find_all(data, models[0].scale)
     report = bench(BenchRequest(models, engines, precisions, settings, sets, required=bool(wanted)), _stage)
     _write(report, output)
@@ -239,7 +265,7 @@ def _write(report: "Report", folder: Path | None) -> None:
 
 def _refuse(options: list[str], why: str) -> None:
     if options:
-        called = {"names": "model", "precisions": "precision"}
+        called = {"names": "model", "precisions": "precision", "ways": "torch-way"}
         msg = f"{why}: {', '.join(f'--{called.get(name, name)}' for name in options)}"
         raise UsageError(msg, "leave that out")
 

@@ -104,6 +104,47 @@ def test_pytorch_says_of_a_network_what_its_artefact_says() -> None:
     assert session.metadata.live_channels >= artefact.metadata.live_channels
 
 
+def test_other_ways_of_pytorch_compute_the_same(
+    reference: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    for way in ("channels-last", "compile"):
+        session = bundled_on(f"torch-{way}")
+        assert isinstance(session, TorchSession)
+        assert session.backend == f"torch-{session.device}-{way}"
+        assert np.abs(session.run(BATCH) - reference[4]).max() < 1e-4
+        assert session.upload(BATCH).is_contiguous(memory_format=torch.channels_last) == (way == "channels-last")
+        assert bool(compiled) == (way == "compile")
+    assert session.build_seconds is None
+    session.prepared(BATCH)
+    assert session.build_seconds is not None
+
+    def broken(*_: object) -> None:
+        msg = "no C++ compiler\nlong story"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(session, "_call", broken)
+    with pytest.raises(InputError, match=r"torch\.compile fails: no C\+\+ compiler \("):
+        session.prepared(BATCH)
+
+
+def test_tf32_is_a_way_of_fp32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="TF32 is a way to compute FP32 on a GPU, not fp32 on cpu"):
+            bundled_on("torch-tf32")
+    session = bundled_on("torch")
+    assert isinstance(session, TorchSession)
+    monkeypatch.setattr(session, "on_cpu", False)
+    seen = []
+    for way in ("tf32", "eager", "tf32"):  # rows take turns in one process
+        monkeypatch.setattr(session, "way", way)
+        session.forward(session.upload(BATCH))
+        seen.append(torch.backends.cudnn.allow_tf32)
+    torch.backends.cudnn.allow_tf32 = True
+    assert seen == [True, False, True]
+
+
 def test_half_precision_is_near_and_says_so(reference: dict[int, np.ndarray]) -> None:
     full, half = bundled_on("torch"), bundled_on("torch", "fp16")
     assert half.metadata.precision == "fp16"

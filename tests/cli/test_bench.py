@@ -14,10 +14,11 @@ from PIL import Image
 
 from lkdn_deploy.backends.ort import OrtSession
 from lkdn_deploy.bench.challenge import scores
-from lkdn_deploy.bench.results import Protocol, read_report, schema
+from lkdn_deploy.bench.results import Protocol, Report, read_report, schema
+from lkdn_deploy.bench.run import BenchRequest
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.bench import command
-from lkdn_deploy.core.errors import LkdnError
+from lkdn_deploy.core.errors import LkdnError, MissingError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.samples import sample_pixels
@@ -317,6 +318,47 @@ def test_the_bounds_of_a_gpu_that_is_not_here_are_shown_beside_the_papers_latenc
         assert 0 < network <= pointwise <= layers
     full, half = (float(rows["lkdn", "x4", precision][0]) for precision in ("fp32", "fp16"))
     assert half == pytest.approx(full / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--trt", "--torch"], ["torch", "torch-channels-last", "torch-compile", "torch-tf32", "trt"]),
+        (["--torch", "--torch-way", "tf32", "--torch-way", "eager"], ["torch-tf32", "torch"]),
+        (["--native", "--torch"], ["torch", "native"]),
+    ],
+)
+def test_pytorch_is_timed_in_the_ways_that_are_asked_for(
+    flags: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
+) -> None:
+    asked: list[str] = []
+
+    def record(request: BenchRequest, _stage: object) -> Report:
+        asked.extend(request.engines)
+        msg = "seen"
+        raise MissingError(msg)
+
+    monkeypatch.setattr("lkdn_deploy.backends.trt.device.open_device", lambda: None)
+    monkeypatch.setattr("lkdn_deploy.bench.run.bench", record)
+    ran(*flags, *LKDN_S, *SMALL, code=3)
+    assert asked == expected
+
+
+def test_a_way_of_pytorch_without_pytorch_is_refused(ran: Callable[..., Any]) -> None:
+    assert "--torch-way" in ran("--native", "--torch-way", "compile", *LKDN_S, code=2).err
+
+
+@pytest.mark.long
+def test_compiled_rows_are_really_compiled(tmp_path: Path, ran: Callable[..., Any]) -> None:
+    ways = [word for way in ("eager", "compile", "channels-last", "tf32") for word in ("--torch-way", way)]
+    ran("--torch", *ways, *LKDN_S, *SMALL, "-o", tmp_path)
+    report = read_report(tmp_path / "bench.json")
+    assert [row.backend for row in report.rows] == ["torch-cpu", "torch-cpu-compile", "torch-cpu-channels-last"]
+    (left,) = report.left_out
+    assert "TF32 is a way to compute FP32 on a GPU" in left.why
+    latencies = [row.latency for row in report.rows]
+    assert [bool(each and each.building) for each in latencies] == [False, True, False]
+    assert all(each and len(each.samples) == 8 for each in latencies)
 
 
 def test_tensorrt_without_a_gpu_is_missing(monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]) -> None:

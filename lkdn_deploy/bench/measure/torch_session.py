@@ -1,11 +1,13 @@
 """A checkpoint in eager PyTorch as a session beside those of the backends: the baseline of a deployment."""
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lkdn_deploy.bench.opening import TORCH_WAYS
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.core.optional import needs
 from lkdn_deploy.core.protocols import SequentialSession
@@ -32,16 +34,24 @@ class TorchSession(SequentialSession):
         precision: precision of weights and activations; layer normalisation accumulates in float32 all the same.
         device: ``cpu`` or ``cuda``; default is CUDA where a device is available.
         threads: PyTorch's threads, which are one setting for the whole process.
+        way: ``eager``; ``channels-last``, with channels in the innermost dimension; ``compile``, by ``torch.compile``;
+            or ``tf32``, with FP32 products of factors that are rounded to TF32, on a GPU.
 
     Raises:
-        UsageError: if the precision is not known.
+        UsageError: if the precision or the way is not known, or there is no TF32 on the device or at the precision.
         MissingError: if there is no CUDA device.
     """
 
     fixed_size: tuple[int, int] | None = None
 
     def __init__(
-        self, checkpoint: Checkpoint, *, precision: str = "fp32", device: str | None = None, threads: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        precision: str = "fp32",
+        device: str | None = None,
+        threads: int | None = None,
+        way: str = "eager",
     ) -> None:
         if precision not in PRECISIONS:
             msg = f"no such precision: {precision}"
@@ -50,20 +60,26 @@ class TorchSession(SequentialSession):
         if device == "cuda" and not torch.cuda.is_available():
             msg = "PyTorch finds no CUDA device"
             raise MissingError(msg, "check the GPU and its driver, and that this PyTorch is a CUDA build")
+        if way not in TORCH_WAYS:
+            msg = f"PyTorch has no way {way}"
+            raise UsageError(msg, f"known are {', '.join(TORCH_WAYS)}")
+        if way == "tf32" and (device == "cpu" or precision != "fp32"):
+            msg = f"TF32 is a way to compute FP32 on a GPU, not {precision} on {device}"
+            raise UsageError(msg, "leave out --torch-way tf32")
         if threads is not None:
             torch.set_num_threads(threads)
         fused = fuse(checkpoint)
         network = as_rgb(fused.network, checkpoint.input, checkpoint.scale).eval()
         live = -(-peak_floats(network, (1, 3, *_SIZE)) // math.prod(_SIZE))
         self.metadata = describe(checkpoint, network, whole=fused.whole, live_channels=live, precision=precision)
-        if device == "cuda":
-            # Otherwise convolutions would round float32 to the 10 bits of TF32.
-            torch.backends.cudnn.allow_tf32 = False
-        self.backend = f"torch-{device}"
+        self.backend = f"torch-{device}" + ("" if way == "eager" else f"-{way}")
+        self.way = way
         self.on_cpu = device == "cpu"
         self.device = torch.device(device)
         self._type = PRECISIONS[precision]
-        self.network = network.to(self.device, self._type)
+        self._layout = torch.channels_last if way == "channels-last" else torch.contiguous_format
+        self.network = network.to(self.device, self._type, memory_format=self._layout)  # type: ignore[call-overload]
+        self._call = torch.compile(self.network) if way == "compile" else self.network
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Upscale (N, 3, H, W) RGB in 0..1 to (N, 3, scale * H, scale * W), not clipped.
@@ -80,20 +96,27 @@ class TorchSession(SequentialSession):
     def upload(self, batch: NDArray[np.float32]) -> Tensor:
         """Return the batch on the device, in the network's precision."""
         self.check_open()
-        return torch.tensor(batch, dtype=self._type, device=self.device)
+        return torch.tensor(batch, dtype=self._type, device=self.device).contiguous(memory_format=self._layout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network on the device; on CUDA it returns before the work is done."""
+        if not self.on_cpu:  # one setting for the process; convolutions round float32 to the 10 bits of TF32 by default
+            torch.backends.cudnn.allow_tf32 = self.way == "tf32"
         with torch.inference_mode():
-            return self.network(x)  # type: ignore[no-any-return]
+            return self._call(x)  # type: ignore[no-any-return]
 
     def prepared(self, batch: NDArray[np.float32]) -> Callable[[], float | None]:
         """Return a function that runs the network on a batch, and returns when the work is done.
 
         On CUDA it copies the batch in and the result out, as sessions of other engines do, and returns the
-        milliseconds of the network alone by the device's events.
+        milliseconds of the network alone by the device's events. A network to compile is compiled for the batch's size.
+
+        Raises:
+            InputError: if it cannot be compiled.
         """
         x = self.upload(batch)
+        if self.way == "compile":
+            self._compile(x)
 
         def run() -> float | None:
             if self.on_cpu:
@@ -110,11 +133,21 @@ class TorchSession(SequentialSession):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         return run
 
+    def _compile(self, x: Tensor) -> None:
+        start = time.perf_counter()
+        try:
+            self.forward(x)
+        except Exception as error:  # the compiler's own, of many kinds
+            msg = f"torch.compile fails: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+            raise InputError(msg, "install a C++ compiler, or leave out --torch-way compile") from error
+        if self.build_seconds is None:
+            self.build_seconds = time.perf_counter() - start
+
     def close(self) -> None:
         """Release the network's weights; see ``Session.close``."""
         if not self.closed:
             super().close()
-            del self.network
+            del self.network, self._call
 
     def device_memory(self, batch: NDArray[np.float32]) -> tuple[int, str] | None:
         """Run a batch and return the peak of CUDA's allocator in bytes, and the GPU's name; ``None`` on the CPU."""

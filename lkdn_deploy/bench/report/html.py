@@ -8,6 +8,7 @@ from lkdn_deploy.bench.machine import brief, facts
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
 from lkdn_deploy.bench.report.plots import kinds_plot, quality_plot, roofline_plot
+from lkdn_deploy.bench.report.table4 import paper_table
 from lkdn_deploy.bench.report.table_layout import Table
 from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, quality_table, score_table, start_table
 from lkdn_deploy.bench.results import Report
@@ -92,6 +93,7 @@ def html(report: Report) -> str:
     tables = (
         latency_table(report),
         cost_table(report),
+        paper_table(report),
         score_table(report),
         quality_table(report),
         start_table(report),

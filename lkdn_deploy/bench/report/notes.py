@@ -12,6 +12,13 @@ _COPIES = {
     Copies.NONE: "There are no copies, since the engine works in the host's memory:",
 }
 
+_TF32 = {
+    "off": ("torch-cuda", "torch-cuda-channels-last", "torch-cuda-compile"),
+    "on": ("torch-cuda-tf32",),
+    "allowed, as is the engine's default": ("ort-cuda", "trt", "trt-rtx"),
+}
+"""Backends on a GPU by what they do with FP32."""
+
 
 def notes(report: Report) -> list[str]:
     """Return the notes that apply, as sentences."""
@@ -43,6 +50,9 @@ def _notes(report: Report) -> Iterator[str]:
         for copies, text in _COPIES.items():
             if names := ", ".join(name for name, each in timed.items() if each.copies is copies):
                 yield f"{text} {names}."
+    for state, of in _TF32.items():
+        if names := ", ".join(name for name, row in rows.items() if row.precision == "fp32" and row.backend in of):
+            yield f"TF32, FP32 products of factors with 11 bits, is {state}: {names}."
     papers = sorted({row.model for row in report.rows} & PAPER_LATENCY.keys())
     if papers and not all(row.backend.endswith("cpu") for row in report.rows):
         figures = ", ".join(f"{name} {PAPER_LATENCY[name]:.2f} ms" for name in papers)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from lkdn_deploy.bench.machine import brief
 from lkdn_deploy.bench.report.notes import notes
 from lkdn_deploy.bench.report.plain import with_plain_texts
+from lkdn_deploy.bench.report.table4 import paper_table
 from lkdn_deploy.bench.report.table_layout import Table, aligned, wrapped
 from lkdn_deploy.bench.report.tables import cost_table, head, latency_table, score_table
 from lkdn_deploy.bench.results import Report
@@ -18,7 +19,7 @@ def text(report: Report) -> str:
     """Write a report in lines of at most 80 columns, each with its line end."""
     report = with_plain_texts(report)
     lines = wrapped(", ".join(head(report))) + wrapped(", ".join(brief(report.machine)))
-    for table in filter(None, (latency_table(report), cost_table(report), score_table(report))):
+    for table in filter(None, (latency_table(report), cost_table(report), paper_table(report), score_table(report))):
         lines += ["", *wrapped(table.caption), *aligned(table)]
         lines += [line for each in table.legend for line in wrapped(each, "  ", "    ")]
     if found := notes(report):
@@ -30,7 +31,7 @@ def markdown(report: Report) -> str:
     """Write a report as GitHub Markdown, in which no text of the report acts as markup or ends a cell."""
     report = with_plain_texts(report)
     parts = ["  \n".join(map(_escaped, filter(None, (", ".join(head(report)), ", ".join(brief(report.machine))))))]
-    for table in filter(None, (latency_table(report), cost_table(report), score_table(report))):
+    for table in filter(None, (latency_table(report), cost_table(report), paper_table(report), score_table(report))):
         parts += [f"**{_escaped(table.caption)}**", _rows(table), _list(table.legend)]
     return "\n\n".join(filter(None, [*parts, _list(notes(report))])) + "\n"
 
