@@ -19,11 +19,12 @@ from lkdn_deploy.core.optional import import_engine, install
 from lkdn_deploy.core.protocols import SequentialSession
 
 CPU, CUDA, TRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
+RTX = "NvTensorRTRTXExecutionProvider"
+GPU_HINT = "check the GPU, its driver and the CUDA libraries, or use --backend ort-cpu"
 _TRT_HINT = f"""its TensorRT provider needs TensorRT 10 (libnvinfer.so.10), in an environment of its own:
 {install("ort-trt")}; --backend trt uses TensorRT 11 without ONNX Runtime"""
 _IO: dict[str, Io] = {"tensor(float)": "fp32", "tensor(float16)": "fp16", "tensor(uint8)": "uint8"}
-_NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt"}
+_NAMES = {CPU: "ort-cpu", CUDA: "ort-cuda", TRT: "ort-trt", RTX: "ort-trt-rtx"}
 
 # Measured on the CPU (benchmarks/upscale.py) for LKDN: the engine's blocked layout keeps a second copy of part of the
 # live values. Its memory grows in powers of two, so other networks of the zoo took 0.8 to 2.5 times the live values.
@@ -43,33 +44,40 @@ class OrtSession(SequentialSession):
     On the CPU, an input size that is large or keeps coming is run by an inference session fixed to that size.
     """
 
-    def __init__(self, artifact: Artifact, provider: str, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        provider: str,
+        threads: int | None = None,
+        *,
+        inner: Any = None,
+        largest: tuple[int, int] | None = None,
+    ) -> None:
+        """Open an artefact.
+
+        Args:
+            artifact: what to run.
+            provider: ONNX Runtime's name of the execution provider.
+            threads: CPU threads; ``None``: the engine's choice.
+            inner: a session of ONNX Runtime that is open already; ``None``: a new one.
+            largest: the largest height and width that ``inner`` takes, of one picture at a time.
+
+        Raises:
+            MissingError: if the provider, its libraries or its device is missing.
+            InputError: if it does not take the artefact.
+        """
         _refuse_both_wheels()
-        ort = import_engine("onnxruntime", "cpu" if provider == CPU else "gpu")
-        if provider not in ort.get_available_providers():
-            msg = f"the installed onnxruntime has no {provider}"
-            raise MissingError(msg, f"in a checkout of this project: pip uninstall onnxruntime; {install('gpu')}")
         self.metadata = artifact.metadata
         self.backend, self.on_cpu = _NAMES[provider], provider == CPU
         self._data, self._threads, self._provider = artifact.data, threads, provider
-        if provider != CPU:
-            with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout is for results
-                ort.preload_dlls()
-        providers = _providers(provider, self._data)
-        try:
-            # Its own fallback to the CPU would print to stdout, which is for results.
-            self._session = ort.InferenceSession(self._data, _options(threads), providers=providers, enable_fallback=0)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            if provider != CPU:
-                msg = f"{provider} cannot run {artifact.path}: {str(error).splitlines()[0]}"
-                raise MissingError(msg, _GPU_HINT) from error
-            msg = f"{artifact.path} cannot be opened by ONNX Runtime as a model"
-            raise InputError(msg, str(error).splitlines()[0]) from error
+        self._session = inner or _inner(artifact, provider, threads)
         # A provider whose libraries do not load is left out with no more than a line in ONNX Runtime's log.
         if self._session.get_providers()[0] != provider:
             msg = f"{provider} was asked for, but ONNX Runtime runs on {self._session.get_providers()[0]}"
-            raise MissingError(msg, _TRT_HINT if provider == TRT else _GPU_HINT)
-        self._input, self._io, self.fixed_size, self._one_by_one = _only_input(artifact.path, self._session)
+            raise MissingError(msg, _TRT_HINT if provider == TRT else GPU_HINT)
+        self._input, self._io, self.fixed_size, self._one_by_one = only_input(artifact.path, self._session)
+        if largest is not None:
+            self._one_by_one, self.largest = True, self.fixed_size or largest
         self._last_shape: tuple[int, ...] = ()
         self._pixels = 0
         """Pixels of the last shape that have been run in a row."""
@@ -102,7 +110,7 @@ class OrtSession(SequentialSession):
         if self._fixed is None:
             import onnxruntime as ort
 
-            options = _options(self._threads)
+            options = session_options(self._threads)
             for axis, name in free.items():
                 options.add_free_dimension_override_by_name(name, shape[axis])
             self._fixed = ort.InferenceSession(self._data, options, providers=[CPU], enable_fallback=0)
@@ -119,7 +127,29 @@ class OrtSession(SequentialSession):
         return int(4 * self.metadata.live_channels * _OVERHEAD)
 
 
-def _options(threads: int | None) -> Any:
+def _inner(artifact: Artifact, provider: str, threads: int | None) -> Any:
+    """Return ONNX Runtime's own session."""
+    ort = import_engine("onnxruntime", "cpu" if provider == CPU else "gpu")
+    if provider not in ort.get_available_providers():
+        msg = f"the installed onnxruntime has no {provider}"
+        raise MissingError(msg, f"in a checkout of this project: pip uninstall onnxruntime; {install('gpu')}")
+    if provider != CPU:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout is for results
+            ort.preload_dlls()
+    options, providers = session_options(threads), _providers(provider, artifact.data)
+    try:
+        # Its own fallback to the CPU would print to stdout, which is for results.
+        return ort.InferenceSession(artifact.data, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        if provider != CPU:
+            msg = f"{provider} cannot run {artifact.path}: {str(error).splitlines()[0]}"
+            raise MissingError(msg, GPU_HINT) from error
+        msg = f"{artifact.path} cannot be opened by ONNX Runtime as a model"
+        raise InputError(msg, str(error).splitlines()[0]) from error
+
+
+def session_options(threads: int | None) -> Any:
+    """Return the options that every session gets."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -174,7 +204,7 @@ def _providers(provider: str, data: bytes) -> list[Any]:
     return [(TRT, options), CUDA]
 
 
-def _only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None, bool]:
+def only_input(artefact: Path, session: Any) -> tuple[str, Io, tuple[int, int] | None, bool]:
     """Return the input's name, the type of input and output, the fixed height and width, and whether the batch is one.
 
     Raises:

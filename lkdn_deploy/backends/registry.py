@@ -20,6 +20,7 @@ BACKENDS = {
     "ort-cpu": "lkdn_deploy.backends.ort:open_cpu",
     "ort-cuda": "lkdn_deploy.backends.ort:open_cuda",
     "ort-trt": "lkdn_deploy.backends.ort:open_trt",
+    "ort-trt-rtx": "lkdn_deploy.backends.ort_rtx:open_rtx",
     "native": "lkdn_deploy.backends.native.session:open_native",
     "openvino": "lkdn_deploy.backends.ov:open_openvino",
     "trt": "lkdn_deploy.backends.trt.session:open_trt",
