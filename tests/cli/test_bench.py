@@ -349,6 +349,7 @@ def test_a_way_of_pytorch_without_pytorch_is_refused(ran: Callable[..., Any]) ->
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
 def test_compiled_rows_are_really_compiled(tmp_path: Path, ran: Callable[..., Any]) -> None:
     ways = [word for way in ("eager", "compile", "channels-last", "tf32") for word in ("--torch-way", way)]
     ran("--torch", *ways, *LKDN_S, *SMALL, "-o", tmp_path)

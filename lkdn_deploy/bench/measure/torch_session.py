@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class TorchSession(SequentialSession):
 
     Raises:
         UsageError: if the precision or the way is not known, or there is no TF32 on the device or at the precision.
+        InputError: if ``torch.compile`` does not work here.
         MissingError: if there is no CUDA device.
     """
 
@@ -79,7 +81,7 @@ class TorchSession(SequentialSession):
         self._type = PRECISIONS[precision]
         self._layout = torch.channels_last if way == "channels-last" else torch.contiguous_format
         self.network = network.to(self.device, self._type, memory_format=self._layout)  # type: ignore[call-overload]
-        self._call = torch.compile(self.network) if way == "compile" else self.network
+        self._call = self._compiler() if way == "compile" else self.network
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Upscale (N, 3, H, W) RGB in 0..1 to (N, 3, scale * H, scale * W), not clipped.
@@ -103,7 +105,7 @@ class TorchSession(SequentialSession):
         if not self.on_cpu:  # one setting for the process; convolutions round float32 to the 10 bits of TF32 by default
             torch.backends.cudnn.allow_tf32 = self.way == "tf32"
         with torch.inference_mode():
-            return self._call(x)  # type: ignore[no-any-return]
+            return self._call(x)
 
     def prepared(self, batch: NDArray[np.float32]) -> Callable[[], float | None]:
         """Return a function that runs the network on a batch, and returns when the work is done.
@@ -133,13 +135,14 @@ class TorchSession(SequentialSession):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         return run
 
+    def _compiler(self) -> Callable[[Tensor], Tensor]:
+        with _compiling():
+            return torch.compile(self.network)
+
     def _compile(self, x: Tensor) -> None:
         start = time.perf_counter()
-        try:
+        with _compiling():
             self.forward(x)
-        except Exception as error:  # the compiler's own, of many kinds
-            msg = f"torch.compile fails: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
-            raise InputError(msg, "install a C++ compiler, or leave out --torch-way compile") from error
         if self.build_seconds is None:
             self.build_seconds = time.perf_counter() - start
 
@@ -160,3 +163,17 @@ class TorchSession(SequentialSession):
     def bytes_per_pixel(self) -> int:
         """Return the bytes that a run takes per LR pixel, without what PyTorch's kernels allocate for themselves."""
         return self._type.itemsize * self.metadata.live_channels
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Turn whatever the compiler raises into an error: its exceptions are of many kinds.
+
+    Raises:
+        InputError: in place of any exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        msg = f"torch.compile fails: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+        raise InputError(msg, "install a C++ compiler, or leave out --torch-way compile") from error
