@@ -108,7 +108,7 @@ def test_damaged_metadata_are_refused_by_the_files_name(tmp_path: Path, key: str
 
 def two_inputs(model: ModelProto) -> None:
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["n", 3, "h", "w"]))
-    model.graph.node[0].input[3] = "other"
+    model.graph.node[1].input[3] = "other"
 
 
 def two_outputs(model: ModelProto) -> None:

@@ -15,9 +15,10 @@ random = np.random.default_rng(0)
 
 
 def graph(shape: tuple[Any, ...] = ("n", 3, "h", "w"), kind: int = TensorProto.FLOAT) -> ModelProto:
-    """A network that repeats each pixel."""
+    """A network that repeats each pixel, with an operator that the native engine does not have."""
     nodes = [
-        helper.make_node("Concat", ["lr"] * 4, ["four"], axis=1),
+        helper.make_node("Abs", ["lr"], ["positive"]),
+        helper.make_node("Concat", ["positive"] * 4, ["four"], axis=1),
         helper.make_node("DepthToSpace", ["four"], ["sr"], blocksize=2, mode="DCR"),
     ]
     inputs = [helper.make_tensor_value_info("lr", kind, shape)]
