@@ -10,7 +10,6 @@ import onnxruntime
 import lkdn_deploy.backends.native.executor
 import lkdn_deploy.graph.pipeline
 import lkdn_deploy.verify.comparison  # noqa: F401 - imported here once, and not in each child
-from lkdn_deploy.backends.native import bounds
 from lkdn_deploy.backends.native.frontend.partition import needed_nodes
 from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.onnx_bytes import read_artifact
@@ -19,7 +18,6 @@ from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.runtime.optimised import optimised_for
 from lkdn_deploy.runtime.upscaler import Upscaler
 
-bounds.DEBUG = True
 SIZES = ((20, 24), (7, 31), (33, 9), (16, 70))
 
 
