@@ -47,9 +47,9 @@ class Complexity:
     batch_norm_operations: int
     """Two per element that a batch normalisation writes, one if it has no weights."""
     fvcore_others: int
-    """What fvcore counts beside ``macs`` and batch normalisations: 5 per element of a layer normalisation, 4 if it has
-    no weights; 4 per element that a bilinear enlargement writes; one per element that a nearest one writes or an
-    adaptive mean reads; and multiply-accumulates with weights that do not depend on parameters."""
+    """Operations that fvcore counts beside ``macs`` and batch normalisations: 5 per element of a layer normalisation,
+    4 if it has no weights; 4 per element that a bilinear enlargement writes; one per element that a nearest one writes
+    or an adaptive mean reads; and multiply-accumulates with weights that do not depend on parameters."""
     activations: int
     """Elements of the outputs of all convolutions."""
     convolutions: int

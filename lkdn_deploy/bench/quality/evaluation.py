@@ -98,7 +98,7 @@ class Record:
     exact: bool | None = None
     """Whether the result equals that of the whole picture."""
     error: str = ""
-    """Why the picture could not be measured."""
+    """The reason why the picture could not be measured."""
     hint: str = ""
 
 

@@ -23,7 +23,7 @@ MAX_ROUNDING = 2.0**-10
 
 
 class Reason(StrEnum):
-    """Why a node stays in FP32."""
+    """The reason why a node stays in FP32."""
 
     STATISTICS = "statistics"
     """It is a norm, or a sum over as many values as a picture has, or computes what such sums are made of or used for:

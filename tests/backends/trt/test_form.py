@@ -55,7 +55,7 @@ def test_it_computes_the_same_with_fewer_convolutions(artifact: Artifact) -> Non
     "changes", [{"target": "tensorrt"}, {"target": "ort-cpu"}, {"islands": {"range": 2}}, {"islands": {"faint": 1}}]
 )
 def test_rewritten_graphs_and_those_with_values_out_of_range_stay(changes: dict[str, Any]) -> None:
-    """Which operations such a file keeps in FP32 depends on values, and a rewritten graph has others."""
+    """Values decide the operations that such a file keeps in FP32, and a rewritten graph has others."""
     facts = dataclasses.replace(METADATA, **changes)
     assert rewrites_for(facts) == ()
     assert form_of(Artifact(Path("a.onnx"), b"as it is", facts), (), "trt") == (b"as it is", ())

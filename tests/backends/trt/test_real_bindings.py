@@ -29,7 +29,7 @@ FUNCTIONS = (
     "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry",
     "getNvOnnxParserVersion", "getPluginRegistry", "initLibNvInferPlugins", "getInferLibVersion",
 )  # fmt: skip
-"""What the bindings want of the libraries when they are loaded."""
+"""The names that the bindings want of the libraries when they are loaded."""
 RTX_ONLY = ("IRuntimeConfig", "IRuntimeCache", "DynamicShapesKernelSpecializationStrategy", "ComputeCapability")
 SETTABLE = {"IBuilderConfig": ("profiling_verbosity", "progress_monitor"), "ITensor": ("shape",)}
 

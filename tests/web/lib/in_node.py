@@ -1,4 +1,4 @@
-"""What the tests of the browser's engine share."""
+"""Fixtures and programs that the tests of the browser's engine share."""
 
 import shutil
 import subprocess
