@@ -54,7 +54,7 @@ def main() -> None:
                 worst = int(np.abs(result.astype(int) - high).max())
                 text = f"off by {worst}" if name.startswith("flat") else f"{psnr_y(result, high, scale):.2f} dB"
             draw.text((column * (SIDE + GAP), top + SIDE), text, "black", font)
-    sheet.save(output, quality=92, subsampling=0)
+    sheet.save(output, quality=80, optimize=True)
     print(output)
 
 

@@ -93,7 +93,10 @@ def test_every_option_of_the_readme_exists(name: str) -> None:
             assert re.search(rf"(?<!\S){option}(?![a-z-])", help_of(name, task)), option
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+CARDS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "models" / "lkdn_models" / "weights").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", *CARDS])
 def test_links_between_files_lead_somewhere(path: str) -> None:
     folder = (ROOT / path).parent
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / path).read_text()):
