@@ -1,0 +1,1 @@
+"""16-bit fixed point: a network's program with integers for weights and for most values."""
