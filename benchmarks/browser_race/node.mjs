@@ -3,6 +3,9 @@
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setFlagsFromString } from "node:v8";
+
+setFlagsFromString("--experimental-wasm-relaxed-simd"); // Node 20 has it behind a flag, later versions have it anyway
 
 const [site, width, height, threads, path] = process.argv.slice(2);
 const { load } = await import(`${site}/lkdn.mjs`);

@@ -12,6 +12,17 @@ async function ours(name, threads) {
   return async () => (await upscale(picture)).data; // from pixels to pixels
 }
 
+/** The same as in a browser that finds the instructions of relaxed SIMD invalid. */
+async function withoutRelaxed(name, threads) {
+  const { validate } = WebAssembly;
+  WebAssembly.validate = (code) => !code.join().includes("253,133,2,") && validate(code);
+  try {
+    return await ours(name, threads);
+  } finally {
+    WebAssembly.validate = validate;
+  }
+}
+
 /** The network alone, from float32 to float32; the conversion of pixels is not in its time. */
 async function onnxruntime(threads) {
   const ort = await import(`./ort.wasm.min.mjs?threads=${threads}`); // an instance each, as threads are set for all of it
@@ -49,6 +60,7 @@ async function upscalerjs() {
 const MAKERS = {
   "ours x4, 1 thread": () => ours("lkdn-s_x4", 1),
   "ours x4, 2 threads": () => ours("lkdn-s_x4", 2),
+  "ours x4 without relaxed SIMD, 1 thread": () => withoutRelaxed("lkdn-s_x4", 1),
   "ours x2, 1 thread": () => ours("lkdn-s_x2", 1),
   "onnxruntime-web x4, 1 thread": () => onnxruntime(1),
   "onnxruntime-web x4, 2 threads": () => onnxruntime(2),

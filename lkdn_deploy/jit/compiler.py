@@ -15,6 +15,9 @@ from lkdn_deploy.core.cache import Store
 
 _ADDRESS, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
+_MULTIPLY_ADD = "llvm.fmuladd"
+"""The one that the builder writes: rounded once where the processor can."""
+
 _COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
 
@@ -32,6 +35,8 @@ class Processor:
     """Output channels that a convolution can accumulate in registers, in two vectors each."""
     triple: str = ""
     """The target triple of LLVM; empty for that of this machine."""
+    multiply_add: str = _MULTIPLY_ADD
+    """LLVM's intrinsic function for a multiplication with an addition, without its type."""
 
 
 def processor() -> Processor:
@@ -88,7 +93,7 @@ def compile_module(module: ir.Module, target: Processor) -> bytes:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
     module.triple = _triple(target)
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(str(module).replace(f"{_MULTIPLY_ADD}.", f"{target.multiply_add}."))
     parsed.verify()
     return bytes(_target_machine(target).emit_object(parsed))
 

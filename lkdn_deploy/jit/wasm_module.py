@@ -23,8 +23,14 @@ WASM = Processor(
 )
 """WebAssembly with vectors of 128 bits, and memory that belongs to one thread."""
 
-WASM_THREADS = replace(WASM, features=f"{WASM.features},+atomics")
-"""The same with memory that threads may share."""
+WASM_RELAXED = replace(WASM, features=f"{WASM.features},+relaxed-simd", multiply_add="llvm.wasm.relaxed.madd")
+"""The same with relaxed SIMD, whose multiplication with an addition is rounded once where the processor can."""
+
+
+def for_threads(target: Processor) -> Processor:
+    """Return a target of WebAssembly whose memory threads may share."""
+    return replace(target, features=f"{target.features},+atomics")
+
 
 MAX_PAGES = 1 << 16
 """Pages of the largest memory that a module with 32-bit addresses can have."""
@@ -47,7 +53,7 @@ def link(code: bytes, exports: Sequence[str], *, shared: bool) -> bytes:
     """Return a module of an object file's functions.
 
     Args:
-        code: an object file that ``compile_module`` made for ``WASM`` or ``WASM_THREADS``.
+        code: an object file that ``compile_module`` made for ``WASM`` or ``WASM_RELAXED``, or for threads.
         exports: names of the functions to export.
         shared: whether the memory is one that threads share.
 

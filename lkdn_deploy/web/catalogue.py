@@ -12,7 +12,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 CATALOGUE = "models.json"
 
-FORMAT = 1
+FORMAT = 2
 """The version of the list; ``static/lkdn.mjs`` reads this one only."""
 
 
@@ -29,13 +29,15 @@ def catalogue_files(artifacts: Sequence[Artifact]) -> dict[str, bytes]:
         InputError: if a network cannot run in a browser.
         UsageError: if two have the same name.
     """
+    names = [model_name(it) for it in artifacts]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            msg = f"two networks are called {name}"
+            raise UsageError(msg, "name each network and scale once")
     files: dict[str, bytes] = {}
     models = []
     for artifact in artifacts:
         entry, added = _compiled(artifact)
-        if added.keys() & files.keys():
-            msg = f"two networks are called {entry['name']}"
-            raise UsageError(msg, "name each network and scale once")
         models.append(entry)
         files |= added
     content = {"format": FORMAT, "default": models[0]["name"], "models": models}
@@ -59,12 +61,18 @@ def _compiled(artifact: Artifact) -> tuple[dict[str, object], dict[str, bytes]]:
             raise
         msg = f"{artifact.path}: {error.message}"
         raise type(error)(msg, error.hint) from error
-    files = {
-        f"{name}.wasm": network.code,
-        f"{name}-threads.wasm": network.threads_code,
-        f"{name}.bin": network.weights,
+    modules = {
+        "plain": {"alone": network.plain.alone, "threads": network.plain.threads},
+        "relaxed": {"alone": network.relaxed.alone, "threads": network.relaxed.threads},
     }
-    code, threads_code, weights = (f"./{it}" for it in files)
+    weights = f"{name}.bin"
+    files = {weights: network.weights}
+    code: dict[str, dict[str, str]] = {}
+    for instructions, by_memory in modules.items():
+        code[instructions] = {}
+        for memory, content in by_memory.items():
+            file = f"{name}-{instructions}-{memory}.wasm"
+            files[file], code[instructions][memory] = content, f"./{file}"
     return {
         "name": name,
         "model": metadata.model,
@@ -73,8 +81,7 @@ def _compiled(artifact: Artifact) -> tuple[dict[str, object], dict[str, bytes]]:
         "smallest": metadata.smallest,
         "bytes": sum(map(len, files.values())),
         "code": code,
-        "threadsCode": threads_code,
-        "weights": weights,
+        "weights": f"./{weights}",
         "weightsBytes": len(network.weights),
         "weightsSha256": metadata.weights_sha256,
         "network": network.description,

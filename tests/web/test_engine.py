@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 pytest.importorskip("llvmlite")
 
-from in_node import PLAIN, node
+from in_node import PROCESSORS, Instructions, node
 from native_graphs import MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, reference
 
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import UnsupportedError
-from lkdn_deploy.backends.native.wasm import compile_wasm
+from lkdn_deploy.backends.native.wasm import WasmNetwork, compile_wasm
 from lkdn_deploy.hub.artifacts import find_artifact
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.runtime.bundled import bundled
@@ -35,19 +35,23 @@ def picture(height: int, width: int) -> Pixels:
 
 
 def in_wasm(
-    folder: Path, model: bytes, sizes: Iterable[tuple[int, int]], threads: Sequence[int]
+    folder: Path,
+    network: WasmNetwork,
+    sizes: Iterable[tuple[int, int]],
+    threads: Sequence[int],
+    instructions: Instructions,
 ) -> dict[tuple[int, int, int], NDArray[np.float32]]:
     """Return the results of windows of a picture by height, width and threads."""
-    network = compile_wasm(import_program(model))
-    for name, content in (("code.wasm", network.code), ("threads.wasm", network.threads_code)):
-        (folder / name).write_bytes(content)
+    code = network.relaxed if instructions == "relaxed" else network.plain
+    (folder / "code.wasm").write_bytes(code.alone)
+    (folder / "threads.wasm").write_bytes(code.threads)
     (folder / "weights.bin").write_bytes(network.weights)
     (folder / "network.json").write_text(json.dumps(network.description))
     windows = {f"{height}x{width}x{count}": (height, width, count) for height, width in sizes for count in threads}
     for name, (height, width, _) in windows.items():
         (folder / f"{name}.rgba").write_bytes(np.dstack([picture(height, width), np.zeros((height, width), np.uint8)]))
     (folder / "windows.json").write_text(json.dumps([[name, *window] for name, window in windows.items()]))
-    node("windows.mjs", STATIC, folder)
+    node("windows.mjs", STATIC, folder, instructions=instructions)
     scale = network.description["scale"]
     return {
         window: np.fromfile(folder / f"{name}.f32", np.float32).reshape(3, scale * window[0], scale * window[1])
@@ -58,18 +62,21 @@ def in_wasm(
 def check(
     folder: Path,
     model: bytes,
-    sizes: Iterable[tuple[int, int]],
+    sizes: Sequence[tuple[int, int]],
     threads: Sequence[int] = (1, 2),
     tolerance: float = 1e-5,
 ) -> None:
-    results = in_wasm(folder, model, sizes, threads)
-    exact = compiled(model, PLAIN) if platform.machine() in ("x86_64", "AMD64") else None
-    for (height, width, count), result in results.items():
-        batch = to_batch(picture(height, width))[0]
-        where = f"{width}x{height}, {count} threads"
-        if exact is not None:
-            assert np.array_equal(result.view(np.uint32), Run(exact, height, width)(batch).view(np.uint32)), where
-        np.testing.assert_allclose(result, reference(model, batch), rtol=0, atol=tolerance, err_msg=where)
+    network = compile_wasm(import_program(model))
+    batches = {size: to_batch(picture(*size))[0] for size in sizes}
+    expected = {size: reference(model, batch) for size, batch in batches.items()}
+    for instructions, processor in PROCESSORS.items():
+        exact = compiled(model, processor) if platform.machine() in ("x86_64", "AMD64") else None
+        for (height, width, count), result in in_wasm(folder, network, sizes, threads, instructions).items():
+            where = f"{width}x{height}, {count} threads, {instructions}"
+            if exact is not None:
+                native = Run(exact, height, width)(batches[height, width])
+                assert np.array_equal(result.view(np.uint32), native.view(np.uint32)), where
+            np.testing.assert_allclose(result, expected[height, width], rtol=0, atol=tolerance, err_msg=where)
 
 
 def test_a_bundled_network(tmp_path: Path) -> None:

@@ -162,6 +162,10 @@ def test_npm_packs_it_and_a_program_installs_and_runs_it(
     run(npm, "install", *options, "--silent", tmp_path / name, cwd=tmp_path / "app", env=environment)
     installed = tmp_path / "app" / "node_modules" / "lkdn-web"
     assert not (installed / "index.html").exists()
+    described = json.loads((installed / "package.json").read_text())
+    # TypeScript reads the declarations of lkdn.mjs in lkdn.d.mts only.
+    assert described["exports"] == {".": {"types": "./lkdn.d.mts", "default": "./lkdn.mjs"}}
+    assert (installed / "lkdn.d.mts").read_bytes() == (STATIC / "lkdn.d.mts").read_bytes()
     pixels = sample_pixels()[:30, :40]
     rgba = np.dstack([pixels, np.full((30, 40), 255, np.uint8)])
     (tmp_path / "photo.rgba").write_bytes(rgba.tobytes())

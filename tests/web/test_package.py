@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("llvmlite")
 
-from in_node import PLAIN, node
+from in_node import PROCESSORS, Instructions, node
 from native_graphs import Graph
 
 from lkdn_deploy.backends.native.session import NativeSession
@@ -69,8 +69,9 @@ def pictures() -> dict[str, Pixels]:
     }
 
 
+@pytest.mark.parametrize("instructions", PROCESSORS)
 def test_results_are_those_of_python(
-    folder: Path, small: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instructions: Instructions, folder: Path, small: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [
         (name, pixels.shape[1], pixels.shape[0], {"threads": 1 + number % 2, "memory": 1 << 20})
@@ -79,10 +80,10 @@ def test_results_are_those_of_python(
     for name, pixels in pictures().items():
         (tmp_path / f"{name}.rgba").write_bytes(pixels.tobytes())
     (tmp_path / "pictures.json").write_text(json.dumps(listed))
-    strips = {name: int(number) for name, *_, number in map(str.split, node(
-        "upscale.mjs", folder / "lkdn.mjs", tmp_path).splitlines())}  # fmt: skip
+    lines = node("upscale.mjs", folder / "lkdn.mjs", tmp_path, instructions=instructions).splitlines()
+    strips = {name: int(number) for name, *_, number in map(str.split, lines)}
     assert strips["tiled"] > 1 == strips["padded"]
-    monkeypatch.setattr("lkdn_deploy.jit.compiler.processor", lambda: PLAIN)
+    monkeypatch.setattr("lkdn_deploy.jit.compiler.processor", lambda: PROCESSORS[instructions])
     with Upscaler(NativeSession(small, threads=1)) as upscaler:
         for name, pixels in pictures().items():
             expected = upscaler(pixels)

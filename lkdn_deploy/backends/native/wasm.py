@@ -3,6 +3,9 @@
 The code is the same as that of this machine's processor, for vectors of four lanes: it takes windows of any size. Where
 everything lies in memory depends on the size, and is decided where the module runs: ``web/static/engine.mjs`` is there
 what ``executor`` is here. What both need to know of a network is its description.
+
+There is code for two sets of instructions. Relaxed SIMD has a multiplication with an addition, which takes one
+instruction, and is rounded once, on processors that can. Hosts without it run the plain code.
 """
 
 import re
@@ -22,7 +25,7 @@ from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, halo_b
 from lkdn_deploy.backends.native.lower import LoweredStage
 from lkdn_deploy.backends.native.schedule import Schedule
 from lkdn_deploy.jit.compiler import compile_module
-from lkdn_deploy.jit.wasm_module import WASM, WASM_THREADS, link
+from lkdn_deploy.jit.wasm_module import WASM, WASM_RELAXED, for_threads, link
 
 _CALLS = 1024
 """Bytes of a stack for the functions that call stages."""
@@ -30,13 +33,23 @@ _LINE_BYTES = 4 * LINE
 
 
 @dataclass(frozen=True, slots=True)
+class WasmCode:
+    """The modules of one set of instructions."""
+
+    alone: bytes
+    """A module whose memory belongs to one thread."""
+    threads: bytes
+    """The same for memory that threads share."""
+
+
+@dataclass(frozen=True, slots=True)
 class WasmNetwork:
     """A network for WebAssembly."""
 
-    code: bytes
-    """A module whose memory belongs to one thread."""
-    threads_code: bytes
-    """The same for memory that threads share."""
+    plain: WasmCode
+    """Code that needs SIMD of 128 bits."""
+    relaxed: WasmCode
+    """The same code for relaxed SIMD."""
     weights: bytes
     """The weights of all stages, little-endian float32, each stage's aligned to a cache line."""
     description: dict[str, Any]
@@ -62,13 +75,16 @@ def compile_wasm(program: Program) -> WasmNetwork:
     emit_network(signatures, WASM.lanes, module)
     functions = [*map(stage_name, range(len(signatures))), *output.NAMES]
     exports = [*functions, "lead"]
-    code = link(compile_module(module, WASM), exports, shared=False)
+    targets = WASM, WASM_RELAXED
+    alone = [link(compile_module(module, it), exports, shared=False) for it in targets]
     emit_rest(module)
     exports += ["follow", "rest"]
+    threads = [link(compile_module(module, for_threads(it)), exports, shared=True) for it in targets]
+    plain, relaxed = map(WasmCode, alone, threads)
     weights, starts = _packed(segments)
     return WasmNetwork(
-        code,
-        link(compile_module(module, WASM_THREADS), exports, shared=True),
+        plain,
+        relaxed,
         weights,
         {
             "lanes": WASM.lanes,

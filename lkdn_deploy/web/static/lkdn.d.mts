@@ -10,7 +10,7 @@ export interface Model {
   readonly scale: number;
   /** Pixels around a tile that its result depends on. */
   readonly halo: number;
-  /** Bytes of its files; with one thread or several, one of two modules is read, each a few per cent of this. */
+  /** Bytes of its files; of four modules, each a few per cent of this, one is read. */
   readonly bytes: number;
   /** Whether `load` takes it where no name is given. */
   readonly default: boolean;

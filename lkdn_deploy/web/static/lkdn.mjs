@@ -10,7 +10,7 @@ import { chooseWindow, planAxis, smallestWindow } from "./tiles.mjs";
 
 export { LkdnError };
 
-const FORMAT = 1;
+const FORMAT = 2;
 const USUAL_MEMORY = 256 << 20;
 const LEAST_MEMORY = 1 << 20;
 const MOST_MEMORY = 2 ** 32 - 2 ** 26;
@@ -19,6 +19,13 @@ const LEAST_SIDE = 64; // of a window that is cut for want of memory
 
 // A module with one function, which makes a vector: engines without vectors find it invalid.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
+// The same with f32x4.relaxed_madd of the function's argument.
+const RELAXED = [
+  [0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 1, 123, 1, 123, 3, 2, 1, 0],
+  [10, 13, 1, 11, 0, 32, 0, 32, 0, 32, 0, 253, 133, 2, 11],
+].flat();
+
+const accepts = (code) => WebAssembly.validate(Uint8Array.from(code));
 
 let catalogue;
 
@@ -59,7 +66,7 @@ export async function models() {
 export async function load(name, options = {}) {
   const { signal, memory = USUAL_MEMORY } = options;
   signal?.throwIfAborted();
-  if (typeof WebAssembly === "undefined" || !WebAssembly.validate(Uint8Array.from(SIMD)))
+  if (typeof WebAssembly === "undefined" || !accepts(SIMD))
     throw new LkdnError(
       "unsupported",
       "This browser has no WebAssembly SIMD, which the network needs; a newer one has it.",
@@ -83,7 +90,8 @@ export async function load(name, options = {}) {
     throw new LkdnError("model", `There is no model ${name} here, but ${names}.`);
   }
   const url = (file) => new URL(file, import.meta.url);
-  const code = url(threads > 1 ? entry.threadsCode : entry.code);
+  const { alone, threads: shared } = accepts(RELAXED) ? entry.code.relaxed : entry.code.plain;
+  const code = url(threads > 1 ? shared : alone);
   const [bytes, weights] = await Promise.all([read(code, signal), read(url(entry.weights), signal)]);
   if (weights.length !== entry.weightsBytes)
     throw new LkdnError(

@@ -89,7 +89,7 @@ await assert.rejects(upscale(large), code("closed"));
 async function damaged(ending, damage) {
   const copy = mkdtempSync(`${tmpdir()}/lkdn-`);
   cpSync(folder, copy, { recursive: true });
-  damage(`${copy}/${readdirSync(copy).find((name) => ending.test(name))}`);
+  for (const name of readdirSync(copy)) if (ending.test(name)) damage(`${copy}/${name}`);
   const { load: other } = await at(copy);
   return (await other(undefined, { threads: 1 }))(picture(8, 6));
 }
@@ -98,7 +98,7 @@ await assert.rejects(
   code("model"),
 );
 await assert.rejects(
-  damaged(/^[^-]*\.wasm$/, (path) => writeFileSync(path, "<!doctype html>")),
+  damaged(/-alone\..*wasm$/, (path) => writeFileSync(path, "<!doctype html>")),
   code("model"),
 );
 await assert.rejects(

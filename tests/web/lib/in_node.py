@@ -2,16 +2,26 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import llvmlite.binding as llvm
 import pytest
 
 from lkdn_deploy.jit.compiler import Processor
 
 HERE = Path(__file__).parent
 
+Instructions = Literal["plain", "relaxed"]
+"""What Node has: SIMD, or relaxed SIMD, too."""
+
 PLAIN = Processor("x86-64", "", lanes=4, max_outputs=4)
-"""A processor that, as WebAssembly, does not fuse a multiplication and an addition."""
+"""A processor that, as plain WebAssembly, does not fuse a multiplication and an addition."""
+FUSED = replace(PLAIN, features="+avx,+fma") if llvm.get_host_cpu_features().get("fma") else PLAIN
+"""One that computes as relaxed SIMD does on this machine."""
+PROCESSORS: dict[Instructions, Processor] = {"plain": PLAIN, "relaxed": FUSED}
+"""Processors that compute as Node does with these instructions."""
 
 
 def program(name: str) -> str:
@@ -31,6 +41,6 @@ def run(*words: object, cwd: Path | None = None, env: dict[str, str] | None = No
     return done.stdout
 
 
-def node(script: "str | Path", *arguments: object, cwd: Path | None = None) -> str:
+def node(script: str | Path, *arguments: object, instructions: Instructions = "plain") -> str:
     """Run a script, of this folder if only its name is given, in Node, and return what it prints."""
-    return run(program("node"), HERE / script, *arguments, cwd=cwd)
+    return run(program("node"), "--import", HERE / f"{instructions}.mjs", HERE / script, *arguments)
