@@ -3,14 +3,16 @@
 Importing this needs no engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from lkdn_deploy.backends.registry import BACKENDS
+from lkdn_deploy.backends.onnx_bytes import Artifact, reading
+from lkdn_deploy.backends.registry import BACKENDS, open_session
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
-from lkdn_deploy.hub.artifacts import Converting
+from lkdn_deploy.hub.artifacts import Converting, find_artifact
 from lkdn_deploy.hub.loading import open_model
 from lkdn_deploy.runtime.bundled import DEFAULT_SCALE
 
@@ -18,6 +20,9 @@ ENGINES = (*BACKENDS, "torch")
 TORCH_WAYS = ("eager", "channels-last", "compile", "tf32")
 """Ways in which PyTorch runs a network; ``eager`` is the engine ``torch``, the others are ``torch-`` and their name."""
 COMPILED = "torch-compile"
+TRT_WAYS: Mapping[str, Mapping[str, Any]] = {"default": {}, "aux0": {"aux_streams": 0}, "no-tf32": {"tf32": False}}
+"""Settings of ``open_trt`` by the way in which TensorRT builds an engine; ``default`` is the engine ``trt``, the others
+are ``trt-`` and their name."""
 PRECISIONS = ("fp32", "fp16")
 BICUBIC = "bicubic"
 """Name of the baseline: enlargement by MATLAB's bicubic, which has no weights."""
@@ -86,7 +91,7 @@ def open_engine(
 
     Args:
         choice: the model.
-        engine: a name of ``ENGINES``, or another way of ``TORCH_WAYS``.
+        engine: a name of ``ENGINES``, or another way of ``TORCH_WAYS`` or ``TRT_WAYS``.
         precision: precision of the arithmetic, of ``PRECISIONS``.
         threads: CPU threads; ``None``: the engine's choice.
         converting: called before a checkpoint is converted.
@@ -96,6 +101,9 @@ def open_engine(
         LkdnError: as ``open_model`` does.
     """
     way = torch_way(engine)
+    if trt_way(engine) not in (None, "default"):
+        found = find_artifact(choice.model, choice.scale, choice.weights, precision=precision, converting=converting)
+        return open_form(found, engine, threads)
     if way is None:
         return open_model(
             choice.model,
@@ -117,7 +125,41 @@ def open_engine(
     return TorchSession(open_checkpoint(weights, name, choice.scale), precision=precision, threads=threads, way=way)
 
 
+def open_form(artifact: Artifact, engine: str, threads: int | None) -> Session:
+    """Open an artefact, in the form for an engine that is not PyTorch.
+
+    Args:
+        artifact: the artefact, not changed any more.
+        engine: a name of ``BACKENDS``, or another way of ``TRT_WAYS``.
+        threads: CPU threads; ``None``: the engine's choice.
+
+    Raises:
+        UsageError: if TF32 is to be left out of an engine in FP16.
+        LkdnError: as ``open_session`` does.
+    """
+    way = trt_way(engine)
+    if way in (None, "default"):
+        return open_session(artifact, engine, threads=threads)
+    if way == "no-tf32" and artifact.metadata.precision != "fp32":
+        msg = f"TF32 is a way to compute FP32, and the engine would be in {artifact.metadata.precision}"
+        raise UsageError(msg, "leave out --trt-way no-tf32")
+    from lkdn_deploy.backends.trt.session import open_trt
+
+    with reading(artifact.path):
+        return open_trt(artifact, threads=threads, **TRT_WAYS[way])
+
+
 def torch_way(engine: str) -> str | None:
     """Return the way of ``TORCH_WAYS`` that an engine's name stands for; ``None`` if it is not PyTorch's."""
-    way = "eager" if engine == "torch" else engine.removeprefix("torch-")
-    return way if way in TORCH_WAYS and engine.startswith("torch") else None
+    return _way(engine, "torch", TORCH_WAYS)
+
+
+def trt_way(engine: str) -> str | None:
+    """Return the way of ``TRT_WAYS`` that an engine's name stands for; ``None`` if it is not that of TensorRT."""
+    return _way(engine, "trt", tuple(TRT_WAYS))
+
+
+def _way(engine: str, name: str, ways: Sequence[str]) -> str | None:
+    """Return the way in an engine's name, the first one if it is the bare ``name``; ``None`` if it is another one's."""
+    way = ways[0] if engine == name else engine.removeprefix(f"{name}-")
+    return way if way in ways and engine.startswith(name) else None

@@ -41,6 +41,14 @@ FILES = ("bench.json", "bench.md", "bench.html")
 @click.option("--native", is_flag=True, help="Measure the native engine on the CPU.")
 @click.option("--trt", is_flag=True, help="Measure TensorRT.  [default: all engines that work here]")
 @click.option(
+    "--trt-way",
+    "trt_ways",
+    multiple=True,
+    type=click.Choice(["default", "aux0", "no-tf32"]),
+    help="Way in which TensorRT builds its engines: aux0 without streams beside the main one, no-tf32 without TF32; "
+    "repeatable.  [default: default, with --trt all]",
+)
+@click.option(
     "--model",
     "names",
     multiple=True,
@@ -93,6 +101,7 @@ def command(
     openvino: bool,
     native: bool,
     trt: bool,
+    trt_ways: tuple[str, ...],
     names: tuple[str, ...],
     scale: int | None,
     weights: tuple[Path, ...],
@@ -128,6 +137,7 @@ def command(
             "ort",
             "openvino",
             "native",
+            "trt_ways",
             "protocol",
             "data",
             "rounds",
@@ -149,7 +159,7 @@ def command(
 
         click.echo(predicted(models, find(predict), precisions, size or usual))
         return
-    from lkdn_deploy.bench.opening import TORCH_WAYS
+    from lkdn_deploy.bench.opening import TORCH_WAYS, TRT_WAYS
     from lkdn_deploy.bench.results import Protocol, Settings
     from lkdn_deploy.bench.run import BenchRequest, bench
     from lkdn_deploy.core.limits import cores
@@ -167,8 +177,12 @@ def command(
     wanted = [name for name, flag in flags.items() if flag]
     if ways and wanted and not torch:
         _refuse(["ways"], "a way of PyTorch was chosen, but not --torch")
+    if trt_ways and wanted and not trt:
+        _refuse(["trt_ways"], "a way of TensorRT was chosen, but not --trt")
     ways = tuple(dict.fromkeys(ways)) or (TORCH_WAYS if trt and torch else ("eager",))
+    builds = tuple(dict.fromkeys(trt_ways)) or (tuple(TRT_WAYS) if trt else ("default",))
     replaced = {"torch": [f"torch-{way}".removesuffix("-eager") for way in ways]}
+    replaced["trt"] = [f"trt-{way}".removesuffix("-default") for way in builds]
     replaced["ort"] = [_ort_engine()] if "ort" in (wanted or ENGINES) else []
     engines = [engine for name in wanted or ENGINES for engine in replaced.get(name, [name])]
     sets = find_all(data, models[0].scale)
@@ -265,7 +279,7 @@ def _write(report: "Report", folder: Path | None) -> None:
 
 def _refuse(options: list[str], why: str) -> None:
     if options:
-        called = {"names": "model", "precisions": "precision", "ways": "torch-way"}
+        called = {"names": "model", "precisions": "precision", "ways": "torch-way", "trt_ways": "trt-way"}
         msg = f"{why}: {', '.join(f'--{called.get(name, name)}' for name in options)}"
         raise UsageError(msg, "leave that out")
 

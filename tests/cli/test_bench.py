@@ -323,12 +323,16 @@ def test_the_bounds_of_a_gpu_that_is_not_here_are_shown_beside_the_papers_latenc
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--trt", "--torch"], ["torch", "torch-channels-last", "torch-compile", "torch-tf32", "trt"]),
+        (
+            ["--trt", "--torch"],
+            ["torch", "torch-channels-last", "torch-compile", "torch-tf32", "trt", "trt-aux0", "trt-no-tf32"],
+        ),
+        (["--trt", "--trt-way", "aux0"], ["trt-aux0"]),
         (["--torch", "--torch-way", "tf32", "--torch-way", "eager"], ["torch-tf32", "torch"]),
         (["--native", "--torch"], ["torch", "native"]),
     ],
 )
-def test_pytorch_is_timed_in_the_ways_that_are_asked_for(
+def test_engines_are_timed_in_the_ways_that_are_asked_for(
     flags: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
     asked: list[str] = []
@@ -344,8 +348,9 @@ def test_pytorch_is_timed_in_the_ways_that_are_asked_for(
     assert asked == expected
 
 
-def test_a_way_of_pytorch_without_pytorch_is_refused(ran: Callable[..., Any]) -> None:
-    assert "--torch-way" in ran("--native", "--torch-way", "compile", *LKDN_S, code=2).err
+@pytest.mark.parametrize(("option", "way"), [("--torch-way", "compile"), ("--trt-way", "aux0")])
+def test_a_way_of_an_engine_that_is_not_timed_is_refused(option: str, way: str, ran: Callable[..., Any]) -> None:
+    assert option in ran("--native", option, way, *LKDN_S, code=2).err
 
 
 @pytest.mark.long

@@ -101,6 +101,8 @@ def build(
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, spec.workspace << 20)
         if spec.aux_streams is not None:
             config.max_aux_streams = spec.aux_streams
+        if not spec.tf32:
+            config.clear_flag(module.BuilderFlag.TF32)
         if traits.runtime_cache:
             # Contexts get their memory from the session. An engine that may take memory itself cannot be captured.
             config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)

@@ -86,6 +86,8 @@ class EngineSpec:
     aux_streams: int | None = None
     """Most streams beside the main one on which the engine may run layers at once; ``None``: the builder's choice.
     Layers on several streams wait for each other, so 0 may be faster."""
+    tf32: bool = True
+    """Whether products in FP32 may be computed of factors rounded to TF32, as is both runtimes' default."""
     precision: str = "fp32"
     """Precision of the artefact."""
     artefact_sha256: str = ""

@@ -81,7 +81,8 @@ def engine_name(artefact: Path, spec: EngineSpec) -> str:
         sizes = spec.sizes.text("-")
         name += "" if artefact.stem.endswith(f"_{sizes}") else f"_{sizes}"
     name += "" if spec.batch == 1 else f"_batch{spec.batch}"
-    return name + ("" if spec.aux_streams is None else f"_aux{spec.aux_streams}") + ".engine"
+    name += "" if spec.aux_streams is None else f"_aux{spec.aux_streams}"
+    return name + ("" if spec.tf32 else "_no-tf32") + ".engine"
 
 
 def _copy(stored: StoredEngine, folder: Path, name: str) -> StoredEngine:

@@ -11,7 +11,7 @@ from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import InputError, LkdnError
 
-FORMAT = 3
+FORMAT = 4
 MAX_SIDECAR = 16 << 20
 """Largest size of a side-car's file."""
 

@@ -28,6 +28,7 @@ def resolve(
     batch: int = 1,
     workspace: int = DEFAULT_WORKSPACE,
     aux_streams: int | None = None,
+    tf32: bool = True,
 ) -> EngineSpec:
     """Decide what to build on this machine, as far as no artefact is needed for it.
 
@@ -38,6 +39,7 @@ def resolve(
         batch: images at once.
         workspace: MiB of GPU memory for what lies between the engine's layers.
         aux_streams: most streams beside the main one; by default the builder's choice.
+        tf32: whether factors of products in FP32 may be rounded to TF32.
 
     Raises:
         UsageError: if a value is out of range, the runtime does not build for the targets, or no target is named and
@@ -61,6 +63,7 @@ def resolve(
         batch=batch,
         workspace=workspace,
         aux_streams=aux_streams,
+        tf32=tf32,
     )
 
 

@@ -17,6 +17,7 @@ from lkdn_deploy.backends.onnx_bytes import Artifact
 from lkdn_deploy.backends.trt.device import Device, open_device
 from lkdn_deploy.backends.trt.engine import Engine, UnusableEngineError
 from lkdn_deploy.backends.trt.engine_cache import StoredEngine, entries, find_engine, sidecar_path
+from lkdn_deploy.backends.trt.engine_spec import EngineSpec
 from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.record import EngineRecord
 from lkdn_deploy.backends.trt.runtimes import RUNTIMES, installed, open_runtime
@@ -54,7 +55,7 @@ class TrtSession:
     on_cpu = False
 
     def __init__(self, engine: bytes, record: EngineRecord, module: Any, device: Device) -> None:
-        self.backend = RUNTIMES[record.spec.runtime].backend
+        self.backend = _called(record.spec)
         self.record = record
         self.build_seconds: float | None = record.build_seconds
         self.metadata = _with_smallest(record)
@@ -207,12 +208,16 @@ class TrtSession:
             raise UsageError(msg, "build one for this size: lkdn-export --trt --dynamic MIN:OPT:MAX")
 
 
-def open_trt(artifact: Artifact, *, threads: int | None = None) -> TrtSession:
+def open_trt(
+    artifact: Artifact, *, threads: int | None = None, aux_streams: int | None = None, tf32: bool = True
+) -> TrtSession:
     """Open an artefact's engine on the first GPU: from the cache, or built now with the installed runtime.
 
     Args:
         artifact: what to run.
         threads: ignored; the GPU needs none.
+        aux_streams: most streams beside the main one; by default the builder's choice.
+        tf32: whether factors of products in FP32 may be rounded to TF32.
 
     Raises:
         MissingError: if the driver, a GPU, the package for it or a runtime is missing; within a second.
@@ -228,7 +233,7 @@ def open_trt(artifact: Artifact, *, threads: int | None = None) -> TrtSession:
             "building a TensorRT engine of %s once, which takes seconds to minutes: %s", artifact.path.name, reason
         )
 
-    spec = resolve_for(resolve(), artifact)
+    spec = resolve_for(resolve(aux_streams=aux_streams, tf32=tf32), artifact)
     if found := find_engine(spec):
         try:
             return _start(found, device)
@@ -261,6 +266,12 @@ def open_cached(artifact: Artifact) -> TrtSession | None:
         if found := find_engine(resolve_for(resolve(runtime), artifact)):
             return _start(found, open_device())
     return None
+
+
+def _called(spec: EngineSpec) -> str:
+    """Return the name of an engine's backend, with what is not the default."""
+    streams = "" if spec.aux_streams is None else f"-aux{spec.aux_streams}"
+    return RUNTIMES[spec.runtime].backend + streams + ("" if spec.tf32 else "-no-tf32")
 
 
 def _start(stored: StoredEngine, device: Device) -> TrtSession:

@@ -13,9 +13,9 @@ _COPIES = {
 }
 
 _TF32 = {
-    "off": ("torch-cuda", "torch-cuda-channels-last", "torch-cuda-compile"),
+    "off": ("torch-cuda", "torch-cuda-channels-last", "torch-cuda-compile", "trt-no-tf32", "trt-rtx-no-tf32"),
     "on": ("torch-cuda-tf32",),
-    "allowed, as is the engine's default": ("ort-cuda", "trt", "trt-rtx"),
+    "allowed, as is the engine's default": ("ort-cuda", "trt", "trt-rtx", "trt-aux0", "trt-rtx-aux0"),
 }
 """Backends on a GPU by what they do with FP32."""
 

@@ -332,6 +332,15 @@ def test_engines_for_rtx_get_all_memory_from_the_session_so_that_they_can_be_cap
     assert "flags" not in trt.settings
 
 
+def test_tf32_is_left_out_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, rtx := Behaviour(rtx=True), trt := Behaviour())
+    for spec, behaviour in ((RTX, rtx), (TRT, trt)):
+        build(convolution(), spec)
+        assert "cleared" not in behaviour.settings
+        build(convolution(), dataclasses.replace(spec, tf32=False))
+        assert behaviour.settings["cleared"] == ["TF32"]
+
+
 @pytest.mark.parametrize("spec", [RTX, TRT])
 def test_a_builder_that_does_not_start_is_an_error_with_its_own_words(
     monkeypatch: pytest.MonkeyPatch, spec: EngineSpec
@@ -346,7 +355,7 @@ def test_a_builder_that_does_not_start_is_an_error_with_its_own_words(
 
 def test_the_fakes_differ_as_the_table_says() -> None:
     plain, rtx = classes(fake(Behaviour())), classes(fake(Behaviour(rtx=True)))
-    assert rtx.keys() - plain.keys() == {"ComputeCapability", "BuilderFlag"}
+    assert rtx.keys() - plain.keys() == {"ComputeCapability"}
     assert not hasattr(plain["IBuilderConfig"], "num_compute_capabilities")
     assert {kind: runtime.timing_cache for kind, runtime in RUNTIMES.items()} == {
         "tensorrt": True,

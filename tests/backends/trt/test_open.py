@@ -25,7 +25,8 @@ from lkdn_deploy.backends.trt.engine_cache import KERNELS
 from lkdn_deploy.backends.trt.gpu import gpu_here
 from lkdn_deploy.backends.trt.record import Tensor
 from lkdn_deploy.backends.trt.session import TrtSession, open_trt
-from lkdn_deploy.core.errors import InputError
+from lkdn_deploy.bench.opening import TRT_WAYS, open_form
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.hub.loading import open_artifact
 from lkdn_deploy.runtime.bundled import bundled
 
@@ -69,6 +70,23 @@ def test_a_missing_engine_is_built_once_and_then_found(
     with open_trt(read_artifact(artefact), threads=3) as second:
         check(second, windows(1, (1, 3, 40, 48)))
         assert second.record == first.record
+
+
+def test_engines_with_other_settings_are_others_and_are_called_so(
+    device: FakeDevice, engines: list[bytes], artefact: Path
+) -> None:
+    engines *= len(TRT_WAYS)
+    batch = windows(1, (1, 3, 40, 48))
+    names = {}
+    for way in ("trt", "trt-aux0", "trt-no-tf32", "trt-aux0"):
+        with open_form(read_artifact(artefact), way, 1) as found:
+            check(found, batch)
+            names[way] = found.backend
+    assert list(names.values()) == ["trt-rtx", "trt-rtx-aux0", "trt-rtx-no-tf32"]
+    assert not engines
+    half = twice(artefact.with_name("half.onnx"), dataclasses.replace(METADATA, precision="fp16"))
+    with pytest.raises(UsageError, match="TF32 is a way to compute FP32, and the engine would be in fp16"):
+        open_form(read_artifact(half), "trt-no-tf32", 1)
 
 
 def test_an_engine_that_was_built_ahead_is_found_and_is_of_the_rewritten_graph(

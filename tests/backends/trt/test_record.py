@@ -78,7 +78,7 @@ def damaged(path: tuple[str, ...], value: Any) -> str:
         ("input.dtype", "int8", "float32, float16, uint8"),
         ("metadata", {"model": "x"}, "metadata: "),
         ("metadata", [], "metadata: expected ArtifactMetadata"),
-        ("format", 1, "expected format 3"),
+        ("format", 1, "expected format 4"),
         ("more", 1, "missing or unknown fields: more"),
     ],
 )

@@ -54,11 +54,11 @@ def test_it_is_there_for_its_networks_at_its_scale_only(both: Report, make: Any)
 
 
 def test_tf32_is_stated(make: Any) -> None:
-    names = ("torch-cuda", "torch-cuda-tf32", "trt", "ort-cpu")
+    names = ("torch-cuda", "torch-cuda-tf32", "trt", "trt-no-tf32", "ort-cpu")
     found = notes(make.report(*(make.row(backend=name) for name in names), make.row("half", "trt", precision="fp16")))
     said = [note.partition(", is ")[2] for note in found if note.startswith("TF32")]
     assert said == [
-        "off: lkdn-s x4 torch-cuda fp32.",
+        "off: lkdn-s x4 torch-cuda fp32, lkdn-s x4 trt-no-tf32 fp32.",
         "on: lkdn-s x4 torch-cuda-tf32 fp32.",
         "allowed, as is the engine's default: lkdn-s x4 trt fp32.",
     ]

@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "batch": 2,
     "workspace": 4097,
     "aux_streams": 0,
+    "tf32": False,
     "precision": "fp16",
     "artefact_sha256": "b" * 64,
     "rewrites": ("pad-channels",),

@@ -196,6 +196,9 @@ def fake(behaviour: Behaviour) -> ModuleType:
         def progress_monitor(self, monitor: Any) -> None:
             self._monitor = weakref.ref(monitor)  # stricter than TensorRT for RTX 1.7.1, which keeps it
 
+        def clear_flag(self, flag: Any) -> None:
+            self._did.setdefault("cleared", []).append(flag.name)
+
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._did[pool.name] = pool_size
 
@@ -285,8 +288,7 @@ def fake(behaviour: Behaviour) -> ModuleType:
             self._logger.log(Severity.VERBOSE, text)
             return b"fake engine\n" + json.dumps(did).encode()
 
-    class BuilderFlag(Enum):
-        REQUIRE_USER_ALLOCATION = 20
+    BuilderFlag = Enum("BuilderFlag", ["TF32", *(["REQUIRE_USER_ALLOCATION"] if behaviour.rtx else [])])
 
     class EngineInspector:
         def __init__(self, layers: list[list[str]]) -> None:
@@ -330,7 +332,7 @@ def fake(behaviour: Behaviour) -> ModuleType:
 
     names = {name: value for name, value in locals().items() if isinstance(value, type) and name != "Severity"}
     if not behaviour.rtx:
-        del names["ComputeCapability"], names["BuilderFlag"]
+        del names["ComputeCapability"]
     module = ModuleType("tensorrt_rtx" if behaviour.rtx else "tensorrt")
     vars(module).update(names, __version__=behaviour.version, __spec__=ModuleSpec(module.__name__, None))
     return module
