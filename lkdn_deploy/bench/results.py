@@ -34,11 +34,14 @@ class Protocol(StrEnum):
     wide as the scale."""
     NTIRE_2023 = "ntire2023"
     """The NTIRE 2023 challenge on efficient super-resolution (github.com/ofsoundof/NTIRE2023_ESR, ``test_demo.py``).
-    Latency: the mean over the images at their own sizes, each once, including the first, without warm-up. Operations
-    and activations: for an input of 256x256, as its hooks count them. PSNR on RGB, with a border of 4."""
+    Latency: the mean over the images at their own sizes, each once, including the first, without warm-up, in a process
+    for each row; PyTorch's networks without conversions of the range of values, which are part of artefacts. Memory:
+    of that process. Operations and activations: for an input of 256x256, as its hooks count them. PSNR on RGB, with a
+    border of 4."""
     NTIRE_2024 = "ntire2024"
     """The challenges of 2024 to 2026 (github.com/Amazingren/NTIRE2024_ESR and so on). As in 2023, but for the mean of
-    five runs over the images, and FLOPs as fvcore counts them; ``challenge`` has the baselines and scores."""
+    five runs over the images, in which rows take turns in one process, so that what slows one slows its baseline, too;
+    and FLOPs as fvcore counts them; ``challenge`` has the baselines and scores."""
     NTIRE_2025 = "ntire2025"
     NTIRE_2026 = "ntire2026"
 
@@ -162,11 +165,17 @@ class SetQuality:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The peak memory of a run, beyond what the process used with the model open."""
+    """The peak memory of a run, beyond what the process used with the model open; under ``ntire2023`` of a process that
+    runs all images, on a GPU with the weights."""
 
     peak_mib: float
     device: str
     """``host`` for the growth of the process's resident memory, else the device's name."""
+
+    @classmethod
+    def of(cls, peak: int, device: str) -> "Memory":
+        """Return the peak of a number of bytes."""
+        return cls(round(peak / 2**20, 1), device)
 
 
 @dataclass(frozen=True, slots=True)

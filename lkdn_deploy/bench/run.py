@@ -20,7 +20,7 @@ from lkdn_deploy.bench.models import Model
 from lkdn_deploy.bench.opening import COMPILED
 from lkdn_deploy.bench.quality.evaluation import Borders, average, evaluate, of_session
 from lkdn_deploy.bench.results import LeftOut, Protocol, Report, SetQuality, Settings
-from lkdn_deploy.bench.rows import Batch, OpenRow, first_run, open_row, time_rows
+from lkdn_deploy.bench.rows import Batch, OpenRow, first_run, open_row, time_alone, time_rows
 from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.pixels import to_batch
@@ -126,14 +126,21 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
         _open_all(request, state, stage)
         costs = Costs(settings, cpu=any(row.session.on_cpu for row in state.rows))
         each("counting", state.rows, count)
-        each("first run", state.rows, partial(first_run, batches=state.batches, protocol=settings.protocol))
+        alone = settings.protocol is Protocol.NTIRE_2023
+        if not alone:
+            each("first run", state.rows, partial(first_run, batches=state.batches, protocol=settings.protocol))
         if rows := state.sound:
             first = rows[0] is state.rows[0]  # ratios are to the first row of the report
             with stage("timing") as progress:
-                images = len(state.batches) * settings.protocol.runs
-                state.interrupted = time_rows(rows, settings, images, with_ratios=first, progress=progress)
+                if alone:
+                    batches = state.batches
+                    state.interrupted = time_alone(rows, settings, batches, with_ratios=first, progress=progress)
+                else:
+                    images = len(state.batches) * settings.protocol.runs
+                    state.interrupted = time_rows(rows, settings, images, with_ratios=first, progress=progress)
         if not state.interrupted:
             _rate_all(request, state, stage)
+        if not state.interrupted and not alone:
             each("memory", state.sound, measure_memory)
         if not state.interrupted and settings.protocol is Protocol.STEADY:
             batch = state.batches[0]

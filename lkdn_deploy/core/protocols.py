@@ -100,6 +100,14 @@ class Session(Protocol):
         """
         ...
 
+    def device_peak(self) -> tuple[int, str] | None:
+        """Return the peak of allocated device memory since the process began, or since ``device_memory``.
+
+        Returns:
+            Bytes and the device's name; ``None`` if there is no such device, or it does not report its memory.
+        """
+        ...
+
     def close(self) -> None:
         """Release what the session holds of the engine and the device: memory, threads, compiled code.
 
@@ -180,4 +188,8 @@ class SequentialSession(ABC):
     def device_memory(self, batch: "NDArray[np.float32]") -> tuple[int, str] | None:
         """Run a batch, and return ``None``: its memory is not known."""
         self.run(batch)
+        return None
+
+    def device_peak(self) -> tuple[int, str] | None:
+        """Return ``None``: no memory of a device is known."""
         return None

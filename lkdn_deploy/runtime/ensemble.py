@@ -135,6 +135,10 @@ class EnsembleSession:
         turned = self.session.device_memory(np.ascontiguousarray(batch.swapaxes(2, 3)))
         return None if upright is None or turned is None else max(upright, turned)
 
+    def device_peak(self) -> tuple[int, str] | None:
+        """Return the session's ``device_peak``."""
+        return self.session.device_peak()
+
     def close(self) -> None:
         """Close the session."""
         self.session.close()

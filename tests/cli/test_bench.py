@@ -159,6 +159,7 @@ def test_ntire2023_counts_as_the_challenge_times_each_image_once_and_rates_on_rg
     assert cost.input_size == (256, 256)
     assert len(rfdn.latency.samples) == 3
     assert rfdn.latency.warm_up is None
+    assert min(rfdn.memory.peak_mib, lkdn_s.memory.peak_mib) > 0
     assert (rfdn.weights, rfdn.quality) == ("random", ())
     assert lkdn_s.quality[0].images == 3
     assert re.search(r"27\.10\b", said)

@@ -119,6 +119,10 @@ class TrtSession:
         """
         self.device.reset_peak()
         self.run(batch)
+        return self.device_peak()
+
+    def device_peak(self) -> tuple[int, str]:
+        """Return the peak of device memory allocated by sessions, in bytes, and the GPU's name."""
         return self.device.peak, self.device.gpu.name
 
     def bytes_per_pixel(self) -> int:

@@ -14,9 +14,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lkdn_deploy.bench.measure.statistics import settled
 from lkdn_deploy.bench.results import WarmUp
+from lkdn_deploy.core.protocols import Session
 
 Run = Callable[[], float | None]
 """Does the work once and returns when it is done, with the device's own time in ms if the device measures one."""
@@ -26,6 +31,33 @@ Prepare = Callable[[int], Run]
 
 Progress = Callable[[int, int], None]
 """Called with the number of timed runs done and their total; warm-up does not count."""
+
+
+@runtime_checkable
+class PreparedSession(Protocol):
+    """A session that prepares the runs that are timed."""
+
+    def prepared(self, batch: NDArray[np.float32], *, converts: bool = True) -> Run:
+        """Return a run of a batch, with or without the conversions of its range of values."""
+        ...
+
+
+def timed_run(session: Session, batch: NDArray[np.float32], *, converts: bool = True) -> Run:
+    """Return a run of the session's network that ends when the result is complete.
+
+    Args:
+        session: the session.
+        batch: (N, 3, H, W) RGB in 0..1.
+        converts: whether conversions of the range of values are part of the run, where they are no part of the file.
+    """
+    if isinstance(session, PreparedSession):
+        return session.prepared(batch, converts=converts)
+
+    def run() -> float | None:
+        seconds = session.inference_seconds(batch)
+        return None if seconds is None else seconds * 1e3
+
+    return run
 
 
 @dataclass(frozen=True, slots=True)

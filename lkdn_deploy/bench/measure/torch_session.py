@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ with needs("bench"):
 
     from lkdn_deploy.bench.complexity.eager_memory import peak_floats
     from lkdn_models.checkpoint import Checkpoint
-    from lkdn_models.rgb import as_rgb
+    from lkdn_models.rgb import InRange, as_rgb
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 _SIZE = 180, 320
@@ -100,33 +101,41 @@ class TorchSession(SequentialSession):
         self.check_open()
         return torch.tensor(batch, dtype=self._type, device=self.device).contiguous(memory_format=self._layout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the network on the device; on CUDA it returns before the work is done."""
+    def forward(self, x: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Run the network, or a part of it, on the device; on CUDA it returns before the work is done."""
         if not self.on_cpu:  # one setting for the process; convolutions round float32 to the 10 bits of TF32 by default
             torch.backends.cudnn.allow_tf32 = self.way == "tf32"
         with torch.inference_mode():
-            return self._call(x)
+            return (network or self._call)(x)
 
-    def prepared(self, batch: NDArray[np.float32]) -> Callable[[], float | None]:
+    def prepared(self, batch: NDArray[np.float32], *, converts: bool = True) -> Callable[[], float | None]:
         """Return a function that runs the network on a batch, and returns when the work is done.
 
         On CUDA it copies the batch in and the result out, as sessions of other engines do, and returns the
         milliseconds of the network alone by the device's events. A network to compile is compiled for the batch's size.
 
+        Args:
+            batch: (N, 3, H, W) RGB in 0..1.
+            converts: whether the run converts the values from 0..1 and back for a network of another range. A compiled
+                network always does.
+
         Raises:
             InputError: if it cannot be compiled.
         """
+        forward = self.forward
+        if not converts and self.way != "compile" and isinstance(self.network, InRange):
+            forward, batch = partial(self.forward, network=self.network.network), batch * np.float32(self.network.peak)
         x = self.upload(batch)
         if self.way == "compile":
             self._compile(x)
 
         def run() -> float | None:
             if self.on_cpu:
-                self.forward(x)
+                forward(x)
                 return None
             given = self.upload(batch)
             start.record()
-            result = self.forward(given)
+            result = forward(given)
             end.record()
             result.cpu()  # waits
             return float(start.elapsed_time(end))
@@ -158,7 +167,11 @@ class TorchSession(SequentialSession):
             return super().device_memory(batch)
         torch.cuda.reset_peak_memory_stats()
         self.run(batch)
-        return torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
+        return self.device_peak()
+
+    def device_peak(self) -> tuple[int, str] | None:
+        """Return the peak of CUDA's allocator in bytes, and the GPU's name; ``None`` on the CPU."""
+        return None if self.on_cpu else (torch.cuda.max_memory_allocated(), torch.cuda.get_device_name())
 
     def bytes_per_pixel(self) -> int:
         """Return the bytes that a run takes per LR pixel, without what PyTorch's kernels allocate for themselves."""
