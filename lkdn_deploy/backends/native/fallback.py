@@ -113,6 +113,9 @@ class BoundaryBuffers:
     def __contains__(self, value: int) -> bool:
         return value in self._arrays
 
+    def __getitem__(self, value: int) -> Floats:
+        return self._arrays[value]
+
     def addresses(self, value: int) -> tuple[int, int, int]:
         """Return the entry of a boundary value in a stage's table of operands; see ``codegen.stage``."""
         positions = self._positions.get(self._program.boundaries[value].name)
