@@ -6,16 +6,32 @@ from functools import partial
 from llvmlite import ir
 
 from lkdn_deploy.backends.native import bounds, layout
-from lkdn_deploy.backends.native.codegen import activations, buffers, output, stage, threads
+from lkdn_deploy.backends.native.codegen import activations, arithmetic, buffers, fixed_steps, output, stage, threads
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.ir import BoundaryKind, Program
-from lkdn_deploy.backends.native.layout import ALLOCATION_OVERHEAD, LINE, RowLayout, aligned_copy, whole_lines
+from lkdn_deploy.backends.native.fixed import fixed_ir
+from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
+from lkdn_deploy.backends.native.layout import (
+    ALLOCATION_OVERHEAD,
+    LINE,
+    LaneFormat,
+    RowLayout,
+    aligned_copy,
+    whole_lines,
+)
 from lkdn_deploy.backends.native.lower import LoweredStage, StageSignature, lower
+from lkdn_deploy.backends.native.lower_fixed import even, lower_fixed, plan_pairs
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
-from lkdn_deploy.jit import builder
+from lkdn_deploy.jit import builder, sixteen
 from lkdn_deploy.jit.compiler import Processor, library
+from lkdn_deploy.jit.sixteen import pair_unit
 
-_SOURCES = [str(it.__file__) for it in (activations, buffers, builder, layout, output, stage, threads)]
+_SOURCES = [
+    str(it.__file__)
+    for it in (
+        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, output, sixteen, stage, threads,
+    )
+]  # fmt: skip
 """Modules that determine the generated code, apart from the signatures."""
 
 
@@ -34,13 +50,14 @@ class CompiledNetwork:
         UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
     """
 
-    def __init__(self, program: Program, target: Processor) -> None:
-        self.program, self.lanes = program, target.lanes
+    def __init__(self, program: Program, target: Processor, fixed: FixedProgram | None = None) -> None:
+        self.program, self.lanes, self.fixed = program, target.lanes, fixed
         self._memory: dict[int, tuple[int, int, int]] = {}
-        self.plan, self.segments = lower_program(program, target)
+        self.plan, self.segments = lower_program(program, target, fixed)
+        self._formats = {} if fixed is None else plan_pairs(fixed, self.plan).lane_formats
         self.scale = int(program.pixel_order.shape[1])
         signatures = distinct_signatures(self.segments)
-        self._library = library("native", partial(emit_network, signatures, target.lanes), target, _SOURCES, signatures)
+        self._library = library("native", partial(emit_network, signatures, target), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
         self.stage_addresses = {it: self._library.address(stage_name(at)) for at, it in enumerate(signatures)}
@@ -50,11 +67,16 @@ class CompiledNetwork:
 
     def row_floats(self, rows: RowLayout) -> dict[int, int]:
         """Return the size of a row of each value that is stored in rows."""
-        plan, channels = self.plan, self.program.channels
-        return {
-            value: rows.row_floats(channels[value], halo, channel_major=value in plan.channel_major)
-            for value, halo in plan.halo_columns.items()
-        }
+        plan, found = self.plan, {}
+        for value, halo in plan.halo_columns.items():
+            channels = self.program.channels[value]
+            lane_format = self._formats.get(value, LaneFormat.FLOAT)
+            if self.fixed:
+                channels = even(channels)
+            found[value] = rows.row_floats(
+                channels, halo, channel_major=value in plan.channel_major, lane_format=lane_format
+            )
+        return found
 
     def band_floats(self, rows: RowLayout, row_floats: Mapping[int, int]) -> tuple[int, int]:
         """Return the sizes of a thread's line buffers, and of its lines of the output image."""
@@ -82,15 +104,25 @@ class CompiledNetwork:
         return self._memory[width]
 
 
-def lower_program(program: Program, target: Processor) -> tuple[Schedule, list[list[LoweredStage]]]:
+def lower_program(
+    program: Program, target: Processor, fixed: FixedProgram | None = None
+) -> tuple[Schedule, list[list[LoweredStage]]]:
     """Return the schedule of a program, and the lowered stages of each of its segments.
+
+    Args:
+        program: the program.
+        target: the processor.
+        fixed: its integers, if it is to be computed in fixed point.
 
     Raises:
         UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
     """
     bounds.check_program(program)
     plan = schedule(program)
-    segments = [[lower(it, program, plan, target.max_outputs) for it in part.stages] for part in plan.segments]
+    lower_stage = partial(lower, program=program, plan=plan, max_outputs=target.max_outputs)
+    if fixed is not None:
+        lower_stage = partial(lower_fixed, paired=plan_pairs(fixed, plan), max_outputs=target.max_outputs)
+    segments = [[lower_stage(it) for it in part.stages] for part in plan.segments]
     bounds.check_code_size([it for stages in segments for it in stages])
     if bounds.DEBUG:
         for segment, stages in zip(plan.segments, segments, strict=True):
@@ -110,9 +142,10 @@ def stage_name(number: int) -> str:
     return f"stage{number}"
 
 
-def emit_network(signatures: tuple[StageSignature, ...], lanes: int, module: ir.Module) -> None:
+def emit_network(signatures: tuple[StageSignature, ...], target: Processor, module: ir.Module) -> None:
     """Add the functions of a network to a module: its stages, the loops that run them, and those for its output."""
+    unit = pair_unit(target.features, target.lanes)
     for number, signature in enumerate(signatures):
-        stage.emit_stage(module, stage_name(number), signature, lanes)
+        stage.emit_stage(module, stage_name(number), signature, target.lanes, unit)
     threads.emit_bands(module)
-    output.emit_output(module, lanes)
+    output.emit_output(module, target.lanes, fixed=any(it.fixed for it in signatures))

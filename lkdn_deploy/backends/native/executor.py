@@ -74,6 +74,8 @@ class Executor:
         self._damage = np.zeros(1, np.int64)
         self._outputs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         """Table entry and facts of each stage that writes the output image; see ``codegen.output``."""
+        self._records: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
+        """Watched values of each stage of each thread, with the extremes of each."""
         self._bands = [[self._band(number, memory) for number in range(len(plan.segments))] for memory in rest[:bands]]
         """Bands of each thread, by segment."""
         self._tables = [
@@ -102,6 +104,8 @@ class Executor:
         """
         network, state = self._network, self._state
         self._set_output(part, target)
+        for _, records in self._records:
+            records[:] = 0
         tensors = {network.program.boundaries[0].name: image[None]}
         depth = -1
         state[[BEGUN, DONE]] = 0
@@ -128,6 +132,21 @@ class Executor:
     def exported(self, value: int) -> Floats:
         """Return a value that leaves the compiled code, (C, H, W), as the last run computed it."""
         return self._boundaries[value]
+
+    def extremes(self) -> NDArray[np.int16]:
+        """Return the lowest and the highest number of each watched value of a fixed-point program in the last run.
+
+        The result, (values, 2), has the order of ``FixedProgram.watched``. The lowest is at most 0, the highest at
+        least 0, and a side that is not watched is 0.
+        """
+        watched = self._network.fixed.watched if self._network.fixed else ()
+        rows = {value: row for row, value in enumerate(watched)}
+        found = np.zeros((len(watched), 2), np.int16)
+        for values, records in self._records:
+            for value, (low, high) in zip(values, records.tolist(), strict=True):
+                row = found[rows[value]]
+                row[:] = min(row[0], low), max(row[1], high)
+        return found
 
     def _follow(self, table: NDArray[np.int64]) -> None:
         self._network.follow(self._state.ctypes.data, table.ctypes.data, len(table), self._geometry.ctypes.data)
@@ -195,6 +214,10 @@ class Executor:
             for value, entry in zip(lowered.values, entries, strict=True) if bounds.DEBUG else ():
                 if value in self._row_floats:
                     bounds.check_rows(entry, self._row_floats[value], self._parts)
+            records = np.zeros((len(lowered.watched), 2), np.int64)
+            if lowered.watched:
+                self._records.append((lowered.watched, records))
+                entries.append((records.ctypes.data, 0, 0))
             operands = np.array(entries, np.int64)
             operands_of.append(operands)
             address = network.stage_addresses[lowered.signature]

@@ -9,9 +9,13 @@ A convolution's taps to the left and right are therefore whole, aligned vectors.
 lanes be shifted: halo vectors hold what lies there (zeros outside the image). A row is stored in blocks of ``BLOCK``
 vectors, either block by block, (blocks, channels, BLOCK, lanes), or, as depthwise convolutions read and write it,
 channel by channel, (channels, vectors, lanes); with padding between blocks or channels.
+
+A lane has 32 bits: a float32, or a pair of 16-bit integers. Pairs are two channels of one column, which then count as
+one channel, called a plane; or two adjacent columns of one channel, which halves the vectors.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from itertools import accumulate
 
 import numpy as np
@@ -32,6 +36,27 @@ ALLOCATION_OVERHEAD = PAGE + 2**22 // 4
 
 _HUGE_PAGE_REQUEST = 2**22 // 4
 """Floats from which on NumPy asks the system for huge pages."""
+
+
+class LaneFormat(Enum):
+    """The content of a lane."""
+
+    FLOAT = "float"
+    """A float32."""
+    CHANNELS = "channels"
+    """16-bit integers of two adjacent channels."""
+    COLUMNS = "columns"
+    """16-bit integers of two adjacent columns, the first of them even."""
+
+    @property
+    def channels(self) -> int:
+        """Channels in a plane."""
+        return 2 if self is LaneFormat.CHANNELS else 1
+
+    @property
+    def block_vectors(self) -> int:
+        """Vectors of a plane in a block."""
+        return 1 if self is LaneFormat.COLUMNS else BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +82,21 @@ class RowLayout:
         """Blocks of a row without its halo."""
         return self.vectors // BLOCK
 
-    def row_floats(self, channels: int, halo: int, *, channel_major: bool) -> int:
-        """Return the size of one row of a value.
+    def row_floats(
+        self, channels: int, halo: int, *, channel_major: bool, lane_format: LaneFormat = LaneFormat.FLOAT
+    ) -> int:
+        """Return the size of one row of a value, as a number of lanes.
 
         Args:
             channels: number of channels.
             halo: columns stored on each side of the row.
             channel_major: whether the row is stored channel by channel.
+            lane_format: content of a lane.
         """
+        planes, blocks = channels // lane_format.channels, self.blocks + 2 * halo_blocks(halo)
         if channel_major:
-            return channels * (self.vectors + 2 * halo_blocks(halo) * BLOCK | 1) * self.lanes
-        return (self.blocks + 2 * halo_blocks(halo)) * block_floats(channels, self.lanes)
+            return planes * (blocks * lane_format.block_vectors | 1) * self.lanes
+        return blocks * block_floats(planes, self.lanes)
 
 
 def block_floats(channels: int, lanes: int) -> int:

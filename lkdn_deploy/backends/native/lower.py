@@ -20,6 +20,7 @@ from lkdn_deploy.backends.native.ir import (
     Program,
     SelectOp,
 )
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.schedule import FusedOp, Schedule, Stage
 
 
@@ -66,6 +67,18 @@ class Conv:
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """A product of a vector and a weight, of those that a depthwise convolution adds up."""
+
+    total: int
+    """Number of the sum: of each channel of the plane, one for each vector of a block."""
+    vector: int
+    """Distance of the vector from the first of the block."""
+    weight: int
+    """Number of the weight among those of the plane."""
+
+
+@dataclass(frozen=True, slots=True)
 class DepthwiseConv:
     """A depthwise convolution. Rows and columns of its window are relative to the output's."""
 
@@ -73,7 +86,11 @@ class DepthwiseConv:
     rows: tuple[int, ...]
     columns: tuple[int, ...]
     weights: int
-    """Offset of (channels, 1 + rows * columns), the bias first."""
+    """Offset of (planes, biases + weights)."""
+    products: tuple[tuple[Product, ...], ...]
+    """The products of each row."""
+    length: int
+    """Number of weights of a plane, without its biases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,11 @@ class LayerNorm:
     source: int
     epsilon: float
     weights: int
+    channels: int
+    centred: bool = False
+    """Whether the mean is zero already."""
+    factor: int | None = None
+    """Offset of (channels,), by which 16-bit integers are multiplied first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +130,49 @@ class EpilogueOp:
     one; -1 is the last."""
     right: int | None = None
     """Second operand, likewise, where it is neither an operand of the stage nor constant."""
+    fixed: "FixedStep | None" = None
+    """What else there is to it in fixed point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A value whose lowest and highest numbers are recorded."""
+
+    record: int
+    """Number of its record among those of the stage."""
+    low: bool
+    high: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FixedStep:
+    """An elementwise operation in fixed point: of 16-bit integers, or in float32 of what may be such integers.
+
+    Weights of 16 bits are pairs, one for each step of the kernel.
+    """
+
+    in_integers: bool
+    """Whether it is computed in 16-bit integers."""
+    to_integers: bool
+    """Whether its result is."""
+    factors: tuple[int | None, ...] = ()
+    """Offset of the factors of each operand, (channels,), where they are not 1."""
+    result_factor: int | None = None
+    """Offset of factors of the result, (channels,)."""
+    table: int | None = None
+    """Offset of a table of three times 16 integers of 16 bits."""
+    shared: bool = False
+    """Whether the second operand has one channel for all."""
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """The way from a sum of 32 bits to a number: a shift and saturation to 16 bits, or a float32 times a factor."""
+
+    to_integers: bool
+    weights: int
+    """Offset of (channels,), the shifts as integers, or the factors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +182,14 @@ class FusedKernel:
     producer: Conv | DepthwiseConv | LayerNorm | Load
     epilogue: tuple[EpilogueOp, ...]
     result: int
+    channels: int = 1
+    """Channels that it computes at a time."""
+    rescale: Rescale | None = None
+    """How sums of the producer become numbers, in fixed point."""
+    to_integers: bool = False
+    """Whether a producer's float32 numbers become 16-bit integers."""
+    watch: Watch | None = None
+    """The record of the producer's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +203,12 @@ class Operand:
     """Whether its rows are stored channel by channel, not block by block."""
     boundary: BoundaryKind | None
     """Format in which it enters or leaves the compiled code, if it does."""
+    lane_format: LaneFormat = LaneFormat.FLOAT
+
+    @property
+    def planes(self) -> int:
+        """Number of channels, or of pairs of them."""
+        return self.channels // self.lane_format.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +221,10 @@ class StageSignature:
     """Operand that is the output image before its pixels are put in order, if the stage computes it."""
     pixel_order: tuple[tuple[tuple[int, ...], ...], ...]
     """The program's ``pixel_order``; empty without ``shuffled``."""
+    fixed: bool = False
+    """Whether the stage computes in fixed point."""
+    records: int = 0
+    """Number of values whose extremes are recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +234,8 @@ class LoweredStage:
     signature: StageSignature
     values: tuple[int, ...]
     weights: Floats
+    watched: tuple[int, ...] = ()
+    """The program's value of each record."""
 
 
 def lower(stage: Stage, program: Program, plan: Schedule, max_outputs: int) -> LoweredStage:
@@ -162,10 +247,25 @@ def lower(stage: Stage, program: Program, plan: Schedule, max_outputs: int) -> L
         plan: its schedule.
         max_outputs: number of output channels that a convolution may accumulate in registers at once.
     """
-    return _Lowering(program, plan, max_outputs).stage(stage)
+    return Lowering(program, plan, max_outputs).stage(stage)
 
 
-class _Lowering:
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The operands of an elementwise operation, in terms of `EpilogueOp`."""
+
+    left: int
+    source: int | None = None
+    right: int | None = None
+    other: int = -1
+    """The program's value of ``source``."""
+    swapped: bool = False
+    """Whether that is the first."""
+
+
+class Lowering:
+    """The lowering of one stage; arguments as those of `lower`."""
+
     def __init__(self, program: Program, plan: Schedule, max_outputs: int) -> None:
         self._program, self._plan, self._max_outputs = program, plan, max_outputs
         self._operands: dict[int, int] = {}
@@ -173,19 +273,24 @@ class _Lowering:
         self._length = 0
 
     def stage(self, stage: Stage) -> LoweredStage:
+        """Lower the stage."""
         kernels = tuple(self._kernel(op) for op in stage.ops)
         shuffled = self._operands.get(self._program.result)
         values = tuple(self._operands)
-        plan, program = self._plan, self._program
-        kinds = {value: boundary.kind for value, boundary in program.boundaries.items()}
-        operands = tuple(
-            Operand(program.channels[it], plan.halo_columns.get(it), it in plan.channel_major, kinds.get(it))
-            for it in values
-        )
-        order = tuple(tuple(tuple(row) for row in plane) for plane in program.pixel_order.tolist())
+        operands = tuple(map(self._described, values))
+        order = tuple(tuple(tuple(row) for row in plane) for plane in self._program.pixel_order.tolist())
         signature = StageSignature(operands, kernels, shuffled, order if shuffled is not None else ())
         weights = np.concatenate(self._weights) if self._weights else np.zeros(1, np.float32)
         return LoweredStage(signature, values, weights)
+
+    def _described(self, value: int) -> Operand:
+        plan, boundary = self._plan, self._program.boundaries.get(value)
+        return Operand(
+            self._program.channels[value],
+            plan.halo_columns.get(value),
+            value in plan.channel_major,
+            boundary.kind if boundary else None,
+        )
 
     def _operand(self, value: int) -> int:
         return self._operands.setdefault(value, len(self._operands))
@@ -196,6 +301,9 @@ class _Lowering:
         self._weights.append(np.ascontiguousarray(weights, np.float32).reshape(-1))
         self._length += weights.size
         return start
+
+    def _append_bias(self, bias: Floats) -> int:
+        return self._append(bias)
 
     def _kernel(self, fused: FusedOp) -> FusedKernel:
         producer, first = self._producer(fused.op)
@@ -210,41 +318,61 @@ class _Lowering:
             return self._conv(op), ()
         source = self._operand(op.inputs[0])
         if isinstance(op, DepthwiseOp):
-            rows, columns = (
-                tuple((tap - size // 2) * step for tap in range(size))
-                for size, step in zip(op.weight.shape[1:], op.dilation, strict=True)
-            )
+            rows, columns = self._window(op)
             flat = op.weight.reshape(len(op.weight), -1)
-            return DepthwiseConv(source, rows, columns, self._append(np.column_stack([op.bias, flat]))), ()
+            products = tuple(
+                tuple(
+                    Product(part, part + column, row * len(columns) + place)
+                    for place, column in enumerate(columns)
+                    for part in range(BLOCK)
+                )
+                for row in range(len(rows))
+            )
+            weights = self._append(np.column_stack([op.bias, flat]))
+            return DepthwiseConv(source, rows, columns, weights, products, flat.shape[1]), ()
         if isinstance(op, NormOp):
-            return LayerNorm(source, op.epsilon, self._append(np.column_stack([op.scale, op.shift]))), ()
+            weights = self._append(np.column_stack([op.scale, op.shift]))
+            return LayerNorm(source, op.epsilon, weights, self._program.channels[op.inputs[0]]), ()
         if isinstance(op, SelectOp):
             return Load(source, op.first), ()
         return Load(source), (self._epilogue_op(op, [op.inputs[0]]),)
 
+    def _window(self, op: DepthwiseOp) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the rows and the columns of the window of a depthwise convolution, relative to the output's."""
+        rows, columns = (
+            tuple((tap - size // 2) * step for tap in range(size))
+            for size, step in zip(op.weight.shape[1:], op.dilation, strict=True)
+        )
+        return rows, columns
+
     def _epilogue_op(self, op: Elementwise, computed: list[int]) -> EpilogueOp:
         """Lower an operation on one or two values, of which at least one is among those the kernel has in registers."""
+        weights = None if op.constant is None else self._append(op.constant)
+        places = self._places(op.inputs, computed)
+        kind = "rsub" if places.swapped and op.kind == "sub" else op.kind
+        return EpilogueOp(kind, places.source, weights, op.alpha, places.left, places.right)
+
+    def _places(self, inputs: tuple[int, ...], computed: list[int]) -> "_Places":
+        """Return where the operands of such an operation are."""
 
         def place(value: int) -> int:
             found = computed.index(value)
             return -1 if found == len(computed) - 1 else found
 
-        if op.constant is not None:
-            return EpilogueOp(op.kind, None, self._append(op.constant), left=place(op.inputs[0]))
-        first, *others = op.inputs
+        first, *others = inputs
         if not others:
-            return EpilogueOp(op.kind, None, None, op.alpha, place(first))
+            return _Places(place(first))
         (second,) = others
         if first in computed and second in computed:
-            return EpilogueOp(op.kind, left=place(first), right=computed.index(second))
+            return _Places(place(first), right=computed.index(second))
         if first in computed:
-            return EpilogueOp(op.kind, self._operand(second), left=place(first))
-        return EpilogueOp("rsub" if op.kind == "sub" else op.kind, self._operand(first), left=place(second))
+            return _Places(place(first), self._operand(second), other=second)
+        return _Places(place(second), self._operand(first), other=first, swapped=True)
 
     def _conv(self, op: ConvOp) -> Conv:
         groups: list[ChannelGroup] = []
         for first, count in self._channel_ranges(op):
-            start = self._append(op.bias[first : first + count])
+            start = self._append_bias(op.bias[first : first + count])
             loops = tuple(self._tap_loops(op, first, count, start))
             length = self._length - start
             before = groups[-1] if groups else None

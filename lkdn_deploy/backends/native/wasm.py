@@ -72,7 +72,7 @@ def compile_wasm(program: Program) -> WasmNetwork:
     plan, segments = lower_program(program, WASM)
     signatures = distinct_signatures(segments)
     module = ir.Module()
-    emit_network(signatures, WASM.lanes, module)
+    emit_network(signatures, WASM, module)
     functions = [*map(stage_name, range(len(signatures))), *output.NAMES]
     exports = [*functions, "lead"]
     targets = WASM, WASM_RELAXED

@@ -4,7 +4,7 @@ A stage computes one row, block by block. A value is addressed by the number of 
 one, and the channel; ``layout`` describes a row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.ir import BoundaryKind
-from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, halo_blocks
+from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks
 from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, StageSignature
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
+from lkdn_deploy.jit.sixteen import HALF
 
 HEIGHT, WIDTH, VECTORS, BLOCKS, ZEROS = range(5)
 """Entries of the geometry that ``codegen.stage`` describes."""
+
+_HALF_BYTES = 2
 
 Vectors = list[Any]
 """One LLVM value for each vector of a block."""
@@ -45,7 +48,7 @@ class Buffers:
         self._discarded = b.scratch(1)
         stored = {it for it, operand in numbered if operand.halo_columns is not None or operand.boundary}
         self._locations = {it: self._location(it) for it, _ in numbered if it in stored or it == signature.shuffled}
-        self._scratch = {it: b.scratch(operand.channels * BLOCK) for it, operand in numbered if it not in stored}
+        self._scratch = {it: b.scratch(operand.planes * BLOCK) for it, operand in numbered if it not in stored}
         """Memory for a block of each value that exists within a block only."""
         row_sums = (it for it in numbered if it[1].boundary is BoundaryKind.ROW_SUMS)
         self._row_sums = {it: b.scratch(operand.channels) for it, operand in row_sums}
@@ -60,7 +63,8 @@ class Buffers:
         self._newest = [(number, max(row for it, row in by_block if it == number)) for number in dict(by_block)]
         self._current: dict[tuple[int, int], Any] = {}
         self._column: Any = None
-        self._masks: Vectors = []
+        self.masks: Vectors = []
+        """Which lanes of each vector of the current block are inside the image."""
 
     def begin(self) -> None:
         """Emit what precedes the first block."""
@@ -80,7 +84,7 @@ class Buffers:
             for (number, row), start in self._starts.items()
         }
         self._column = b.mul(index, INT(BLOCK))
-        self._masks = [self._mask(part) for part in range(BLOCK)]
+        self.masks = [self._mask(part) for part in range(BLOCK)]
 
     def end(self) -> None:
         """Emit what follows the last block."""
@@ -91,7 +95,9 @@ class Buffers:
             self._store_row_sums(number, sums)
 
     def store(self, number: int, channel: Any, values: Vectors) -> None:
-        """Store a channel of the current block; columns outside the image as zeros where convolutions may read them.
+        """Store a plane of the current block; columns outside the image as zeros where convolutions may read them.
+
+        Pairs must be zeros there already.
 
         Args:
             number: number of the operand.
@@ -104,16 +110,18 @@ class Buffers:
             return
         if operand.boundary is BoundaryKind.NCHW:
             for part, value in enumerate(values):
-                self._scatter_inside(value, self._masks[part], self._lane_addresses(number, channel, self._y, part))
+                self._scatter_inside(value, self.masks[part], self._lane_addresses(number, channel, self._y, part))
             return
         target = self.channel(number, 0, channel)
+        masked = operand.halo_columns and operand.lane_format is LaneFormat.FLOAT
         for part, value in enumerate(values):
-            stored = b.select(self._masks[part], value, b.constant(0)) if operand.halo_columns else value
+            stored = b.select(self.masks[part], value, b.constant(0)) if masked else value
             b.store_vector(stored, b.at(target, part * b.lanes))
 
     def load(self, number: int, channel: Any) -> Vectors:
         """Return a channel of the current block in this row."""
-        b, boundary = self._b, self._signature.operands[number].boundary
+        b, operand = self._b, self._signature.operands[number]
+        boundary = operand.boundary
         if boundary is BoundaryKind.PER_CHANNEL:
             return [b.splat_at(self._base(number), channel)] * BLOCK
         if boundary is BoundaryKind.NCHW:
@@ -121,7 +129,7 @@ class Buffers:
         if boundary is BoundaryKind.INTERP_ROWS:
             return [self._interpolated(number, channel, part) for part in range(BLOCK)]
         pointer = self.channel(number, 0, channel)
-        return [b.load_vector(b.at(pointer, part * b.lanes)) for part in range(BLOCK)]
+        return [b.load_vector(b.at(pointer, part * b.lanes)) for part in range(operand.lane_format.block_vectors)]
 
     def channel(self, number: int, row: int, channel: Any) -> Any:
         """Return the address of a channel of the current block.
@@ -135,22 +143,23 @@ class Buffers:
         block = self._current[number, row] if (number, row) in self._current else self._scratch[number]
         return b.at(block, b.mul(channel, self.channel_steps[number]))
 
-    def load_taps(self, number: int, channel: Any, columns: Sequence[int]) -> dict[int, Any]:
-        """Return the vectors that a convolution of the current block reads.
+    def load_vectors(self, number: int, channel: Any, places: Iterable[int]) -> dict[int, Any]:
+        """Return vectors of a channel.
 
         Args:
             number: number of the operand.
             channel: address of the channel of the current block.
-            columns: columns of the taps, relative to the output's.
+            places: distances of the vectors from the block's first, with repetitions.
 
         Returns:
-            The vectors by their distance from the block's first.
+            The vectors by these distances.
         """
         b = self._b
-        found = {}
-        for column in sorted({part + column for part in range(BLOCK) for column in columns}):
-            found[column] = b.load_vector(b.at(channel, self._vector_offset(number, column)))
-        return found
+        return {it: b.load_vector(b.at(channel, self._vector_offset(number, it))) for it in sorted(set(places))}
+
+    def records(self) -> Any:
+        """Return the address of the stage's records, which ``codegen.stage`` describes."""
+        return self._b.inttoptr(self._location(len(self._signature.operands)).base, POINTER)
 
     def prefetcher(self, iteration: Any, iterations: int) -> Callable[[Any], None]:
         """Return a function that prefetches a part of what the next block reads and writes.
@@ -177,6 +186,9 @@ class Buffers:
         """Store the current block, with all its lanes, in lines of the output image; see ``codegen.output``."""
         b, lines = self._b, self._locations[number]
         times = len(self._signature.pixel_order[0])
+        if self._signature.fixed:
+            self._store_integers(number)
+            return
         for colour, rows in enumerate(self._signature.pixel_order):
             for row, channels in enumerate(rows):
                 line = b.add(b.mul(lines.count, INT(colour)), b.mul(lines.size, INT(row)))
@@ -187,6 +199,25 @@ class Buffers:
                         for channel in channels
                     ]
                     self._scatter(vectors, b.at(target, b.mul(b.add(self._column, INT(part)), INT(times))))
+
+    def _store_integers(self, number: int) -> None:
+        """Store the current block as `store_output` does, in lines of 16-bit integers."""
+        b, lines = self._b, self._locations[number]
+        times = len(self._signature.pixel_order[0])
+        for colour, rows in enumerate(self._signature.pixel_order):
+            for row, channels in enumerate(rows):
+                line = b.add(b.mul(lines.count, INT(colour)), b.mul(lines.size, INT(row)))
+                for part in range(BLOCK):
+                    column = b.mul(b.add(self._column, INT(part)), INT(times))
+                    target = b.at_byte(self._base(number), b.mul(b.add(line, column), INT(_HALF_BYTES)))
+                    planes = {
+                        it: b.load_vector(b.at(self.channel(number, 0, INT(it)), part * b.lanes))
+                        for it in dict.fromkeys(channel // 2 for channel in channels)
+                    }
+                    if list(channels) == [2 * it + half for it in planes for half in range(2)]:
+                        self._scatter([*planes.values()], target)
+                    else:
+                        self._scatter_halves([(planes[it // 2], it % 2) for it in channels], target)
 
     # Rows.
 
@@ -225,19 +256,21 @@ class Buffers:
 
     def _block_step(self, number: int) -> int:
         """Return the number of floats between blocks."""
-        operand = self._signature.operands[number]
-        return BLOCK * self._b.lanes if operand.channel_major else block_floats(operand.channels, self._b.lanes)
+        operand, lanes = self._signature.operands[number], self._b.lanes
+        return operand.lane_format.block_vectors * lanes if operand.channel_major else block_floats(operand.planes, lanes)
 
     def _channel_step(self, number: int) -> Any:
         b, operand = self._b, self._signature.operands[number]
         if not operand.channel_major:
             return INT(BLOCK * b.lanes)
-        halo = 2 * halo_blocks(operand.halo_columns or 0) * BLOCK
-        return b.mul(b.or_(b.add(self._row_vectors, INT(halo)), INT(1)), INT(b.lanes))
+        vectors = operand.lane_format.block_vectors
+        row = self._row_vectors if vectors == BLOCK else self.blocks
+        halo = 2 * halo_blocks(operand.halo_columns or 0) * vectors
+        return b.mul(b.or_(b.add(row, INT(halo)), INT(1)), INT(b.lanes))
 
     def _vector_offset(self, number: int, column: int) -> int:
         """Return the number of floats from a block's first vector of a channel to the one ``column`` vectors later."""
-        blocks, part = divmod(column, BLOCK)
+        blocks, part = divmod(column, self._signature.operands[number].lane_format.block_vectors)
         return blocks * self._block_step(number) + part * self._b.lanes
 
     def _mask(self, part: int) -> Any:
@@ -263,13 +296,13 @@ class Buffers:
 
         def body(channel: Any) -> None:
             # From the inside out: where the row is shorter than the halo, what is copied was just made.
-            for column in range(1, (operand.halo_columns or 0) + 1):
+            for column in range(1, -(-(operand.halo_columns or 0) * operand.lane_format.block_vectors // BLOCK) + 1):
                 last = b.load_vector(address(-column, end, channel))
                 b.store_vector(b.shuffle_vector(last, zero, up), address(-column, INT(0), channel))
                 first = b.load_vector(address(column - 1, INT(0), channel))
                 b.store_vector(b.shuffle_vector(first, zero, down), address(column - 1, end, channel))
 
-        b.repeat(INT(operand.channels), body)
+        b.repeat(INT(operand.planes), body)
 
     # Boundary values and the output image.
 
@@ -329,13 +362,25 @@ class Buffers:
                 found = b.insert_element(found, value, SHORT(place))
             b.store(found, pixel, align=4)
 
+    def _scatter_halves(self, vectors: Sequence[tuple[Any, int]], target: Any) -> None:
+        """Store halves of the lanes of vectors as `_scatter` does whole lanes."""
+        b = self._b
+        times = len(vectors)
+        distance = b.mul(self._row_vectors, INT(_HALF_BYTES * times))
+        halves = [(b.bitcast(it, ir.VectorType(HALF, 2 * b.lanes)), half) for it, half in vectors]
+        for lane in range(b.lanes):
+            pixel = b.at_byte(target, b.mul(distance, INT(lane)))
+            for place, (vector, half) in enumerate(halves):
+                value = b.extract_element(vector, SHORT(2 * lane + half))
+                b.store(value, b.at_byte(pixel, INT(_HALF_BYTES * place)), align=_HALF_BYTES)
+
     def _add_to_row_sums(self, number: int, channel: Any, values: Vectors) -> None:
         """Add the lanes inside the image to the sums of this row."""
         b = self._b
         place = b.at(self._row_sums[number], b.mul(channel, INT(b.lanes)))
         total = b.load_vector(place)
         for part, value in enumerate(values):
-            total = b.fadd(total, b.select(self._masks[part], value, b.constant(0)))
+            total = b.fadd(total, b.select(self.masks[part], value, b.constant(0)))
         b.store_vector(total, place)
 
     def _store_row_sums(self, number: int, sums: Any) -> None:

@@ -13,11 +13,14 @@
                                   ``fallback`` computes
     ROW_SUMS, PER_CHANNEL         address of (H, C) or (C,)
 
+In fixed point, one more entry follows, with the address of the stage's records: the lowest and the highest number of
+each value that is watched, as integers of 64 bits, which the function extends.
+
 ``geometry`` has height, width, vectors and blocks of a row, and the address of a row of zeros. Row y must be inside the
 image. Rows above and below the image are read as zeros.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from itertools import groupby
 from typing import Any
@@ -25,7 +28,9 @@ from typing import Any
 from llvmlite import ir
 
 from lkdn_deploy.backends.native.codegen import activations
+from lkdn_deploy.backends.native.codegen.arithmetic import FloatArithmetic, PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
+from lkdn_deploy.backends.native.codegen.fixed_steps import FixedSteps
 from lkdn_deploy.backends.native.layout import BLOCK
 from lkdn_deploy.backends.native.lower import (
     ChannelGroup,
@@ -39,6 +44,7 @@ from lkdn_deploy.backends.native.lower import (
     TapLoop,
 )
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
+from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
 
@@ -46,7 +52,9 @@ _PARTIAL_SUMS = 4
 """Independent sums of each vector in a reduction over channels: one alone would wait for the latency of additions."""
 
 
-def emit_stage(module: ir.Module, name: str, signature: StageSignature, lanes: int) -> None:
+def emit_stage(
+    module: ir.Module, name: str, signature: StageSignature, lanes: int, unit: PairUnit = PairUnit.GENERIC
+) -> None:
     """Add the function of a stage to a module.
 
     Args:
@@ -54,18 +62,30 @@ def emit_stage(module: ir.Module, name: str, signature: StageSignature, lanes: i
         name: name of the function.
         signature: signature of the stage.
         lanes: number of float32 values of a vector.
+        unit: instructions for fixed point.
     """
     function = ir.Function(module, STAGE, name)
     operands, weights, geometry, y = function.args
     b = Builder(function, lanes)
-    _StageEmitter(b, signature, Buffers(b, signature, operands, geometry, y), weights).emit()
+    buffers = Buffers(b, signature, operands, geometry, y)
+    maths = PairArithmetic(b, Pairs(b, unit)) if signature.fixed else FloatArithmetic(b)
+    _StageEmitter(b, signature, buffers, weights, maths).emit()
     b.ret_void()
 
 
 class _StageEmitter:
-    def __init__(self, builder: Builder, signature: StageSignature, buffers: Buffers, weights: Any) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        signature: StageSignature,
+        buffers: Buffers,
+        weights: Any,
+        maths: FloatArithmetic | PairArithmetic,
+    ) -> None:
         self._b, self._signature, self._buffers, self._weights = builder, signature, buffers, weights
-        convs = [(it.producer, it.epilogue) for it in signature.kernels if isinstance(it.producer, Conv)]
+        self._maths = maths
+        self._fixed = FixedSteps(maths, signature, buffers, weights) if isinstance(maths, PairArithmetic) else None
+        convs = [(it.producer, it.epilogue or it.rescale) for it in signature.kernels if isinstance(it.producer, Conv)]
         most = max((group.count for conv, epilogue in convs if epilogue for group in conv.groups), default=1)
         self._accumulated = builder.scratch(most * BLOCK)
         self._longest = max((conv for conv, _ in convs), key=lambda conv: _iterations(*conv.groups), default=None)
@@ -73,6 +93,8 @@ class _StageEmitter:
 
     def emit(self) -> None:
         self._buffers.begin()
+        if self._fixed:
+            self._fixed.begin()
         for depthwise, kernels in groupby(self._signature.kernels, lambda it: isinstance(it.producer, DepthwiseConv)):
             if depthwise:
                 for kernel in kernels:
@@ -80,6 +102,8 @@ class _StageEmitter:
             else:
                 self._b.repeat(self._buffers.blocks, partial(self._block, tuple(kernels)))
         self._buffers.end()
+        if self._fixed:
+            self._fixed.end()
 
     def _block(self, kernels: Sequence[FusedKernel], index: Any) -> None:
         self._buffers.enter(index)
@@ -100,7 +124,10 @@ class _StageEmitter:
                 self._load(kernel, load)
 
     def _store(self, kernel: FusedKernel, channel: Any, values: Vectors) -> None:
-        """Apply the kernel's epilogue to a channel's vectors, and store them."""
+        """Apply the kernel's epilogue to the vectors of one channel, or of several, and store them."""
+        if self._fixed:
+            self._fixed.store(kernel, channel, values)
+            return
         computed = [values]
         for op in kernel.epilogue:
             computed.append(self._epilogue_op(op, channel, computed))
@@ -124,12 +151,12 @@ class _StageEmitter:
         first = b.add(b.mul(index, INT(group.count)), INT(group.first))
         weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
         iteration = b.add(b.mul(index, INT(_iterations(group) // group.repeats)), INT(done))
-        biases = [b.splat_at(weights, INT(channel)) for channel in range(group.count)]
+        biases = [self._maths.splat_at(weights, INT(channel)) for channel in range(group.count)]
         sums = [bias for bias in biases for _ in range(BLOCK)]
         for loop in group.loops:
             sums = self._tap_loop(kernel, group, loop, weights, iteration, sums)
             iteration = b.add(iteration, INT(loop.count))
-        if not kernel.epilogue:
+        if not kernel.epilogue and not kernel.rescale:
             for channel in range(group.count):
                 values = sums[channel * BLOCK : (channel + 1) * BLOCK]
                 self._buffers.store(kernel.result, b.add(first, INT(channel)), values)
@@ -138,13 +165,15 @@ class _StageEmitter:
         # not be where the result goes: another thread may have finished the same row there already, and read it.
         for place, value in enumerate(sums):
             b.store_vector(value, b.at(self._accumulated, place * b.lanes))
+        each = kernel.channels
+        before = first if each == 1 else b.udiv(first, INT(each))
 
         def finish(index: Any) -> None:
-            start = b.at(self._accumulated, b.mul(index, INT(BLOCK * b.lanes)))
-            values = [b.load_vector(b.at(start, part * b.lanes)) for part in range(BLOCK)]
-            self._store(kernel, b.add(index, first), values)
+            start = b.at(self._accumulated, b.mul(index, INT(each * BLOCK * b.lanes)))
+            values = [self._maths.load(b.at(start, part * b.lanes)) for part in range(each * BLOCK)]
+            self._store(kernel, b.add(index, before), values)
 
-        b.repeat(INT(group.count), finish)
+        b.repeat(INT(group.count // each), finish)
 
     def _tap_loop(
         self, kernel: FusedKernel, group: ChannelGroup, loop: TapLoop, weights: Any, iteration: Any, sums: Vectors
@@ -159,77 +188,101 @@ class _StageEmitter:
             if prefetch:
                 prefetch(index)
             channel = b.at(pointer, b.mul(index, step))
-            loaded = self._buffers.load_taps(loop.source, channel, loop.columns)
+            places = (part + column for part in range(BLOCK) for column in loop.columns)
+            loaded = self._loaded(loop.source, channel, places)
             start = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
             found = list(carried)
             for number, column in enumerate(loop.columns):
                 for output in range(group.count):
-                    weight = b.splat_at(start, INT(number * group.count + output))
+                    weight = self._maths.splat_at(start, INT(number * group.count + output))
                     for part in range(BLOCK):
                         at = output * BLOCK + part
-                        found[at] = b.fma(weight, loaded[part + column], found[at])
+                        found[at] = self._maths.multiply_add(weight, loaded[part + column], found[at])
             return found
 
         return list(b.loop(INT(loop.count), sums, body))
 
     def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
         """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""
-        b, buffers = self._b, self._buffers
-        taps = len(conv.rows) * len(conv.columns)
+        b, buffers, maths = self._b, self._buffers, self._maths
+        source = self._signature.operands[conv.source]
+        biases = source.lane_format.channels
+        planes = max(1, kernel.channels // biases)
 
-        def channel_row(channel: Any) -> None:
-            first = b.add(b.mul(channel, INT(taps + 1)), INT(conv.weights))
-            bias, *weights = [self._weight(b.add(first, INT(place))) for place in range(taps + 1)]
+        def row(index: Any) -> None:
+            numbers = [b.add(b.mul(index, INT(planes)), INT(it)) for it in range(planes)] if planes > 1 else [index]
+            weights = [self._plane_weights(conv, number, biases) for number in numbers]
 
-            def block(index: Any) -> None:
-                buffers.enter(index)
-                # Two sums for each vector: a single chain of all taps would wait for its own results.
-                sums = [[bias, b.constant(0)] for _ in range(BLOCK)]
-                following = enumerate(weights)
-                for row in conv.rows:
-                    loaded = buffers.load_taps(conv.source, buffers.channel(conv.source, row, channel), conv.columns)
-                    for column in conv.columns:
-                        tap, weight = next(following)
-                        for part in range(BLOCK):
-                            sums[part][tap % 2] = b.fma(weight, loaded[part + column], sums[part][tap % 2])
-                self._store(kernel, channel, [b.fadd(one, other) for one, other in sums])
+            def block(index_of_block: Any) -> None:
+                buffers.enter(index_of_block)
+                values: Vectors = []
+                for number, each in zip(numbers, weights, strict=True):
+                    # Two sums for each vector: a single chain of all taps would wait for its own results.
+                    sums = [[bias, maths.zero] for bias in each[:biases] for _ in range(BLOCK)]
+                    for products, tap in zip(conv.products, conv.rows, strict=True):
+                        address = buffers.channel(conv.source, tap, number)
+                        loaded = self._loaded(conv.source, address, (it.vector for it in products))
+                        for it in products:
+                            total, chain = sums[it.total], it.weight // biases % 2
+                            weight = each[biases + it.weight]
+                            total[chain] = maths.multiply_add(weight, loaded[it.vector], total[chain])
+                    values += [maths.add(one, other) for one, other in sums]
+                self._store(kernel, index, values)
 
             b.repeat(buffers.blocks, block)
 
-        b.repeat(INT(self._signature.operands[conv.source].channels), channel_row)
+        b.repeat(INT(source.planes // planes), row)
+
+    def _plane_weights(self, conv: DepthwiseConv, plane: Any, biases: int) -> Vectors:
+        """Return the biases and the weights of a plane, each in all lanes."""
+        b, length = self._b, biases + conv.length
+        first = b.add(b.mul(plane, INT(length)), INT(conv.weights))
+        return [self._maths.splat_at(self._weights, b.add(first, INT(place))) for place in range(length)]
+
+    def _loaded(self, number: int, address: Any, places: Iterable[int]) -> dict[int, Any]:
+        """Return vectors of a plane of the current block, by their distance from its first."""
+        found = self._buffers.load_vectors(number, address, places)
+        return {place: self._maths.typed(vector) for place, vector in found.items()}
 
     def _layer_norm(self, kernel: FusedKernel, norm: LayerNorm) -> None:
-        b = self._b
-        channels = self._signature.operands[norm.source].channels
+        b, channels = self._b, norm.channels
 
         def values(channel: Any) -> Vectors:
+            if self._fixed:
+                return self._fixed.channel(norm.source, channel, norm.factor)
             return self._buffers.load(norm.source, channel)
 
         def add(channel: Any, sums: Vectors) -> Vectors:
             return [b.fadd(total, value) for total, value in zip(sums, values(channel), strict=True)]
 
         share = b.constant(1 / channels)
-        means = [b.fmul(total, share) for total in self._reduce(channels, add)]
+        means = [] if norm.centred else [b.fmul(total, share) for total in self._reduce(channels, add)]
+
+        def centred(channel: Any) -> Iterator[Any]:
+            found = values(channel)
+            return (b.fsub(value, mean) for value, mean in zip(found, means, strict=True)) if means else iter(found)
 
         def add_squares(channel: Any, sums: Vectors) -> Vectors:
-            centred = [b.fsub(value, mean) for value, mean in zip(values(channel), means, strict=True)]
-            return [b.fma(it, it, total) for it, total in zip(centred, sums, strict=True)]
+            return [b.fma(it, it, total) for it, total in zip([*centred(channel)], sums, strict=True)]
 
         factors = []
         for total in self._reduce(channels, add_squares):
             deviation = b.intrinsic("sqrt", b.fma(total, share, b.constant(norm.epsilon)))
             factors.append(b.fdiv(b.constant(1), deviation))
 
-        def normalise(channel: Any) -> None:
+        def normalised(channel: Any) -> Vectors:
             weights = b.add(b.mul(channel, INT(2)), INT(norm.weights))
             scale, shift = self._weight(weights), self._weight(b.add(weights, INT(1)))
-            found = [
-                b.fma(b.fmul(b.fsub(value, mean), factor), scale, shift)
-                for value, mean, factor in zip(values(channel), means, factors, strict=True)
+            return [
+                b.fma(b.fmul(value, factor), scale, shift)
+                for value, factor in zip(centred(channel), factors, strict=True)
             ]
-            self._store(kernel, channel, found)
 
-        b.repeat(INT(channels), normalise)
+        def normalise(index: Any) -> None:
+            found = [it for channel in self._channels(kernel, index) for it in normalised(channel)]
+            self._store(kernel, index, found)
+
+        b.repeat(INT(-(-channels // kernel.channels)), normalise)
 
     def _reduce(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
         """Return the sums over all channels; ``add`` adds one channel to a sum of each vector."""
@@ -250,10 +303,18 @@ class _StageEmitter:
 
     def _load(self, kernel: FusedKernel, load: Load) -> None:
         def body(channel: Any) -> None:
+            if self._fixed:
+                self._store(kernel, channel, self._fixed.load(kernel, load, channel))
+                return
             source = self._b.add(channel, INT(load.first)) if load.first else channel
             self._store(kernel, channel, self._buffers.load(load.source, source))
 
-        self._b.repeat(INT(self._signature.operands[kernel.result].channels), body)
+        self._b.repeat(INT(self._signature.operands[kernel.result].channels // kernel.channels), body)
+
+    def _channels(self, kernel: FusedKernel, index: Any) -> list[Any]:
+        """Return the channels of a step of a kernel."""
+        each, b = kernel.channels, self._b
+        return [index] if each == 1 else [b.add(b.mul(index, INT(each)), INT(it)) for it in range(each)]
 
     # Epilogues.
 
