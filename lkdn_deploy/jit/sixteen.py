@@ -1,4 +1,4 @@
-"""Arithmetic on pairs of 16-bit integers, which fill the lanes of a vector of 32-bit ones, for each set of instructions.
+"""Arithmetic on pairs of 16-bit integers, in the 32-bit lanes of a vector, for each set of instructions.
 
 A pair's first number is in the low half of its lane. Processors multiply and add pairs at twice the rate of float32.
 """
@@ -15,7 +15,7 @@ from lkdn_deploy.jit.builder import BYTE, INT, SHORT, Builder
 HALF, BIT = ir.IntType(16), ir.IntType(1)
 
 _ROUNDER = 1.5 * 2**23
-"""A float32 of this size has no fractional bits: added to a number of 16 bits, it leaves that, rounded, in the low bits."""
+"""A float32 of this size has no fractional bits: added to a number, it leaves that, rounded, in the low 16 bits."""
 
 ENTRIES = 16
 """Entries of a table that `Sixteen.look_up` reads."""
@@ -50,13 +50,15 @@ class _Names:
     multiply_high: str = ""
 
 
+_WIDE = "x86.avx512.packssdw.512", "x86.avx512.pmul.hr.sw.512"
+
 _NAMES = {
     PairUnit.GENERIC: _Names(),
     PairUnit.SSE: _Names("x86.sse2.pmadd.wd", False, "x86.sse2.packssdw.128", "x86.ssse3.pmul.hr.sw.128"),
     PairUnit.AVX2: _Names("x86.avx2.pmadd.wd", False, "x86.avx2.packssdw", "x86.avx2.pmul.hr.sw"),
     PairUnit.AVX2_VNNI: _Names("x86.avx512.vpdpwssd.256", True, "x86.avx2.packssdw", "x86.avx2.pmul.hr.sw"),
-    PairUnit.AVX512: _Names("x86.avx512.pmaddw.d.512", False, "x86.avx512.packssdw.512", "x86.avx512.pmul.hr.sw.512"),
-    PairUnit.AVX512_VNNI: _Names("x86.avx512.vpdpwssd.512", True, "x86.avx512.packssdw.512", "x86.avx512.pmul.hr.sw.512"),
+    PairUnit.AVX512: _Names("x86.avx512.pmaddw.d.512", False, *_WIDE),
+    PairUnit.AVX512_VNNI: _Names("x86.avx512.vpdpwssd.512", True, *_WIDE),
     PairUnit.WASM: _Names("wasm.dot", False, "wasm.narrow.signed.v8i16.v4i32", "wasm.q15mulr.sat.signed"),
 }  # fmt: skip
 
@@ -173,7 +175,9 @@ class Pairs:
             return self._call(name, self.halves_type, one, other)
         wide = ir.VectorType(SHORT, 2 * b.lanes)
         product = b.mul(b.sext(one, wide), b.sext(other, wide))
-        shifted = b.ashr(b.add(product, ir.Constant(wide, [0x4000] * 2 * b.lanes)), ir.Constant(wide, [15] * 2 * b.lanes))
+        shifted = b.ashr(
+            b.add(product, ir.Constant(wide, [0x4000] * 2 * b.lanes)), ir.Constant(wide, [15] * 2 * b.lanes)
+        )
         return b.trunc(shifted, self.halves_type)
 
     def rounded(self, values: Any) -> Any:
@@ -187,17 +191,17 @@ class Pairs:
         clamped = b.select(b.fcmp_ordered(">", clamped, low), clamped, low)
         return b.bitcast(b.fadd(clamped, b.constant(_ROUNDER)), b.shorts)
 
-    def load_table(self, pointer: Any) -> "Table":
+    def load_table(self, pointer: Any) -> "LookupTable":
         """Load a table of ``ENTRIES`` 16-bit integers, in the form that `look_up` takes."""
         entries = self._b.load(pointer, typ=ir.VectorType(HALF, ENTRIES), align=4)
         if self._unit is PairUnit.GENERIC:
-            return Table([], pointer)
+            return LookupTable([], pointer)
         if self._unit in (PairUnit.AVX512, PairUnit.AVX512_VNNI):
-            return Table([self._reordered(entries, [*range(ENTRIES)] * 2)])
+            return LookupTable([self._reordered(entries, [*range(ENTRIES)] * 2)])
         halves = [[*range(start, start + ENTRIES // 2)] * (self._b.lanes // 4) for start in (0, ENTRIES // 2)]
-        return Table([self._b.bitcast(self._reordered(entries, it), self._bytes_type) for it in halves])
+        return LookupTable([self._b.bitcast(self._reordered(entries, it), self._bytes_type) for it in halves])
 
-    def look_up(self, tables: Sequence["Table"], index: Any) -> list[Any]:
+    def look_up(self, tables: Sequence["LookupTable"], index: Any) -> list[Any]:
         """Return the entry of each table at 16-bit indices of 0 to 15."""
         b = self._b
         if self._unit is PairUnit.GENERIC:
@@ -213,7 +217,9 @@ class Pairs:
         )
         if self._unit is PairUnit.WASM:
             first = b.add(doubled, ir.Constant(self._bytes_type, [0, 1] * 2 * b.lanes))
-        name = {PairUnit.WASM: "wasm.swizzle", PairUnit.SSE: "x86.ssse3.pshuf.b.128"}.get(self._unit, "x86.avx2.pshuf.b")
+        name = {PairUnit.WASM: "wasm.swizzle", PairUnit.SSE: "x86.ssse3.pshuf.b.128"}.get(
+            self._unit, "x86.avx2.pshuf.b"
+        )
         found = []
         for it in tables:
             low, high = (
@@ -251,7 +257,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LookupTable:
     """A table in registers, or at an address."""
 
     parts: list[Any]

@@ -8,9 +8,9 @@ from llvmlite import ir
 from lkdn_deploy.backends.native import bounds, layout
 from lkdn_deploy.backends.native.codegen import activations, arithmetic, buffers, fixed_steps, output, stage, threads
 from lkdn_deploy.backends.native.fallback import Fallback
-from lkdn_deploy.backends.native.ir import BoundaryKind, Program
 from lkdn_deploy.backends.native.fixed import fixed_ir
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
+from lkdn_deploy.backends.native.ir import BoundaryKind, Program
 from lkdn_deploy.backends.native.layout import (
     ALLOCATION_OVERHEAD,
     LINE,
@@ -24,7 +24,7 @@ from lkdn_deploy.backends.native.lower_fixed import even, lower_fixed, plan_pair
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
 from lkdn_deploy.jit import builder, sixteen
 from lkdn_deploy.jit.compiler import Processor, library
-from lkdn_deploy.jit.sixteen import pair_unit
+from lkdn_deploy.jit.sixteen import PairUnit, pair_unit
 
 _SOURCES = [
     str(it.__file__)
@@ -130,6 +130,13 @@ def lower_program(
             for it in stages:
                 bounds.check_stage(it)
     return plan, segments
+
+
+def fixed_obstacle(target: Processor) -> str | None:
+    """Return a noun phrase for the reason why a processor has no code for fixed point, or None if it has."""
+    if pair_unit(target.features, target.lanes) is not PairUnit.GENERIC:
+        return None
+    return "fixed point on this processor, which lacks SSSE3, AVX2, AVX-512 BW or SIMD of WebAssembly"
 
 
 def distinct_signatures(segments: list[list[LoweredStage]]) -> tuple[StageSignature, ...]:

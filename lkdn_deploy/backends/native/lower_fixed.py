@@ -7,6 +7,7 @@ float32, whose bits are those of pairs or of 32-bit integers where the code take
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     FixedSelect,
     FloatElementwise,
     FloatNorm,
+    Ints,
+    Shorts,
     Storage,
 )
 from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Floats, Op, require
@@ -91,13 +94,13 @@ def lower_fixed(stage: Stage, paired: PairedPlan, max_outputs: int) -> LoweredSt
     return _FixedLowering(paired, max_outputs).stage(stage)
 
 
-def _pairs(low: NDArray[np.int16], high: NDArray[np.int16]) -> Floats:
+def _pairs(low: Shorts, high: Shorts) -> Floats:
     """Return pairs of integers as the bits of float32."""
     found = (low.astype(np.int64) & 0xFFFF) | (high.astype(np.int64) & 0xFFFF) << 16
     return found.astype(np.uint32).view(np.float32)
 
 
-def _padded(values: NDArray[np.generic], axis: int = 0) -> NDArray[np.generic]:
+def _padded(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:
     """Return an array whose size in an axis is even, with zeros behind what there was."""
     widths = [(0, values.shape[it] % _PAIR if it == axis else 0) for it in range(values.ndim)]
     return np.pad(values, widths)
@@ -134,12 +137,16 @@ class _FixedLowering(Lowering):
     def _is_integer(self, value: int) -> bool:
         return self._fixed.formats[value].storage is Storage.INT16
 
-    def _by_channel(self, values: Floats | NDArray[np.int32]) -> int:
-        """Append a weight of each channel."""
+    def _by_channel(self, values: Floats | Ints | None) -> int:
+        """Append a weight of each channel, an integer of 32 bits or a float32."""
+        if values is None:
+            raise AssertionError
         padded = _padded(values)
-        return self._append(padded.astype(np.float32) if values.dtype.kind == "f" else padded.astype(np.int32).view(np.float32))
+        return self._append(
+            padded.astype(np.float32) if values.dtype.kind == "f" else padded.astype(np.int32).view(np.float32)
+        )
 
-    def _by_step(self, *values: NDArray[np.int16]) -> int:
+    def _by_step(self, *values: Shorts) -> int:
         """Append 16-bit weights, several for each step of the current kernel."""
         columns = []
         for it in values:
@@ -152,14 +159,14 @@ class _FixedLowering(Lowering):
     def _kernel(self, fused: FusedOp) -> FusedKernel:
         self._each = 1 if self._formats[fused.output] is LaneFormat.COLUMNS else _PAIR
         op, output = self._fixed.ops[fused.op.output], fused.op.output
+        producer: Conv | DepthwiseConv | LayerNorm | Load
         rescale, to_integers, watch = None, False, None
         epilogue, computed = [], [output]
         match op:
             case FixedConv():
                 # The order matters: operands are numbered as they are met.
                 producer = self._paired_conv(fused.op, op)
-                weights = op.factor if op.shift is None else op.shift
-                rescale = Rescale(op.shift is not None, self._by_channel(weights))
+                rescale = Rescale(op.shift is not None, self._by_channel(op.factor if op.shift is None else op.shift))
                 watch = self._watch(output)
             case FloatNorm():
                 producer = self._norm(op)
@@ -200,10 +207,14 @@ class _FixedLowering(Lowering):
                 weights = None if fixed.constant is None else self._by_channel(fixed.constant)
                 factors = [None if it is None else self._by_channel(it) for it in fixed.factors]
                 factor = None if fixed.result_factor is None else self._by_channel(fixed.result_factor)
-                step = FixedStep(False, self._is_integer(fixed.output), tuple(factors[::-1] if swapped else factors), factor)
+                step = FixedStep(
+                    False, self._is_integer(fixed.output), tuple(factors[::-1] if swapped else factors), factor
+                )
             case _:
                 raise AssertionError(fixed)
-        shared = places.source is not None and self._program.channels[places.other] == 1 < self._program.channels[op.output]
+        shared = (
+            places.source is not None and self._program.channels[places.other] == 1 < self._program.channels[op.output]
+        )
         step = replace(step, shared=shared, watch=self._watch(fixed.output))
         kind = "rsub" if swapped and kind == "sub" else kind
         return EpilogueOp(kind, places.source, weights, alpha, places.left, places.right, step)
@@ -222,10 +233,10 @@ class _FixedLowering(Lowering):
             return self._depthwise(op, fixed)
         if not isinstance(op, ConvOp):
             raise AssertionError(op)
-        weight = _padded(fixed.weight)
-        return self._conv(replace(op, weight=weight, bias=_padded(fixed.bias)))
+        integers: Any = {"weight": _padded(fixed.weight), "bias": _padded(fixed.bias)}
+        return self._conv(replace(op, **integers))
 
-    def _append_bias(self, bias: Floats | NDArray[np.int32]) -> int:
+    def _append_bias(self, bias: Floats | Ints) -> int:
         return self._append(bias.astype(np.int32).view(np.float32))
 
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
@@ -276,8 +287,7 @@ class _FixedLowering(Lowering):
         products: list[tuple[Product, ...]] = []
         pairs: list[Floats] = []
         if self._formats[op.inputs[0]] is LaneFormat.COLUMNS:
-            for row in range(len(rows)):
-                products.append(tuple(self._column_products(weight[:, row], columns, pairs)))
+            products += [tuple(self._column_products(weight[:, row], columns, pairs)) for row in range(len(rows))]
             biases = bias[:, None]
         else:
             zero = np.zeros(len(weight) // _PAIR, np.int16)
@@ -292,13 +302,9 @@ class _FixedLowering(Lowering):
                 products.append(tuple(found))
             biases = bias.reshape(-1, _PAIR)
         table = np.column_stack([biases, *(it.view(np.int32) for it in pairs)])
-        return DepthwiseConv(
-            source, rows, columns, self._append(table.view(np.float32)), tuple(products), len(pairs)
-        )
+        return DepthwiseConv(source, rows, columns, self._append(table.view(np.float32)), tuple(products), len(pairs))
 
-    def _column_products(
-        self, weight: NDArray[np.int16], columns: Sequence[int], pairs: list[Floats]
-    ) -> Iterator[Product]:
+    def _column_products(self, weight: Shorts, columns: Sequence[int], pairs: list[Floats]) -> Iterator[Product]:
         """Yield the products of a row whose lanes hold two columns, and append their weights, those of each channel.
 
         A sum is of an even or of an odd column, so a tap is in the first half of a lane for one of them, and in the
@@ -306,7 +312,7 @@ class _FixedLowering(Lowering):
         """
         zero = np.zeros(len(weight), np.int16)
         for part in range(_PAIR):
-            halves: dict[int, list[NDArray[np.int16]]] = {}
+            halves: dict[int, list[Shorts]] = {}
             for place, column in enumerate(columns):
                 vector, half = divmod(part + column, _PAIR)
                 halves.setdefault(vector, [zero, zero])[half] = weight[:, place]

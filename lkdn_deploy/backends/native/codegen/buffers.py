@@ -257,7 +257,9 @@ class Buffers:
     def _block_step(self, number: int) -> int:
         """Return the number of floats between blocks."""
         operand, lanes = self._signature.operands[number], self._b.lanes
-        return operand.lane_format.block_vectors * lanes if operand.channel_major else block_floats(operand.planes, lanes)
+        return (
+            operand.lane_format.block_vectors * lanes if operand.channel_major else block_floats(operand.planes, lanes)
+        )
 
     def _channel_step(self, number: int) -> Any:
         b, operand = self._b, self._signature.operands[number]

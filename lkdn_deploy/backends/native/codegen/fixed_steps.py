@@ -1,12 +1,12 @@
 """The steps of a kernel in fixed point after its sums: rescaling, elementwise operations, extremes, and the store.
 
-A value is a list of vectors. As 16-bit integers, these are the plane of a step of the kernel: pairs of two channels, one
-vector for each of a block, or of two columns of one channel. As float32 numbers, or sums of 32 bits, there is a vector
+A value is a list of vectors. As 16-bit integers, these are the plane of a step of the kernel: pairs of two channels,
+a vector for each of a block, or of two columns of one channel. As float32 numbers, or sums of 32 bits, there is a vector
 for each of a block, channel by channel.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
@@ -18,7 +18,9 @@ from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.lower import EpilogueOp, FixedStep, FusedKernel, Load, StageSignature, Watch
 from lkdn_deploy.jit.builder import INT
-from lkdn_deploy.jit.sixteen import Table
+
+if TYPE_CHECKING:
+    from lkdn_deploy.jit.sixteen import LookupTable
 
 _COEFFICIENTS = 3
 _TABLE_FLOATS = PIECES // 2
@@ -30,7 +32,7 @@ class FixedSteps:
     def __init__(self, maths: PairArithmetic, signature: StageSignature, buffers: Buffers, weights: Any) -> None:
         self._b, self._pairs = maths.builder, maths.pairs
         self._maths, self._signature, self._buffers, self._weights = maths, signature, buffers, weights
-        self._tables: dict[int, list[Table]] = {}
+        self._tables: dict[int, list[LookupTable]] = {}
         self._extremes = [tuple(self._b.scratch(1) for _ in range(2)) for _ in range(signature.records)]
         """Lowest and highest numbers of each lane, by record."""
 
@@ -101,7 +103,7 @@ class FixedSteps:
             index: number of the step.
             values: sums of 32 bits where the kernel rescales, otherwise numbers.
         """
-        b, buffers, result = self._b, self._buffers, self._signature.operands[kernel.result]
+        buffers, result = self._buffers, self._signature.operands[kernel.result]
         if kernel.rescale:
             values = self._rescaled(kernel, index, values)
         elif kernel.to_integers:
@@ -129,9 +131,7 @@ class FixedSteps:
     def _by_channel(self, kernel: FusedKernel, index: Any, offset: int) -> Vectors:
         """Return a float32 weight of each channel of a step, for each vector of it."""
         b = self._b
-        found = (
-            b.splat_at(self._weights, b.add(it, INT(offset))) for it in self._channels(kernel.channels, index)
-        )
+        found = (b.splat_at(self._weights, b.add(it, INT(offset))) for it in self._channels(kernel.channels, index))
         return [it for it in found for _ in range(BLOCK)]
 
     def _pair_at(self, offset: int, index: Any) -> Any:
@@ -140,7 +140,11 @@ class FixedSteps:
 
     def _in_pairs(self, kernel: FusedKernel, values: Vectors) -> list[tuple[Any, Any]]:
         """Return the vectors of a step that become pairs, of channels or of columns."""
-        return [(values[it], values[it + BLOCK]) for it in range(BLOCK)] if kernel.channels > 1 else [(values[0], values[1])]
+        return (
+            [(values[it], values[it + BLOCK]) for it in range(BLOCK)]
+            if kernel.channels > 1
+            else [(values[0], values[1])]
+        )
 
     # Formats.
 
@@ -235,8 +239,7 @@ class FixedSteps:
                 name = _INTEGER_OPS[op.kind]
                 swapped = op.kind == "rsub"
                 found = [
-                    pairs.of_halves(name, *(reversed(it) if swapped else it))
-                    for it in zip(values, others, strict=True)
+                    pairs.of_halves(name, *(reversed(it) if swapped else it)) for it in zip(values, others, strict=True)
                 ]
         return [pairs.pairs(it) for it in found]
 

@@ -81,9 +81,7 @@ def _integers(b: Builder, pointer: Any) -> Any:
     return b.sext(b.load(pointer, typ=ir.VectorType(HALF, b.lanes), align=_HALF_BYTES), b.shorts)
 
 
-def _float_line(
-    b: Builder, facts: Sequence[Any], _: Any, sources: Sequence[Any], target: Any, *, fixed: bool
-) -> None:
+def _float_line(b: Builder, facts: Sequence[Any], _: Any, sources: Sequence[Any], target: Any, *, fixed: bool) -> None:
     vectors, rest = b.udiv(facts[COUNT], INT(b.lanes)), b.urem(facts[COUNT], INT(b.lanes))
     behind = b.mul(vectors, INT(b.lanes))
 
