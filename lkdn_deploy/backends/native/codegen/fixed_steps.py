@@ -1,8 +1,8 @@
 """The steps of a kernel in fixed point after its sums: rescaling, elementwise operations, extremes, and the store.
 
 A value is a list of vectors. As 16-bit integers, these are the plane of a step of the kernel: pairs of two channels,
-a vector for each of a block, or of two columns of one channel. As float32 numbers, or sums of 32 bits, there is a vector
-for each of a block, channel by channel.
+a vector for each of a block, or of two columns of one channel. As float32 numbers, or sums of 32 bits, there is a
+vector for each of a block, channel by channel.
 """
 
 from collections.abc import Sequence
