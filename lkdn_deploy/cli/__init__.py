@@ -41,6 +41,14 @@ def export() -> None:
         main()
 
 
+def serve() -> None:
+    """Run ``lkdn-serve``."""
+    with _interruptible():
+        from lkdn_deploy.cli.serve import main
+
+        main()
+
+
 def train() -> None:
     """Run ``lkdn-train``."""
     with _interruptible():

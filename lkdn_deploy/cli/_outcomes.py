@@ -59,8 +59,7 @@ class OutcomePrinter:
         """Print a file that was written."""
         self._done += 1
         self.display.finish(done.job.source)
-        upscaler, header, job = done.upscaler, done.header, done.job
-        session = upscaler.session
+        header, job = done.header, done.job
         with self.display.paused():
             for note in () if self._quiet else done.notes:
                 click.echo(f"note: {f'{printable(job.source)}: ' if self._many else ''}{note}", err=True)
@@ -70,9 +69,9 @@ class OutcomePrinter:
                     "height": done.height,
                     "channels": header.channels,
                     "depth": header.depth,
-                    "model": session.metadata.model,
-                    "scale": upscaler.scale,
-                    "backend": session.backend,
+                    "model": done.model,
+                    "scale": done.scale,
+                    "backend": done.backend,
                     "tiles": done.tiles,
                     "exact": done.exact,
                     "network_seconds": round(done.seconds, 4),
@@ -83,7 +82,7 @@ class OutcomePrinter:
                 echo_path(job.target)
             if self._verbose or not (self._many or self._quiet):
                 sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
-                engine = f"{session.metadata.model} x{upscaler.scale} on {session.backend}"
+                engine = f"{done.model} x{done.scale} on {done.backend}"
                 click.echo(f"{sizes} with {engine}, {done.seconds:.1f} s", err=True)
 
     def skipped(self, skipped: "Skipped") -> None:

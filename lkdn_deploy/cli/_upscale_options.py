@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+    from lkdn_deploy.hub.choice import NetworkChoice
     from lkdn_deploy.imaging.resize import OutputSize
     from lkdn_deploy.runtime.settings import OutputSettings
 
@@ -126,6 +127,18 @@ class UpscaleRequest:
                 raise UsageError(msg, "leave it out")
 
     @property
+    def choice(self) -> "NetworkChoice":
+        """The network, and how it runs.
+
+        Raises:
+            UsageError: if more than one size is asked for.
+        """
+        from lkdn_deploy.hub.choice import NetworkChoice
+
+        names = ("model", "weights", "peak", "bgr", "backend", "tile", "threads", "size", "self_ensemble", "wrap")
+        return NetworkChoice(**{name: getattr(self, name) for name in names})
+
+    @property
     def settings(self) -> "OutputSettings":
         """The settings that decide the bytes of outputs.
 
@@ -149,12 +162,26 @@ class UpscaleRequest:
         Raises:
             UsageError: if more than one is.
         """
-        from lkdn_deploy.imaging.resize import OutputSize
+        return output_size(self.scale, self.width, self.height, self.fit)
 
-        if all(value is None for value in (self.scale, self.width, self.height, self.fit)):
-            return None
-        fit = None if self.fit is None else (self.fit[1], self.fit[0])
-        return OutputSize(scale=self.scale, width=self.width, height=self.height, fit=fit)
+
+def output_size(
+    scale: "Fraction | None", width: int | None, height: int | None, fit: tuple[int, int] | None
+) -> "OutputSize | None":
+    """Return the size that the options of these names ask for, if any does.
+
+    Args:
+        scale, width, height: the values of the options.
+        fit: height and width of the box.
+
+    Raises:
+        UsageError: if more than one size is asked for.
+    """
+    from lkdn_deploy.imaging.resize import OutputSize
+
+    if all(value is None for value in (scale, width, height, fit)):
+        return None
+    return OutputSize(scale=scale, width=width, height=height, fit=None if fit is None else (fit[1], fit[0]))
 
 
 class GroupedOption(click.Option):
@@ -355,3 +382,13 @@ def upscale_options(function: Callable[..., None]) -> Callable[..., None]:
     for declare in reversed(_DECLARED):
         function = declare(function)
     return function
+
+
+def declared_options(names: Iterable[str]) -> list[GroupedOption]:
+    """Return the options of these parameters, for other commands that have some of them."""
+
+    def nothing() -> None:
+        pass
+
+    found = {option.name: option for option in getattr(upscale_options(nothing), "__click_params__", ())}
+    return [found[name] for name in names]

@@ -20,7 +20,6 @@ from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRe
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 if TYPE_CHECKING:
-    from lkdn_deploy.backends.onnx_bytes import Artifact
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.journal import Journal
     from lkdn_deploy.runtime.outcomes import Job
@@ -87,32 +86,10 @@ class _Plan:
 
 def _upscalers(request: UpscaleRequest) -> "Upscalers":
     """Return what opens the network at the scales that are needed."""
-    from lkdn_deploy.hub.foreign import Hints
-    from lkdn_deploy.hub.loading import open_artifact
-    from lkdn_deploy.hub.serving import find_serving
-    from lkdn_deploy.runtime.upscaler import Upscaler
-    from lkdn_deploy.runtime.upscalers import Upscalers
+    from lkdn_deploy.hub.choice import upscalers_for
 
-    size, hints = request.size, Hints(request.peak, request.bgr)
-
-    def find(least: int | None) -> "Artifact":
-        return find_serving(request.model, least, request.weights, converting=converting, hints=hints, told=found_out)
-
-    def open_upscaler(artifact: "Artifact") -> Upscaler:
-        session = open_artifact(artifact, backend=request.backend, threads=request.threads)
-        if request.self_ensemble:
-            from lkdn_deploy.runtime.ensemble import EnsembleSession
-
-            session = EnsembleSession(session)
-        return Upscaler(
-            session,
-            tile=request.tile,
-            threads=request.threads,
-            size=None if size is None or size.scale == session.metadata.scale else size,
-            wrap=request.wrap,
-        )
-
-    return Upscalers(find, open_upscaler, size)
+    choice = request.choice
+    return upscalers_for(choice, lambda least: choice.find(least, converting, found_out))
 
 
 def _plan(request: UpscaleRequest, upscalers: "Upscalers") -> _Plan:

@@ -11,12 +11,15 @@ from lkdn_deploy.core.errors import MissingError
 
 EXTRAS = {
     "av": "video",
+    "fastapi": "serve",
     "filelock": "trt-rtx",
     "llvmlite": "native",
     "onnxruntime": "cpu",
     "openvino": "openvino",
+    "prometheus_client": "serve",
     "pydantic": "bench",
     "spandrel": "spandrel",
+    "uvicorn": "serve",
 } | dict.fromkeys(
     ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch"),
     "train",

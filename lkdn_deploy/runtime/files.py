@@ -165,7 +165,9 @@ class _Pipeline:
                 raise
         outcome = Upscaled(
             job=job,
-            upscaler=upscaler,
+            model=upscaler.session.metadata.model,
+            scale=upscaler.scale,
+            backend=upscaler.session.backend,
             header=loaded.header,
             width=width,
             height=height,

@@ -7,7 +7,6 @@ from pathlib import Path
 from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.imaging.files.picture import Header
 from lkdn_deploy.runtime.settings import OutputSettings
-from lkdn_deploy.runtime.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,9 @@ class Upscaled:
 
     Attributes:
         job: the job.
-        upscaler: the network that it was done with.
+        model: name of the network that it was done with.
+        scale: of that network.
+        backend: engine and device that ran it.
         header: the source's header.
         width: width of the target in pixels.
         height: height of the target in pixels.
@@ -46,7 +47,9 @@ class Upscaled:
     """
 
     job: Job
-    upscaler: Upscaler
+    model: str
+    scale: int
+    backend: str
     header: Header
     width: int
     height: int

@@ -1,5 +1,5 @@
 """The command that serves a folder, as ``python -m lkdn_deploy.web`` starts it."""
 
-from lkdn_deploy.cli.serve import main
+from lkdn_deploy.cli.web import main
 
 main()

@@ -21,6 +21,7 @@ MODULES = {
     "cuda-python": {"cuda"},
     "onnxruntime-gpu": {"onnxruntime"},
     "onnxscript": {"onnxscript", "onnx_ir"},
+    "prometheus-client": {"prometheus_client"},
     "tensorrt-rtx": {"tensorrt_rtx"},
     "torch": {"torch", "filelock"},
 }

@@ -9,6 +9,7 @@ import pytest
 HEAVY = {
     "PIL",
     "av",
+    "fastapi",
     "imagecodecs",
     "matplotlib",
     "numpy",
@@ -18,8 +19,9 @@ HEAVY = {
     "psutil",
     "pydantic",
     "torch",
+    "uvicorn",
 }
-COMMANDS = ("bench", "eval", "export", "train", "upscale", "zoo")
+COMMANDS = ("bench", "eval", "export", "serve", "train", "upscale", "zoo")
 SAMPLE = Path(__file__).parents[2] / "lkdn_deploy" / "samples" / "dandelion.png"
 
 
@@ -92,6 +94,14 @@ def test_exporting_without_torch_names_the_extra(tmp_path: Path) -> None:
     assert ".[train]" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serving_without_its_packages_names_the_extra() -> None:
+    code = "import sys; sys.modules['fastapi'] = None\nfrom lkdn_deploy.cli.serve import main; main()"
+    done = python(code)
+    assert done.returncode == 3
+    assert ".[serve]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def help_of(name: str, task: str = "") -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", ["bench", "eval", "export", "train", "upscale", "zoo"])
+@pytest.mark.parametrize("name", ["bench", "eval", "export", "serve", "train", "upscale", "zoo"])
 def test_every_option_of_the_readme_exists(name: str) -> None:
     lines = re.findall(rf"^lkdn-{name} (.*)$", (ROOT / "README.md").read_text(), re.M)
     assert lines

@@ -1,5 +1,6 @@
 """Reading image files: as pictures, with all that is in them, or as plain 8-bit RGB."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,11 +49,37 @@ def read_picture(path: StrPath) -> Picture:
             pi-heif is not.
     """
     with _opened(path) as image:
-        picture, header = image.decode(), image.header
-        if Header(picture.width, picture.height, picture.channels, picture.depth) != header:
-            msg = f"its header says {header.width}×{header.height}, its pixels are {picture.width}×{picture.height}"
-            raise InputError(msg, "the file may be damaged")
-        return picture
+        return decoded(image)
+
+
+@contextmanager
+def open_in_memory(content: bytes, name: str) -> Iterator[OpenedImage]:
+    """Open an image file whose content is in memory; ``decoded`` gives its picture while it is open.
+
+    Args:
+        content: the bytes of the file.
+        name: what messages call it.
+
+    Raises:
+        InputError: for all that ``probe`` refuses; caused by ``UnidentifiedImageError`` if it is of no known format.
+            Whatever goes wrong until it is closed becomes one, too.
+    """
+    with _named(name):
+        yield _open(io.BytesIO(content), name)
+
+
+def decoded(image: OpenedImage) -> Picture:
+    """Decode an image file that is open.
+
+    Raises:
+        InputError: if its pixels are not those that its header promises.
+        Exception: whatever a decoder raises for a damaged file; what opened the file turns that into an InputError.
+    """
+    picture, header = image.decode(), image.header
+    if Header(picture.width, picture.height, picture.channels, picture.depth) != header:
+        msg = f"its header says {header.width}×{header.height}, its pixels are {picture.width}×{picture.height}"
+        raise InputError(msg, "the file may be damaged")
+    return picture
 
 
 def memory_in_parts(path: StrPath) -> int | None:

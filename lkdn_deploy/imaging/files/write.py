@@ -5,6 +5,7 @@ import struct
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import Seal, printable, publish
@@ -120,22 +121,61 @@ def write_bands(
         MissingError: for JPEG, JPEG XL and 16-bit AVIF where imagecodecs is not installed.
     """
     path = Path(path)
-    kind = format_for(path)
+    reduced, notes = _prepared(path, description, quality)
+    with publish(path, seal) as part, part.open("wb") as file:
+        _encode(file, path, reduced, bands, quality, threads)
+    return notes
+
+
+def encode_bands(
+    file: IO[bytes],
+    name: str,
+    description: Description,
+    bands: Bands,
+    *,
+    quality: int | None = None,
+    threads: int | None = None,
+) -> tuple[str, ...]:
+    """Write a picture into an open file, such as one in memory, as ``write_bands`` writes it to a path.
+
+    Args:
+        file: what to write to; it can be sought.
+        name: what messages call it; its suffix chooses the format.
+        description, bands, quality, threads: as in ``write_bands``.
+
+    Returns:
+        Notes on what the file does not hold of the picture, a sentence each.
+
+    Raises:
+        LkdnError: as ``write_bands`` does.
+    """
+    path = Path(name)
+    reduced, notes = _prepared(path, description, quality)
+    _encode(file, path, reduced, bands, quality, threads)
+    return notes
+
+
+def _prepared(path: Path, description: Description, quality: int | None) -> tuple[Description, tuple[str, ...]]:
+    """Check that the format of ``path`` can hold a picture; return what it holds of it, and notes on the rest."""
     header = description.header
     check_fit(path, width=header.width, height=header.height, channels=header.channels, depth=header.depth)
+    kind = format_for(path)
     _check_quality(kind, quality)
-    reduced, notes = _reduced(description, kind)
+    return _reduced(description, kind)
+
+
+def _encode(
+    file: IO[bytes], path: Path, reduced: Description, bands: Bands, quality: int | None, threads: int | None
+) -> None:
+    kind = format_for(path)
     assert kind.write is not None  # noqa: S101  as it has a suffix
-    if reduced.header.depth < header.depth:
+    if reduced.header.depth == 8:
         bands = map(to_eight_bits, bands)
-    with publish(path, seal) as part:
-        try:
-            with part.open("wb") as file:
-                kind.write(file, reduced, bands, DEFAULT_QUALITY if quality is None else quality, threads or cores())
-        except (ValueError, RuntimeError, OverflowError, MemoryError, struct.error, DeflateError) as error:
-            msg = f"{path} cannot be written: {str(error) or type(error).__name__}"
-            raise InputError(msg) from error
-    return notes
+    try:
+        kind.write(file, reduced, bands, DEFAULT_QUALITY if quality is None else quality, threads or cores())
+    except (ValueError, RuntimeError, OverflowError, MemoryError, struct.error, DeflateError) as error:
+        msg = f"{path} cannot be written: {str(error) or type(error).__name__}"
+        raise InputError(msg) from error
 
 
 def _reduced(picture: Description, kind: ImageFormat) -> tuple[Description, tuple[str, ...]]:
