@@ -142,6 +142,14 @@ class Pairs:
             return self._call(name, b.shorts, total, *factors)
         return b.add(total, self._call(name, b.shorts, *factors))
 
+    def shift_right(self, integers: Any, amounts: Any) -> Any:
+        """Return 32-bit integers shifted right, each by its own amount of 0 to 31, with the sign's bits before them."""
+        b = self._b
+        name = {4: "x86.avx2.psrav.d", 8: "x86.avx2.psrav.d.256", 16: "x86.avx512.psrav.d.512"}[b.lanes]
+        if self._unit in (PairUnit.GENERIC, PairUnit.SSE, PairUnit.WASM):
+            return b.ashr(integers, amounts)
+        return self._call(name, b.shorts, integers, amounts)  # a shift of all by one amount takes longer
+
     def pack(self, low: Any, high: Any) -> Any:
         """Return pairs of the numbers of two vectors of 32-bit integers, saturated to 16 bits."""
         b = self._b

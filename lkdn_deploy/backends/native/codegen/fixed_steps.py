@@ -5,7 +5,8 @@ a vector for each of a block, or of two columns of one channel. As float32 numbe
 vector for each of a block, channel by channel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
@@ -16,7 +17,7 @@ from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.fixed.fixed_ir import INPUT_SCALE, PIECES
 from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
-from lkdn_deploy.backends.native.lower import EpilogueOp, FixedStep, FusedKernel, Load, StageSignature, Watch
+from lkdn_deploy.backends.native.lower import Conv, EpilogueOp, FixedStep, FusedKernel, Load, StageSignature, Watch
 from lkdn_deploy.jit.builder import INT
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ class FixedSteps:
         self._tables: dict[int, list[LookupTable]] = {}
         self._extremes = [tuple(self._b.scratch(1) for _ in range(2)) for _ in range(signature.records)]
         """Lowest and highest numbers of each lane, by record."""
+        self._current: dict[tuple[int, int], Any] = {}
+        """Of these, by record and side, those that are in registers."""
+        self._words: dict[LaneFormat, Vectors] = {}
+        convs = (it.producer for it in signature.kernels if isinstance(it.producer, Conv) and it.epilogue)
+        self._produced_values = self._b.scratch(
+            max((it.count for conv in convs for it in conv.groups), default=1) * BLOCK
+        )
 
     def begin(self) -> None:
         """Emit what precedes the first block."""
@@ -46,6 +54,11 @@ class FixedSteps:
         for low, high in self._extremes:
             b.store_vector(pairs.integers(0), low)
             b.store_vector(pairs.integers(0), high)
+
+    def enter(self) -> None:
+        """Emit what begins a block: the words that are 0 outside the image, as pairs of each format have them."""
+        words = [self._b.sext(it, self._b.shorts) for it in self._buffers.masks]
+        self._words = {LaneFormat.CHANNELS: words, LaneFormat.COLUMNS: [self._pairs.joined(*words)]}
 
     def end(self) -> None:
         """Emit what follows the last block: the extremes of the row extend the records."""
@@ -103,12 +116,75 @@ class FixedSteps:
             index: number of the step.
             values: sums of 32 bits where the kernel rescales, otherwise numbers.
         """
-        buffers, result = self._buffers, self._signature.operands[kernel.result]
+        self._finish(kernel, index, self._produced(kernel, index, values))
+
+    def store_all(self, kernel: FusedKernel, first: Any, sums: Vectors) -> None:
+        """Do as `store` does for the sums of adjacent steps of a convolution, of which ``first`` is the number."""
+        b = self._b
+        each = kernel.channels * BLOCK
+        places = [b.add(first, INT(it)) for it in range(len(sums) // each)]
+        with self.extremes_in_registers(kernel):
+            found = [
+                self._produced(kernel, place, sums[each * step : each * (step + 1)])
+                for step, place in enumerate(places)
+            ]
+        if not kernel.epilogue:
+            for place, values in zip(places, found, strict=True):
+                self._finish(kernel, place, values)
+            return
+        # In a loop of its own: unrolled for all steps, the epilogue would be most of the code. Meanwhile its operands
+        # must not be where the result goes: another thread may have finished the same row there already, and read it.
+        count = len(found[0])
+        kind = found[0][0].type
+        for place, value in enumerate(it for values in found for it in values):
+            b.store_vector(value, b.at(self._produced_values, place * b.lanes))
+
+        def finish(index: Any) -> None:
+            start = b.at(self._produced_values, b.mul(index, INT(count * b.lanes)))
+            places = (b.at(start, part * b.lanes) for part in range(count))
+            values = [b.load(it, typ=kind, align=4 * b.lanes) for it in places]
+            self._finish(kernel, b.add(index, first), values)
+
+        b.repeat(INT(len(places)), finish)
+
+    @contextmanager
+    def extremes_in_registers(self, kernel: FusedKernel) -> Iterator[None]:
+        """Keep the extremes of what a kernel computes in registers, in code without loops."""
+        keys = self._keys(kernel)
+        self.set_extremes(kernel, [self._maths.load(self._extremes[record][side]) for record, side in keys])
+        yield
+        self.store_extremes(kernel)
+
+    def extremes(self, kernel: FusedKernel) -> Vectors:
+        """Return the current extremes of what a kernel computes, which a loop carries."""
+        return [self._current[key] for key in self._keys(kernel)]
+
+    def set_extremes(self, kernel: FusedKernel, values: Sequence[Any]) -> None:
+        """Continue with extremes in registers."""
+        self._current |= dict(zip(self._keys(kernel), values, strict=True))
+
+    def store_extremes(self, kernel: FusedKernel) -> None:
+        """Store the extremes that are in registers."""
+        for record, side in self._keys(kernel):
+            self._b.store_vector(self._current.pop((record, side)), self._extremes[record][side])
+
+    def _keys(self, kernel: FusedKernel) -> list[tuple[int, int]]:
+        """Return record and side of each extreme that a kernel's producer extends."""
+        watch = kernel.watch
+        return [(watch.record, side) for side, it in enumerate((watch.low, watch.high)) if it] if watch else []
+
+    def _produced(self, kernel: FusedKernel, index: Any, values: Vectors) -> Vectors:
+        """Return the numbers that a producer gave, as the epilogue takes them."""
         if kernel.rescale:
             values = self._rescaled(kernel, index, values)
         elif kernel.to_integers:
             values = self._quantised(kernel, values)
-        computed = [self._watched(kernel.watch, result.lane_format, values)]
+        return self._watched(kernel.watch, self._signature.operands[kernel.result].lane_format, values)
+
+    def _finish(self, kernel: FusedKernel, index: Any, values: Vectors) -> None:
+        """Apply a kernel's epilogue, and store the result."""
+        buffers, result = self._buffers, self._signature.operands[kernel.result]
+        computed = [values]
         for op in kernel.epilogue:
             if op.fixed is None:
                 raise AssertionError(op)
@@ -119,7 +195,7 @@ class FixedSteps:
             for place, channel in enumerate(self._channels(kernel.channels, index)):
                 buffers.store(kernel.result, channel, values[place * BLOCK : (place + 1) * BLOCK])
             return
-        if result.halo_columns:
+        if result.halo_columns and (kernel.epilogue or not kernel.watch):
             values = self._inside(result.lane_format, values)
         buffers.store(kernel.result, index, values)
 
@@ -157,7 +233,7 @@ class FixedSteps:
             return [b.fmul(b.sitofp(it, b.vector), factor) for it, factor in zip(sums, factors, strict=True)]
         places = (b.add(it, INT(rescale.weights)) for it in self._channels(kernel.channels, index))
         shifts = [it for place in places for it in [pairs.splat_at(self._weights, place)] * BLOCK]
-        shifted = [b.ashr(*it) for it in zip(sums, shifts, strict=True)]
+        shifted = [pairs.shift_right(*it) for it in zip(sums, shifts, strict=True)]
         return [pairs.pack(low, high) for low, high in self._in_pairs(kernel, shifted)]
 
     def _quantised(self, kernel: FusedKernel, values: Vectors) -> Vectors:
@@ -190,11 +266,7 @@ class FixedSteps:
 
     def _inside(self, lane_format: LaneFormat, values: Vectors) -> Vectors:
         """Return pairs with zeros outside the image."""
-        b, pairs = self._b, self._pairs
-        words = [b.sext(it, b.shorts) for it in self._buffers.masks]
-        if lane_format is LaneFormat.COLUMNS:
-            words = [pairs.joined(words[0], words[1])]
-        return [b.and_(*it) for it in zip(values, words, strict=True)]
+        return [self._b.and_(*it) for it in zip(values, self._words[lane_format], strict=True)]
 
     def _watched(self, watch: Watch | None, lane_format: LaneFormat, values: Vectors) -> Vectors:
         """Extend the extremes of a value, and return it with zeros outside the image."""
@@ -202,13 +274,17 @@ class FixedSteps:
             return values
         b, pairs = self._b, self._pairs
         values = self._inside(lane_format, values)
-        low, high = self._extremes[watch.record]
-        for place, name, wanted in ((low, "smin", watch.low), (high, "smax", watch.high)):
+        for side, name, wanted in ((0, "smin", watch.low), (1, "smax", watch.high)):
             if wanted:
-                found = pairs.halves(self._maths.load(place))
+                key = watch.record, side
+                place = self._extremes[watch.record][side]
+                found = pairs.halves(self._current[key] if key in self._current else self._maths.load(place))
                 for it in values:
                     found = pairs.of_halves(name, found, pairs.halves(it))
-                b.store_vector(pairs.pairs(found), place)
+                if key in self._current:
+                    self._current[key] = pairs.pairs(found)
+                else:
+                    b.store_vector(pairs.pairs(found), place)
         return values
 
     # Elementwise operations.

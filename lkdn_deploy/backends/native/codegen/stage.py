@@ -85,9 +85,9 @@ class _StageEmitter:
         self._b, self._signature, self._buffers, self._weights = builder, signature, buffers, weights
         self._maths = maths
         self._fixed = FixedSteps(maths, signature, buffers, weights) if isinstance(maths, PairArithmetic) else None
-        convs = [(it.producer, it.epilogue or it.rescale) for it in signature.kernels if isinstance(it.producer, Conv)]
+        convs = [(it.producer, it.epilogue) for it in signature.kernels if isinstance(it.producer, Conv)]
         most = max((group.count for conv, epilogue in convs if epilogue for group in conv.groups), default=1)
-        self._accumulated = builder.scratch(most * BLOCK)
+        self._accumulated = None if signature.fixed else builder.scratch(most * BLOCK)
         self._longest = max((conv for conv, _ in convs), key=lambda conv: _iterations(*conv.groups), default=None)
         """The convolution during which the next block is prefetched."""
 
@@ -105,8 +105,13 @@ class _StageEmitter:
         if self._fixed:
             self._fixed.end()
 
-    def _block(self, kernels: Sequence[FusedKernel], index: Any) -> None:
+    def _enter(self, index: Any) -> None:
         self._buffers.enter(index)
+        if self._fixed:
+            self._fixed.enter()
+
+    def _block(self, kernels: Sequence[FusedKernel], index: Any) -> None:
+        self._enter(index)
         for kernel in kernels:
             self._produce(kernel)
             if kernel.result == self._signature.shuffled:
@@ -156,7 +161,10 @@ class _StageEmitter:
         for loop in group.loops:
             sums = self._tap_loop(kernel, group, loop, weights, iteration, sums)
             iteration = b.add(iteration, INT(loop.count))
-        if not kernel.epilogue and not kernel.rescale:
+        if self._fixed:
+            self._fixed.store_all(kernel, b.udiv(first, INT(kernel.channels)), sums)
+            return
+        if not kernel.epilogue:
             for channel in range(group.count):
                 values = sums[channel * BLOCK : (channel + 1) * BLOCK]
                 self._buffers.store(kernel.result, b.add(first, INT(channel)), values)
@@ -165,15 +173,13 @@ class _StageEmitter:
         # not be where the result goes: another thread may have finished the same row there already, and read it.
         for place, value in enumerate(sums):
             b.store_vector(value, b.at(self._accumulated, place * b.lanes))
-        each = kernel.channels
-        before = first if each == 1 else b.udiv(first, INT(each))
 
         def finish(index: Any) -> None:
-            start = b.at(self._accumulated, b.mul(index, INT(each * BLOCK * b.lanes)))
-            values = [self._maths.load(b.at(start, part * b.lanes)) for part in range(each * BLOCK)]
-            self._store(kernel, b.add(index, before), values)
+            start = b.at(self._accumulated, b.mul(index, INT(BLOCK * b.lanes)))
+            values = [b.load_vector(b.at(start, part * b.lanes)) for part in range(BLOCK)]
+            self._store(kernel, b.add(index, first), values)
 
-        b.repeat(INT(group.count // each), finish)
+        b.repeat(INT(group.count), finish)
 
     def _tap_loop(
         self, kernel: FusedKernel, group: ChannelGroup, loop: TapLoop, weights: Any, iteration: Any, sums: Vectors
@@ -214,7 +220,7 @@ class _StageEmitter:
             weights = [self._plane_weights(conv, number, biases) for number in numbers]
 
             def block(index_of_block: Any) -> None:
-                buffers.enter(index_of_block)
+                self._enter(index_of_block)
                 values: Vectors = []
                 for number, each in zip(numbers, weights, strict=True):
                     # Two sums for each vector: a single chain of all taps would wait for its own results.
@@ -229,9 +235,24 @@ class _StageEmitter:
                     values += [maths.add(one, other) for one, other in sums]
                 self._store(kernel, index, values)
 
-            b.repeat(buffers.blocks, block)
+            self._repeat_blocks(kernel, block)
 
         b.repeat(INT(source.planes // planes), row)
+
+    def _repeat_blocks(self, kernel: FusedKernel, block: Callable[[Any], None]) -> None:
+        """Emit a loop over the blocks of a row, which keeps the extremes of what a kernel computes in registers."""
+        fixed = self._fixed
+        if not fixed:
+            self._b.repeat(self._buffers.blocks, block)
+            return
+
+        def iteration(index: Any, extremes: Sequence[Any]) -> Vectors:
+            fixed.set_extremes(kernel, extremes)
+            block(index)
+            return fixed.extremes(kernel)
+
+        with fixed.extremes_in_registers(kernel):
+            fixed.set_extremes(kernel, self._b.loop(self._buffers.blocks, fixed.extremes(kernel), iteration))
 
     def _plane_weights(self, conv: DepthwiseConv, plane: Any, biases: int) -> Vectors:
         """Return the biases and the weights of a plane, each in all lanes."""
