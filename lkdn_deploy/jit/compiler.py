@@ -53,6 +53,8 @@ def processor() -> Processor:
         lanes, max_outputs = 4, 12
     # LLVM prefers half-width vectors on some processors, as a precaution for code that rarely uses vectors.
     flags = [f"{'+' if there and name != 'prefer-256-bit' else '-'}{name}" for name, there in sorted(features.items())]
+    if features.get("avx512vnni") or features.get("avxvnni"):
+        flags.append("+fast-dpwssd")  # otherwise LLVM takes two instructions for it where several follow each other
     return Processor(llvm.get_host_cpu_name(), ",".join(flags), lanes, max_outputs)
 
 
