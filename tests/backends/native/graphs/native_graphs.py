@@ -136,6 +136,9 @@ class Run:
     def write(self, image: Batch, part: Part, target: NDArray[Any]) -> None:
         self._executor.run(image, part, target, POOL)
 
+    def extremes(self) -> NDArray[np.int16]:
+        return self._executor.extremes()
+
     def working_memory(self) -> Batch:
         """Return the memory that runs write to."""
         zeros = self._executor._zeros

@@ -1,0 +1,108 @@
+"""Compiled code of fixed-point programs against NumPy, bit for bit, for every set of instructions at hand."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("llvmlite")
+
+from fixed_reference import run, to_floats, to_pixels
+from native_graphs import HERE, PROCESSORS, Graph, Run, noise
+from random_networks import RANDOM_OPS, random_model
+
+from lkdn_deploy.backends.native.compile import CompiledNetwork
+from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
+from lkdn_deploy.backends.native.fixed.measured import SIDE, measure
+from lkdn_deploy.backends.native.fixed.quantise import quantise
+from lkdn_deploy.backends.native.frontend.importer import import_program
+from lkdn_deploy.jit.compiler import Processor
+
+WITHOUT_VNNI = HERE.features.replace("+avx512vnni", "-avx512vnni").replace("+avxvnni", "-avxvnni")
+TARGETS = {
+    **PROCESSORS,
+    **{f"{name}, multiplied and added": replace(it, features=WITHOUT_VNNI) for name, it in PROCESSORS.items()},
+}
+"""Three widths of vectors, with and without instructions that add to a sum."""
+
+FIXED_OPS = [name for name in RANDOM_OPS if name not in ("unit", "several")]
+
+
+def fixed_program(model: bytes) -> FixedProgram:
+    seed = int.from_bytes(hashlib.sha256(model).digest()[:4], "big")
+    picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    program = import_program(model)
+    return quantise(program, measure(program, [picture], HERE))
+
+
+def check_fixed(fixed: FixedProgram, height: int, width: int, target: Processor, threads: int = 1) -> None:
+    image = noise(height, width)
+    network = CompiledNetwork(fixed.program, target, fixed)
+    executor = Run(network, height, width, threads)
+    expected, extremes = run(fixed, image)
+    pixels = np.zeros((height * network.scale, width * network.scale, 3), np.uint8)
+    executor.write(image, np.s_[:, :], pixels)
+    np.testing.assert_array_equal(pixels, to_pixels(fixed, expected))
+    np.testing.assert_array_equal(executor.extremes(), extremes)
+    np.testing.assert_array_equal(executor(image), to_floats(fixed, expected))
+
+
+def of_all_kinds(graph: Graph) -> str:
+    """A network of the operators that fixed point has, in the orders that published networks have."""
+    head = graph.depthwise(graph.convolution("lr", 7, bias=False))
+    distilled = graph.op("Gelu", graph.convolution(head, 5))
+    refined = graph.op("Gelu", graph.depthwise(graph.convolution(head, 7)))
+    near = graph.op("Gelu", graph.depthwise(graph.convolution(refined, 5)))
+    wide = graph.convolution(graph.op("Concat", distilled, refined, near, channels=17, axis=1), 29)
+    attention = graph.depthwise(graph.depthwise(graph.convolution(wide, 29), (5, 5)), (5, 5), 3)
+    normed = graph.norm(graph.convolution(graph.op("Mul", wide, attention), 7))
+    body = graph.op("Add", normed, head)
+    flat = graph.depthwise(graph.op("LeakyRelu", body, alpha=0.1), (1, 7))
+    tall = graph.op("Relu", graph.convolution(flat, 8, (3, 1)))
+    grouped = graph.op("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=2), graph.numbers(8, 1, 1))
+    active = graph.silu(graph.op("Tanh", graph.convolution(graph.part(grouped, 1, -2), 6)))
+    attended = graph.attention(graph.convolution(active, 6, (3, 3)), active)
+    last = graph.convolution(graph.op("Concat", attended, body, channels=13, axis=1), 24, (3, 3))
+    first = graph.larger(graph.op("Add", last, graph.convolution("lr", 24)), 2)
+    return graph.larger(graph.convolution(graph.op("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
+
+
+@pytest.mark.parametrize("target", ["this", "8 lanes, multiplied and added", "4 lanes"])
+def test_every_operator_in_fixed_point(target: str) -> None:
+    graph = Graph()
+    fixed = fixed_program(graph.model(of_all_kinds(graph)))
+    for height, width in ((1, 1), (5, 40), (23, 18)):
+        check_fixed(fixed, height, width, TARGETS[target])
+
+
+DRAWN = (
+    st.lists(st.tuples(st.sampled_from(FIXED_OPS), st.integers(0, 1000)), min_size=1, max_size=10),
+    st.integers(1, 25),
+    st.integers(1, 70),
+    st.sampled_from(list(TARGETS)),
+    st.integers(1, 3),
+)
+
+
+def check_random(choices: list[tuple[str, int]], height: int, width: int, target: str, threads: int) -> None:
+    check_fixed(fixed_program(random_model(choices, height)), height, width, TARGETS[target], threads)
+
+
+@settings(max_examples=3, deadline=None)
+@given(*DRAWN)
+def test_random_networks_in_fixed_point(
+    choices: list[tuple[str, int]], height: int, width: int, target: str, threads: int
+) -> None:
+    check_random(choices, height, width, target, threads)
+
+
+@pytest.mark.long
+@settings(max_examples=100, deadline=None)
+@given(*DRAWN)
+def test_many_random_networks_in_fixed_point(
+    choices: list[tuple[str, int]], height: int, width: int, target: str, threads: int
+) -> None:
+    check_random(choices, height, width, target, threads)
