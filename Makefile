@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Test sets, published weights and training photographs; tests that need them are skipped where it is absent.
 export LKDN_TEST_DATA ?= $(abspath $(wildcard ../shared))
 
-.PHONY: help demo test test-long web-test check bench convergence figure1 paper-table repeat gpu clean
+.PHONY: help demo test test-long web-test check docs bench convergence figure1 paper-table repeat gpu clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -27,11 +27,15 @@ test-long: $(VENV)/installed ## Run the tests that `make test` leaves out for th
 web-test: $(VENV)/installed ## The page in Chromium (Debian: apt-get install chromium chromium-driver), 5 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -rs tests/web/browser
 
-check: $(VENV)/installed ## Formatting, lint, types, layers
+check: $(VENV)/installed ## Formatting, lint, types, layers, and that the documentation builds without a warning
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+docs: $(VENV)/installed ## The documentation as a site that needs no network: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results
 	$(BIN)/python benchmarks/upscale.py

@@ -193,7 +193,19 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help shows options by their groups, in the order of declaration, and examples as they are."""
+    """A command whose --help shows options by their groups, in the order of declaration, and examples as they are.
+
+    ``--version --verbose`` prints what a report of an error needs.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, unless they ask for the facts of this installation."""
+        if "--version" in args and not {"-v", "--verbose"}.isdisjoint(args):
+            from lkdn_deploy.cli._facts import facts_for_reports
+
+            click.echo("\n".join(f"{name}: {value}" for name, value in facts_for_reports().items()))
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, and last one for options without a group."""

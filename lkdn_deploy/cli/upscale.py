@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=GroupedCommand, context_settings={"max_content_width": 100}, epilog=EXAMPLES)
 @upscale_options
-@click.version_option(__version__, prog_name="lkdn-upscale")
+@click.version_option(
+    __version__, prog_name="lkdn-upscale", help="Show the version and exit; with --verbose, what a report should tell."
+)
 def command(**options: Any) -> None:
     """Upscale the image or film IN into the file OUT, or several, or the images of a folder, into the folder OUT.
 

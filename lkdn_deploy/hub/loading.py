@@ -63,7 +63,8 @@ def open_artifact(artifact: Artifact, *, backend: str = "auto", threads: int | N
 
     Args:
         artifact: what ``find_artifact`` returned.
-        backend, threads: as ``open_model`` takes them.
+        backend: as ``open_model`` takes it.
+        threads: as ``open_model`` takes them.
 
     Raises:
         UsageError: if an argument is out of range.
@@ -109,8 +110,10 @@ def load(
         model: name of a network of the zoo, or path of a file; default lkdn-s.
         scale: upscaling factor, above 1 and at most 4, such as 2, 1.5 or ``"4/3"``; default 4, or that of the file. The
             smallest scale of the network that is no smaller is taken, and its result reduced by a bicubic filter.
-        width, height, fit: instead of ``scale``, the width or height of results in pixels, or the width and height of
-            a box into which they fit. The default scale of the network is opened, and its result reduced.
+        width: instead of ``scale``, the width of results in pixels. The default scale of the network is opened, and its
+            result reduced.
+        height: the same for the height.
+        fit: the same for the width and height of a box into which results fit.
         value_range: 1 or 255, the upper end of the values of another program's ``.onnx`` file; default: found by
             trying.
         bgr: whether the colours of such a file begin with blue; default: found by trying. The log says what was found.
