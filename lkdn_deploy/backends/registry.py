@@ -26,6 +26,11 @@ BACKENDS = {
     "trt": "lkdn_deploy.backends.trt.session:open_trt",
 }
 
+INT16 = "int16"
+"""The precision of the native engine in fixed point, which computes artefacts in fp32."""
+
+_INT16_OPENER = "lkdn_deploy.backends.native.session:open_int16"
+
 
 class Opener(Protocol):
     """A function that opens artefacts on one engine."""
@@ -48,6 +53,7 @@ def open_session(
     artifact: Artifact | Path,
     backend: str = "auto",
     *,
+    precision: str | None = None,
     threads: int | None = None,
     optimise: Optimise = lambda artifact, _: artifact,
 ) -> Session:
@@ -57,11 +63,12 @@ def open_session(
         artifact: an artefact, or the path of one.
         backend: a name of ``BACKENDS``; ``auto`` takes a TensorRT engine that is in the cache for this GPU, else the
             fastest backend that works here.
+        precision: ``int16`` for the native engine in fixed point; else that of the artefact.
         threads: CPU threads; ``None``: the engine's choice.
         optimise: chooses the form of the artefact that a backend is given.
 
     Raises:
-        UsageError: if there is no such backend.
+        UsageError: if there is no such backend, or it has no such precision.
         MissingError: if the engine or its device is missing.
         InputError: if the file is not an artefact, or the engine does not take it.
     """
@@ -70,26 +77,31 @@ def open_session(
         raise UsageError(msg, f"known are {', '.join(BACKENDS)}")
     if isinstance(artifact, Path):
         artifact = read_artifact(artifact)
+    if precision == INT16:
+        if backend not in ("auto", "native"):
+            msg = f"int16 is a precision of the native engine, not of {backend}"
+            raise UsageError(msg, "leave out --precision int16, or ask for --backend native")
+        return _opener(_INT16_OPENER)(artifact, threads=threads)
     if backend != "auto":
-        return _opener(backend)(optimise(artifact, backend), threads=threads)
+        return _opener(BACKENDS[backend])(optimise(artifact, backend), threads=threads)
     if (engine := _engine_in_cache(artifact, optimise)) is not None:
         return engine
     if import_module("lkdn_deploy.backends.ort").has_cuda():
         try:
-            return _opener("ort-cuda")(artifact, threads=threads)
+            return _opener(BACKENDS["ort-cuda"])(artifact, threads=threads)
         except MissingError as error:
             log.warning("%s; running on the CPU", error.message)
     # benchmarks/README.md has the measurements behind this order. OpenVINO would be second for a single picture, but it
     # takes a quarter of a second more to start than ONNX Runtime, and as long to compile each new window size.
     try:
-        return _opener("native")(artifact, threads=threads)
+        return _opener(BACKENDS["native"])(artifact, threads=threads)
     except LkdnError as error:  # not installed, or not for this network; the other engines report any other fault too
         log.debug("not on the native engine: %s", error.message)
     try:
-        return _opener("ort-cpu")(optimise(artifact, "ort-cpu"), threads=threads)
+        return _opener(BACKENDS["ort-cpu"])(optimise(artifact, "ort-cpu"), threads=threads)
     except MissingError as error:
         with suppress(MissingError):
-            return _opener("openvino")(optimise(artifact, "openvino"), threads=threads)
+            return _opener(BACKENDS["openvino"])(optimise(artifact, "openvino"), threads=threads)
         raise error from None
 
 
@@ -109,8 +121,8 @@ def _engine_in_cache(artifact: Artifact, optimise: Optimise) -> Session | None:
     return session
 
 
-def _opener(backend: str) -> Opener:
-    module, _, name = BACKENDS[backend].partition(":")
+def _opener(place: str) -> Opener:
+    module, _, name = place.partition(":")
     opener = cast("Opener", getattr(import_module(module), name))
 
     def guarded(artifact: Artifact, *, threads: int | None = None) -> Session:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lkdn_deploy.backends.onnx_bytes import Artifact, reading
-from lkdn_deploy.backends.registry import BACKENDS, open_session
+from lkdn_deploy.backends.registry import BACKENDS, INT16, open_session
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.protocols import Session
 from lkdn_deploy.hub.artifacts import Converting, find_artifact
@@ -23,7 +23,7 @@ COMPILED = "torch-compile"
 TRT_WAYS: Mapping[str, Mapping[str, Any]] = {"default": {}, "aux0": {"aux_streams": 0}, "no-tf32": {"tf32": False}}
 """Settings of ``open_trt`` by the way in which TensorRT builds an engine; ``default`` is the engine ``trt``, the others
 are ``trt-`` and their name."""
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", INT16)
 BICUBIC = "bicubic"
 """Name of the baseline: enlargement by MATLAB's bicubic, which has no weights."""
 
@@ -103,7 +103,7 @@ def open_engine(
     way = torch_way(engine)
     if trt_way(engine) not in (None, "default"):
         found = find_artifact(choice.model, choice.scale, choice.weights, precision=precision, converting=converting)
-        return open_form(found, engine, threads)
+        return open_form(found, engine, precision, threads)
     if way is None:
         return open_model(
             choice.model,
@@ -125,21 +125,22 @@ def open_engine(
     return TorchSession(open_checkpoint(weights, name, choice.scale), precision=precision, threads=threads, way=way)
 
 
-def open_form(artifact: Artifact, engine: str, threads: int | None) -> Session:
+def open_form(artifact: Artifact, engine: str, precision: str, threads: int | None) -> Session:
     """Open an artefact, in the form for an engine that is not PyTorch.
 
     Args:
         artifact: the artefact, not changed any more.
         engine: a name of ``BACKENDS``, or another way of ``TRT_WAYS``.
+        precision: precision of the arithmetic, of ``PRECISIONS``.
         threads: CPU threads; ``None``: the engine's choice.
 
     Raises:
-        UsageError: if TF32 is to be left out of an engine in FP16.
+        UsageError: if TF32 is to be left out of an engine in FP16, or the engine has no such precision.
         LkdnError: as ``open_session`` does.
     """
     way = trt_way(engine)
-    if way in (None, "default"):
-        return open_session(artifact, engine, threads=threads)
+    if way in (None, "default") or precision == INT16:
+        return open_session(artifact, engine, precision=precision, threads=threads)
     if way == "no-tf32" and artifact.metadata.precision != "fp32":
         msg = f"TF32 is a way to compute FP32, and the engine would be in {artifact.metadata.precision}"
         raise UsageError(msg, "leave out --trt-way no-tf32")

@@ -64,7 +64,7 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
     Args:
         model: the model.
         engine: a name of ``opening.ENGINES``.
-        precision: ``fp32`` or ``fp16``.
+        precision: one of ``opening.PRECISIONS``.
         threads: CPU threads.
 
     Raises:
@@ -76,7 +76,7 @@ def open_row(model: Model, engine: str, precision: str, threads: int) -> OpenRow
         # Converting a checkpoint, optimising and building an engine happen once and are not part of opening.
         found = find_artifact(choice.model, choice.scale, choice.weights, precision=precision)
         artifact = optimised_for(found, engine)
-        reopen = partial(open_form, artifact, engine, threads)
+        reopen = partial(open_form, artifact, engine, precision, threads)
         if trt_way(engine):
             reopen()
     start = time.perf_counter()

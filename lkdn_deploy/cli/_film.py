@@ -165,7 +165,7 @@ def _journal(request: "UpscaleRequest", target: Path, upscalers: "Upscalers") ->
     """Return the journal beside a film, which knows whether it is finished."""
     from lkdn_deploy.runtime.journal import Journal
 
-    journal = Journal(target.parent, upscalers.work(request.backend, request.tile))
+    journal = Journal(target.parent, upscalers.work(request.backend, request.precision, request.tile))
     if request.resume:
         journal.load([target])
     return journal

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,14 @@ from lkdn_deploy.core.files import printable
 
 if TYPE_CHECKING:
     from lkdn_deploy.cli._upscale_options import UpscaleRequest
+    from lkdn_deploy.core.protocols import RangeUse
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.outcomes import Failed, Job, Skipped, Upscaled
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_LAYERS = 5
+"""Layers of which the use of their ranges is printed."""
+
 _NAMED = 100
 """Most failed files that the summary names again."""
 
@@ -77,6 +82,9 @@ class OutcomePrinter:
                     "network_seconds": round(done.seconds, 4),
                     "notes": list(done.notes),
                 }
+                if done.range_use is not None:
+                    facts["precision"] = session.metadata.precision
+                    facts["fixed_point"] = asdict(done.range_use)
                 self._echo_json(job, "done", facts)
             elif job.target not in self._names:
                 echo_path(job.target)
@@ -84,6 +92,8 @@ class OutcomePrinter:
                 sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
                 engine = f"{done.model} x{done.scale} on {done.backend}"
                 click.echo(f"{sizes} with {engine}, {done.seconds:.1f} s", err=True)
+            if self._verbose and done.range_use is not None:
+                click.echo(f"fixed point: {described_use(done.range_use)}", err=True)
 
     def skipped(self, skipped: "Skipped") -> None:
         """Count a file that was skipped; print it if asked."""
@@ -213,3 +223,10 @@ def prepare_folders(folders: Sequence[Path], *, create: bool) -> None:
             msg = f"the folder {folder} cannot be created: {error.strerror}"
             raise InputError(msg) from error
         remove_stale_parts(folder)
+
+
+def described_use(use: "RangeUse") -> str:
+    """Return a line on how the ranges of fixed point were used, with the layers that used most of theirs."""
+    most = sorted(use.used, key=lambda layer: use.used[layer], reverse=True)[:_LAYERS]
+    layers = ", ".join(f"{layer} {use.used[layer]:.0%}" for layer in most)
+    return f"{use.again} of {use.windows} windows computed again in FP32; most of their ranges used: {layers}"

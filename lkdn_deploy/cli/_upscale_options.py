@@ -71,6 +71,7 @@ class UpscaleRequest:
     self_ensemble: bool
     wrap: bool
     backend: str
+    precision: str | None
     tile: int | None
     threads: int | None
     max_memory: int | None
@@ -135,7 +136,10 @@ class UpscaleRequest:
         """
         from lkdn_deploy.hub.choice import NetworkChoice
 
-        names = ("model", "weights", "peak", "bgr", "backend", "tile", "threads", "size", "self_ensemble", "wrap")
+        names = (
+            *("model", "weights", "peak", "bgr", "backend", "precision", "tile", "threads", "size", "self_ensemble"),
+            "wrap",
+        )
         return NetworkChoice(**{name: getattr(self, name) for name in names})
 
     @property
@@ -301,6 +305,13 @@ _DECLARED = (
         default="auto",
         show_default=True,
         help="Engine that runs it; auto takes trt where its engine is in the cache.",
+    ),
+    _option(
+        NETWORK,
+        "--precision",
+        type=click.Choice(["fp32", "fp16", "int16"]),
+        help="Precision of the arithmetic; int16 is fixed point on the native engine: faster, and pixels differ by at "
+        "most 2 levels.  [default: that of the file, or fp32]",
     ),
     _option(
         NETWORK, "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: by memory]"

@@ -61,8 +61,9 @@ FILES = ("bench.json", "bench.md", "bench.html")
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32", "fp16"]),
-    help="Precision of weights and activations; repeatable.  [default: fp32, with --trt both]",
+    type=click.Choice(["fp32", "fp16", "int16"]),
+    help="Precision of weights and activations, int16 on the native engine only; repeatable.  [default: fp32, with "
+    "--trt fp16, too]",
 )
 @click.option(
     "--protocol",

@@ -50,7 +50,11 @@ GRAPHICS = "graphics"
     "--backend", type=click.Choice(ENGINES), default="auto", show_default=True, help="Engine that runs the models."
 )
 @click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Precision of the arithmetic."
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Precision of the arithmetic; int16 is fixed point on the native engine.",
 )
 @click.option(
     "--data",

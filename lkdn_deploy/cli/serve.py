@@ -35,7 +35,7 @@ curl --data-binary @in.jpg -H 'Content-Type: image/jpeg' \\
 """
 
 # Of the network, but for its name: as in lkdn-upscale.
-_OF_NETWORK = ("weights", "peak", "bgr", "backend", "tile", "threads", "max_memory")
+_OF_NETWORK = ("weights", "peak", "bgr", "backend", "precision", "tile", "threads", "max_memory")
 
 
 def _option(group: str, *names: str, **settings: Any) -> GroupedOption:

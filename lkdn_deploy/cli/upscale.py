@@ -198,7 +198,7 @@ def _journal(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers") -> "J
     from lkdn_deploy.runtime.journal import Journal
 
     share = request.shard.replace("/", "of") if request.shard else None
-    journal = Journal(plan.folder, upscalers.work(request.backend, request.tile), share=share)
+    journal = Journal(plan.folder, upscalers.work(request.backend, request.precision, request.tile), share=share)
     if request.resume:
         journal.load([job.target for job in plan.jobs])
     return journal

@@ -1,13 +1,14 @@
 """Interfaces between engines and the rooms above them."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 CLOSED = "the session is closed", "open the network again: load(...), or open_session(...)"
 """Message and hint of the error that using a session after ``close`` raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeUse:
+    """The use of the ranges of values in fixed point, over some windows.
+
+    Attributes:
+        windows: number of windows.
+        again: number of those that were computed in float32, since a value may have left its range.
+        used: by layer, the largest share of its range that a value took; 1 is the end.
+    """
+
+    windows: int
+    again: int
+    used: "Mapping[str, float]"
 
 
 class Session(Protocol):
@@ -108,6 +124,10 @@ class Session(Protocol):
         """
         ...
 
+    def range_use(self) -> RangeUse | None:
+        """Return how the ranges of values were used since the last call; ``None`` unless it computes in fixed point."""
+        ...
+
     def close(self) -> None:
         """Release what the session holds of the engine and the device: memory, threads, compiled code.
 
@@ -192,4 +212,8 @@ class SequentialSession(ABC):
 
     def device_peak(self) -> tuple[int, str] | None:
         """Return ``None``: no memory of a device is known."""
+        return None
+
+    def range_use(self) -> RangeUse | None:
+        """Return ``None``: values have no ranges."""
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lkdn_deploy import __version__
 from lkdn_deploy.backends.onnx_bytes import Artifact, is_foreign, parse_artifact, read_artifact, read_onnx
+from lkdn_deploy.backends.registry import INT16
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, temporary_folder
@@ -17,6 +18,9 @@ from lkdn_deploy.runtime.bundled import DEFAULT_MODEL, DEFAULT_SCALE, bundled
 STORE = Store("converted", ".onnx")
 
 NO_HINTS = Hints()
+
+PRECISIONS = ("fp32", "fp16")
+"""Precisions of artefacts."""
 
 Telling = Callable[[str], None]
 Converting = Callable[[Path], None]
@@ -42,7 +46,8 @@ def find_artifact(
             network that ``weights`` hold.
         scale: upscaling factor; default 4, or that of the file.
         weights: path of a checkpoint or an ``.onnx`` file.
-        precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file.
+        precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file. For ``int16``, in which the native
+            engine computes, the artefact is in fp32.
         converting: called before a checkpoint is converted.
         hints: what is known about the ``.onnx`` file of another program.
         told: called with what is found out about such a file, the first time.
@@ -54,6 +59,10 @@ def find_artifact(
         InputError: if a file cannot be read.
         VerificationError: if the network cannot be converted to that precision.
     """
+    precision = "fp32" if precision == INT16 else precision
+    if precision not in (None, *PRECISIONS):
+        msg = f"no such precision: {precision}"
+        raise UsageError(msg, f"known are {', '.join((*PRECISIONS, INT16))}")
     named = os.fspath(model) if model is not None else None
     if named and Path(named).suffix:
         if weights is not None:

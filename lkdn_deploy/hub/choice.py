@@ -24,6 +24,7 @@ class NetworkChoice:
     peak: float | None = None
     bgr: bool | None = None
     backend: str = "auto"
+    precision: str | None = None
     tile: int | None = None
     threads: int | None = None
     size: OutputSize | None = None
@@ -43,7 +44,9 @@ class NetworkChoice:
             LkdnError: as ``find_serving`` does.
         """
         hints = Hints(self.peak, self.bgr)
-        return find_serving(self.model, least, self.weights, converting=converting, hints=hints, told=told)
+        return find_serving(
+            self.model, least, self.weights, precision=self.precision, converting=converting, hints=hints, told=told
+        )
 
     def open(self, artifact: Artifact) -> Session:
         """Open an artefact on the engine.
@@ -51,7 +54,7 @@ class NetworkChoice:
         Raises:
             LkdnError: as ``open_artifact`` does.
         """
-        return open_artifact(artifact, backend=self.backend, threads=self.threads)
+        return open_artifact(artifact, backend=self.backend, precision=self.precision, threads=self.threads)
 
 
 def upscalers_for(

@@ -43,7 +43,8 @@ def open_model(
         scale: upscaling factor; default 4, or that of the file.
         weights: path of a checkpoint or an ``.onnx`` file.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
-        precision: ``fp32`` or ``fp16``; default fp32, or that of the ``.onnx`` file.
+        precision: ``fp32``, ``fp16``, or ``int16`` for the native engine in fixed point; default fp32, or that of the
+            ``.onnx`` file.
         threads: CPU threads, 1 to 256; default: the engine's choice.
         converting: called before a checkpoint is converted.
 
@@ -55,26 +56,29 @@ def open_model(
     """
     _check_threads(threads)
     artifact = find_artifact(model, scale, weights, precision=precision, converting=converting)
-    return open_artifact(artifact, backend=backend, threads=threads)
+    return open_artifact(artifact, backend=backend, precision=precision, threads=threads)
 
 
-def open_artifact(artifact: Artifact, *, backend: str = "auto", threads: int | None = None) -> Session:
+def open_artifact(
+    artifact: Artifact, *, backend: str = "auto", precision: str | None = None, threads: int | None = None
+) -> Session:
     """Open an artefact on a backend, in the form that the backend runs fastest.
 
     Args:
         artifact: what ``find_artifact`` returned.
         backend: as ``open_model`` takes it.
+        precision: ``int16`` for the native engine in fixed point; else that of the artefact.
         threads: as ``open_model`` takes them.
 
     Raises:
-        UsageError: if an argument is out of range.
+        UsageError: if an argument is out of range, or the backend has no such precision.
         MissingError: if the backend's package or device is missing.
         InputError: if the engine does not take the artefact.
     """
     _check_threads(threads)
     if threads is None and cores() < (os.cpu_count() or 1):
         threads = cores()  # engines see the machine's cores, not the quota of a container
-    return open_session(artifact, backend, threads=threads, optimise=optimised_for)
+    return open_session(artifact, backend, precision=precision, threads=threads, optimise=optimised_for)
 
 
 def _check_threads(threads: int | None) -> None:
@@ -98,6 +102,7 @@ def load(
     value_range: float | None = None,
     bgr: bool | None = None,
     backend: str = "auto",
+    precision: str | None = None,
     tile: int | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
@@ -118,6 +123,7 @@ def load(
             trying.
         bgr: whether the colours of such a file begin with blue; default: found by trying. The log says what was found.
         backend: a name of ``lkdn_deploy.backends.registry.BACKENDS``.
+        precision: ``fp32``, ``fp16``, or ``int16`` for the native engine in fixed point; default: that of the file.
         tile: side of a tile in LR pixels without its halo, as ``Upscaler`` takes it.
         threads: CPU threads, 1 to 256; default: the engine's choice, and all cores for writing files.
         memory_budget: bytes for one tile in the network, as ``Upscaler`` takes it.
@@ -142,8 +148,9 @@ def load(
     size = None
     if any(value is not None for value in (wanted, width, height, fit)):
         size = OutputSize(scale=wanted, width=width, height=height, fit=fit)
-    artifact = find_serving(model, None if wanted is None else math.ceil(wanted), hints=hints, told=log.info)
-    session = open_artifact(artifact, backend=backend, threads=threads)
+    least = None if wanted is None else math.ceil(wanted)
+    artifact = find_serving(model, least, precision=precision, hints=hints, told=log.info)
+    session = open_artifact(artifact, backend=backend, precision=precision, threads=threads)
     return Upscaler(
         EnsembleSession(session) if self_ensemble else session,
         tile=tile,

@@ -1,6 +1,8 @@
 """Networks that serve a size: the result of a larger scale is reduced to it."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lkdn_deploy.backends.onnx_bytes import Artifact
@@ -15,6 +17,7 @@ def find_serving(
     least: int | None = None,
     weights: Path | None = None,
     *,
+    precision: str | None = None,
     converting: Converting = lambda _: None,
     hints: Hints = NO_HINTS,
     told: Telling = lambda _: None,
@@ -25,21 +28,23 @@ def find_serving(
     serve every scale, ``least`` is taken.
 
     Args:
-        model, weights, converting, hints, told: as ``find_artifact`` takes them.
+        model, weights, precision, converting, hints, told: as ``find_artifact`` takes them.
         least: smallest scale that serves; default 4, or that of the file.
 
     Raises:
         UsageError: if no scale of the network is large enough, or as ``find_artifact`` does.
         LkdnError: as ``find_artifact`` does.
     """
+    find = partial(find_artifact, precision=precision, converting=converting)
+    find_file = partial(find, weights=weights, hints=hints, told=told)
     if least is None:
-        return find_artifact(model, None, weights, converting=converting, hints=hints, told=told)
+        return find_file(model, None)
     if weights is None and not Path(model or "").suffix:
-        return _first_at_hand(model, least, converting)
+        return _first_at_hand(model, least, find)
     try:
-        own = find_artifact(model, None, weights, converting=converting, hints=hints, told=told)
+        own = find_file(model, None)
     except InputError:  # among others, if nothing in the file tells its scale
-        return find_artifact(model, least, weights, converting=converting, hints=hints, told=told)
+        return find_file(model, least)
     facts = own.metadata
     if facts.scale < least:
         msg = f"x{least} or more is needed, but {weights or model} is {facts.model} x{facts.scale}"
@@ -47,10 +52,12 @@ def find_serving(
     given = Path(weights or model or "")
     if facts.scale == least or given.suffix.lower() == ".onnx" or not _serves_every_scale(facts.model):
         return own
-    return find_artifact(model, least, weights, converting=converting, hints=hints, told=told)
+    return find_file(model, least)
 
 
-def _first_at_hand(model: str | os.PathLike[str] | None, least: int, converting: Converting) -> Artifact:
+def _first_at_hand(
+    model: str | os.PathLike[str] | None, least: int, find: Callable[[str | os.PathLike[str] | None, int], Artifact]
+) -> Artifact:
     """Return the first artefact of a network of the zoo from a scale on.
 
     Raises:
@@ -59,7 +66,7 @@ def _first_at_hand(model: str | os.PathLike[str] | None, least: int, converting:
     first: LkdnError | None = None
     for scale in range(least, MAX_SCALE + 1):
         try:
-            return find_artifact(model, scale, converting=converting)
+            return find(model, scale)
         except (UsageError, MissingError) as error:
             first = first or error
     if first is None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.core.artifact import ArtifactMetadata
 from lkdn_deploy.core.errors import UsageError
-from lkdn_deploy.core.protocols import Session
+from lkdn_deploy.core.protocols import RangeUse, Session
 
 Floats = NDArray[np.float32]
 
@@ -138,6 +138,10 @@ class EnsembleSession:
     def device_peak(self) -> tuple[int, str] | None:
         """Return the session's ``device_peak``."""
         return self.session.device_peak()
+
+    def range_use(self) -> RangeUse | None:
+        """Return the session's ``range_use``."""
+        return self.session.range_use()
 
     def close(self) -> None:
         """Close the session."""

@@ -175,6 +175,7 @@ class _Pipeline:
             exact=rows.exact,
             seconds=seconds,
             notes=notes,
+            range_use=upscaler.session.range_use(),
         )
         return _Computed(outcome, written, size)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lkdn_deploy.core.errors import LkdnError
+from lkdn_deploy.core.protocols import RangeUse
 from lkdn_deploy.imaging.files.picture import Header
 from lkdn_deploy.runtime.settings import OutputSettings
 
@@ -44,6 +45,7 @@ class Upscaled:
         exact: whether the result equals that of the whole image.
         seconds: time in the network and its conversions, without reading and writing.
         notes: facts that the user should know, a sentence each.
+        range_use: how the ranges of values were used, if the network was computed in fixed point.
     """
 
     job: Job
@@ -57,6 +59,7 @@ class Upscaled:
     exact: bool
     seconds: float
     notes: tuple[str, ...]
+    range_use: RangeUse | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

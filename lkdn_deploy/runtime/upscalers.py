@@ -79,11 +79,12 @@ class Upscalers:
             found.setdefault(artifact.metadata.scale, artifact)
         return list(found.values())
 
-    def work(self, backend: str, tile: int | None) -> bytes:
+    def work(self, backend: str, precision: str | None, tile: int | None) -> bytes:
         """Return the digest of all that decides the bytes of outputs, beside their inputs and settings.
 
         Args:
             backend: name of the engine that was asked for.
+            precision: precision that was asked for.
             tile: side of the tiles that were asked for. It counts only for networks whose results it changes.
 
         Raises:
@@ -91,7 +92,9 @@ class Upscalers:
         """
         artifacts = self.artifacts()
         exact = all(artifact.metadata.receptive_radius is not None for artifact in artifacts)
-        choices = json.dumps({"backend": backend, "tile": None if exact else tile}, sort_keys=True)
+        choices = json.dumps(
+            {"backend": backend, "precision": precision, "tile": None if exact else tile}, sort_keys=True
+        )
         return work_digest(b"".join(artifact.data for artifact in artifacts), choices, __version__)
 
     def open_common(self) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -13,15 +14,17 @@ import psutil
 
 from lkdn_deploy.backends.io import check_result, check_window
 from lkdn_deploy.backends.native.frontend.importer import import_program
-from lkdn_deploy.backends.native.ir import Bytes, Floats, UnsupportedError, require
+from lkdn_deploy.backends.native.ir import Bytes, Floats, Program, UnsupportedError, require
 from lkdn_deploy.backends.onnx_bytes import Artifact
-from lkdn_deploy.core.errors import InputError, LkdnError
+from lkdn_deploy.core.errors import InputError, LkdnError, MissingError
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.core.optional import needs
-from lkdn_deploy.core.protocols import Part, SequentialSession
+from lkdn_deploy.core.protocols import Part, RangeUse, SequentialSession
 
 if TYPE_CHECKING:
+    from lkdn_deploy.backends.native.compile import CompiledNetwork
     from lkdn_deploy.backends.native.executor import Executor
+    from lkdn_deploy.backends.native.fixed.usage import RangeRecord
 
 _LARGEST_MINIMUM = 1 << 30
 """Bytes that a window of ``_SMALL`` pixels a side may take: no smaller ones are tried where memory lacks."""
@@ -30,20 +33,24 @@ _SMALL, _USUAL = 64, 300
 
 
 class NativeSession(SequentialSession):
-    """An artefact on the native engine.
+    """An artefact on the native engine, in float32 or in 16-bit fixed point.
+
+    In fixed point, a window in which a value reached the end of its range, so that it may be wrong, is computed again
+    in float32, and so is a batch whose values are not within -1 and 1.
 
     Args:
         artifact: the file's content.
         threads: number of threads to use; by default one for each physical core that the process may use.
+        fixed_point: whether to compute in fixed point. The first time, the ranges of the values are measured.
 
     Raises:
         InputError: if the file is not an ONNX file, or the network has operations without kernels.
-        MissingError: if a package is missing.
+        MissingError: if a package is missing, or the processor has no code for fixed point.
     """
 
     backend = "native-cpu"
 
-    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None = None, *, fixed_point: bool = False) -> None:
         with needs("native"):
             from lkdn_deploy.backends.native.compile import CompiledNetwork
             from lkdn_deploy.backends.native.executor import Executor
@@ -53,23 +60,49 @@ class NativeSession(SequentialSession):
         try:
             program = import_program(artifact.data)
             self._network = CompiledNetwork(program, processor())
+            self._fixed = self._quantised(program, artifact.data) if fixed_point else None
             need = self.window_bytes(_SMALL, _SMALL)
             require(need <= _LARGEST_MINIMUM, f"a network that takes {need >> 20} MiB for {_SMALL}x{_SMALL} pixels")
         except UnsupportedError as error:
             msg = f"{artifact.path}: the native engine does not support {error}"
-            raise InputError(msg, "use --backend ort-cpu or openvino") from error
+            hint = "leave out --precision int16" if fixed_point else "use --backend ort-cpu or openvino"
+            raise InputError(msg, hint) from error
         except LkdnError as error:
             msg = f"{artifact.path}: {error.message}"
             raise type(error)(msg, error.hint) from error
+        if fixed_point:
+            self.metadata = replace(self.metadata, precision="int16")
         self.fixed_size = program.fixed_size
         self._make_executor = Executor
         self._start()
         _SESSIONS.add(self)
 
+    def _quantised(self, program: Program, data: bytes) -> tuple["CompiledNetwork", "RangeRecord"]:
+        """Return a program in fixed point as code, and the record of how far its values reach.
+
+        Raises:
+            UnsupportedError: if it has operations that fixed point does not have.
+            MissingError: if the processor has no code for it.
+        """
+        from lkdn_deploy.backends.native.compile import CompiledNetwork, fixed_obstacle
+        from lkdn_deploy.backends.native.fixed.measured import ranges_of
+        from lkdn_deploy.backends.native.fixed.quantise import check_quantisable, quantise
+        from lkdn_deploy.backends.native.fixed.usage import RangeRecord
+        from lkdn_deploy.jit.compiler import processor
+
+        target = processor()
+        if (obstacle := fixed_obstacle(target)) is not None:
+            msg = f"the native engine does not support {obstacle}"
+            raise MissingError(msg, "leave out --precision int16")
+        check_quantisable(program)
+        fixed = quantise(program, ranges_of(program, data, target))
+        return CompiledNetwork(fixed.program, target, fixed), RangeRecord(fixed)
+
     def _start(self) -> None:
         """Make what belongs to one process. After a fork, the child has none of the parent's threads."""
         self._executor: Executor | None = None
-        """For the last size: an image has tiles of one size."""
+        """For the last size and network: an image has tiles of one size, and few are computed again in float32."""
+        self._executes: CompiledNetwork | None = None
         self._pool = ThreadPoolExecutor(max(self._threads - 1, 1), "lkdn-native")
         self._lock = Lock()
         """Held during a run: two would share the executor's memory."""
@@ -89,22 +122,50 @@ class NativeSession(SequentialSession):
 
     def fill(self, batch: Floats, kept: Part, place: Bytes) -> None:
         """Write pixels as ``PixelSession.fill`` does, without a float32 image in between."""
-        with self._executor_for(batch) as (executor, _):
-            executor.run(batch[0], kept, place, self._pool)
+        with self._locked(batch):
+            self._write(batch[0], kept, place)
+
+    def range_use(self) -> RangeUse | None:
+        """Return how the ranges of fixed point were used since the last call; see ``Session.range_use``."""
+        return None if self._fixed is None else self._fixed[1].take()
 
     def _run(self, batch: Floats, last: list[Floats]) -> Floats:
         """Upscale into the array in ``last``, or a new one, which replaces it, where the shape differs."""
-        with self._executor_for(batch) as (executor, shape):
+        with self._locked(batch) as shape:
             if not last or last[0].shape != shape:
                 last.clear()  # frees the old array before the new one is allocated
                 last.append(np.empty(shape, np.float32))
             for image, target in zip(batch, last[0], strict=True):
-                executor.run(image, np.s_[:, :], target, self._pool)
+                self._write(image, np.s_[:, :], target)
             return last[0]
 
+    def _write(self, image: Floats, part: Part, target: Floats | Bytes) -> None:
+        """Write a part of the result of one image: in fixed point, where that is asked for and its ranges suffice."""
+        if self._fixed is not None:
+            network, record = self._fixed
+            inside = bool(np.abs(image).max(initial=0) <= 1)  # false for NaN, too
+            if inside:
+                executor = self._executor_of(network, image)
+                executor.run(image, part, target, self._pool)
+                inside = record.add(executor.extremes(), as_pixels=target.dtype == np.uint8)
+            else:
+                record.add_outside()
+            if inside:
+                return
+        self._executor_of(self._network, image).run(image, part, target, self._pool)
+
+    def _executor_of(self, network: "CompiledNetwork", image: Floats) -> "Executor":
+        """Return the executor of a network for images of this size."""
+        size = height, width = image.shape[1:]
+        if self._executor is None or self._executor.size != size or self._executes is not network:
+            self._executor = None  # frees its memory before the new one is made
+            self._executor = self._make_executor(network, height, width, self._threads)
+            self._executes = network
+        return self._executor
+
     @contextmanager
-    def _executor_for(self, batch: Floats) -> Iterator[tuple["Executor", tuple[int, ...]]]:
-        """Yield the executor for this size, for one run at a time, and the shape of the result."""
+    def _locked(self, batch: Floats) -> Iterator[tuple[int, ...]]:
+        """Yield the shape of the result for a batch, for one run at a time."""
         check_window(self.fixed_size, batch)
         height, width = batch.shape[2:]
         try:
@@ -112,10 +173,7 @@ class NativeSession(SequentialSession):
                 self.check_open()
                 shape = (len(batch), 3, self._network.scale * height, self._network.scale * width)
                 check_result(self.metadata.scale, batch.shape, shape)
-                if self._executor is None or self._executor.size != (height, width):
-                    self._executor = None  # frees its memory before the new one is made
-                    self._executor = self._make_executor(self._network, height, width, self._threads)
-                yield self._executor, shape
+                yield shape
         except MemoryError as error:
             msg = f"{self.backend} ran out of memory on a window of {width}x{height} pixels"
             raise InputError(msg, "use smaller tiles") from error
@@ -127,7 +185,7 @@ class NativeSession(SequentialSession):
                 return
             super().close()
             _SESSIONS.discard(self)
-            self._executor = None
+            self._executor = self._executes = self._fixed = None
             self._pool.shutdown()
             self._network.fallback.close()
             del self._network
@@ -142,8 +200,9 @@ class NativeSession(SequentialSession):
         Rows are filled up to whole vectors, which is most of the memory of a narrow window.
         """
         self.check_open()
-        fixed, band, row = self._network.memory(width)
-        return 4 * (fixed + min(self._threads, height) * band + height * row)
+        networks = [self._network] if self._fixed is None else [self._network, self._fixed[0]]
+        parts = [it.memory(width) for it in networks]  # never in memory together
+        return max(4 * (constant + min(self._threads, height) * band + height * row) for constant, band, row in parts)
 
 
 _SESSIONS: WeakSet[NativeSession] = WeakSet()
@@ -161,6 +220,11 @@ if hasattr(os, "register_at_fork"):
 def open_native(artifact: Artifact, *, threads: int | None = None) -> NativeSession:
     """Open an artefact on the CPU."""
     return NativeSession(artifact, threads)
+
+
+def open_int16(artifact: Artifact, *, threads: int | None = None) -> NativeSession:
+    """Open an artefact on the CPU, in 16-bit fixed point."""
+    return NativeSession(artifact, threads, fixed_point=True)
 
 
 def _physical_cores() -> int:

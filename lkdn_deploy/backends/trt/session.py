@@ -125,6 +125,9 @@ class TrtSession:
         """Return the peak of device memory allocated by sessions, in bytes, and the GPU's name."""
         return self.device.peak, self.device.gpu.name
 
+    def range_use(self) -> None:
+        """Return ``None``: values have no ranges."""
+
     def bytes_per_pixel(self) -> int:
         """Return the device memory for two windows under way, in bytes per low-resolution pixel."""
         spec, scale = self.record.spec, self.metadata.scale

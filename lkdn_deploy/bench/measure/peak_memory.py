@@ -18,7 +18,7 @@ def peak_memory(choice: ModelChoice, engine: str, precision: str, threads: int, 
     Args:
         choice: the model.
         engine: a name of ``opening.ENGINES``.
-        precision: ``fp32`` or ``fp16``.
+        precision: one of ``opening.PRECISIONS``.
         threads: CPU threads.
         size: height and width of the input.
 

@@ -37,7 +37,7 @@ def whole_run(choice: ModelChoice, engine: str, precision: str, threads: int, im
     Args:
         choice: the model.
         engine: a name of ``opening.ENGINES``, or another way.
-        precision: ``fp32`` or ``fp16``.
+        precision: one of ``opening.PRECISIONS``.
         threads: CPU threads.
         images: folder of arrays (1, 3, H, W), RGB in 0..1, as ``.npy`` files in the order of their names.
 

@@ -56,6 +56,16 @@ _FLOAT_KINDS = {
 """Kinds of elementwise operations in float32 that make finite numbers of finite numbers."""
 
 
+def check_quantisable(program: Program) -> None:
+    """Check that a program's values depend on their neighbourhood only.
+
+    Raises:
+        UnsupportedError: if not.
+    """
+    alone = set(program.boundaries) == {0} and not program.subgraphs
+    require(alone, "fixed point for a network of which ONNX Runtime executes a part")
+
+
 def quantise(program: Program, ranges: Ranges) -> FixedProgram:
     """Return a program in fixed point.
 
@@ -66,7 +76,7 @@ def quantise(program: Program, ranges: Ranges) -> FixedProgram:
     Raises:
         UnsupportedError: if it has operations that fixed point does not have.
     """
-    require(set(program.boundaries) == {0} and not program.subgraphs, "means over the whole image in fixed point")
+    check_quantisable(program)
     program, centred = centre_norms(program)
     split: set[int] = set()
     while True:
