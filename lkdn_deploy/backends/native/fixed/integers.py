@@ -15,6 +15,9 @@ MOST = (1 << 31) - 1
 
 MAX_SHIFT = 30
 
+_TINY = 1e-30
+"""What stands for weights that are all 0."""
+
 Reach = tuple[NDArray[np.int64], NDArray[np.int64]]
 """The lowest and the highest stored number of each input of a convolution: (in,), or (out, 1) where each output has an
 input of its own."""
@@ -34,6 +37,13 @@ def extreme_sums(weight: Doubles | NDArray[np.int64], bias: Doubles | NDArray[np
     return np.asarray(np.maximum(highest, -lowest))
 
 
+def _largest_factor(weight: Doubles, bias: Doubles, reach: Reach, room: Doubles | float) -> Doubles:
+    """Return by how much weights and bias of each output may be multiplied, if sums have this much room."""
+    sums = np.maximum(extreme_sums(weight, bias, reach), _TINY)
+    largest = np.maximum(np.abs(weight).max(axis=(1, 2), initial=0), _TINY)
+    return np.asarray(np.minimum(room / sums, HIGHEST / largest))
+
+
 def shifted_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Shorts, Ints, Ints]:
     """Return weights, biases and right shifts of a convolution to integers, with as many bits as the sums allow.
 
@@ -45,7 +55,9 @@ def shifted_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Shor
     Raises:
         UnsupportedError: if even whole numbers are too large.
     """
-    shift = np.full(len(weight), MAX_SHIFT)
+    # Rounding aside, this many bits fit; one more is tried.
+    bits = np.floor(np.log2(_largest_factor(weight, bias, reach, MOST))) + 1
+    shift = bits.clip(0, MAX_SHIFT).astype(np.int64)
     while True:
         power = np.exp2(shift)
         whole = np.rint(weight * power[:, None, None])
@@ -68,9 +80,7 @@ def scaled_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Short
     """
     # Rounding may add half of each input's largest number to a sum, and half to a bias.
     room = MOST - 1 - np.maximum(-reach[0], reach[1]).sum(axis=-1) * weight.shape[2] / 2
-    sums = np.maximum(extreme_sums(weight, bias, reach), np.finfo(np.float64).tiny)
-    largest = np.maximum(np.abs(weight).max(axis=(1, 2), initial=0), np.finfo(np.float64).tiny)
-    times = np.minimum(np.minimum(room / sums, HIGHEST / largest), 1e30)
+    times = _largest_factor(weight, bias, reach, room)
     whole, offset = np.rint(weight * times[:, None, None]), np.rint(bias * times)
     return whole.astype(np.int16), offset.astype(np.int32), 1 / times
 
