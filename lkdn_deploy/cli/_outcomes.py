@@ -83,7 +83,6 @@ class OutcomePrinter:
                     "notes": list(done.notes),
                 }
                 if done.range_use is not None:
-                    facts["precision"] = session.metadata.precision
                     facts["fixed_point"] = asdict(done.range_use)
                 self._echo_json(job, "done", facts)
             elif job.target not in self._names:

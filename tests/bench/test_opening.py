@@ -89,7 +89,7 @@ def test_several_networks_take_one_file_each(weights: list[Path]) -> None:
 
 def test_every_backend_and_pytorch_are_engines() -> None:
     assert set(ENGINES) == {*BACKENDS, "torch"}
-    assert PRECISIONS == ("fp32", "fp16")
+    assert PRECISIONS == ("fp32", "fp16", "int16")
     with pytest.raises(UsageError, match="no such backend: tpu"):
         bundled_on("tpu")
 
