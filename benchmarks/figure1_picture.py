@@ -28,6 +28,8 @@ LABELS = {
     "reprlfn": "RepRLFN",
     "rfdn-aim": "RFDN (AIM)",
     "rlfn-ntire": "RLFN (NTIRE)",
+    "r2net": "R2Net",
+    "safmn-v3": "SAFMN v3",
     "smfanet": "SMFANet",
     "span-ch28": "SPAN (28)",
     "span-ch48": "SPAN (48)",

@@ -35,6 +35,7 @@ SCALE = 4
 NETWORKS = (
     *("lkdn-s", "lkdn", "bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn-ntire"),
     *("span-ch48", "span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "dipnet", "smfanet"),
+    *("sgsdn", "gfmn", "r2net", "safmn-v3"),
     *("ecbsr-m4c16", "ecbsr-m6c40", "etds-m4c32", "etds-m7c48", "abpn-m6c40", "espcn"),
 )
 """Networks of the zoo; Compact is left out, since its published weights are not made for PSNR."""

@@ -5,6 +5,7 @@ Those whose published weights are at hand go through it in ``test_zoo_quality``.
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from lkdn_models.nets.vapsr import VAPSR
 from lkdn_models.nets.vdsr import VDSR
 from lkdn_models.rgb import as_rgb
 from lkdn_models.training.evaluate import floats
-from lkdn_models.zoo import Input, ZooEntry, entries, names
+from lkdn_models.zoo import Input, Variant, ZooEntry, entries, find, names
 
 SHALLOW: dict[str, Callable[[int], nn.Module]] = {
     "bsrn": lambda scale: BSRN(scale, blocks=1),
@@ -61,6 +62,7 @@ SHALLOW: dict[str, Callable[[int], nn.Module]] = {
 
 NEWER = {
     *("span-ch28", "spanf", "pkdsr", "pds", "tssr", "efdn", "reprlfn", "dipnet", "smfanet", "abpn-m6c40", "espcn"),
+    *("sgsdn", "gfmn", "r2net", "safmn-v3"),
     *("ecbsr-m4c16", "ecbsr-m6c40", "ecbsr-et-m4c16", "ecbsr-et-m6c40", "etds-m4c32", "etds-m7c48"),
 }
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan", *NEWER}
@@ -146,6 +148,20 @@ def test_a_network_is_exported_and_run(name: str, checkpoint_of: Callable[[str],
         tiled = load(report.path, tile=8)
         assert len(tiled.plan(23, 61)) > 1
         assert np.allclose(tiled(PHOTOGRAPH), whole, rtol=0, atol=5e-6)
+
+
+@pytest.mark.long
+def test_cells_are_spread_as_pytorch_does_where_onnx_runtime_would_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(job, "verification_inputs", clouds)
+    torch.manual_seed(0)
+    entry = Variant("small", replace(find("gfmn", 4).network, settings={"channels": 4, "inner": 3, "blocks": 1}), 4)
+    checkpoint = Checkpoint(Path("random"), entry, entry.build().state_dict(), "0" * 64)
+    report = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings())
+    batch = np.random.default_rng(0).random((1, 3, 114, 228), np.float32)
+    expected = floats(checkpoint.build().eval())(batch)
+    assert np.allclose(open_session(report.path, "ort-cpu").run(batch), expected, rtol=0, atol=1e-5)
 
 
 def test_lapar_is_exported_without_folding_too(checkpoint_of: Callable[[str], Checkpoint], tmp_path: Path) -> None:

@@ -13,6 +13,10 @@ from lkdn_models.nets.compact import Compact
 from lkdn_models.nets.ecbsr import ECBSR
 from lkdn_models.nets.espcn import ESPCN
 from lkdn_models.nets.etds import ETDS, TransformedECBSR
+from lkdn_models.nets.gfmn import GFMN
+from lkdn_models.nets.r2net import R2Net
+from lkdn_models.nets.safmn import SAFMNv3
+from lkdn_models.nets.sgsdn import SGSDN
 from lkdn_models.nets.smfanet import SMFANet
 from lkdn_models.nets.span import SPAN
 from lkdn_models.nets.spanf import SPANF
@@ -48,6 +52,10 @@ def state(make: Callable[[], nn.Module]) -> State:
         (partial(ABPN, 4, channels=28, depth=4), "abpn-c28-d4", 4),
         (partial(ESPCN, 5), "espcn", 5),
         (partial(SMFANet, 2, channels=48, blocks=12), "smfanet-c48-b12", 2),
+        (partial(SGSDN, 2, channels=16, blocks=3), "sgsdn-c16-b3", 2),
+        (partial(GFMN, 2), "gfmn", 2),
+        (partial(R2Net, 3, channels=32, width=8, blocks=6), "r2net-c32-w8-b6", 3),
+        (partial(SAFMNv3, 2, channels=32, modulated=8, inner=48), "safmn-c32-m8-i48-b6", 2),
     ],
 )
 def test_a_member_is_recognised_by_its_shapes(make: Callable[[], nn.Module], name: str, scale: int) -> None:

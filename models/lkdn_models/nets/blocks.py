@@ -23,6 +23,17 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
+def unbiased(in_channels: int, out_channels: int, size: int, groups: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias, zero-padded to the same size.
+
+    Args:
+        in_channels, out_channels: numbers of channels.
+        size: height and width of the kernel, odd.
+        groups: number of groups.
+    """
+    return nn.Conv2d(in_channels, out_channels, size, padding=size // 2, groups=groups, bias=False)
+
+
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Return a plain, zero-padded 3x3 convolution with bias."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -309,6 +320,7 @@ class ESA(nn.Module):
         conv: constructor of these.
         pointwise: constructor of the 1x1 convolutions.
         shrink: constructor of the unpadded 3x3 convolution with stride 2.
+        joined: constructor of the 1x1 convolution through which the map joins the stretched one; default ``pointwise``.
         steps: names of the convolutions on the shrunk map, in order.
     """
 
@@ -324,12 +336,13 @@ class ESA(nn.Module):
         conv: Layer = conv3x3,
         pointwise: Layer = conv1x1,
         shrink: Layer = lambda in_channels, out_channels: nn.Conv2d(in_channels, out_channels, 3, stride=2),
+        joined: Layer | None = None,
         steps: tuple[str, ...] = ("conv_max", "conv3", "conv3_"),
     ) -> None:
         super().__init__()
         self.act = act
         self.conv1 = pointwise(channels, width)
-        self.conv_f = pointwise(width, width)
+        self.conv_f = (joined or pointwise)(width, width)
         self.conv2 = shrink(width, width)
         self._steps = steps
         for name in steps:

@@ -11,51 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkdn_models.nets.blocks import SRNetwork, conv1x1, conv3x3, shuffled, unit_vectors
+from lkdn_models.nets.cells import CellGrid, Cells, largest_in_cells, spread_over_pixels, variance
 from lkdn_models.nets.shapes import Shapes, count_blocks, shuffled_scale
 
-SHRUNK = 8
+CELL = 8
 """Least sides of the cells over which the largest values are taken."""
-MOST_CELLS = 1 << 13
-"""Largest number of cells along an axis: the network takes pictures of up to 65,536 pixels a side."""
-
-Cells = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""First pixels of the cells, and of the last ``SHRUNK`` pixels of each, along height and width."""
-
-
-class CellGrid(nn.Module):
-    """The cells of adaptive pooling, computed with operations that every engine has, for any size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("numbers", torch.arange(MOST_CELLS), persistent=False)
-        self.numbers: Tensor
-
-    def forward(self, x: Tensor) -> Cells:
-        height, width = (self._along(size) for size in x.shape[2:])
-        return height, width
-
-    def _along(self, size: int) -> tuple[Tensor, Tensor]:
-        cells = size // SHRUNK
-        number = self.numbers[:cells]
-        return number * size // cells, ((number + 1) * size + cells - 1) // cells - SHRUNK
-
-
-def largest_in_cells(x: Tensor, cells: Cells) -> Tensor:
-    """Return the largest value of each cell, (N, C, H, W) -> (N, C, H // SHRUNK, W // SHRUNK): adaptive max pooling.
-
-    Cells have ``SHRUNK`` pixels a side or, so that they cover the picture, up to twice as many, and overlap then. So a
-    cell is its first ``SHRUNK`` pixels and its last ones.
-    """
-    for axis, (first, last) in zip((2, 3), cells, strict=True):
-        runs = F.max_pool2d(x, (SHRUNK, 1) if axis == 2 else (1, SHRUNK), stride=1)
-        x = torch.maximum(runs.index_select(axis, first), runs.index_select(axis, last))
-    return x
-
-
-def variance(x: Tensor) -> Tensor:
-    """Return the unbiased variance of each channel over the picture, (N, C, H, W) -> (N, C, 1, 1)."""
-    height, width = x.shape[2:]
-    return (x - x.mean((2, 3), keepdim=True)).square().sum((2, 3), keepdim=True) / (height * width - 1)
 
 
 class DetailBranch(nn.Module):
@@ -90,9 +50,9 @@ class SMFA(nn.Module):
 
     def forward(self, x: Tensor, cells: Cells) -> Tensor:
         local, modulated = self.linear_0(x).chunk(2, dim=1)
-        coarse = self.dw_conv(largest_in_cells(modulated, cells)) * self.alpha
+        coarse = self.dw_conv(largest_in_cells(modulated, cells, CELL)) * self.alpha
         coarse = F.gelu(self.linear_1(coarse + variance(modulated) * self.belt))
-        modulated = modulated * F.interpolate(coarse, size=x.shape[2:], mode="nearest")
+        modulated = modulated * spread_over_pixels(coarse, cells, x)
         return self.linear_2(modulated + self.lde(local))  # type: ignore[no-any-return]
 
 
@@ -128,12 +88,12 @@ class FMB(nn.Module):
 class SMFANet(SRNetwork):
     """SMFANet, for RGB in 0..1; no mean is subtracted. By its modulation a pixel depends on the whole picture."""
 
-    smallest = SHRUNK
+    smallest = CELL
 
     def __init__(self, scale: int, *, channels: int = 36, blocks: int = 8) -> None:
         super().__init__(scale)
         self.to_feat = conv3x3(3, channels)
-        self.cells = CellGrid()
+        self.cells = CellGrid(CELL)
         self.feats = nn.ModuleList(FMB(channels) for _ in range(blocks))
         self.to_img = shuffled(channels, scale)
 

@@ -20,6 +20,7 @@ from lkdn_models.nets.abpn import ABPN
 from lkdn_models.nets.bicubic import Bicubic
 from lkdn_models.nets.bsrn import BSRN, BiasedBSConv, PlainESDB, Pointwise, SmallESDB
 from lkdn_models.nets.carn import CARN
+from lkdn_models.nets.cells import CellGrid, largest_in_cells, spread_over_pixels
 from lkdn_models.nets.compact import Compact
 from lkdn_models.nets.dipnet import DIPNet
 from lkdn_models.nets.drrn import DRRN
@@ -28,6 +29,7 @@ from lkdn_models.nets.efdn import EFDN
 from lkdn_models.nets.espcn import ESPCN
 from lkdn_models.nets.etds import ETDS, TransformedECBSR
 from lkdn_models.nets.fsrcnn import FSRCNN
+from lkdn_models.nets.gfmn import GFMN
 from lkdn_models.nets.idn import IDN
 from lkdn_models.nets.imdn import IMDN
 from lkdn_models.nets.lapar import LAPAR
@@ -35,10 +37,13 @@ from lkdn_models.nets.lapsrn import LapSRN
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.nets.memnet import MemNet
 from lkdn_models.nets.pan import PAN
+from lkdn_models.nets.r2net import R2Net
 from lkdn_models.nets.reprlfn import RepRLFN
 from lkdn_models.nets.rfdn import RFDN, ChallengeRFDB
 from lkdn_models.nets.rlfn import RLFN
-from lkdn_models.nets.smfanet import CellGrid, SMFANet, largest_in_cells
+from lkdn_models.nets.safmn import SAFMNv3
+from lkdn_models.nets.sgsdn import SGSDN, SeparableAttention
+from lkdn_models.nets.smfanet import SMFANet
 from lkdn_models.nets.span import SPAN
 from lkdn_models.nets.spanf import SPANF
 from lkdn_models.nets.srcnn import SRCNN
@@ -95,6 +100,7 @@ COLOUR: list[Make] = [
     *at((2, 3), ETDS, channels=6, depth=2),
     partial(ABPN, 3, channels=6, depth=1),
     partial(ESPCN, 3, channels=6, narrow=5),
+    partial(SGSDN, channels=4, blocks=1),
 ]
 LKDNS: list[Make] = [
     partial(LKDN, LkdnSpec(scale, 1, 8, 6, block, upsampler))
@@ -115,12 +121,15 @@ ESA = [
     *at((2, 3, 4), EFDN, channels=8),
     *at((2, 3, 4), RepRLFN, blocks=1, channels=8),
     *at((2, 3, 4), DIPNet, blocks=1, channels=8),
+    *at((2, 3, 4), R2Net, blocks=1, channels=8, width=4),
 ]
 GLOBAL: list[Make] = [
     *ESA,
     *at((2, 3, 4), RFDN, blocks=1, channels=16),
     *at((2, 3, 4), IMDN, blocks=1, channels=16),
     *at((2, 3, 4), SMFANet, blocks=1, channels=8),
+    *at((2, 3, 4), GFMN, blocks=1, channels=8, inner=6),
+    *at((2, 3, 4), SAFMNv3, blocks=1, channels=8, modulated=3, inner=6),
 ]
 
 
@@ -264,10 +273,26 @@ def test_the_bicubic_layer_enlarges_as_imresize_does_and_is_no_part_of_a_checkpo
     assert not layer.state_dict()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (15, 16), (17, 31), (40, 9), (23, 64)])
-def test_the_largest_values_in_cells_are_those_of_adaptive_pooling(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("side", [4, 8, 16])
+@pytest.mark.parametrize("size", [(16, 16), (31, 17), (40, 29), (23, 64), (114, 228)])
+def test_cells_are_those_of_adaptive_pooling_and_of_the_nearest_neighbour(
+    size: tuple[int, int], side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = torch.randn(2, 3, *size)
-    height, width = size
-    assert torch.equal(
-        largest_in_cells(x, CellGrid()(x)), nn.functional.adaptive_max_pool2d(x, (height // 8, width // 8))
-    )
+    cells = CellGrid(side)(x)
+    pooled = largest_in_cells(x, cells, side)
+    assert torch.equal(pooled, nn.functional.adaptive_max_pool2d(x, (size[0] // side, size[1] // side)))
+    expected = nn.functional.interpolate(pooled, size=size, mode="nearest")
+    assert torch.equal(spread_over_pixels(pooled, cells, x), expected)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(spread_over_pixels(pooled, cells, x), expected)
+
+
+@pytest.mark.parametrize(("kernel", "rows", "columns"), [(0, 0, 2), (1, 0, 15), (2, 2, 0), (3, 15, 0)])
+def test_sgsdn_reaches_along_rows_and_then_along_columns(kernel: int, rows: int, columns: int) -> None:
+    conv = SGSDN(channels=2, blocks=1).feats[0].VA1.LKA35[kernel]
+    size = 2 * SeparableAttention.REACH + 1
+    x = torch.rand(1, 2, size, size, requires_grad=True)
+    conv(x)[0, 0, size // 2, size // 2].backward()
+    reached = torch.nonzero(x.grad[0, 0]) - size // 2
+    assert reached.abs().amax(0).tolist() == [rows, columns]
