@@ -19,7 +19,7 @@ SIDES = (4, 8, 16)
 """Least sides of the cells of the three coarse levels."""
 
 
-class ChannelNorm(nn.Module):
+class FirstAxisNorm(nn.Module):
     """Layer normalisation over the channels of each pixel, with learned scale and shift."""
 
     def __init__(self, channels: int) -> None:
@@ -93,7 +93,7 @@ class GFMB(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
+        self.norm1, self.norm2 = FirstAxisNorm(channels), FirstAxisNorm(channels)
         self.safm = Modulation(channels)
         self.ffd = GatedFeedForward(channels, inner)
 
