@@ -20,6 +20,7 @@ EXTRAS = {
     "pydantic": "bench",
     "spandrel": "spandrel",
     "uvicorn": "serve",
+    "vapoursynth": "vapoursynth",
 } | dict.fromkeys(
     ("matplotlib", "onnx", "onnx_ir", "onnxscript", "pooch", "requests", "safetensors", "tensorboard", "torch"),
     "train",
