@@ -34,7 +34,7 @@ check: $(VENV)/installed ## Formatting, lint, types, layers, and that the docume
 	$(BIN)/lint-imports --no-logo
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-docs: $(VENV)/installed ## The documentation as a site that needs no network: build/site/index.html
+docs: $(VENV)/installed ## The documentation as a site that asks no other host: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/installed ## Run the benchmarks; results in benchmarks/results

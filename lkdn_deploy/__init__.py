@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lkdn_deploy.hub.loading import load
     from lkdn_deploy.runtime.upscaler import Upscaler
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Upscaler", "__version__", "load"]
 
 

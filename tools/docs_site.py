@@ -5,12 +5,17 @@ The site has the tree of the repository, but for ``docs/``, whose pages are at i
 """
 
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+sys.path.insert(0, str(Path(__file__).parent))
+from command_reference import reference
+
 ROOT = Path(__file__).parents[1]
+COMMANDS = "<!-- the options of all commands, when the site is built -->"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)\s#]+)")
 """The target of a link or picture that is a path."""
 
@@ -48,4 +53,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             inside = inside.relative_to("docs")
         return "../" * len(here.parts) + inside.as_posix()
 
+    if page.file.src_uri == "commands.md":
+        markdown = markdown.replace(COMMANDS, reference())
     return LINK.sub(moved, markdown)

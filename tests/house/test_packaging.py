@@ -9,16 +9,11 @@ import pytest
 
 from lkdn_deploy import __version__
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Build the wheel and return the names of its files."""
-    folder = tmp_path_factory.mktemp("wheel")
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(ROOT)], check=True)
-    (path,) = folder.glob("*.whl")
+def wheel(built: Path) -> list[str]:
+    """Return the names of the wheel's files."""
+    (path,) = built.glob("*.whl")
     return zipfile.ZipFile(path).namelist()
 
 
