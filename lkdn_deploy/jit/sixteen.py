@@ -122,15 +122,6 @@ class Pairs:
         b = self._b
         return b.or_(b.and_(low, self.integers(0xFFFF)), b.shl(high, self.integers(16)))
 
-    def lows(self, one: Any, other: Any) -> Any:
-        """Return pairs of the first numbers of two vectors of pairs."""
-        return self.joined(one, other)
-
-    def highs(self, one: Any, other: Any) -> Any:
-        """Return pairs of the second numbers of two vectors of pairs."""
-        b = self._b
-        return b.or_(b.lshr(one, self.integers(16)), b.and_(other, self.integers(-0x10000)))
-
     def dot(self, total: Any, pairs: Any, weights: Any) -> Any:
         """Return ``total`` plus the sum of the two products of each lane, in 32 bits."""
         b, name = self._b, self._names.dot

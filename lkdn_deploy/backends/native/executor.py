@@ -13,7 +13,7 @@ from lkdn_deploy.backends.native.codegen.threads import BEGUN, DONE, STATE, STOP
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fallback import BoundaryBuffers
 from lkdn_deploy.backends.native.ir import Bytes, Floats
-from lkdn_deploy.backends.native.layout import RowLayout, allocate
+from lkdn_deploy.backends.native.layout import RowLayout, aligned_copy, allocate, inside
 from lkdn_deploy.core.errors import NonFiniteError, UsageError
 from lkdn_deploy.core.protocols import Part
 
@@ -69,7 +69,9 @@ class Executor:
         self._zeros[:] = 0
         self._materialized = {value: rest[bands + slot] for value, slot in slots.items()}
         self._boundaries.place(*rest[-2:])
-        geometry = (height, width, self._rows.vectors, self._rows.blocks, self._zeros.ctypes.data)
+        self._inside = aligned_copy(inside(self._rows).view(np.float32).reshape(-1))
+        addresses = self._zeros.ctypes.data, self._inside.ctypes.data
+        geometry = (height, width, self._rows.vectors, self._rows.blocks, *addresses)
         self._geometry = np.array(geometry, np.int64)
         self._damage = np.zeros(1, np.int64)
         self._outputs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []

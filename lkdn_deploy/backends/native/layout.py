@@ -11,7 +11,8 @@ vectors, either block by block, (blocks, channels, BLOCK, lanes), or, as depthwi
 channel by channel, (channels, vectors, lanes); with padding between blocks or channels.
 
 A lane has 32 bits: a float32, or a pair of 16-bit integers. Pairs are two channels of one column, which then count as
-one channel, called a plane; or two adjacent columns of one channel, which halves the vectors.
+one channel, called a plane; or two adjacent columns of one channel, which halves the vectors; or, for a dilated
+convolution, each column with one that is as far behind it as the taps are apart.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from enum import Enum
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.ir import Floats
 
@@ -47,6 +49,8 @@ class LaneFormat(Enum):
     """16-bit integers of two adjacent channels."""
     COLUMNS = "columns"
     """16-bit integers of two adjacent columns, the first of them even."""
+    SPACED = "spaced"
+    """16-bit integers of a column and of one behind it."""
 
     @property
     def channels(self) -> int:
@@ -97,6 +101,15 @@ class RowLayout:
         if channel_major:
             return planes * (blocks * lane_format.block_vectors | 1) * self.lanes
         return blocks * block_floats(planes, self.lanes)
+
+
+def inside(rows: RowLayout) -> NDArray[np.int32]:
+    """Return words whose bits are set for what is inside the image, (vectors + blocks, lanes): of each column of a row,
+    then of each pair of columns, the second in the high half."""
+    columns = np.arange(rows.vectors)[:, None] + rows.vectors * np.arange(rows.lanes)
+    words = np.where(columns < rows.width, -1, 0).astype(np.int32)
+    pairs = (words[::2] & 0xFFFF) | (words[1::2] << 16)
+    return np.concatenate([words, pairs])
 
 
 def block_floats(channels: int, lanes: int) -> int:

@@ -204,6 +204,8 @@ class Operand:
     boundary: BoundaryKind | None
     """Format in which it enters or leaves the compiled code, if it does."""
     lane_format: LaneFormat = LaneFormat.FLOAT
+    distance: int = 0
+    """Columns between the two in a lane of ``LaneFormat.SPACED``."""
 
     @property
     def planes(self) -> int:

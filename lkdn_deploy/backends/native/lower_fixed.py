@@ -56,6 +56,8 @@ class PairedPlan:
     plan: Schedule
     lane_formats: Mapping[int, LaneFormat]
     """Content of the lanes of each value."""
+    distances: Mapping[int, int]
+    """Columns between the two in a lane, of values whose lanes hold such."""
 
 
 def plan_pairs(fixed: FixedProgram, plan: Schedule) -> PairedPlan:
@@ -72,16 +74,22 @@ def plan_pairs(fixed: FixedProgram, plan: Schedule) -> PairedPlan:
     elsewhere = {value for op in fused for it in op.epilogue for value in it.inputs if value in op.inputs}
     elsewhere |= {value for op in fused if not isinstance(op.op, DepthwiseOp) for value in op.op.inputs}
     formats = dict.fromkeys(range(len(fixed.formats)), LaneFormat.CHANNELS)
+    steps: dict[int, set[int]] = {}
+    """Distances between taps in a row, of the convolutions that read a value."""
+    for it in fixed.program.ops:
+        if isinstance(it, DepthwiseOp):
+            steps.setdefault(it.inputs[0], set()).add(it.dilation[1] if it.weight.shape[2] > 1 else 1)
+    distances = {value: max(them) for value, them in steps.items() if len(them) == 1 and max(them) > 1}
     for op in fused:
         of_sums = isinstance(op.op, ConvOp | DepthwiseOp) and op.inputs == tuple(dict.fromkeys(op.op.inputs))
-        in_columns = isinstance(op.op, ConvOp) or formats[op.inputs[0]] is LaneFormat.COLUMNS
+        in_columns = isinstance(op.op, ConvOp) or formats[op.inputs[0]] is not LaneFormat.CHANNELS
         integers = not any(isinstance(fixed.ops[it.output], FloatElementwise) for it in op.epilogue)
         if of_sums and in_columns and integers and op.output in plan.channel_major - elsewhere:
-            formats[op.output] = LaneFormat.COLUMNS
+            formats[op.output] = LaneFormat.SPACED if op.output in distances else LaneFormat.COLUMNS
     for value, it in enumerate(fixed.formats):
         if it.storage is Storage.FLOAT32:
             formats[value] = LaneFormat.FLOAT
-    return PairedPlan(fixed, plan, formats)
+    return PairedPlan(fixed, plan, formats, {it: distances[it] for it in distances if formats[it] is LaneFormat.SPACED})
 
 
 def even(channels: int) -> int:
@@ -109,7 +117,7 @@ def _padded(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:
 class _FixedLowering(Lowering):
     def __init__(self, paired: PairedPlan, max_outputs: int) -> None:
         super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % _PAIR)
-        self._fixed, self._formats = paired.fixed, paired.lane_formats
+        self._fixed, self._formats, self._distances = paired.fixed, paired.lane_formats, paired.distances
         self._tables: dict[str, int] = {}
         self._watched: list[int] = []
         self._each = _PAIR
@@ -125,7 +133,8 @@ class _FixedLowering(Lowering):
         found = super()._described(value)
         if found.boundary is not None:
             return found
-        return replace(found, channels=even(found.channels), lane_format=self._formats[value])
+        channels, distance = even(found.channels), self._distances.get(value, 0)
+        return replace(found, channels=channels, lane_format=self._formats[value], distance=distance)
 
     def _watch(self, value: int) -> Watch | None:
         wanted = self._fixed.formats[value]
@@ -156,8 +165,15 @@ class _FixedLowering(Lowering):
 
     # Kernels.
 
+    def _by_single_channels(self, fused: FusedOp) -> bool:
+        """Return whether a kernel computes one channel at a time, as no other has a part in its lanes."""
+        if self._formats[fused.output] is LaneFormat.FLOAT:
+            in_pairs = self._formats[fused.op.inputs[0]] is LaneFormat.CHANNELS
+            return isinstance(fused.op, DepthwiseOp) and not fused.epilogue and not in_pairs
+        return self._formats[fused.output] is not LaneFormat.CHANNELS
+
     def _kernel(self, fused: FusedOp) -> FusedKernel:
-        self._each = 1 if self._formats[fused.output] is LaneFormat.COLUMNS else _PAIR
+        self._each = 1 if self._by_single_channels(fused) else _PAIR
         op, output = self._fixed.ops[fused.op.output], fused.op.output
         producer: Conv | DepthwiseConv | LayerNorm | Load
         rescale, to_integers, watch = None, False, None
@@ -286,8 +302,10 @@ class _FixedLowering(Lowering):
         bias = _padded(fixed.bias).astype(np.int32)
         products: list[tuple[Product, ...]] = []
         pairs: list[Floats] = []
-        if self._formats[op.inputs[0]] is LaneFormat.COLUMNS:
-            products += [tuple(self._column_products(weight[:, row], columns, pairs)) for row in range(len(rows))]
+        lane_format = self._formats[op.inputs[0]]
+        if lane_format is not LaneFormat.CHANNELS:
+            found_in = self._column_products if lane_format is LaneFormat.COLUMNS else self._spaced_products
+            products += [tuple(found_in(weight[:, row], columns, pairs)) for row in range(len(rows))]
             biases = bias[:, None]
         else:
             zero = np.zeros(len(weight) // _PAIR, np.int16)
@@ -319,3 +337,11 @@ class _FixedLowering(Lowering):
             for vector, (low, high) in sorted(halves.items()):
                 pairs.append(_pairs(low, high))
                 yield Product(part, vector, len(pairs) - 1)
+
+    def _spaced_products(self, weight: Shorts, columns: Sequence[int], pairs: list[Floats]) -> Iterator[Product]:
+        """Do as `_column_products` does where lanes hold the columns of two adjacent taps."""
+        weight = np.pad(weight, ((0, 0), (0, len(columns) % _PAIR)))
+        for place in range(0, len(columns), _PAIR):
+            pairs.append(_pairs(weight[:, place], weight[:, place + 1]))
+            for part in range(BLOCK):
+                yield Product(part, part + columns[place], len(pairs) - 1)

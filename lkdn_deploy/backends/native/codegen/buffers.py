@@ -17,10 +17,12 @@ from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, StageSignatur
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 from lkdn_deploy.jit.sixteen import HALF
 
-HEIGHT, WIDTH, VECTORS, BLOCKS, ZEROS = range(5)
+HEIGHT, WIDTH, VECTORS, BLOCKS, ZEROS, INSIDE = range(6)
 """Entries of the geometry that ``codegen.stage`` describes."""
 
 _HALF_BYTES = 2
+
+_SHARED_AT_ONCE = 4
 
 Vectors = list[Any]
 """One LLVM value for each vector of a block."""
@@ -61,6 +63,7 @@ class Buffers:
         self._starts = {(source, row): self._row(source, row) for source, row in self._accessed_rows()}
         by_block = [(number, row) for number, row in self._starts if not signature.operands[number].channel_major]
         self._newest = [(number, max(row for it, row in by_block if it == number)) for number in dict(by_block)]
+        self._completed: set[int] = set()
         self._current: dict[tuple[int, int], Any] = {}
         self._column: Any = None
         self.masks: Vectors = []
@@ -88,9 +91,11 @@ class Buffers:
 
     def end(self) -> None:
         """Emit what follows the last block."""
+        b = self._b
         for kernel in self._signature.kernels:
-            if self._signature.operands[kernel.result].halo_columns:
-                self._fill_halo(kernel.result)
+            operand = self._signature.operands[kernel.result]
+            if operand.halo_columns and kernel.result not in self._completed:
+                b.repeat(INT(operand.planes), partial(self.complete, kernel.result, self.row_end(kernel.result)))
         for number, sums in self._row_sums.items():
             self._store_row_sums(number, sums)
 
@@ -156,6 +161,20 @@ class Buffers:
         """
         b = self._b
         return {it: b.load_vector(b.at(channel, self._vector_offset(number, it))) for it in sorted(set(places))}
+
+    def inside(self, *, columns: bool) -> Vectors:
+        """Return words for the pairs of the current block that are 0 outside the image, as `layout.inside` has them.
+
+        Args:
+            columns: whether pairs are of columns, not of channels.
+        """
+        b = self._b
+        table = b.inttoptr(self._fact(INSIDE), POINTER)
+        if columns:
+            places = [b.add(self._row_vectors, b.udiv(self._column, INT(BLOCK)))]
+        else:
+            places = [b.add(self._column, INT(part)) for part in range(BLOCK)]
+        return [b.bitcast(b.load_vector(b.at(table, b.mul(it, INT(b.lanes)))), b.shorts) for it in places]
 
     def records(self) -> Any:
         """Return the address of the stage's records, which ``codegen.stage`` describes."""
@@ -282,29 +301,54 @@ class Buffers:
         columns = b.add(self._lane_columns, b.splat(column, b.shorts))
         return b.icmp_signed("<", columns, b.splat(b.trunc(self._width, SHORT), b.shorts))
 
-    def _fill_halo(self, number: int) -> None:
-        """Fill a row's halo: beyond the ends of a stretch are the first and last columns of its neighbours."""
+    def row_end(self, number: int) -> Any:
+        """Return the number of floats from the first to behind the last block of a row."""
+        return self._b.mul(self.blocks, INT(self._block_step(number)))
+
+    def complete(self, number: int, end: Any, channel: Any) -> None:
+        """Complete a channel of a row after its last block: its halo, and lanes that columns share.
+
+        Beyond the ends of a stretch are the first and last columns of its neighbours.
+
+        Args:
+            number: number of the operand.
+            end: the operand's `row_end`.
+            channel: index of the channel.
+        """
+        self._completed.add(number)
         b = self._b
         operand = self._signature.operands[number]
         start = self._starts[number, 0]
         zero = b.constant(0)
         up = ir.Constant(b.shorts, [b.lanes, *range(b.lanes - 1)])
         down = ir.Constant(b.shorts, [*range(1, b.lanes), b.lanes])
-        end = b.mul(self.blocks, INT(self._block_step(number)))
 
-        def address(column: int, behind: Any, channel: Any) -> Any:
+        def address(column: int, behind: Any) -> Any:
             offset = b.add(INT(self._vector_offset(number, column)), behind)
             return b.at(start, b.add(offset, b.mul(channel, self.channel_steps[number])))
 
-        def body(channel: Any) -> None:
-            # From the inside out: where the row is shorter than the halo, what is copied was just made.
-            for column in range(1, -(-(operand.halo_columns or 0) * operand.lane_format.block_vectors // BLOCK) + 1):
-                last = b.load_vector(address(-column, end, channel))
-                b.store_vector(b.shuffle_vector(last, zero, up), address(-column, INT(0), channel))
-                first = b.load_vector(address(column - 1, INT(0), channel))
-                b.store_vector(b.shuffle_vector(first, zero, down), address(column - 1, end, channel))
+        halo = operand.halo_columns or 0
+        # From the inside out: where the row is shorter than the halo, what is copied was just made.
+        for column in range(1, -(-halo * operand.lane_format.block_vectors // BLOCK) + 1):
+            last = b.load_vector(address(-column, end))
+            b.store_vector(b.shuffle_vector(last, zero, up), address(-column, INT(0)))
+            first = b.load_vector(address(column - 1, INT(0)))
+            b.store_vector(b.shuffle_vector(first, zero, down), address(column - 1, end))
+        if operand.lane_format is LaneFormat.SPACED:
+            # As many at once as may be too many at the end, where nothing reads them.
+            each = min(operand.distance + 1, _SHARED_AT_ONCE)
+            count = b.udiv(b.add(self._row_vectors, INT(2 * halo - operand.distance + each - 1)), INT(each))
+            b.repeat(count, partial(self._share_lanes, address(-halo, INT(0)), operand.distance, each))
 
-        b.repeat(INT(operand.planes), body)
+    def _share_lanes(self, start: Any, distance: int, count: int, index: Any) -> None:
+        """Put 16-bit integers of vectors and of later ones, which are in the low halves of lanes, together."""
+        b = self._b
+        pointer = b.at(start, b.mul(index, INT(count * b.lanes)))
+        places = [b.at(pointer, it * b.lanes) for it in range(count + distance)]
+        found = [b.bitcast(b.load_vector(it), b.shorts) for it in places]
+        mask, sixteen = (ir.Constant(b.shorts, [it] * b.lanes) for it in (0xFFFF, 16))
+        for place, near, far in zip(places[:count], found, found[distance:], strict=False):
+            b.store_vector(b.or_(b.and_(near, mask), b.shl(far, sixteen)), place)
 
     # Boundary values and the output image.
 

@@ -38,7 +38,6 @@ class FixedSteps:
         """Lowest and highest numbers of each lane, by record."""
         self._current: dict[tuple[int, int], Any] = {}
         """Of these, by record and side, those that are in registers."""
-        self._words: dict[LaneFormat, Vectors] = {}
         convs = (it.producer for it in signature.kernels if isinstance(it.producer, Conv) and it.epilogue)
         self._produced_values = self._b.scratch(
             max((it.count for conv in convs for it in conv.groups), default=1) * BLOCK
@@ -54,11 +53,6 @@ class FixedSteps:
         for low, high in self._extremes:
             b.store_vector(pairs.integers(0), low)
             b.store_vector(pairs.integers(0), high)
-
-    def enter(self) -> None:
-        """Emit what begins a block: the words that are 0 outside the image, as pairs of each format have them."""
-        words = [self._b.sext(it, self._b.shorts) for it in self._buffers.masks]
-        self._words = {LaneFormat.CHANNELS: words, LaneFormat.COLUMNS: [self._pairs.joined(*words)]}
 
     def end(self) -> None:
         """Emit what follows the last block: the extremes of the row extend the records."""
@@ -197,6 +191,8 @@ class FixedSteps:
             return
         if result.halo_columns and (kernel.epilogue or not kernel.watch):
             values = self._inside(result.lane_format, values)
+        if result.lane_format is LaneFormat.SPACED:
+            values = [values[0], self._b.lshr(values[0], self._pairs.integers(16))]
         buffers.store(kernel.result, index, values)
 
     def _channels(self, each: int, index: Any) -> list[Any]:
@@ -266,7 +262,8 @@ class FixedSteps:
 
     def _inside(self, lane_format: LaneFormat, values: Vectors) -> Vectors:
         """Return pairs with zeros outside the image."""
-        return [self._b.and_(*it) for it in zip(values, self._words[lane_format], strict=True)]
+        words = self._buffers.inside(columns=lane_format is not LaneFormat.CHANNELS)
+        return [self._b.and_(*it) for it in zip(values, words, strict=True)]
 
     def _watched(self, watch: Watch | None, lane_format: LaneFormat, values: Vectors) -> Vectors:
         """Extend the extremes of a value, and return it with zeros outside the image."""

@@ -16,8 +16,8 @@
 In fixed point, one more entry follows, with the address of the stage's records: the lowest and the highest number of
 each value that is watched, as integers of 64 bits, which the function extends.
 
-``geometry`` has height, width, vectors and blocks of a row, and the address of a row of zeros. Row y must be inside the
-image. Rows above and below the image are read as zeros.
+``geometry`` has height, width, vectors and blocks of a row, the address of a row of zeros, and that of the words that
+`layout.inside` describes. Row y must be inside the image. Rows above and below the image are read as zeros.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ from lkdn_deploy.backends.native.codegen import activations
 from lkdn_deploy.backends.native.codegen.arithmetic import FloatArithmetic, PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.codegen.fixed_steps import FixedSteps
-from lkdn_deploy.backends.native.layout import BLOCK
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.lower import (
     ChannelGroup,
     Conv,
@@ -47,6 +47,12 @@ from lkdn_deploy.jit.builder import INT, POINTER, Builder
 from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
+
+_WEIGHTS_IN_REGISTERS = 16
+"""Weights that a depthwise convolution in fixed point has in registers throughout a row."""
+
+_ADJACENT_BLOCKS = 2
+"""Blocks that it computes at once otherwise, with one load of each weight."""
 
 _PARTIAL_SUMS = 4
 """Independent sums of each vector in a reduction over channels: one alone would wait for the latency of additions."""
@@ -105,13 +111,8 @@ class _StageEmitter:
         if self._fixed:
             self._fixed.end()
 
-    def _enter(self, index: Any) -> None:
-        self._buffers.enter(index)
-        if self._fixed:
-            self._fixed.enter()
-
     def _block(self, kernels: Sequence[FusedKernel], index: Any) -> None:
-        self._enter(index)
+        self._buffers.enter(index)
         for kernel in kernels:
             self._produce(kernel)
             if kernel.result == self._signature.shuffled:
@@ -210,53 +211,83 @@ class _StageEmitter:
 
     def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
         """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""
-        b, buffers, maths = self._b, self._buffers, self._maths
-        source = self._signature.operands[conv.source]
-        biases = source.lane_format.channels
-        planes = max(1, kernel.channels // biases)
+        b, source = self._b, self._signature.operands[conv.source]
+        each = source.lane_format.channels
+        planes = max(1, kernel.channels // each)
+        shares_lanes = self._signature.operands[kernel.result].lane_format is LaneFormat.SPACED
+        end = self._buffers.row_end(kernel.result) if shares_lanes else None
 
         def row(index: Any) -> None:
             numbers = [b.add(b.mul(index, INT(planes)), INT(it)) for it in range(planes)] if planes > 1 else [index]
-            weights = [self._plane_weights(conv, number, biases) for number in numbers]
-
-            def block(index_of_block: Any) -> None:
-                self._enter(index_of_block)
-                values: Vectors = []
-                for number, each in zip(numbers, weights, strict=True):
-                    # Two sums for each vector: a single chain of all taps would wait for its own results.
-                    sums = [[bias, maths.zero] for bias in each[:biases] for _ in range(BLOCK)]
-                    for products, tap in zip(conv.products, conv.rows, strict=True):
-                        address = buffers.channel(conv.source, tap, number)
-                        loaded = self._loaded(conv.source, address, (it.vector for it in products))
-                        for it in products:
-                            total, chain = sums[it.total], it.weight // biases % 2
-                            weight = each[biases + it.weight]
-                            total[chain] = maths.multiply_add(weight, loaded[it.vector], total[chain])
-                    values += [maths.add(one, other) for one, other in sums]
-                self._store(kernel, index, values)
-
-            self._repeat_blocks(kernel, block)
+            self._depthwise_row(kernel, conv, numbers, partial(self._store, kernel, index))
+            if shares_lanes:
+                self._buffers.complete(kernel.result, end, index)
 
         b.repeat(INT(source.planes // planes), row)
 
-    def _repeat_blocks(self, kernel: FusedKernel, block: Callable[[Any], None]) -> None:
-        """Emit a loop over the blocks of a row, which keeps the extremes of what a kernel computes in registers."""
-        fixed = self._fixed
+    def _depthwise_row(
+        self, kernel: FusedKernel, conv: DepthwiseConv, planes: Sequence[Any], store: Callable[[Vectors], None]
+    ) -> None:
+        """Compute a row of some planes; ``store`` takes the sums of a block of them."""
+        in_registers = not self._fixed or len(planes) * conv.length <= _WEIGHTS_IN_REGISTERS
+        weights = [self._plane_weights(conv, plane) for plane in planes] if in_registers else []
+
+        def blocks(count: int, index: Any) -> None:
+            self._buffers.enter(index)
+            mine = weights or [self._plane_weights(conv, plane) for plane in planes]
+            sums = [self._depthwise_sums(conv, plane, it, count) for plane, it in zip(planes, mine, strict=True)]
+            for number in range(count):
+                if number:
+                    self._buffers.enter(self._b.add(index, INT(number)))
+                store([total for it in sums for total in it[number]])
+
+        self._repeat_blocks(kernel, blocks, 1 if in_registers else _ADJACENT_BLOCKS)
+
+    def _depthwise_sums(self, conv: DepthwiseConv, plane: Any, weights: Vectors, count: int) -> list[Vectors]:
+        """Return the sums of a plane in each of ``count`` adjacent blocks, of which the first is the current one."""
+        maths, operand = self._maths, self._signature.operands[conv.source]
+        biases, step = operand.lane_format.channels, operand.lane_format.block_vectors
+        # Two sums for each vector: a single chain of all taps would wait for its own results.
+        sums = [[[bias, maths.zero] for bias in weights[:biases] for _ in range(BLOCK)] for _ in range(count)]
+        for products, row in zip(conv.products, conv.rows, strict=True):
+            places = [it.vector + step * block for block in range(count) for it in products]
+            loaded = self._loaded(conv.source, self._buffers.channel(conv.source, row, plane), places)
+            for it in products:
+                weight, chain = weights[biases + it.weight], it.weight // biases % 2
+                for block in range(count):
+                    total = sums[block][it.total]
+                    total[chain] = maths.multiply_add(weight, loaded[it.vector + step * block], total[chain])
+        return [[maths.add(*total) for total in block] for block in sums]
+
+    def _repeat_blocks(self, kernel: FusedKernel, blocks: Callable[[int, Any], None], count: int) -> None:
+        """Emit a loop over the blocks of a row, which keeps the extremes of what a kernel computes in registers.
+
+        Args:
+            kernel: the kernel.
+            blocks: emits adjacent blocks from their number and the first.
+            count: number of blocks at a time; what is left is computed one by one.
+        """
+        b, fixed = self._b, self._fixed
         if not fixed:
-            self._b.repeat(self._buffers.blocks, block)
+            b.repeat(self._buffers.blocks, partial(blocks, 1))
             return
 
-        def iteration(index: Any, extremes: Sequence[Any]) -> Vectors:
+        def iteration(number: int, done: Any, index: Any, extremes: Sequence[Any]) -> Vectors:
             fixed.set_extremes(kernel, extremes)
-            block(index)
+            blocks(number, b.add(done, b.mul(index, INT(number))))
             return fixed.extremes(kernel)
 
         with fixed.extremes_in_registers(kernel):
-            fixed.set_extremes(kernel, self._b.loop(self._buffers.blocks, fixed.extremes(kernel), iteration))
+            done, rounds = INT(0), b.udiv(self._buffers.blocks, INT(count))
+            parts = ((count, rounds), (1, b.urem(self._buffers.blocks, INT(count))))
+            for number, times in parts if count > 1 else parts[:1]:
+                extremes = b.loop(times, fixed.extremes(kernel), partial(iteration, number, done))
+                fixed.set_extremes(kernel, extremes)
+                done = b.mul(rounds, INT(count))
 
-    def _plane_weights(self, conv: DepthwiseConv, plane: Any, biases: int) -> Vectors:
+    def _plane_weights(self, conv: DepthwiseConv, plane: Any) -> Vectors:
         """Return the biases and the weights of a plane, each in all lanes."""
-        b, length = self._b, biases + conv.length
+        b, length = self._b, self._signature.operands[conv.source].lane_format.channels + conv.length
         first = b.add(b.mul(plane, INT(length)), INT(conv.weights))
         return [self._maths.splat_at(self._weights, b.add(first, INT(place))) for place in range(length)]
 
