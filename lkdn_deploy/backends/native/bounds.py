@@ -133,17 +133,20 @@ def check_stage(stage: LoweredStage) -> None:
             case DepthwiseConv() as conv:
                 reads(conv.source, 0, channels, conv.rows, conv.columns)
                 _assert(operands[conv.source].channels == channels)
-                _assert(conv.weights + channels * (1 + len(conv.rows) * len(conv.columns)) <= length)
+                operand = operands[conv.source]
+                _assert(conv.weights + operand.planes * (operand.lane_format.channels + conv.length) <= length)
+                _assert(all(it.weight < conv.length for row in conv.products for it in row))
                 _assert(operands[conv.source].halo_columns is not None)
             case LayerNorm() as norm:
-                _assert(operands[norm.source].channels == channels)
+                _assert(norm.channels <= operands[norm.source].channels == channels)
                 _assert(norm.weights + 2 * channels <= length)
             case Load() as load:
                 reads(load.source, load.first, channels)
         for place, op in enumerate(kernel.epilogue):
             _assert(op.source is None or operands[op.source].channels in (1, channels))
             _assert(-1 <= op.left <= place and (op.right is None or 0 <= op.right <= place))
-            _assert(op.weights is None or op.weights + channels <= length)
+            weights = channels // 2 if op.fixed and op.fixed.in_integers else channels
+            _assert(op.weights is None or op.weights + weights <= length)
     if stage.signature.shuffled is not None:
         channels = operands[stage.signature.shuffled].channels
         _assert(all(0 <= it < channels for plane in stage.signature.pixel_order for row in plane for it in row))

@@ -76,9 +76,9 @@ def plan_pairs(fixed: FixedProgram, plan: Schedule) -> PairedPlan:
     formats = dict.fromkeys(range(len(fixed.formats)), LaneFormat.CHANNELS)
     steps: dict[int, set[int]] = {}
     """Distances between taps in a row, of the convolutions that read a value."""
-    for it in fixed.program.ops:
-        if isinstance(it, DepthwiseOp):
-            steps.setdefault(it.inputs[0], set()).add(it.dilation[1] if it.weight.shape[2] > 1 else 1)
+    for conv in fixed.program.ops:
+        if isinstance(conv, DepthwiseOp):
+            steps.setdefault(conv.inputs[0], set()).add(conv.dilation[1] if conv.weight.shape[2] > 1 else 1)
     distances = {value: max(them) for value, them in steps.items() if len(them) == 1 and max(them) > 1}
     for op in fused:
         of_sums = isinstance(op.op, ConvOp | DepthwiseOp) and op.inputs == tuple(dict.fromkeys(op.op.inputs))
