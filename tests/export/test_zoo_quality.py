@@ -1,5 +1,7 @@
-"""Published weights at x4 through the export: on ONNX Runtime they have the quality that the zoo says."""
+"""Every published checkpoint at hand through the export: ONNX Runtime and the native engine have the zoo's quality."""
 
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,95 +9,112 @@ import pytest
 
 import lkdn_deploy.export.job as job
 from lkdn_deploy import load
+from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_deploy.imaging.pixels import to_batch
-from lkdn_models.checkpoint import load_checkpoint
+from lkdn_models.checkpoint import CONVERTERS, load_checkpoint
+from lkdn_models.rgb import as_rgb
 from lkdn_models.training.evaluate import open_set
 from lkdn_models.zoo import find
 
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "BSRN/net_g_BSRN-S.pth": ("bsrn-s", 4),
+    "Compact/realesr-animevideov3-x4.safetensors": ("compact", 4),
+    "IDN/IDN_x4.caffemodel": ("idn", 4),
+    "IMDN/IMDN_x4.pth": ("imdn", 4),
+    "LKDN/LKDN-S_del_rep_x4.pth": ("lkdn-s", 4),
+    "LKDN/LKDN-S_x4.pth": ("lkdn-s", 4),
+    "NTIRE2024/team22_gfmn.pth": ("gfmn", 4),
+    "NTIRE2024/team29_R2Net.pth": ("r2net", 4),
+    "NTIRE2024/team38_span_ch28_slim.pth": ("span-ch28", 4),
+    "NTIRE2025/team00_EFDN.pth": ("efdn", 4),
+    "NTIRE2025/team15_DIPNet_slim_v2.pt": ("dipnet", 4),
+    "NTIRE2025/team18_SGSDN.pth": ("sgsdn", 4),
+    "NTIRE2025/team19_safmnv3.pth": ("safmn-v3", 4),
+    "NTIRE2025/team24_spanf.pth": ("spanf", 4),
+    "NTIRE2025/team25_RepRLFN.pth": ("reprlfn", 4),
+    "NTIRE2025/team58_TSSR.pth": ("tssr", 4),
+    "NTIRE2026/team01_PDS.pth": ("pds", 4),
+    "NTIRE2026/team16_PKDSR.pth": ("pkdsr", 4),
+    "NTIRE2026/team18_DISP.pth": ("tssr", 4),
+    "RFDN/team00_rfdn.pth": ("rfdn-aim", 4),
+    "RLFN/rlfn_x4.pth": ("rlfn", 4),
+    "SPAN/spanx2_ch48.safetensors": ("span-ch48", 2),
+    "SPAN/spanx4_ch48.safetensors": ("span-ch48", 4),
+    "VDSR/VDSR_Official.mat": ("vdsr", 4),
+    "VapSR/VapSR-S.pth": ("vapsr-s", 4),
+    **{
+        file.format(scale): (name, scale)
+        for file, name in (
+            ("BSRN/net_g_BSRN_x{}.pth", "bsrn"),
+            ("ETDS/ABPN_M6C40_x{}.pth", "abpn-m6c40"),
+            ("ETDS/ECBSR_ET_M4C16_x{}.pth", "ecbsr-et-m4c16"),
+            ("ETDS/ECBSR_ET_M6C40_x{}.pth", "ecbsr-et-m6c40"),
+            ("ETDS/ECBSR_M4C16_x{}.pth", "ecbsr-m4c16"),
+            ("ETDS/ECBSR_M6C40_x{}.pth", "ecbsr-m6c40"),
+            ("ETDS/ESPCN_x{}.pth", "espcn"),
+            ("ETDS/ETDS_M4C32_x{}.pth", "etds-m4c32"),
+            ("ETDS/ETDS_M7C48_x{}.pth", "etds-m7c48"),
+            ("LKDN/LKDN_x{}.pth", "lkdn"),
+            ("PAN/PANx{}_DF2K.pth", "pan"),
+            ("SMFANet/SMFANet_DF2K_100w_x{}SR.pth", "smfanet"),
+            ("VapSR/VapSR_X{}.pth", "vapsr"),
+        )
+        for scale in (2, 3, 4)
+    },
+}
+"""Network and scale by checkpoint."""
+NOT_NATIVE = {"gfmn", "safmn-v3"}
+"""Networks that the native engine leaves to ONNX Runtime."""
+SHORT = ("IMDN/IMDN_x4.pth", "NTIRE2024/team38_span_ch28_slim.pth", "VapSR/VapSR-S.pth")
+
+
+def converted(file: Path, folder: Path) -> Path:
+    """The checkpoint, in a format that is read."""
+    script = CONVERTERS.get(file.suffix)
+    if script is None:
+        return file
+    spec = importlib.util.spec_from_file_location("script", ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(str(file), str(folder / "converted.safetensors"))
+    return folder / "converted.safetensors"
+
+
+def test_no_checkpoint_is_forgotten(data: Path) -> None:
+    def files() -> Iterator[str]:
+        for path in (data / "weights").rglob("*"):
+            if path.is_file() and path.suffix.lower() in {".pth", ".pt", ".safetensors", *CONVERTERS}:
+                yield path.relative_to(data / "weights").as_posix()
+
+    assert set(files()) == FILES.keys()
+
 
 @pytest.mark.parametrize(
-    ("name", "file"),
-    [
-        pytest.param("bsrn", "BSRN/net_g_BSRN_x4.pth", marks=pytest.mark.long),
-        pytest.param("bsrn-s", "BSRN/net_g_BSRN-S.pth", marks=pytest.mark.long),
-        pytest.param("vapsr", "VapSR/VapSR_X4.pth", marks=pytest.mark.long),
-        ("vapsr-s", "VapSR/VapSR-S.pth"),
-        pytest.param("rlfn", "RLFN/rlfn_x4.pth", marks=pytest.mark.long),
-        pytest.param("rfdn-aim", "RFDN/team00_rfdn.pth", marks=pytest.mark.long),
-        pytest.param("pan", "PAN/PANx4_DF2K.pth", marks=pytest.mark.long),
-        ("imdn", "IMDN/IMDN_x4.pth"),
-        ("span-ch28", "NTIRE2024/team38_span_ch28_slim.pth"),
-        *(
-            pytest.param(name, file, marks=pytest.mark.long)
-            for name, file in (
-                ("spanf", "NTIRE2025/team24_spanf.pth"),
-                ("pkdsr", "NTIRE2026/team16_PKDSR.pth"),
-                ("pds", "NTIRE2026/team01_PDS.pth"),
-                ("tssr", "NTIRE2025/team58_TSSR.pth"),
-                ("ecbsr-m4c16", "ETDS/ECBSR_M4C16_x4.pth"),
-                ("ecbsr-m6c40", "ETDS/ECBSR_M6C40_x4.pth"),
-                ("ecbsr-et-m4c16", "ETDS/ECBSR_ET_M4C16_x4.pth"),
-                ("ecbsr-et-m6c40", "ETDS/ECBSR_ET_M6C40_x4.pth"),
-                ("etds-m4c32", "ETDS/ETDS_M4C32_x4.pth"),
-                ("etds-m7c48", "ETDS/ETDS_M7C48_x4.pth"),
-                ("abpn-m6c40", "ETDS/ABPN_M6C40_x4.pth"),
-                ("espcn", "ETDS/ESPCN_x4.pth"),
-                ("efdn", "NTIRE2025/team00_EFDN.pth"),
-                ("reprlfn", "NTIRE2025/team25_RepRLFN.pth"),
-                ("dipnet", "NTIRE2025/team15_DIPNet_slim_v2.pt"),
-                ("smfanet", "SMFANet/SMFANet_DF2K_100w_x4SR.pth"),
-                ("sgsdn", "NTIRE2025/team18_SGSDN.pth"),
-                ("gfmn", "NTIRE2024/team22_gfmn.pth"),
-                ("r2net", "NTIRE2024/team29_R2Net.pth"),
-                ("safmn-v3", "NTIRE2025/team19_safmnv3.pth"),
-            )
-        ),
-    ],
+    "file", [file if file in SHORT else pytest.param(file, marks=pytest.mark.long) for file in FILES]
 )
 def test_the_deployed_file_agrees_with_pytorch_and_has_the_quality_of_the_zoo(
-    name: str, file: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assert_quality: Any
+    file: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assert_quality: Any
 ) -> None:
+    name, scale = FILES[file]
+    checkpoint = load_checkpoint(converted(data / "weights" / file, tmp_path), scale)
+    assert (checkpoint.name, checkpoint.scale) == (name, scale)
     set5 = open_set(data / "testsets" / "Set5", 4)
     woman, low, _ = set5.pairs[-1]
     monkeypatch.setattr(job, "verification_inputs", lambda metadata, static: {woman: to_batch(low)})
-    report = export_onnx(load_checkpoint(data / "weights" / file), tmp_path / "a.onnx", ExportSettings())
+    report = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings())
     (comparison,) = report.comparisons
     assert comparison.shape == (1, 3, 86, 57)
-    upscale, entry = load(report.path), find(name, 4)
-    metadata = upscale.session.metadata
-    assert (metadata.model, metadata.scale, metadata.weights_sha256) == (name, 4, entry.weights.sha256)
-    assert metadata.receptive_radius == entry.receptive_radius
-    assert metadata.smallest == entry.build().smallest
-    assert_quality(upscale, "Set5", *entry.measured["Set5"])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("name", "scale", "file"),
-    [
-        ("span-ch48", 2, "SPAN/spanx2_ch48.safetensors"),
-        ("span-ch48", 4, "SPAN/spanx4_ch48.safetensors"),
-        ("compact", 4, "Compact/realesr-animevideov3-x4.safetensors"),
-        ("tssr", 4, "NTIRE2026/team18_DISP.pth"),
-        *(
-            (f"{family}-{size}", scale, "ETDS/" + f"{family}_{size}".upper().replace("-", "_") + f"_x{scale}.pth")
-            for family, size in (
-                *(("ecbsr", "m4c16"), ("ecbsr", "m6c40"), ("ecbsr-et", "m4c16"), ("ecbsr-et", "m6c40")),
-                *(("etds", "m4c32"), ("etds", "m7c48"), ("abpn", "m6c40")),
-            )
-            for scale in (2, 3)
-        ),
-        ("espcn", 2, "ETDS/ESPCN_x2.pth"),
-        ("espcn", 3, "ETDS/ESPCN_x3.pth"),
-        ("smfanet", 2, "SMFANet/SMFANet_DF2K_100w_x2SR.pth"),
-        ("smfanet", 3, "SMFANet/SMFANet_DF2K_100w_x3SR.pth"),
-    ],
-)
-def test_other_scales_and_files_have_the_quality_of_the_zoo_too(
-    name: str, scale: int, file: str, data: Path, tmp_path: Path, assert_quality: Any
-) -> None:
-    checkpoint = load_checkpoint(data / "weights" / file)
-    assert (checkpoint.name, checkpoint.scale) == (name, scale)
-    report = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings())
-    assert_quality(load(report.path, backend="ort-cpu"), "Set5", *find(name, scale).measured["Set5"])
+    entry = find(name, scale)
+    for backend in ("ort-cpu", "native"):
+        if backend == "native" and name in NOT_NATIVE:
+            with pytest.raises(InputError, match="the native engine does not support"):
+                load(report.path, backend=backend)
+            continue
+        upscale = load(report.path, backend=backend)
+        metadata = upscale.session.metadata
+        assert (metadata.model, metadata.scale, metadata.weights_sha256) == (name, scale, checkpoint.sha256)
+        assert metadata.receptive_radius == entry.receptive_radius
+        assert metadata.smallest == as_rgb(checkpoint.build(), checkpoint.input, scale).smallest
+        assert_quality(upscale, "Set5", *entry.measured["Set5"], on_luma=entry.input.luma_only)
