@@ -11,6 +11,7 @@ import numpy as np
 
 from lkdn_deploy.backends.native.codegen.activations import BINARY, UNARY
 from lkdn_deploy.backends.native.ir import (
+    BoundaryKind,
     ConvOp,
     DepthwiseOp,
     Elementwise,
@@ -141,7 +142,9 @@ def check_stage(stage: LoweredStage) -> None:
                 _assert(norm.channels <= operands[norm.source].channels == channels)
                 _assert(norm.weights + 2 * channels <= length)
             case Load() as load:
-                reads(load.source, load.first, channels)
+                image = operands[load.source].boundary is BoundaryKind.NCHW  # which has no channels to be even
+                there = operands[load.source].channels if image else channels - load.is_odd
+                reads(load.source, load.first, min(channels, there))
         for place, op in enumerate(kernel.epilogue):
             _assert(op.source is None or operands[op.source].channels in (1, channels))
             _assert(-1 <= op.left <= place and (op.right is None or 0 <= op.right <= place))

@@ -113,6 +113,8 @@ class Load:
 
     source: int
     first: int = 0
+    is_odd: bool = False
+    """Whether the second channel of the last pair is to be 0, in fixed point."""
 
 
 @dataclass(frozen=True, slots=True)

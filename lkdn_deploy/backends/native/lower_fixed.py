@@ -188,7 +188,8 @@ class _FixedLowering(Lowering):
                 producer = self._norm(op)
                 to_integers, watch = self._is_integer(output), self._watch(output)
             case FixedSelect():
-                producer, watch = Load(self._operand(op.inputs[0]), op.first), self._watch(output)
+                is_odd = self._program.channels[output] % _PAIR == 1
+                producer, watch = Load(self._operand(op.inputs[0]), op.first, is_odd), self._watch(output)
             case _:
                 producer = Load(self._operand(op.inputs[0]))
                 computed = [op.inputs[0], output]

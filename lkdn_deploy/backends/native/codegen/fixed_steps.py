@@ -93,13 +93,19 @@ class FixedSteps:
             return [it for one in channels for it in self._buffers.load(load.source, b.add(one, INT(load.first)))]
         plane = b.add(index, INT(load.first // 2))
         found = [self._maths.typed(it) for it in self._buffers.load(load.source, plane)]
+        last = INT(self._signature.operands[kernel.result].planes - 1)
         if load.first % 2:
-            behind = self._buffers.load(load.source, b.add(plane, INT(1)))
+            following = b.add(plane, INT(1))
+            inside = b.icmp_signed("<", following, INT(operand.planes))
+            behind = self._buffers.load(load.source, b.select(inside, following, plane))
             sixteen = pairs.integers(16)
             found = [
                 pairs.joined(b.lshr(one, sixteen), self._maths.typed(other))
                 for one, other in zip(found, behind, strict=True)
             ]
+        if load.is_odd:
+            word = b.select(b.icmp_signed("==", index, last), pairs.integers(0xFFFF), pairs.integers(-1))
+            found = [b.and_(it, word) for it in found]
         return found
 
     def store(self, kernel: FusedKernel, index: Any, values: Vectors) -> None:
