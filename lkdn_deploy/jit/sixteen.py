@@ -17,6 +17,9 @@ HALF, BIT = ir.IntType(16), ir.IntType(1)
 _ROUNDER = 1.5 * 2**23
 """A float32 of this size has no fractional bits: added to a number, it leaves that, rounded, in the low 16 bits."""
 
+_AVX2_OUTPUTS = 6
+"""An even number: twelve sums, two vectors of the input and a weight with its products leave none of 16 registers."""
+
 ENTRIES = 16
 """Entries of a table that `Sixteen.look_up` reads."""
 
@@ -79,6 +82,16 @@ def pair_unit(features: str, lanes: int) -> PairUnit:
     if lanes == 4 and "ssse3" in there:
         return PairUnit.SSE
     return PairUnit.WASM if lanes == 4 and "simd128" in there else PairUnit.GENERIC
+
+
+def most_outputs(unit: PairUnit, in_float32: int) -> int:
+    """Return how many output channels a convolution in pairs can accumulate in registers, in two vectors each.
+
+    Args:
+        unit: the instructions.
+        in_float32: the same for float32.
+    """
+    return max(in_float32, _AVX2_OUTPUTS) if unit in (PairUnit.AVX2, PairUnit.AVX2_VNNI) else in_float32
 
 
 class Pairs:

@@ -24,7 +24,7 @@ from lkdn_deploy.backends.native.lower_fixed import even, lower_fixed, plan_pair
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
 from lkdn_deploy.jit import builder, sixteen
 from lkdn_deploy.jit.compiler import Processor, library
-from lkdn_deploy.jit.sixteen import PairUnit, pair_unit
+from lkdn_deploy.jit.sixteen import PairUnit, most_outputs, pair_unit
 
 _SOURCES = [
     str(it.__file__)
@@ -121,7 +121,8 @@ def lower_program(
     plan = schedule(program)
     lower_stage = partial(lower, program=program, plan=plan, max_outputs=target.max_outputs)
     if fixed is not None:
-        lower_stage = partial(lower_fixed, paired=plan_pairs(fixed, plan), max_outputs=target.max_outputs)
+        outputs = most_outputs(pair_unit(target.features, target.lanes), target.max_outputs)
+        lower_stage = partial(lower_fixed, paired=plan_pairs(fixed, plan), max_outputs=outputs)
     segments = [[lower_stage(it) for it in part.stages] for part in plan.segments]
     bounds.check_code_size([it for stages in segments for it in stages])
     if bounds.DEBUG:
