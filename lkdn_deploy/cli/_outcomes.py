@@ -45,7 +45,7 @@ class OutcomePrinter:
         self, request: "UpscaleRequest", total: int, *, many: bool, names: Mapping[Path, str] | None = None
     ) -> None:
         self._quiet, self._verbose, self._json = request.quiet, request.verbose, request.as_json
-        self._total, self._many, self._names = total, many, names or {}
+        self._total, self._many, self._names = total, many, {} if names is None else names
         self._done = self._skipped = 0
         self._failed: list[str] = []
         self._start = time.monotonic()
@@ -67,7 +67,7 @@ class OutcomePrinter:
         header, job = done.header, done.job
         with self.display.paused():
             for note in () if self._quiet else done.notes:
-                click.echo(f"note: {f'{printable(job.source)}: ' if self._many else ''}{note}", err=True)
+                click.echo(f"note: {f'{printable(self._called(job.source))}: ' if self._many else ''}{note}", err=True)
             if self._json:
                 facts = {
                     "width": done.width,
@@ -85,8 +85,10 @@ class OutcomePrinter:
                 if done.range_use is not None:
                     facts["fixed_point"] = asdict(done.range_use)
                 self._echo_json(job, "done", facts)
-            elif job.target not in self._names:
+            elif (name := self._names.get(job.target)) is None:
                 echo_path(job.target)
+            elif name != "-":
+                click.echo(name)
             if self._verbose or not (self._many or self._quiet):
                 sizes = f"{header.width}x{header.height} -> {done.width}x{done.height}"
                 engine = f"{done.model} x{done.scale} on {done.backend}"
@@ -102,7 +104,7 @@ class OutcomePrinter:
             if self._json:
                 self._echo_json(skipped.job, "skipped", {"reason": skipped.reason})
             if self._verbose or not (self._many or self._quiet):
-                click.echo(f"skipped {printable(skipped.job.source)}: {skipped.reason}", err=True)
+                click.echo(f"skipped {printable(self._called(skipped.job.source))}: {skipped.reason}", err=True)
 
     def failed(self, failed: "Failed") -> None:
         """Print the error of a file.
@@ -111,7 +113,7 @@ class OutcomePrinter:
             LkdnError: that error, if the file is the only one.
             InputError: if the disk is full, so that all others would fail, too.
         """
-        error = _named(failed)
+        error = self._named(failed)
         self.display.finish(failed.job.source, failed=True)
         if not self._many:
             self.display.close()
@@ -135,9 +137,11 @@ class OutcomePrinter:
                 complain(InputError(f"{entry.path} {entry.reason}"))
                 self._failed.append(f"{entry.path} {entry.reason}")
             if self._json:
-                click.echo(json.dumps({"input": str(entry.path), "status": "not taken", "reason": entry.reason}))
+                click.echo(
+                    json.dumps({"input": self._called(entry.path), "status": "not taken", "reason": entry.reason})
+                )
             elif self._verbose:
-                click.echo(f"not taken: {printable(entry.path)}: {entry.reason}", err=True)
+                click.echo(f"not taken: {printable(self._called(entry.path))}: {entry.reason}", err=True)
         if entries and not self._quiet:
             click.echo(f"note: left out of the input folders: {described(entries)}", err=True)
 
@@ -178,8 +182,22 @@ class OutcomePrinter:
             logger.removeHandler(handler)
             logger.setLevel(level)
 
+    def _called(self, path: Path) -> str:
+        """Return how a file is called."""
+        return self._names.get(path, str(path))
+
+    def _named(self, failed: "Failed") -> LkdnError:
+        """Return the error with the name of its file in the message."""
+        error = failed.error
+        source, target = self._called(failed.job.source), self._called(failed.job.target)
+        if any(str(name) in error.message for name in (failed.job.source, failed.job.target, source, target)):
+            return error
+        named = type(error)(f"{source}: {error.message}", error.hint)
+        named.__cause__ = error.__cause__
+        return named
+
     def _echo_json(self, job: "Job", status: str, facts: dict[str, object]) -> None:
-        source, target = (self._names.get(path, str(path)) for path in (job.source, job.target))
+        source, target = self._called(job.source), self._called(job.target)
         click.echo(json.dumps({"input": source, "output": target, "status": status, **facts}))
 
 
@@ -194,16 +212,6 @@ class _EchoingHandler(logging.Handler):
         with self._display.paused():
             kind = "info" if record.levelno < logging.WARNING else record.levelname.lower()
             click.echo(f"{kind}: {printable(record.getMessage())}", err=True)
-
-
-def _named(failed: "Failed") -> LkdnError:
-    """Return the error with the name of its file in the message."""
-    error = failed.error
-    if any(str(path) in error.message for path in (failed.job.source, failed.job.target)):
-        return error
-    named = type(error)(f"{failed.job.source}: {error.message}", error.hint)
-    named.__cause__ = error.__cause__
-    return named
 
 
 def prepare_folders(folders: Sequence[Path], *, create: bool) -> None:

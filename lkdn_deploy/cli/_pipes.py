@@ -151,6 +151,7 @@ def _check(request: UpscaleRequest) -> None:
         ("--shard", request.shard),
         ("--resume", request.resume),
         ("--skip-existing", request.skip_existing),
+        ("--ray", request.ray is not None),
     ):
         if value:
             msg = f"{option} is for files, and does not go with standard input or output (-)"

@@ -1,6 +1,7 @@
 """The options of ``lkdn-upscale`` in groups, and the request that they make up."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ NETWORK, SIZE, OUTPUT, FILMS, MANY, TALK = "Network", "Size", "Output", "Films",
 PIPE = Path("-")
 """Standard input or output."""
 
+_ADDRESS = re.compile(r"auto|local|ray://.+|[\w.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", re.ASCII)
+"""The addresses of Ray clusters."""
+
 EXAMPLES = """\
 lkdn-upscale in.jpg out.png
 lkdn-upscale film.mkv large.mkv --start 1:00 --end 1:05
@@ -42,6 +46,7 @@ lkdn-upscale photos/ large/ --recursive --name "{stem}_x{scale}{ext}"
 lkdn-upscale photos/ large/ --recursive --resume
 lkdn-upscale photos/ large/ --recursive --shard 3/16
 lkdn-upscale photos/ large/ --fit 3840x2160
+lkdn-upscale --ray s3://bucket/photos/ s3://bucket/large/ --recursive --resume
 curl -s https://example.org/in.jpg | lkdn-upscale - - --format png > out.png
 ffmpeg -v error -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
   lkdn-upscale --raw 640x360:rgb24 - - | ...
@@ -53,10 +58,12 @@ class UpscaleRequest:
     """The arguments and options of the command line; the options describe each field.
 
     Attributes:
+        places: IN and OUT as they were given.
         into_folder: whether outputs go into ``target``: there is such a folder, or it ends with a slash, or the inputs
             are several or a folder.
     """
 
+    places: tuple[str, ...]
     sources: tuple[Path, ...]
     target: Path
     into_folder: bool
@@ -90,6 +97,7 @@ class UpscaleRequest:
     overwrite: bool
     skip_existing: bool
     resume: bool
+    ray: str | None
     as_json: bool
     quiet: bool
     verbose: bool
@@ -102,7 +110,7 @@ class UpscaleRequest:
                 raise UsageError(msg, "give one of them")
 
     @classmethod
-    def parse(cls, *, sources: tuple[Path, ...], target: str, **options: Any) -> "UpscaleRequest":
+    def parse(cls, *, sources: tuple[str, ...], target: str, **options: Any) -> "UpscaleRequest":
         """Return the request of a command line.
 
         Raises:
@@ -114,7 +122,9 @@ class UpscaleRequest:
             or target.endswith(("/", os.sep))
             or any(os.path.isdir(path) for path in map(str, (*sources, target)) if path != str(PIPE))  # noqa: PTH112
         )
-        return cls(sources=sources, target=Path(target), into_folder=into_folder, **options)
+        places = (*sources, target)
+        paths = tuple(map(Path, places))
+        return cls(places=places, sources=paths[:-1], target=paths[-1], into_folder=into_folder, **options)
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Refuse options that do not go with what is asked for.
@@ -211,6 +221,18 @@ class GroupedCommand(click.Command):
             ctx.exit()
         return super().parse_args(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse words, of which one after --ray is its address only if it looks like one, and no input."""
+        for index, word in enumerate(args):
+            if word == "--":
+                break
+            if word == "--ray":
+                following = args[index + 1] if index + 1 < len(args) else ""
+                given = _ADDRESS.fullmatch(following) is not None
+                args = [*args[:index], f"--ray={following if given else ''}", *args[index + 1 + given :]]
+                break
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, and last one for options without a group."""
         options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
@@ -258,7 +280,7 @@ def _memory(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 _DECLARED = (
-    click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH),
+    click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path()),
     click.argument("target", metavar="OUT", type=click.Path()),
     _option(
         NETWORK,
@@ -391,6 +413,13 @@ _DECLARED = (
         "--shard",
         metavar="K/N",
         help="Take the K-th of N shares of the inputs, for several machines; the same input is always in the same.",
+    ),
+    _option(
+        MANY,
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Let the workers of a Ray cluster do it: that of ADDRESS (HOST:PORT), or of RAY_ADDRESS, or one that is "
+        "started here. IN and OUT are on a file system that all of them have, or URLs that fsspec opens.",
     ),
     _option(TALK, "--json", "as_json", is_flag=True, help="Print the outcome as JSON, one line per file."),
     _option(TALK, "-q", "--quiet", is_flag=True, help="Print only errors on stderr: no progress, notes or summary."),

@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lkdn_deploy import __version__
+from lkdn_deploy.cli._cluster import StagedNames, cluster_outcomes, through_stores
 from lkdn_deploy.cli._film import are_films, upscale_films
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
 from lkdn_deploy.cli._pipes import through_files, upscale_raw
@@ -20,6 +21,7 @@ from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRe
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 if TYPE_CHECKING:
+    from lkdn_deploy.cluster.staging import Staging
     from lkdn_deploy.runtime.inputs import NotTaken
     from lkdn_deploy.runtime.journal import Journal
     from lkdn_deploy.runtime.outcomes import Job
@@ -53,18 +55,20 @@ def command(**options: Any) -> None:
     """
     request = UpscaleRequest.parse(**options)
     if request.raw is not None or are_films(request):
+        request.refuse(("ray",), "is for pictures, of which workers take one after the other")
         upscale_moving = upscale_films if request.raw is None else upscale_raw
         with OutcomePrinter(request, len(request.sources), many=False).logging():
             upscale_moving(request, _upscalers(request))
         return
-    with through_files(request) as (request, names):
+    with through_files(request) as (request, pipes), through_stores(request) as (request, staging):
         upscalers = _upscalers(request)
-        plan = _plan(request, upscalers)
+        plan = _plan(request, upscalers, staging)
+        names = pipes if staging is None else StagedNames(staging)
         printer = OutcomePrinter(request, len(plan.jobs), many=plan.many, names=names)
         with printer.logging():
             printer.not_taken(plan.not_taken)
             if plan.jobs:
-                _work(request, plan, upscalers, printer)
+                _work(request, plan, upscalers, printer, staging)
             printer.summarise()
         printer.check()
 
@@ -94,7 +98,7 @@ def _upscalers(request: UpscaleRequest) -> "Upscalers":
     return upscalers_for(choice, lambda least: choice.find(least, converting, found_out))
 
 
-def _plan(request: UpscaleRequest, upscalers: "Upscalers") -> _Plan:
+def _plan(request: UpscaleRequest, upscalers: "Upscalers", staging: "Staging | None") -> _Plan:
     """Return the jobs; nothing has been done yet.
 
     Raises:
@@ -126,7 +130,8 @@ def _plan(request: UpscaleRequest, upscalers: "Upscalers") -> _Plan:
         scale = metadata.scale if size is None or size.scale is None else size.scale
         return {"scale": f"{float(scale):.6g}", "model": metadata.model}
 
-    inputs = find_inputs(sources, recursive=request.recursive)
+    elsewhere = None if staging is None else staging.listings()
+    inputs = find_inputs(sources, recursive=request.recursive, elsewhere=elsewhere)
     jobs = plan_jobs(
         inputs,
         target,
@@ -154,36 +159,49 @@ def _check_single(request: UpscaleRequest) -> None:
         raise UsageError(msg, "leave --format out: the suffix of the output chooses its format")
 
 
-def _work(request: UpscaleRequest, plan: _Plan, upscalers: "Upscalers", printer: OutcomePrinter) -> None:
+def _work(
+    request: UpscaleRequest,
+    plan: _Plan,
+    upscalers: "Upscalers",
+    printer: OutcomePrinter,
+    staging: "Staging | None",
+) -> None:
     """Carry out the jobs, and print each outcome."""
     from lkdn_deploy.runtime.files import upscale_files
     from lkdn_deploy.runtime.jobs import folders_of
-    from lkdn_deploy.runtime.outcomes import Failed, Skipped
+    from lkdn_deploy.runtime.outcomes import Failed, Skipped, Upscaled
     from lkdn_deploy.runtime.reading import begin
 
     prepare_folders(folders_of(plan.jobs), create=request.into_folder)
     first = None
-    if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many):
+    if len(plan.jobs) == 1 and not (request.resume or request.skip_existing or plan.many or staging):
         try:
             first = begin(plan.jobs[0])  # before a checkpoint is converted for nothing
         except LkdnError as error:
             printer.failed(Failed(plan.jobs[0], error))
             raise
-    upscalers.open_common()
+    if staging is None:
+        upscalers.open_common()
+    else:
+        staging.fetch_journals(plan.folder)
     journal = _journal(request, plan, upscalers) if plan.many or request.resume else None
     if not gc.isenabled():  # disabled by ``main``
         gc.freeze()
         gc.enable()
     with _summary_if_interrupted(printer), ExitStack() as stack:
         stack.callback(printer.display.close)
-        outcomes = upscale_files(
-            upscalers,
-            plan.jobs,
-            progress=printer.progress,
-            first=first,
-            journal=journal,
-            max_memory=request.max_memory,
-        )
+        outcomes: Generator[Upscaled | Skipped | Failed, None, None]
+        if staging is not None:
+            outcomes = stack.enter_context(cluster_outcomes(request, plan.jobs, upscalers, journal, staging))
+        else:
+            outcomes = upscale_files(
+                upscalers,
+                plan.jobs,
+                progress=printer.progress,
+                first=first,
+                journal=journal,
+                max_memory=request.max_memory,
+            )
         for outcome in stack.enter_context(closing(outcomes)):
             if isinstance(outcome, Failed):
                 printer.failed(outcome)

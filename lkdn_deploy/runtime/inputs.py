@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -54,7 +54,11 @@ class Inputs:
     folders: tuple[Path, ...]
 
 
-def find_inputs(sources: Iterable[Path], *, recursive: bool) -> Inputs:
+Listing = Callable[[bool], tuple[list[SourceFile], list[NotTaken]]]
+"""Lists a folder that is elsewhere, with those inside of it or without: its inputs, and its other entries."""
+
+
+def find_inputs(sources: Iterable[Path], *, recursive: bool, elsewhere: Mapping[Path, Listing] | None = None) -> Inputs:
     """Find the pictures among files and folders.
 
     Files are taken as they are named. Of a folder, the files with the suffix of a format that can be read are taken,
@@ -64,6 +68,7 @@ def find_inputs(sources: Iterable[Path], *, recursive: bool) -> Inputs:
     Args:
         sources: files and folders.
         recursive: whether the folders inside of folders are searched, too.
+        elsewhere: lists folders among the sources that are not on a file system here.
 
     Raises:
         InputError: if a folder that was named cannot be read or holds no picture.
@@ -72,11 +77,12 @@ def find_inputs(sources: Iterable[Path], *, recursive: bool) -> Inputs:
     not_taken: list[NotTaken] = []
     folders = []
     for source in sources:
-        if not is_folder(source):
+        listing = (elsewhere or {}).get(source)
+        if listing is None and not is_folder(source):
             files.setdefault(os.path.abspath(source), SourceFile(source, PurePath(source.name)))  # noqa: PTH100
             continue
         folders.append(source)
-        found, others = _search(source, recursive=recursive)
+        found, others = listing(recursive) if listing else _search(source, recursive=recursive)
         if not found:
             shown = described(others)
             msg = f"{source} holds no image" + (f", but {shown}" if shown else "")
@@ -120,7 +126,7 @@ def _search(top: Path, *, recursive: bool) -> tuple[list[SourceFile], list[NotTa
             kind = _kind(entry)
             if kind is None:
                 files.append(SourceFile(path, relative / entry.name))
-            elif kind == _FOLDER and recursive:
+            elif kind == FOLDER and recursive:
                 inner.append((path, relative / entry.name))
             else:
                 not_taken.append(NotTaken(path, kind))
@@ -128,21 +134,28 @@ def _search(top: Path, *, recursive: bool) -> tuple[list[SourceFile], list[NotTa
     return files, not_taken
 
 
-_FOLDER = "folder (searched with --recursive)"
+FOLDER = "folder (searched with --recursive)"
+"""The reason for which a folder in another one is not taken."""
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
     """Return why an entry of a folder is not taken as a picture; ``None`` if it is."""
-    suffix = PurePath(entry.name).suffix.lower()
-    if entry.name.startswith("."):
+    if not entry.name.startswith("."):
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                return FOLDER
+            if entry.is_dir():
+                return "link to a folder (not followed: name it as an input of its own)"
+        except OSError:  # a link that leads to itself: reading it will say so
+            pass
+    return kind_of_file(entry.name)
+
+
+def kind_of_file(name: str) -> str | None:
+    """Return why a file of a folder is not taken as a picture, by its name; ``None`` if it is."""
+    suffix = PurePath(name).suffix.lower()
+    if name.startswith("."):
         return "hidden"
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            return _FOLDER
-        if entry.is_dir():
-            return "link to a folder (not followed: name it as an input of its own)"
-    except OSError:  # a link that leads to itself: reading it will say so
-        pass
     if suffix in READABLE:
         return None
     if suffix in RAW_SUFFIXES:

@@ -22,8 +22,9 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,8 +34,10 @@ from lkdn_deploy.core.files import Seal, open_regular
 log = logging.getLogger(__name__)
 
 JOURNAL_NAME = ".lkdn-upscale{}.jsonl"
-_JOURNALS = re.compile(r"\.lkdn-upscale(\.\d+of\d+)?\.jsonl", re.ASCII)
-_MOST_BYTES = 1 << 30
+JOURNALS = re.compile(r"\.lkdn-upscale(\.\d+of\d+|\.[0-9a-f]{12}-\d+)?\.jsonl", re.ASCII)
+"""The names of journals: of a folder, of a share, and the pieces of one in a store that cannot append."""
+
+MOST_BYTES = 1 << 30
 """Bytes of all journals of a folder that are read, from their ends: some four million lines."""
 _LONGEST_LINE = 1 << 15
 _MOST_LINES = 8
@@ -94,10 +97,14 @@ class Journal:
         folder: the folder. Outputs are named by their paths relative to it.
         work: digest of all that decides an output's bytes beside its input.
         share: name of the share of a job array that this process works on, such as ``3of16``; default: none.
+        append: appends a line to the journal; default: to its file.
     """
 
-    def __init__(self, folder: Path, work: bytes, *, share: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, work: bytes, *, share: str | None = None, append: Callable[[bytes], None] | None = None
+    ) -> None:
         self.path = folder / JOURNAL_NAME.format(f".{share}" if share else "")
+        self._append = append or partial(append_line, self.path)
         self._folder, self._work = folder, work
         self._lines: dict[str, bytes] = {}
         self._wanted: frozenset[str] = frozenset()
@@ -117,7 +124,7 @@ class Journal:
         """
         self._wanted = frozenset(map(self._name, outputs))
         try:
-            found = sorted(path for path in self._folder.iterdir() if _JOURNALS.fullmatch(path.name))
+            found = sorted(path for path in self._folder.iterdir() if JOURNALS.fullmatch(path.name))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -125,6 +132,14 @@ class Journal:
             raise InputError(msg) from error
         self._read = dict.fromkeys([*found, self.path], 0)
         self._update()
+
+    def excerpt(self, outputs: Iterable[Path]) -> dict[str, bytes]:
+        """Return what was read of these outputs, for the ``adopt`` of another process."""
+        return {name: self._lines[name] for name in map(self._name, outputs) if name in self._lines}
+
+    def adopt(self, outputs: Iterable[Path], excerpt: Mapping[str, bytes]) -> None:
+        """Take over what another process has read of these outputs, instead of reading the journals."""
+        self._wanted, self._lines, self._read = frozenset(map(self._name, outputs)), dict(excerpt), {}
 
     def look_up(self, output: Path, source: SourceState, settings: str) -> Finding:
         """Return what is known of an output that exists.
@@ -195,28 +210,13 @@ class Journal:
     def _name(self, output: Path) -> str:
         return output.relative_to(self._folder).as_posix()
 
-    def _append(self, line: bytes) -> None:
-        # A line begins with its end-of-line mark, so that one that is torn spoils no other. The file is opened each
-        # time: it may be removed meanwhile, and on network file systems others see it when it is closed.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(self.path, flags, 0o666)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(self.path))
-            text = b"\n" + line
-            if os.write(descriptor, text) != len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
-        finally:
-            os.close(descriptor)
-
     def _update(self) -> None:
         """Read what the journals have gained.
 
         Raises:
             InputError: if a journal is there that cannot be read.
         """
-        room = _MOST_BYTES
+        room = MOST_BYTES
         for path in self._read:
             try:
                 room -= self._read_lines(path, room)
@@ -260,6 +260,27 @@ class Journal:
                 self._lines[name] = b"".join([*(other for other in kept if other != packed), packed][-_MOST_LINES:])
         except (ValueError, KeyError, TypeError, RecursionError):
             return  # torn, or somebody else's
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a journal, which is created if there is none.
+
+    Raises:
+        OSError: if it cannot be written, or is not a regular file.
+    """
+    # A line begins with its end-of-line mark, so that one that is torn spoils no other. The file is opened each time:
+    # it may be removed meanwhile, and on network file systems others see it when it is closed.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        text = b"\n" + line
+        if os.write(descriptor, text) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+    finally:
+        os.close(descriptor)
 
 
 def work_digest(network: bytes, choices: str, version: str) -> bytes:

@@ -10,6 +10,7 @@ HEAVY = {
     "PIL",
     "av",
     "fastapi",
+    "fsspec",
     "imagecodecs",
     "matplotlib",
     "numpy",
@@ -18,6 +19,7 @@ HEAVY = {
     "openvino",
     "psutil",
     "pydantic",
+    "ray",
     "torch",
     "uvicorn",
 }
