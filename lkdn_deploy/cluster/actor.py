@@ -38,7 +38,7 @@ class ClusterTask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Report:
+class JobReport:
     """An outcome that can be sent: without its job, which the driver knows, and with the number of a system's error."""
 
     done: Upscaled | None = None
@@ -47,7 +47,7 @@ class Report:
     errno: int | None = None
 
     @classmethod
-    def of(cls, outcome: Outcome) -> "Report":
+    def of(cls, outcome: Outcome) -> "JobReport":
         """Return the report of an outcome."""
         if isinstance(outcome, Upscaled):
             return cls(done=replace(outcome, job=_NO_JOB))
@@ -97,7 +97,7 @@ class UpscaleActor:
         logging.getLogger("lkdn_deploy").setLevel(logging.ERROR)
         self._upscalers.open_common()
 
-    def upscale(self, jobs: Sequence[Job], excerpt: Mapping[str, bytes] | None) -> Iterator[Report]:
+    def upscale(self, jobs: Sequence[Job], excerpt: Mapping[str, bytes] | None) -> Iterator[JobReport]:
         """Carry out jobs, and yield what becomes of each, in order.
 
         Args:
@@ -115,7 +115,7 @@ class UpscaleActor:
                     journal.adopt([job.target for job in here], excerpt)
             with closing(work.run(self._upscalers, here, journal, self._task.max_memory)) as outcomes:
                 for outcome in outcomes:  # Ray sends values into the generator, which not every iterator takes
-                    yield Report.of(outcome)
+                    yield JobReport.of(outcome)
 
     def _find(self, least: int | None) -> Artifact:
         for artifact in self._task.artifacts:

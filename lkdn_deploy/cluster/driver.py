@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lkdn_deploy.cluster.actor import ClusterTask, Report, UpscaleActor
+from lkdn_deploy.cluster.actor import ClusterTask, JobReport, UpscaleActor
 from lkdn_deploy.cluster.lots import Lot, WaitingJobs
 from lkdn_deploy.cluster.nodes import WorkerPlace, plan_places
 from lkdn_deploy.cluster.scribe import FileLines, Scribe, StoreLines
@@ -125,7 +125,7 @@ class _ClusterRun:
                 self._idle.append(worker)
                 return
             try:
-                report: Report = ray.get(next(reference))
+                report: JobReport = ray.get(next(reference))
             except StopIteration:
                 worker.lot = None
                 self._idle.append(worker)

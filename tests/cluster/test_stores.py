@@ -11,7 +11,7 @@ import pytest
 from cluster_pictures import save
 
 from lkdn_deploy import load
-from lkdn_deploy.cluster.actor import ClusterTask, Report, UpscaleActor
+from lkdn_deploy.cluster.actor import ClusterTask, JobReport, UpscaleActor
 from lkdn_deploy.cluster.scribe import FileLines, Scribe, StoreLines
 from lkdn_deploy.cluster.staging import Staging
 from lkdn_deploy.cluster.stores import StoreFolder, is_url, local_path, split_url
@@ -196,6 +196,6 @@ def test_reports_of_a_full_disk_say_so() -> None:
     error = InputError("it is full")
     error.__cause__ = OSError(errno.ENOSPC, "full")
     job = Job(Path("a"), Path("b"))
-    outcome = pickle.loads(pickle.dumps(Report.of(Failed(job, error)))).outcome(job)  # noqa: S301
+    outcome = pickle.loads(pickle.dumps(JobReport.of(Failed(job, error)))).outcome(job)  # noqa: S301
     assert outcome.error.__cause__.errno == errno.ENOSPC
-    assert partial(Report.of, Skipped(job, "why"))().outcome(job).reason == "why"
+    assert partial(JobReport.of, Skipped(job, "why"))().outcome(job).reason == "why"
