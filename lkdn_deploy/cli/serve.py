@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lkdn_deploy import __version__
+from lkdn_deploy.cli._grouped import GroupedCommand, GroupedOption
 from lkdn_deploy.cli._shell import PATH, converting, found_out, run
-from lkdn_deploy.cli._upscale_options import GroupedCommand, GroupedOption, declared_options
+from lkdn_deploy.cli._upscale_options import declared_options
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.limits import cores, parse_memory
 from lkdn_deploy.core.optional import needs

@@ -14,10 +14,11 @@ import click
 from lkdn_deploy import __version__
 from lkdn_deploy.cli._cluster import StagedNames, cluster_outcomes, through_stores
 from lkdn_deploy.cli._film import are_films, upscale_films
+from lkdn_deploy.cli._grouped import GroupedCommand
 from lkdn_deploy.cli._outcomes import OutcomePrinter, prepare_folders
 from lkdn_deploy.cli._pipes import through_files, upscale_raw
 from lkdn_deploy.cli._shell import converting, discard_stdout, found_out, run
-from lkdn_deploy.cli._upscale_options import EXAMPLES, GroupedCommand, UpscaleRequest, upscale_options
+from lkdn_deploy.cli._upscale_options import EXAMPLES, UpscaleRequest, upscale_options
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 
 if TYPE_CHECKING:
