@@ -116,7 +116,7 @@ def cluster_outcomes(
     from lkdn_deploy.cluster.connection import connected
     from lkdn_deploy.cluster.driver import upscale_on_cluster
 
-    place = None if journal is None else (journal.path.parent.absolute(), upscalers.work(request.backend, request.tile))
+    place = None if journal is None else (journal.path.parent.absolute(), journal.work)
     artifacts = tuple(upscalers.artifacts())
     task = ClusterTask(request.choice, artifacts, staging, place, request.max_memory)
     with connected(request.ray or None):

@@ -105,7 +105,7 @@ class Journal:
     ) -> None:
         self.path = folder / JOURNAL_NAME.format(f".{share}" if share else "")
         self._append = append or partial(append_line, self.path)
-        self._folder, self._work = folder, work
+        self._folder, self.work = folder, work
         self._lines: dict[str, bytes] = {}
         self._wanted: frozenset[str] = frozenset()
         self._read: dict[Path, int] = {self.path: 0}
@@ -205,7 +205,7 @@ class Journal:
         return "unknown"
 
     def _work_of(self, settings: str) -> bytes:
-        return hashlib.sha256(self._work + settings.encode()).digest()
+        return hashlib.sha256(self.work + settings.encode()).digest()
 
     def _name(self, output: Path) -> str:
         return output.relative_to(self._folder).as_posix()
