@@ -104,9 +104,8 @@ def test_distributions_install_into_clean_environments(built: Path, tmp_path: Pa
     ).stdout
     assert f"python: {version}." in facts
     assert "backends installed: native\n" in facts
-    missing = subprocess.run(
-        [programs / "lkdn-eval", "--data", tmp_path], env=clean(), capture_output=True, text=True, check=False
-    )
+    words = [programs / "lkdn-export", "--onnx"]
+    missing = subprocess.run(words, cwd=tmp_path, env=clean(), capture_output=True, text=True, check=False)
     assert missing.returncode == 3
     assert "pip install" in missing.stderr
 
