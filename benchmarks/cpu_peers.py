@@ -12,7 +12,8 @@ installed are left out and named:
     pip install litert-torch && pip install 'typing_extensions>=4.16'    # LiteRT, which requires an older one
 
 Each round times every candidate once in random order, reopened (except candidates that compile for many seconds), and
-after untimed runs. Results are compared with PyTorch's before anything is timed. Weights are the published ones under
+after untimed runs. Results are compared with PyTorch's before anything is timed. In fixed point (int16), the native
+engine detects saturated ranges as always; its row has the ratio to float32, too. Weights are the published ones under
 DIR, else random: times do not depend on them. `benchmarks/cpu_peers_picture.py` draws the plot from the JSON.
 """
 
@@ -81,6 +82,10 @@ MODELS = tuple(FILES)
 SIZES = ((61, 83), (180, 320), (360, 640))
 ALLOWED = 1e-4
 """Largest accepted difference from PyTorch on a soft picture, over the largest value if that is above 1."""
+ALLOWED_INT16 = 2.5 / 255
+"""The same in fixed point, where pixels of 8 bits may be off by two levels."""
+NATIVE, INT16 = "ours, native", "ours, native int16"
+OVER_NATIVE = "over native in float32"
 THREADS = cores()
 
 Batch = NDArray[np.float32]
@@ -170,7 +175,7 @@ def measure(subject: Subject, rounds: int) -> dict[str, Any]:
             left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
             continue
         differences[name] = difference
-        if difference > ALLOWED:
+        if difference > (ALLOWED_INT16 if name == INT16 else ALLOWED):
             left_out[name] = f"its result differs by {difference:.1e}"
             continue
         # What compiles for long is opened once.
@@ -205,7 +210,10 @@ def row(name: str, samples: dict[str, list[float]], differences: dict[str, float
         "least": round(min(mine), 2),
         "max difference": differences[name],
     }
-    for title, other in (("over eager", "PyTorch eager"), ("over the best peer", best)):
+    others = [("over eager", "PyTorch eager"), ("over the best peer", best)]
+    if name == INT16 and NATIVE in samples:
+        others.append((OVER_NATIVE, NATIVE))
+    for title, other in others:
         ratio = bootstrap_ratio(mine, samples[other]) if other != name else None
         if ratio:
             found[title] = [round(value, 4) for value in (ratio.value, ratio.low, ratio.high)]
@@ -218,7 +226,7 @@ def show(run: dict[str, Any]) -> None:
     for each in sorted(run["rows"], key=lambda it: it["median"]):
         ratios = "  ".join(
             f"{title} {each[title][0]:.2f} [{each[title][1]:.2f}, {each[title][2]:.2f}]"
-            for title in ("over eager", "over the best peer")
+            for title in ("over eager", "over the best peer", OVER_NATIVE)
             if title in each
         )
         print(f"{each['name']:<28}{each['median']:9.1f} ms  {ratios}", flush=True)
@@ -343,12 +351,12 @@ def in_litert(subject: Subject) -> Callable[[], Call]:
     return opening
 
 
-def ours(backend: str) -> Callable[[Subject], Callable[[], Call]]:
-    """Open what `lkdn-upscale` runs on a backend."""
+def ours(backend: str, precision: str | None = None) -> Callable[[Subject], Callable[[], Call]]:
+    """Open what `lkdn-upscale` runs on a backend, in a precision."""
 
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:
-            session = open_session(subject.plain, backend, threads=THREADS, optimise=optimised_for)
+            session = open_session(subject.plain, backend, threads=THREADS, optimise=optimised_for, precision=precision)
             return lambda: session.run(subject.batch)
 
         return opening
@@ -367,7 +375,8 @@ CANDIDATES: dict[str, Callable[[Subject], Callable[[], Call]]] = {
     "LiteRT": in_litert,
     "ours, ONNX Runtime": ours("ort-cpu"),
     "ours, OpenVINO": ours("openvino"),
-    "ours, native": ours("native"),
+    NATIVE: ours("native"),
+    INT16: ours("native", "int16"),
 }
 
 
