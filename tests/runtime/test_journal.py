@@ -147,7 +147,7 @@ def test_what_is_no_line_spoils_no_other(source: Path, output: Path, torn: bytes
 def test_of_a_journal_without_end_only_the_end_is_read(
     source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lkdn_deploy.runtime.journal._MOST_BYTES", 1 << 22)  # reading a GiB takes seconds
+    monkeypatch.setattr("lkdn_deploy.runtime.journal.MOST_BYTES", 1 << 22)  # reading a GiB takes seconds
     path = output.parent / ".lkdn-upscale.jsonl"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole
