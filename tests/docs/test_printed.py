@@ -1,5 +1,6 @@
 """The pages and the programs say the same: figures, messages, examples."""
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,29 @@ def test_the_figures_of_the_readme_are_those_recorded(monkeypatch: pytest.Monkey
     written = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     assert "\n".join(table()) in written
     assert re.search(r"recorded \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", written)
+
+
+def test_the_costs_on_the_page_of_scaling_follow_from_what_was_measured() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks" / "results" / "pipe.json").read_text(encoding="utf-8"))
+    ends = measured["ends"]["formats"]
+    seconds = {name: ends["png"][name]["median"] for name in ("read", "upscale", "write")}
+    core_seconds = 2 * sum(seconds.values())
+    assert (measured["machine"]["cores"], measured["ends"]["input"]) == (2, "1000x1000")
+    assert f"{1e6 * core_seconds / 3600:.0f} core-hours" in page
+    assert f"{sum(seconds.values()):.2f} s a picture" in page
+    result = measured["png_encoders"]["encoders"]["write_picture, threads=None"]["bytes"]
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) (h|days) \| ([\d.]+) \| ([\d.]+) (MB|GB) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for cores, time, unit, rate, size, prefix in rows:
+        hours = 1e6 * core_seconds / int(cores) / 3600
+        assert float(time) == round(hours if unit == "h" else hours / 24, 1)
+        a_second = int(cores) / core_seconds
+        assert float(rate) == pytest.approx(a_second, rel=0.02)
+        assert float(size) == pytest.approx(a_second * result / (1e6 if prefix == "MB" else 1e9), rel=0.05)
+    for name in ("png", "jpeg"):
+        both = 2 * (ends[name]["read"]["median"] + ends[name]["write"]["median"])
+        assert f"{both:.2f} for" in page
 
 
 def test_the_message_on_the_page_of_errors_is_the_program_s(
@@ -77,7 +101,7 @@ def test_the_examples_of_export_and_benchmark_run(tmp_path: Path) -> None:
 
 
 def test_every_example_is_run_here() -> None:
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == {
         "upscale_array.py",
         "export_and_verify.py",
         "benchmark_two_files.py",
