@@ -73,9 +73,7 @@ FILES = {
     "dipnet": "NTIRE2025/team15_DIPNet_slim_v2.pt",
     "smfanet": "SMFANet/SMFANet_DF2K_100w_x4SR.pth",
     "sgsdn": "NTIRE2025/team18_SGSDN.pth",
-    "gfmn": "NTIRE2024/team22_gfmn.pth",
     "r2net": "NTIRE2024/team29_R2Net.pth",
-    "safmn-v3": "NTIRE2025/team19_safmnv3.pth",
 }
 """Files of published weights, by the networks' names."""
 MODELS = tuple(FILES)

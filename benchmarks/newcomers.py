@@ -4,8 +4,9 @@
     python benchmarks/newcomers.py --draw [--output FILE.json]
 
 The networks are timed at x4 in random order, in rounds. PSNR is the zoo's, measured with the published weights on luma
-of Set5; times do not depend on weights, so random ones do. Multiply-accumulates are those of convolutions and linear
-layers for an input of 256x256, as NTIRE's challenges count. The plot beside the JSON is drawn from the JSON alone.
+of Set5; times do not depend on weights, so random ones do. A network that the native engine does not run has no time.
+Multiply-accumulates are those of convolutions and linear layers for an input of 256x256, as NTIRE's challenges count.
+The plot beside the JSON is drawn from the JSON alone.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from lkdn_deploy.bench.complexity.count import count
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import WarmUpLimits, measure_rounds
 from lkdn_deploy.bench.models import Model, find_models
+from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.export.job import ExportSettings, export_onnx
 from lkdn_models.zoo import find
@@ -70,20 +72,24 @@ def main() -> None:
 def measured(names: tuple[str, ...], shape: tuple[int, int], rounds: int) -> list[dict[str, Any]]:
     """Return a row for each network, with its median time in ms."""
     with TemporaryDirectory() as folder:
-        calls = [opened(model, shape, Path(folder)) for model in find_models(names, SCALE, [])]
+        found = {model.name: opened(model, shape, Path(folder)) for model in find_models(names, SCALE, [])}
+        calls = {name: call for name, call in found.items() if call}
         limits = WarmUpLimits(most_runs=4, runs_before=1, seconds_before=0.1)
-        timings = measure_rounds([of_rounds(lambda call=call: call) for call in calls], rounds, warm_up=limits)
-    rows = []
-    for name, timing in zip(names, timings.each, strict=True):
-        rows.append(facts(name) | {"native_ms": round(float(np.median(timing.samples)), 2)})
-        print(f"{name:<16}{rows[-1]['native_ms']:9.1f} ms  {rows[-1]['psnr']:.3f} dB", flush=True)
+        timings = measure_rounds([of_rounds(lambda call=call: call) for call in calls.values()], rounds, warm_up=limits)
+    times = {name: round(float(np.median(each.samples)), 2) for name, each in zip(calls, timings.each, strict=True)}
+    rows = [facts(name) | {"native_ms": times.get(name)} for name in names]
+    for row in rows:
+        print(f"{row['name']:<16}{row['native_ms'] or np.nan:9.1f} ms  {row['psnr']:.3f} dB", flush=True)
     return rows
 
 
-def opened(model: Model, shape: tuple[int, int], folder: Path) -> Callable[[], None]:
-    """Return what upscales a picture of noise once, on the native engine."""
+def opened(model: Model, shape: tuple[int, int], folder: Path) -> Callable[[], None] | None:
+    """Return what upscales a picture of noise once, on the native engine; ``None`` if it does not run the network."""
     path = export_onnx(model.load(), folder / f"{model.name}.onnx", ExportSettings()).path
-    session = open_session(path, "native", threads=THREADS)
+    try:
+        session = open_session(path, "native", threads=THREADS)
+    except InputError:
+        return None
     picture = np.random.default_rng(0).random((1, 3, *shape), np.float32)
 
     def run() -> None:
@@ -117,13 +123,14 @@ def draw(results: dict[str, Any], path: Path) -> None:
             prepare(axes, ticks)
             axes.set_xlabel(title.format(size=results["size"]))
             for row in rows:
-                plot(axes, row, (row[field], row["psnr"]))
+                if row[field]:
+                    plot(axes, row, (row[field], row["psnr"]))
         panels[0].set_ylabel(f"PSNR on Set5 x{SCALE} (dB)")
         figure.legend(handles=legend(rows), loc="outside upper center", ncols=6, frameon=False)
         figure.draw_without_rendering()  # computes the layout: labels need the positions of their markers
         figure.set_layout_engine("none")
         for axes, field in zip(panels, COLUMNS, strict=True):
-            write_labels(axes, [(row, (row[field], row["psnr"])) for row in rows])
+            write_labels(axes, [(row, (row[field], row["psnr"])) for row in rows if row[field]])
         figure.savefig(part, format="svg", metadata={"Date": None})
 
 

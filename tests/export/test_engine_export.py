@@ -20,7 +20,8 @@ from tensorrt_fake import Behaviour, install
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.ort import open_cpu
 from lkdn_deploy.backends.trt import resolve
-from lkdn_deploy.backends.trt.engine_cache import sidecar_path
+from lkdn_deploy.backends.trt.audit import count_layers
+from lkdn_deploy.backends.trt.engine_cache import log_path, sidecar_path
 from lkdn_deploy.backends.trt.engine_spec import DEFAULT_PROFILE, Profile
 from lkdn_deploy.backends.trt.form import form_of
 from lkdn_deploy.backends.trt.make import make_engine
@@ -91,13 +92,18 @@ ONE_BLOCK: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[str, ...], folder: Path) -> None:
-    """An engine for ``targets``, and of an FP16 artefact every convolution of it in half.
+MOST_KERNELS = {"lkdn": 137, "lkdn-s": 89}
+"""Kernels of FP16 engines, which benchmarks/results/trt_kernels.md records and which are not to grow."""
+
+
+def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[str, ...], folder: Path) -> int:
+    """An engine for ``targets``, and of an FP16 artefact every convolution of it in half; gives its kernels.
 
     The graph that it is built from computes what the artefact does.
     """
     artifact = read_artifact(artefact)
-    record = make_engine(artifact, resolve.resolve("tensorrt-rtx", targets, profile=profile), folder).record
+    built = make_engine(artifact, resolve.resolve("tensorrt-rtx", targets, profile=profile), folder)
+    record = built.record
     assert (record.spec.targets, record.spec.profile) == (targets, profile or DEFAULT_PROFILE)
     assert not record.fallbacks
     form = form_of(artifact, record.spec.rewrites, "trt-rtx")
@@ -107,6 +113,7 @@ def check_built_ahead(artefact: Path, profile: Profile | None, targets: tuple[st
     noise = {"noise": np.random.default_rng(0).random((1, 3, 32, 40), np.float32)}
     run, reference = (open_cpu(each, threads=1).run for each in (replace(artifact, data=form.data), artifact))
     verify(noise, run, reference, artifact.metadata.precision)
+    return count_layers(log_path(built.path).read_text()).kernels
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,9 @@ def test_each_network_that_is_benched_builds_without_a_gpu(
     artefact = export_onnx(checkpoint, tmp_path / "a.onnx", ExportSettings(precision=precision)).path
     for profile in (Profile.fixed((180, 320)), DEFAULT_PROFILE):
         for targets in (("sm86",), ("sm86", "sm89")):
-            check_built_ahead(artefact, profile, targets, tmp_path)
+            kernels = check_built_ahead(artefact, profile, targets, tmp_path)
+            if precision == "fp16" and name in MOST_KERNELS:
+                assert 0 < kernels <= MOST_KERNELS[name]
 
 
 def test_the_command_writes_an_engine_alone(
