@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 pytest.importorskip("llvmlite")
 
 from in_node import PROCESSORS, Instructions, node
-from native_graphs import MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, reference
+from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, reference
 
+from lkdn_deploy.backends.native.compile import CompiledNetwork
+from lkdn_deploy.backends.native.fixed.measured import SIDE, measure
+from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import UnsupportedError
 from lkdn_deploy.backends.native.wasm import WasmNetwork, compile_wasm
@@ -85,6 +88,21 @@ def test_a_bundled_network(tmp_path: Path) -> None:
 
 def test_every_operator(tmp_path: Path) -> None:
     check(tmp_path, MODEL, SIZES, threads=(1, 3), tolerance=2e-5)
+
+
+def test_fixed_point(tmp_path: Path) -> None:
+    """Numbers and their extremes are those of the native engine in fixed point."""
+    model = bundled()["lkdn-s", 2].read_bytes()
+    program = import_program(model)
+    fixed = quantise(program, measure(program, [picture(SIDE, SIDE)], HERE))
+    sizes = [(1, 1), (5, 47), (16, 31)]
+    network = compile_wasm(fixed.program, fixed)
+    exact = CompiledNetwork(fixed.program, PROCESSORS["plain"], fixed)
+    for (height, width, count), result in in_wasm(tmp_path, network, sizes, (1, 2), "plain").items():
+        native = Run(exact, height, width)
+        np.testing.assert_array_equal(result, native(to_batch(picture(height, width))[0]))
+        found = dict(json.loads((tmp_path / f"{height}x{width}x{count}.json").read_text()))
+        assert [found[it] for it in fixed.watched] == native.extremes().tolist()
 
 
 @pytest.mark.long

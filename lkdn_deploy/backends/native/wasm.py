@@ -20,9 +20,11 @@ from llvmlite import ir
 from lkdn_deploy.backends.native.codegen import output
 from lkdn_deploy.backends.native.codegen.threads import emit_rest
 from lkdn_deploy.backends.native.compile import distinct_signatures, emit_network, lower_program, stage_name
+from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
 from lkdn_deploy.backends.native.ir import Program, UnsupportedError
-from lkdn_deploy.backends.native.layout import BLOCK, LINE, block_floats, halo_blocks, whole_lines
+from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks, whole_lines
 from lkdn_deploy.backends.native.lower import LoweredStage
+from lkdn_deploy.backends.native.lower_fixed import even, plan_pairs
 from lkdn_deploy.backends.native.schedule import Schedule
 from lkdn_deploy.jit.compiler import compile_module
 from lkdn_deploy.jit.wasm_module import WASM, WASM_RELAXED, for_threads, link
@@ -56,8 +58,12 @@ class WasmNetwork:
     """Everything else that a host must know, of numbers, texts, lists and tables; see ``_row`` and ``_described``."""
 
 
-def compile_wasm(program: Program) -> WasmNetwork:
+def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNetwork:
     """Compile a program for WebAssembly.
+
+    Args:
+        program: the program.
+        fixed: its integers, if it is to be computed in fixed point.
 
     Raises:
         UnsupportedError: if another engine has to run a part of it, if it accepts one size only, or as
@@ -69,7 +75,8 @@ def compile_wasm(program: Program) -> WasmNetwork:
     if program.fixed_size is not None:
         msg_0 = "a network that accepts pictures of {1}x{0} pixels only".format(*program.fixed_size)
         raise UnsupportedError(msg_0)
-    plan, segments = lower_program(program, WASM)
+    plan, segments = lower_program(program, WASM, fixed)
+    formats = {} if fixed is None else plan_pairs(fixed, plan).lane_formats
     signatures = distinct_signatures(segments)
     module = ir.Module()
     emit_network(signatures, WASM, module)
@@ -93,7 +100,7 @@ def compile_wasm(program: Program) -> WasmNetwork:
             "stack": _stack_bytes(module),
             "functions": functions,
             "result": program.result,
-            "rows": {str(it): _row(program, plan, it) for it in plan.halo_columns},
+            "rows": {str(it): _row(program, plan, it, formats.get(it)) for it in plan.halo_columns},
             "slots": {str(value): slot for value, slot in plan.slots().items()},
             "segments": list(_described(plan, segments, starts)),
         },
@@ -109,24 +116,27 @@ def _packed(segments: list[list[LoweredStage]]) -> tuple[bytes, list[int]]:
     return packed, starts
 
 
-def _row(program: Program, plan: Schedule, value: int) -> dict[str, Any]:
+def _row(program: Program, plan: Schedule, value: int, paired: LaneFormat | None) -> dict[str, Any]:
     """Describe the size of a stored value's row, as ``RowLayout.row_floats`` computes it from its vectors.
 
-    ``margin`` are the vectors of its halo. Channel by channel, a row has ``unit`` floats for each of its vectors, of
-    which there is an odd number; otherwise it has ``unit`` floats for each block of vectors.
+    ``each`` are the vectors of a plane in a block, and ``margin`` those of its halo. Channel by channel, a row has
+    ``unit`` lanes for each of its vectors, of which there is an odd number; otherwise it has ``unit`` lanes for each
+    block of vectors. ``paired`` is the content of lanes in fixed point.
     """
-    channels, channel_major = program.channels[value], value in plan.channel_major
-    unit = channels * WASM.lanes if channel_major else block_floats(channels, WASM.lanes)
-    margin = 2 * halo_blocks(plan.halo_columns[value]) * BLOCK
-    return {"unit": unit, "margin": margin, "channelMajor": channel_major}
+    lane_format, channels = paired or LaneFormat.FLOAT, program.channels[value]
+    planes = (even(channels) if paired else channels) // lane_format.channels
+    channel_major, each = value in plan.channel_major, lane_format.block_vectors
+    unit = planes * WASM.lanes if channel_major else block_floats(planes, WASM.lanes)
+    margin = 2 * halo_blocks(plan.halo_columns[value]) * each
+    return {"unit": unit, "each": each, "margin": margin, "channelMajor": channel_major}
 
 
 def _described(plan: Schedule, segments: list[list[LoweredStage]], starts: list[int]) -> Iterator[dict[str, Any]]:
     """Describe each segment: the values in its line buffers with their rows, and its stages.
 
     A stage has the number of its ``function``, the ``values`` that are its operands, the byte at which its ``weights``
-    begin, its row delay, its halo in rows, and whether it computes the output image. ``halo`` of a segment are the rows
-    beside the requested ones that it computes; None: all.
+    begin, its row delay, its halo in rows, whether it computes the output image, and the values whose extremes it
+    records. ``halo`` of a segment are the rows beside the requested ones that it computes; None: all.
     """
     numbers = {signature: number for number, signature in enumerate(distinct_signatures(segments))}
     following = iter(starts)
@@ -142,6 +152,7 @@ def _described(plan: Schedule, segments: list[list[LoweredStage]], starts: list[
                     "delay": stage.row_delay,
                     "halo": stage.halo_rows,
                     "output": lowered.signature.shuffled is not None,
+                    "watched": list(lowered.watched),
                 }
                 for stage, lowered in zip(segment.stages, stages, strict=True)
             ],

@@ -34,8 +34,8 @@ class Layout {
     const columns = this.vectors * lanes;
     this.rowBytes = new Map(
       Object.entries(network.rows).map(([value, row]) => {
-        const vectors = this.vectors + row.margin;
-        return [Number(value), FLOAT * row.unit * (row.channelMajor ? vectors | 1 : vectors / block)];
+        const vectors = this.blocks * row.each + row.margin;
+        return [Number(value), FLOAT * row.unit * (row.channelMajor ? vectors | 1 : vectors / row.each)];
       }),
     );
     this.bands = Math.min(threads, height);
@@ -58,9 +58,12 @@ class Layout {
     this.slots = slots.map(place);
     this.input = place(FLOAT * (COLOURS * height * width + columns - width));
     const stages = sum(network.segments.map(({ stages }) => sum(stages.map((it) => (it.output ? 2 : 1)))));
-    const operands = sum(network.segments.map(({ stages }) => sum(stages.map((it) => 3 * it.values.length))));
+    // In fixed point, a stage has one operand more, and records of two integers.
+    const integers = ({ values, watched }) => 3 * values.length + (watched.length ? 3 + 2 * watched.length : 0);
+    const operands = sum(network.segments.map(({ stages }) => sum(stages.map(integers))));
+    this.inside = place(FLOAT * lanes * (this.vectors + this.blocks));
     const each = STAGE_FACTS * stages + operands + BAND_FACTS * network.segments.length + OUTPUT_FACTS;
-    this.tables = place(INTEGER * (STATE + LINE / INTEGER + 5 + 1 + this.bands * each));
+    this.tables = place(INTEGER * (STATE + LINE / INTEGER + 6 + 1 + this.bands * each));
     this.bytes = end - start;
   }
 }
@@ -133,6 +136,7 @@ export class Engine {
   #arena;
   #layout;
   #size;
+  #records = [];
 
   /**
    * @param {object} network its description
@@ -200,15 +204,43 @@ export class Engine {
     return new (floats ? Float32Array : Uint8Array)(buffer, target, COLOURS * rows * columns);
   }
 
+  /** The lowest and the highest number of each watched value in the last run, as `Executor.extremes` gives them. */
+  extremes() {
+    const found = new Map();
+    for (const { values, address } of this.#records) {
+      const integers = new BigInt64Array(this.#memory.buffer, address, 2 * values.length);
+      values.forEach((value, number) => {
+        const [low, high] = found.get(value) ?? [0, 0];
+        const [lowest, highest] = [Number(integers[2 * number]), Number(integers[2 * number + 1])];
+        found.set(value, [Math.min(low, lowest), Math.max(high, highest)]);
+      });
+    }
+    return found;
+  }
+
   #layoutFor(height, width, floats) {
     if (this.#size !== `${width}x${height}`) {
       this.#layout = new Layout(this.#network, height, width, this.#threads, this.#arena);
       this.#size = `${width}x${height}`;
       this.#grow(this.#arena + this.#layout.bytes);
       new Uint8Array(this.#memory.buffer).fill(0, this.#layout.zeros, this.#layout.zeros + this.#layout.zerosBytes);
+      this.#markInside(width);
     }
     this.#grow(this.#arena + this.#layout.bytes + resultBytes(this.#network, height, width, floats));
     return this.#layout;
+  }
+
+  /** Write words whose bits are set for what is inside the image, as `inside` of layout.py does. */
+  #markInside(width) {
+    const { lanes } = this.#network;
+    const { vectors, blocks, inside } = this.#layout;
+    const words = new Int32Array(this.#memory.buffer, inside, lanes * (vectors + blocks));
+    for (let at = 0; at < lanes * vectors; at++)
+      words[at] = Math.floor(at / lanes) + vectors * (at % lanes) < width ? -1 : 0;
+    for (let at = 0; at < lanes * blocks; at++) {
+      const first = 2 * lanes * Math.floor(at / lanes) + (at % lanes); // of two columns in one lane
+      words[lanes * vectors + at] = (words[first] & 0xffff) | (words[first + lanes] << 16);
+    }
   }
 
   #grow(bytes) {
@@ -255,7 +287,8 @@ export class Engine {
     const rest = this.#exports.rest === undefined ? 0 : network.functions.length + 1;
     const state = write(Array.from({ length: STATE }, (_, at) => (at === YIELD ? rest : 0)));
     end = aligned(end);
-    const geometry = write([height, width, layout.vectors, layout.blocks, layout.zeros]);
+    const geometry = write([height, width, layout.vectors, layout.blocks, layout.zeros, layout.inside]);
+    const records = [];
     const damage = write([0]);
     const writer = addressOf(floats ? "float_output" : "uint8_output");
     const distances = floats ? [FLOAT * columns, FLOAT * rows * columns] : [COLOURS * columns, 0];
@@ -291,7 +324,12 @@ export class Engine {
           steps[1] = Math.max(steps[1], high + stage.delay);
           return [code, operands, weights, stage.delay, low, high];
         };
-        const operands = write(stage.values.flatMap(operand));
+        const entries = stage.values.flatMap(operand);
+        if (stage.watched.length) {
+          records.push({ values: stage.watched, address: write(new Array(2 * stage.watched.length).fill(0)) });
+          entries.push(records.at(-1).address, 0, 0);
+        }
+        const operands = write(entries);
         const own = entry(stage.function + 1, operands, this.#weights + stage.weights, stage.halo);
         if (!stage.output) return own;
         const facts = write([...sizes, network.scale, top, bottom, left, columns, target, ...distances]);
@@ -303,6 +341,7 @@ export class Engine {
     const bands = Array.from({ length: layout.bands }, (_, band) =>
       network.segments.map((segment, number) => bandOf(segment, number, band)),
     );
+    this.#records = records;
     return {
       state,
       geometry,

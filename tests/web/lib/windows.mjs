@@ -27,12 +27,10 @@ async function open(threads) {
       return worker;
     }),
   );
-  return (job) =>
-    engine.compute(
-      job,
-      (tables, number) => others[number].postMessage(tables),
-      () => {},
-    );
+  return (job) => {
+    const start = (tables, number) => others[number].postMessage(tables);
+    return [engine.compute(job, start, () => {}), engine.extremes()];
+  };
 }
 
 if (isMainThread) {
@@ -41,7 +39,9 @@ if (isMainThread) {
     if (!engines.has(threads)) engines.set(threads, await open(threads));
     const kept = [0, network.scale * height, 0, network.scale * width];
     const job = { rgba: read(`${name}.rgba`), height, width, kept, ofAlpha: false, floats: true };
-    writeFileSync(`${folder}/${name}.f32`, engines.get(threads)(job));
+    const [result, extremes] = engines.get(threads)(job);
+    writeFileSync(`${folder}/${name}.f32`, result);
+    writeFileSync(`${folder}/${name}.json`, JSON.stringify([...extremes]));
   }
 } else {
   const { parentPort } = await import("node:worker_threads");
