@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.service.desk import Desk
@@ -22,7 +23,7 @@ _MOST_CONNECTIONS = 512
 """Connections beside those that are admitted; more are answered with 503 at once."""
 _BACKLOG = 128
 _IDLE_SECONDS = 5
-_HEAD_BYTES = 1 << 14
+_HEAD_BYTES, _HEAD_SECONDS = 1 << 14, 10.0
 
 
 def is_loopback(host: str) -> bool:
@@ -66,6 +67,30 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _TimedHeads(H11Protocol):
+    """HTTP on a connection that is closed if the head of a request takes long to arrive."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to look whether heads arrive."""
+        super().connection_made(transport)
+        self._waited_for: object = self
+        self._next_look = self.loop.call_later(_HEAD_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop looking."""
+        self._next_look.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Close the connection if at the last look it waited for the same head."""
+        waiting = self.cycle is None or self.cycle.response_complete
+        if waiting and self._waited_for is self.cycle:
+            self.transport.close()
+            return
+        self._waited_for = self.cycle if waiting else self
+        self._next_look = self.loop.call_later(_HEAD_SECONDS, self._look)
+
+
 class _Server(uvicorn.Server):
     """A server that leaves signals to ``run_service``."""
 
@@ -95,7 +120,7 @@ async def run_service(
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_TimedHeads,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ def test_a_killed_worker_is_one_error_and_is_replaced(tmp_path: Path) -> None:
         assert "lkdn_workers_replaced 1.0" in service.client.get("/metrics").text
 
 
+@pytest.mark.long
 def test_a_picture_that_takes_too_long_is_given_up_and_a_full_queue_says_when_to_ask_again(tmp_path: Path) -> None:
     with serving(tmp_path, "--timeout", "2", "--queue", "0") as service, ThreadPoolExecutor(1) as threads:
         long = threads.submit(service.post, LARGE, **LONG)
@@ -145,6 +147,17 @@ def test_workers_that_cannot_be_started_are_an_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert "allow more memory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        place = (service.client.base_url.host, service.client.base_url.port or 0)
+        with socket.create_connection(place, 60) as first, socket.create_connection(place, 60) as second:
+            first.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+            second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
+            assert first.recv(1 << 16) == b""
+            assert b"".join(iter(lambda: second.recv(1 << 16), b"")).count(b"HTTP/1.1 200") == 1
 
 
 @pytest.mark.long
