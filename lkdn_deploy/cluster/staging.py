@@ -89,7 +89,8 @@ class Staging:
         if (place := self.place(folder)) is not None:
             left = MOST_BYTES
             for name in sorted(filter(JOURNALS.fullmatch, place[0].names()), reverse=True):
-                left -= place[0].download(name, folder / name, left)
+                if left > 0:
+                    left -= place[0].download(name, folder / name, left)
 
 
 def _listed(store: StoreFolder, folder: Path, recursive: bool) -> tuple[list[SourceFile], list[NotTaken]]:

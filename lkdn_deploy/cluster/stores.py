@@ -114,6 +114,7 @@ class StoreFolder:
         """
         with self._named():
             system, root = self._connection()
+            system.invalidate_cache()  # another machine may have written some since
             try:
                 entries = system.ls(root, detail=True)
             except FileNotFoundError:
@@ -128,6 +129,7 @@ class StoreFolder:
         """
         with self._named(relative):
             system, _ = self._connection()
+            system.invalidate_cache()
             return bool(system.exists(self._path(relative)))
 
     def download(self, relative: str, target: Path, most: int = MOST_BYTES) -> int:
