@@ -66,6 +66,11 @@ class Session(Protocol):
         """The largest height and width that the artefact takes; ``None``: no limit."""
         ...
 
+    @property
+    def window_step(self) -> int:
+        """Divisor of the rows and columns at which windows must begin so that they give the whole image's values."""
+        ...
+
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Upscale a batch: (N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
 
@@ -166,6 +171,7 @@ class SequentialSession(ABC):
     """Base of sessions that compute on the calling processor: nothing overlaps, and only memory limits the size."""
 
     largest: tuple[int, int] | None = None
+    window_step = 1
     on_cpu = True
     build_seconds: float | None = None
     closed = False

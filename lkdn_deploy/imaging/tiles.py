@@ -66,7 +66,9 @@ def _scaled(span: Span, scale: int, origin: int) -> slice:
     return slice((span.keep_start - origin) * scale, (span.keep_stop - origin) * scale)
 
 
-def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int, begin: int = 0) -> list[Tile]:
+def plan_tiles(
+    height: int, width: int, window: tuple[int, int], halo: int, begin: int = 0, step: int = 1
+) -> list[Tile]:
     """Cover an image with windows, row by row; with one if the image is no larger.
 
     Args:
@@ -74,19 +76,21 @@ def plan_tiles(height: int, width: int, window: tuple[int, int], halo: int, begi
         window: rows and columns of each window, halo included.
         halo: see ``tile_halo``.
         begin: the first row to cover.
+        step: see ``plan_axis``.
 
     Raises:
         ValueError: if the windows are nothing but halo.
     """
-    across = plan_axis(width, window[1], halo)
-    return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo, begin) for columns in across]
+    across = plan_axis(width, window[1], halo, step=step)
+    return [Tile(rows, columns) for rows in plan_axis(height, window[0], halo, begin, step) for columns in across]
 
 
-def plan_axis(length: int, window: int, halo: int, begin: int = 0) -> list[Span]:
+def plan_axis(length: int, window: int, halo: int, begin: int = 0, step: int = 1) -> list[Span]:
     """Cover ``begin..length`` with as few equal windows as give every pixel exactly, once.
 
     A window that starts or ends on the border needs no halo there and keeps that much more. An axis shorter than the
-    window is one span.
+    window is one span. Windows begin at multiples of ``step``, for which they are made larger by less than two steps;
+    their distances from the end of the axis are multiples too, so that this holds for the mirrored axis.
 
     Raises:
         ValueError: if the windows are nothing but halo.
@@ -94,10 +98,12 @@ def plan_axis(length: int, window: int, halo: int, begin: int = 0) -> list[Span]
     window = min(window, length)
     if window < length:
         _check_window(window, halo)
+        window = min(max(window, 2 * halo + step), length)
+        window += (length - window) % step
     spans: list[Span] = []
     done = begin
     while done < length:
-        start = min(max(done - halo, 0), length - window)
+        start = min(max(done - halo, 0) // step * step, length - window)
         stop = start + window
         keep_stop = length if stop == length else stop - halo
         spans.append(Span(start, stop, done, keep_stop))

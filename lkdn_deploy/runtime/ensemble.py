@@ -78,6 +78,11 @@ class EnsembleSession:
         largest = self.session.largest
         return largest and (min(largest), min(largest))
 
+    @property
+    def window_step(self) -> int:
+        """Divisor of the rows and columns at which windows must begin."""
+        return self.session.window_step
+
     def run(self, batch: Floats) -> Floats:
         """Upscale a batch as ``Session.run`` does, eight times over.
 

@@ -326,7 +326,9 @@ class Upscaler:
             return plan_tiles(height, width, (height, width), 0)
         window = self.session.fixed_size
         try:
-            return plan_tiles(height, width, window or self._window(height, width, room), self._halo, begin)
+            step = math.lcm(self.session.window_step, self.session.metadata.size_multiple)
+            window = window or self._window(height, width, room)
+            return plan_tiles(height, width, window, self._halo, begin, step if self.session.window_step > 1 else 1)
         except ValueError as error:
             msg = f"an image of {width}x{height} cannot be cut for this artefact: {error}"
             raise UsageError(msg, "export it without --static, or for a larger size") from error

@@ -36,6 +36,20 @@ def test_windows_have_one_size_and_are_as_few_as_can_be(length: int, tile: int, 
     assert len(spans) == 1 or most(len(spans) - 1) < length
 
 
+@given(lengths, tiles, halos, st.integers(2, 6))
+def test_windows_begin_and_end_at_multiples_of_the_step_if_there_is_one(
+    length: int, tile: int, halo: int, step: int
+) -> None:
+    spans = plan_axis(length, tile + 2 * halo, halo, step=step)
+    assert [0, *(span.keep_stop for span in spans)] == [*(span.keep_start for span in spans), length]
+    (window,) = {span.stop - span.start for span in spans}
+    assert window < tile + 2 * halo + 2 * step
+    for span in spans:
+        assert span.start % step == (length - span.stop) % step == 0
+        assert span.start == 0 or span.keep_start - span.start >= halo
+        assert span.stop == length or span.stop - span.keep_stop >= halo
+
+
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30), st.integers(0, 12), st.integers(1, 4))
 def test_a_copy_put_together_from_tiles_is_the_image(height: int, width: int, tile: int, halo: int, scale: int) -> None:
     image = np.arange(height * width).reshape(height, width)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("llvmlite")
 
 from in_node import PROCESSORS, Instructions, node
-from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, reference
+from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, dense, reference
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fixed.measured import SIDE, measure
@@ -103,6 +103,10 @@ def test_fixed_point(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result, native(to_batch(picture(height, width))[0]))
         found = dict(json.loads((tmp_path / f"{height}x{width}x{count}.json").read_text()))
         assert [found[it] for it in fixed.watched] == native.extremes().tolist()
+
+
+def test_minimal_filtering(tmp_path: Path) -> None:
+    check(tmp_path, dense(9), SIZES, threads=(1, 2))
 
 
 @pytest.mark.long

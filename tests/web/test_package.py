@@ -101,5 +101,5 @@ def test_tiles_are_planned_alike() -> None:
         window = choose_window(it["height"], it["width"], it["halo"], it["budget"], least=it["least"])
         assert list(window) == it["window"]
         for length, side, spans in ((it["height"], window[0], it["rows"]), (it["width"], window[1], it["columns"])):
-            found = plan_axis(length, side, it["halo"])
+            found = plan_axis(length, side, it["halo"], step=it.get("step", 1))
             assert [[s.start, s.stop, s.keep_start, s.keep_stop] for s in found] == spans

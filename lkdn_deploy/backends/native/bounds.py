@@ -22,8 +22,9 @@ from lkdn_deploy.backends.native.ir import (
     SelectOp,
     require,
 )
-from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage
+from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage, MinimalConv
 from lkdn_deploy.backends.native.schedule import Segment
+from lkdn_deploy.backends.native.winograd import POSITIONS
 
 DEBUG = bool(os.environ.get("LKDN_NATIVE_DEBUG"))
 
@@ -96,6 +97,10 @@ def _instructions(stage: LoweredStage) -> int:
             case Conv() as conv:
                 loops = [(loop, group.count) for group in conv.groups for loop in group.loops]
                 total += sum(2 * len(loop.columns) * (count + 1) for loop, count in loops)
+            case MinimalConv() as conv:
+                counts = [count for _, count in conv.groups]
+                first = len(conv.sources) * len(conv.rows) * (counts[0] + 2)
+                total += 4 * POSITIONS * (first + sum(sorted({*counts})) + len(counts))
             case DepthwiseConv() as conv:
                 total += 4 * len(conv.rows) * len(conv.columns)
     return total + sum(8 * (it.halo_columns or 0) for it in stage.signature.operands)
@@ -131,6 +136,13 @@ def check_stage(stage: LoweredStage) -> None:
                         end = loop.weights + loop.count * len(loop.columns) * group.count
                         _assert(group.count <= loop.weights < end <= group.length)
                 _assert(done == channels)
+            case MinimalConv() as conv:
+                for source in conv.sources:
+                    reads(source, 0, operands[source].channels, conv.rows, (-1, 1))
+                taps = len(conv.rows) * sum(operands[source].channels for source in conv.sources)
+                stops = [first + count for first, count in conv.groups]
+                _assert([first for first, _ in conv.groups] == [0, *stops[:-1]] and stops[-1] == channels)
+                _assert(conv.weights + POSITIONS * (1 + taps) * channels <= length)
             case DepthwiseConv() as conv:
                 reads(conv.source, 0, channels, conv.rows, conv.columns)
                 _assert(operands[conv.source].channels == channels)

@@ -5,8 +5,17 @@ from functools import partial
 
 from llvmlite import ir
 
-from lkdn_deploy.backends.native import bounds, layout
-from lkdn_deploy.backends.native.codegen import activations, arithmetic, buffers, fixed_steps, output, stage, threads
+from lkdn_deploy.backends.native import bounds, layout, winograd
+from lkdn_deploy.backends.native.codegen import (
+    activations,
+    arithmetic,
+    buffers,
+    fixed_steps,
+    minimal,
+    output,
+    stage,
+    threads,
+)
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.fixed import fixed_ir
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
@@ -29,7 +38,8 @@ from lkdn_deploy.jit.sixteen import PairUnit, most_outputs, pair_unit
 _SOURCES = [
     str(it.__file__)
     for it in (
-        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, output, sixteen, stage, threads,
+        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, minimal, output, sixteen, stage,
+        threads, winograd,
     )
 ]  # fmt: skip
 """Modules that determine the generated code, apart from the signatures."""
@@ -39,7 +49,9 @@ class CompiledNetwork:
     """A program as machine code, with its weights.
 
     Attributes:
-        plan: schedule of ``program``.
+        program: the program as it was lowered.
+        plan: its schedule.
+        window_step: divisor of the columns at which windows must begin to give the whole image's values.
         segments: lowered stages of each segment.
         weights: weights of each of these stages, aligned to cache lines.
         stage_addresses: addresses of the stages' functions, by signature.
@@ -51,11 +63,12 @@ class CompiledNetwork:
     """
 
     def __init__(self, program: Program, target: Processor, fixed: FixedProgram | None = None) -> None:
-        self.program, self.lanes, self.fixed = program, target.lanes, fixed
+        self.lanes, self.fixed = target.lanes, fixed
         self._memory: dict[int, tuple[int, int, int]] = {}
-        self.plan, self.segments = lower_program(program, target, fixed)
+        self.program, self.plan, self.segments = lower_program(program, target, fixed)
         self._formats = {} if fixed is None else plan_pairs(fixed, self.plan).lane_formats
         self.scale = int(program.pixel_order.shape[1])
+        self.window_step = winograd.window_step(self.program)
         signatures = distinct_signatures(self.segments)
         self._library = library("native", partial(emit_network, signatures, target), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
@@ -106,8 +119,8 @@ class CompiledNetwork:
 
 def lower_program(
     program: Program, target: Processor, fixed: FixedProgram | None = None
-) -> tuple[Schedule, list[list[LoweredStage]]]:
-    """Return the schedule of a program, and the lowered stages of each of its segments.
+) -> tuple[Program, Schedule, list[list[LoweredStage]]]:
+    """Return a program as it is lowered, its schedule, and the lowered stages of each of its segments.
 
     Args:
         program: the program.
@@ -118,6 +131,8 @@ def lower_program(
         UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
     """
     bounds.check_program(program)
+    if fixed is None:
+        program = winograd.with_minimal_filtering(program)
     plan = schedule(program)
     lower_stage = partial(lower, program=program, plan=plan, max_outputs=target.max_outputs)
     if fixed is not None:
@@ -130,7 +145,7 @@ def lower_program(
             bounds.check_segment(segment)
             for it in stages:
                 bounds.check_stage(it)
-    return plan, segments
+    return program, plan, segments
 
 
 def fixed_obstacle(target: Processor) -> str | None:

@@ -79,6 +79,14 @@ class ConvOp(_WindowOp):
 
     blocks: tuple[int, int] = (1, 1)
     """Number of equal parts of outputs and of inputs, where all weights between some of them may be zero."""
+    minimal: bool = False
+    """Whether it is a `winograd` convolution, whose ``weight`` has a column for each position of a tile."""
+
+    @property
+    def radius(self) -> tuple[int, int]:
+        """Rows and columns that are read to each side of a pixel."""
+        rows, columns = super(ConvOp, self).radius
+        return rows, 1 if self.minimal else columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,8 @@ from lkdn_deploy.backends.native.ir import (
     SelectOp,
 )
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
-from lkdn_deploy.backends.native.schedule import FusedOp, Schedule, Stage
+from lkdn_deploy.backends.native.schedule import FusedOp, RowPass, Schedule, Stage
+from lkdn_deploy.backends.native.winograd import packed_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,20 @@ class Conv:
     """A convolution over channels."""
 
     groups: tuple[ChannelGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MinimalConv:
+    """A convolution over channels by minimal filtering; see ``winograd``."""
+
+    sources: tuple[int, ...]
+    """Operands that are read."""
+    rows: tuple[int, ...]
+    """Rows of the taps, relative to the output's."""
+    weights: int
+    """Offset of what ``winograd.packed_weights`` returns."""
+    groups: tuple[tuple[int, int], ...]
+    """First and number of the output channels of each group that is accumulated in registers together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +196,7 @@ class Rescale:
 class FusedKernel:
     """A computation, the elementwise operations on its result, and the operand where that is stored."""
 
-    producer: Conv | DepthwiseConv | LayerNorm | Load
+    producer: Conv | MinimalConv | DepthwiseConv | LayerNorm | Load
     epilogue: tuple[EpilogueOp, ...]
     result: int
     channels: int = 1
@@ -192,6 +207,12 @@ class FusedKernel:
     """Whether a producer's float32 numbers become 16-bit integers."""
     watch: Watch | None = None
     """The record of the producer's result."""
+
+    @property
+    def row_pass(self) -> RowPass:
+        """Loop of the stage that computes it."""
+        passes = {MinimalConv: RowPass.PAIRS, DepthwiseConv: RowPass.CHANNELS}
+        return passes.get(type(self.producer), RowPass.BLOCKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +338,9 @@ class Lowering:
             computed.append(op.output)
         return FusedKernel(producer, tuple(epilogue), self._operand(fused.output))
 
-    def _producer(self, op: Op) -> tuple[Conv | DepthwiseConv | LayerNorm | Load, tuple[EpilogueOp, ...]]:
+    def _producer(self, op: Op) -> tuple[Conv | MinimalConv | DepthwiseConv | LayerNorm | Load, tuple[EpilogueOp, ...]]:
         if isinstance(op, ConvOp):
-            return self._conv(op), ()
+            return self._minimal_conv(op) if op.minimal else self._conv(op), ()
         source = self._operand(op.inputs[0])
         if isinstance(op, DepthwiseOp):
             rows, columns = self._window(op)
@@ -385,6 +406,12 @@ class Lowering:
             else:
                 groups.append(ChannelGroup(first, count, 1, start, length, loops))
         return Conv(tuple(groups))
+
+    def _minimal_conv(self, op: ConvOp) -> MinimalConv:
+        groups = tuple(self._channel_ranges(op))
+        taps = tuple((row - op.weight.shape[2] // 2) * op.dilation[0] for row in range(op.weight.shape[2]))
+        weights = self._append(packed_weights(op, groups))
+        return MinimalConv(tuple(map(self._operand, op.inputs)), taps, weights, groups)
 
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
         """Yield first and count of output channels: equal counts unless they would be small, none across two blocks."""

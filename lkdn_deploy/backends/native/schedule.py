@@ -12,13 +12,25 @@ all operations of one depth come before those of the next.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from enum import Enum
+from itertools import dropwhile, groupby
 
-from lkdn_deploy.backends.native.ir import DepthwiseOp, Elementwise, Op, Program
+from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Op, Program
 
 MIN_RADIUS = 4
 """Radius in rows before a segment may end. Shorter ones would write and read more whole maps, longer ones recompute
 more rows between bands."""
+
+
+class RowPass(Enum):
+    """The way in which a stage computes an operation for a row."""
+
+    CHANNELS = "channels"
+    """Channel by channel."""
+    BLOCKS = "blocks"
+    """Block by block, together with adjacent operations of this kind."""
+    PAIRS = "pairs"
+    """By pairs of blocks, which share the weights that are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,13 @@ class FusedOp:
     def output(self) -> int:
         """Value that is stored."""
         return self.epilogue[-1].output if self.epilogue else self.op.output
+
+    @property
+    def row_pass(self) -> RowPass:
+        """Loop of the stage that computes it."""
+        if isinstance(self.op, ConvOp) and self.op.minimal:
+            return RowPass.PAIRS
+        return RowPass.CHANNELS if isinstance(self.op, DepthwiseOp) else RowPass.BLOCKS
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -185,9 +204,13 @@ def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tupl
         simultaneous.sort(key=lambda op: not isinstance(op, DepthwiseOp))
         fused = _fuse(program, simultaneous, buffered, materialized, uses)
         stages.append(Stage(delay, fused, max(halo[op.output] for op in simultaneous)))
-    for it in (it for stage in stages for it in stage.ops):
-        if isinstance(it.op, DepthwiseOp):
-            buffered.setdefault(it.output, 1)  # it is computed for a whole row before what follows
+    for stage in stages:
+        for place, it in enumerate(stage.ops):
+            after = iter(stage.ops[place + 1 :])
+            if it.row_pass is RowPass.BLOCKS:
+                after = dropwhile(lambda other: other.row_pass is RowPass.BLOCKS, after)
+            if it.row_pass is RowPass.CHANNELS or any(it.output in other.inputs for other in after):
+                buffered.setdefault(it.output, 1)  # it is computed for a whole row before what follows
     return tuple(stages), {value: rows for value, rows in buffered.items() if value not in materialized}
 
 

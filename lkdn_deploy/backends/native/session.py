@@ -72,7 +72,7 @@ class NativeSession(SequentialSession):
             raise type(error)(msg, error.hint) from error
         if fixed_point:
             self.metadata = replace(self.metadata, precision="int16")
-        self.fixed_size = program.fixed_size
+        self.fixed_size, self.window_step = program.fixed_size, self._network.window_step
         self._make_executor = Executor
         self._start()
         _SESSIONS.add(self)

@@ -26,6 +26,7 @@ from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_fl
 from lkdn_deploy.backends.native.lower import LoweredStage
 from lkdn_deploy.backends.native.lower_fixed import even, plan_pairs
 from lkdn_deploy.backends.native.schedule import Schedule
+from lkdn_deploy.backends.native.winograd import window_step
 from lkdn_deploy.jit.compiler import compile_module
 from lkdn_deploy.jit.wasm_module import WASM, WASM_RELAXED, for_threads, link
 
@@ -75,7 +76,7 @@ def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNet
     if program.fixed_size is not None:
         msg_0 = "a network that accepts pictures of {1}x{0} pixels only".format(*program.fixed_size)
         raise UnsupportedError(msg_0)
-    plan, segments = lower_program(program, WASM, fixed)
+    program, plan, segments = lower_program(program, WASM, fixed)
     formats = {} if fixed is None else plan_pairs(fixed, plan).lane_formats
     signatures = distinct_signatures(segments)
     module = ir.Module()
@@ -97,6 +98,7 @@ def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNet
             "lanes": WASM.lanes,
             "block": BLOCK,
             "scale": int(program.pixel_order.shape[1]),
+            "windowStep": window_step(program),
             "stack": _stack_bytes(module),
             "functions": functions,
             "result": program.result,

@@ -53,6 +53,7 @@ class TrtSession:
     """
 
     on_cpu = False
+    window_step = 1
 
     def __init__(self, engine: bytes, record: EngineRecord, module: Any, device: Device) -> None:
         self.backend = _called(record.spec)

@@ -267,7 +267,8 @@ class Upscaler {
     const cost = tileCost(network, this.threads, withAlpha);
     const least = Math.max(LEAST_SIDE, smallest);
     const [rows, columns] = chooseWindow(height, width, halo, this.#memory, least, cost);
-    return { rows: planAxis(height, rows, halo), columns: planAxis(width, columns, halo) };
+    const { windowStep } = network;
+    return { rows: planAxis(height, rows, halo, windowStep), columns: planAxis(width, columns, halo, windowStep) };
   }
 
   /** The runs of the network, row of tiles by row of tiles: first their colours, then their alpha if it varies. */

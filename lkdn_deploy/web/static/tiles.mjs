@@ -5,16 +5,20 @@
 export const smallestWindow = (halo) => 2 * halo + Math.max(Math.floor(halo / 2), 1);
 
 /**
- * Cover an axis with as few equal windows as give every pixel exactly, once.
+ * Cover an axis with as few equal windows as give every pixel exactly, once; they begin at multiples of `step`.
  *
  * @returns {{ start: number, stop: number, keepStart: number, keepStop: number }[]} what is read, and what is kept
  */
-export function planAxis(length, window, halo) {
-  const size = Math.min(window, length);
-  if (size < length) checkWindow(size, halo);
+export function planAxis(length, window, halo, step = 1) {
+  let size = Math.min(window, length);
+  if (size < length) {
+    checkWindow(size, halo);
+    size = Math.min(Math.max(size, 2 * halo + step), length);
+    size += (length - size) % step;
+  }
   const spans = [];
   for (let done = 0; done < length;) {
-    const start = Math.min(Math.max(done - halo, 0), length - size);
+    const start = Math.min(Math.max(done - halo - ((done - halo) % step), 0), length - size);
     const stop = start + size;
     const keepStop = stop === length ? length : stop - halo;
     spans.push({ start, stop, keepStart: done, keepStop });

@@ -6,11 +6,11 @@ import { pathToFileURL } from "node:url";
 
 const [folder, examples] = process.argv.slice(2);
 const { chooseWindow, planAxis } = await import(pathToFileURL(`${folder}/tiles.mjs`).href);
-for (const { height, width, halo, least, budget, window, rows, columns } of JSON.parse(readFileSync(examples))) {
+for (const { height, width, halo, least, budget, step, window, rows, columns } of JSON.parse(readFileSync(examples))) {
   const cost = (down, across) => down * across;
   assert.deepEqual(chooseWindow(height, width, halo, budget, least, cost), window);
   const spans = (length, side) =>
-    planAxis(length, side, halo).map(({ start, stop, keepStart, keepStop }) => [start, stop, keepStart, keepStop]);
+    planAxis(length, side, halo, step).map(({ start, stop, keepStart, keepStop }) => [start, stop, keepStart, keepStop]);
   assert.deepEqual(spans(height, window[0]), rows);
   assert.deepEqual(spans(width, window[1]), columns);
 }

@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks
-from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, StageSignature
+from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, MinimalConv, StageSignature
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 from lkdn_deploy.jit.sixteen import HALF
 
@@ -83,7 +83,7 @@ class Buffers:
         """Select the current block: compute its address in each value, and which lanes are inside the image."""
         b = self._b
         self._current = {
-            (number, row): b.at(start, b.mul(index, INT(self._block_step(number))))
+            (number, row): b.at(start, b.mul(index, INT(self.block_step(number))))
             for (number, row), start in self._starts.items()
         }
         self._column = b.mul(index, INT(BLOCK))
@@ -189,7 +189,7 @@ class Buffers:
         b = self._b
         streams = []
         for number, row in self._newest:
-            block = self._block_step(number)
+            block = self.block_step(number)
             part = -(-block // iterations)
             streams.append((b.at(self._current[number, row], b.add(INT(block), b.mul(iteration, INT(part)))), part))
 
@@ -256,6 +256,8 @@ class Buffers:
             producer = kernel.producer
             if isinstance(producer, Conv):
                 found |= {(loop.source, loop.row) for group in producer.groups for loop in group.loops}
+            elif isinstance(producer, MinimalConv):
+                found |= {(source, row) for source in producer.sources for row in producer.rows}
             elif isinstance(producer, DepthwiseConv):
                 found |= {(producer.source, row) for row in producer.rows}
             else:
@@ -271,9 +273,9 @@ class Buffers:
         if row:
             # An unsigned comparison is false for negative rows too.
             pointer = b.select(b.icmp_unsigned("<", y, self._fact(HEIGHT)), pointer, self._zeros)
-        return b.at(pointer, halo_blocks(self._signature.operands[number].halo_columns or 0) * self._block_step(number))
+        return b.at(pointer, halo_blocks(self._signature.operands[number].halo_columns or 0) * self.block_step(number))
 
-    def _block_step(self, number: int) -> int:
+    def block_step(self, number: int) -> int:
         """Return the number of floats between blocks."""
         operand, lanes = self._signature.operands[number], self._b.lanes
         return (
@@ -292,7 +294,7 @@ class Buffers:
     def _vector_offset(self, number: int, column: int) -> int:
         """Return the number of floats from a block's first vector of a channel to the one ``column`` vectors later."""
         blocks, part = divmod(column, self._signature.operands[number].lane_format.block_vectors)
-        return blocks * self._block_step(number) + part * self._b.lanes
+        return blocks * self.block_step(number) + part * self._b.lanes
 
     def _mask(self, part: int) -> Any:
         """Return which lanes of a vector of the current block are inside the image."""
@@ -303,7 +305,7 @@ class Buffers:
 
     def row_end(self, number: int) -> Any:
         """Return the number of floats from the first to behind the last block of a row."""
-        return self._b.mul(self.blocks, INT(self._block_step(number)))
+        return self._b.mul(self.blocks, INT(self.block_step(number)))
 
     def complete(self, number: int, end: Any, channel: Any) -> None:
         """Complete a channel of a row after its last block: its halo, and lanes that columns share.

@@ -31,6 +31,7 @@ from lkdn_deploy.backends.native.codegen import activations
 from lkdn_deploy.backends.native.codegen.arithmetic import FloatArithmetic, PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.codegen.fixed_steps import FixedSteps
+from lkdn_deploy.backends.native.codegen.minimal import PAIR, TileEmitter
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.lower import (
     ChannelGroup,
@@ -40,9 +41,11 @@ from lkdn_deploy.backends.native.lower import (
     FusedKernel,
     LayerNorm,
     Load,
+    MinimalConv,
     StageSignature,
     TapLoop,
 )
+from lkdn_deploy.backends.native.schedule import RowPass
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
 from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
@@ -101,12 +104,17 @@ class _StageEmitter:
         self._buffers.begin()
         if self._fixed:
             self._fixed.begin()
-        for depthwise, kernels in groupby(self._signature.kernels, lambda it: isinstance(it.producer, DepthwiseConv)):
-            if depthwise:
-                for kernel in kernels:
-                    self._produce(kernel)
-            else:
-                self._b.repeat(self._buffers.blocks, partial(self._block, tuple(kernels)))
+        b, blocks = self._b, self._buffers.blocks
+        for row_pass, kernels in groupby(self._signature.kernels, lambda it: it.row_pass):
+            match row_pass:
+                case RowPass.CHANNELS:
+                    for kernel in kernels:
+                        self._produce(kernel)
+                case RowPass.BLOCKS:
+                    b.repeat(blocks, partial(self._block, tuple(kernels)))
+                case RowPass.PAIRS:
+                    for kernel in kernels:
+                        self._minimal_conv(kernel)
         self._buffers.end()
         if self._fixed:
             self._fixed.end()
@@ -208,6 +216,28 @@ class _StageEmitter:
             return found
 
         return list(b.loop(INT(loop.count), sums, body))
+
+    def _minimal_conv(self, kernel: FusedKernel) -> None:
+        b, buffers = self._b, self._buffers
+        if not isinstance(kernel.producer, MinimalConv):
+            raise TypeError(kernel.producer)
+        tiles = TileEmitter(b, self._signature, buffers, self._weights, kernel.producer, kernel.result)
+
+        def pair(index: Any) -> None:
+            first = b.mul(index, INT(PAIR))
+            left = b.sub(buffers.blocks, first)
+            blocks = b.select(b.icmp_signed("<", left, INT(PAIR)), left, INT(PAIR))  # the last may be alone
+            buffers.enter(first)
+            tiles.sum_products(blocks)
+            b.repeat(blocks, partial(finish, first))
+
+        def finish(first: Any, place: Any) -> None:
+            buffers.enter(b.add(first, place))
+            tiles.form_outputs(place, partial(self._store, kernel))
+            if kernel.result == self._signature.shuffled:
+                buffers.store_output(kernel.result)
+
+        b.repeat(b.sdiv(b.add(buffers.blocks, INT(PAIR - 1)), INT(PAIR)), pair)
 
     def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
         """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""

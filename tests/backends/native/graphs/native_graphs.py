@@ -221,6 +221,18 @@ def attentive(graph: Graph) -> str:
     return graph.larger(last, 2)
 
 
+def dense(channels: int, seed: int = 0) -> bytes:
+    """A network of dense convolutions, one of two values, with epilogues, and others in the same stages."""
+    graph = Graph(seed)
+    head = graph.convolution("lr", channels, (3, 3))
+    first = graph.silu(graph.convolution(head, channels, (3, 3)))
+    second = graph.op("LeakyRelu", graph.convolution(graph.op("Add", first, head), channels + 3, (3, 3)), alpha=0.1)
+    near = graph.convolution(graph.convolution(second, channels), channels, (3, 3))
+    both = graph.op("Concat", near, second, channels=2 * channels + 3, axis=1)
+    flat = graph.op("Mul", graph.convolution(both, channels, (1, 3)), graph.depthwise(near))
+    return graph.model(graph.larger(graph.convolution(graph.op("Add", flat, head), 12, (3, 3)), 2))
+
+
 GRAPH, ATTENTIVE = Graph(), Graph()
 MODEL = GRAPH.model(everything(GRAPH))
 WITH_SUBGRAPHS = ATTENTIVE.model(attentive(ATTENTIVE))

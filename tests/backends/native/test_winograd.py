@@ -1,0 +1,135 @@
+"""Convolutions by minimal filtering: the algebra, any size and vector width, and windows that give the same bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("llvmlite")
+
+from native_graphs import PROCESSORS, Run, check, clouds, compiled, dense, noise, reference
+
+from lkdn_deploy.backends.native import winograd
+from lkdn_deploy.backends.native.frontend.importer import import_program
+from lkdn_deploy.backends.native.ir import ConvOp, Program
+from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.hub.artifacts import find_artifact
+from lkdn_deploy.runtime.bundled import bundled
+from lkdn_deploy.runtime.upscaler import Upscaler
+
+
+def minimal(program: Program) -> list[ConvOp]:
+    return [op for op in program.ops if isinstance(op, ConvOp) and op.minimal]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 64))
+def test_a_tile_gives_what_the_taps_give(seed: int, taps: int) -> None:
+    random = np.random.default_rng(seed)
+    weight = random.standard_normal((taps, 3)).astype(np.float32)
+    columns = random.standard_normal((taps, 4)).astype(np.float32)
+    factors = winograd.transform_weights(weight)
+    m = np.zeros(winograd.POSITIONS, np.float32)
+    for position, (one, other, sign) in enumerate(winograd.INPUT_TRANSFORM):
+        m[position] = ((columns[:, one + 1] + sign * columns[:, other + 1]) * factors[:, position]).sum()
+    found = np.array([m[0] + m[1] + m[2], m[1] - m[2] - m[3]])
+    exact = [(columns[:, it : it + 3].astype(np.float64) * weight).sum() for it in range(2)]
+    size = np.abs(columns).max() * np.abs(weight).sum()
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("target", PROCESSORS)
+def test_narrow_and_odd_pictures_in_all_vector_widths(target: str) -> None:
+    model = dense(9)
+    network = compiled(model, PROCESSORS[target])
+    assert len(minimal(network.program)) == 5
+    for width in (*range(1, 10), 33, 64, 97):
+        image = noise(1 + width % 4, width)
+        result = Run(network, *image.shape[1:], threads=1 + width % 2)(image)
+        np.testing.assert_allclose(result, reference(model, image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.long
+@settings(max_examples=15)
+@given(
+    st.integers(8, 40), st.integers(0, 999), st.integers(1, 40), st.integers(1, 140), st.sampled_from(list(PROCESSORS))
+)
+def test_any_number_of_channels_and_any_size(channels: int, seed: int, height: int, width: int, target: str) -> None:
+    check(dense(channels, seed), noise(height, width), PROCESSORS[target], atol=5e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", PROCESSORS)
+def test_windows_that_begin_at_even_columns_give_the_bits_of_the_whole_image(target: str) -> None:
+    network, radius = compiled(dense(8), PROCESSORS[target]), 6
+    assert network.window_step == 2
+    image = noise(20, 101)
+    whole = Run(network, 20, 101, threads=2)(image)
+    for left, right in ((0, 41), (14, 101), (30, 71), (36, 52)):
+        part = Run(network, 20, right - left)(image[:, :, left:right])
+        low, high = left and left + radius, right if right == 101 else right - radius
+        same = np.s_[:, :, 2 * (low - left) : 2 * (high - left)]
+        assert np.array_equal(part[same], whole[:, :, 2 * low : 2 * high])
+
+
+def test_nan_stays_within_the_radius() -> None:
+    image = noise(12, 60)
+    image[1, 6, 30] = np.nan
+    columns = np.isnan(Run(compiled(dense(8)), 12, 60)(image)).any((0, 1)).nonzero()[0]
+    assert (columns.min(), columns.max()) == (2 * (30 - 6), 2 * (30 + 6) + 1)
+
+
+@pytest.mark.parametrize("size", [(40, 131), (70, 60)])
+def test_tiles_give_the_bits_of_the_whole_picture(size: tuple[int, int], tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_from_string(dense(8))
+    artifact = onnx.load(bundled()["lkdn-s", 2])
+    for prop in artifact.metadata_props:
+        value = "6" if prop.key.endswith("receptive_radius") else prop.value
+        onnx.helper.set_model_props(model, {it.key: it.value for it in model.metadata_props} | {prop.key: value})
+    onnx.save(model, tmp_path / "a.onnx")
+    session = open_session(tmp_path / "a.onnx", "native", threads=1)
+    batch = clouds(*size).transpose(1, 2, 0)
+    picture = np.rint(np.clip(batch, 0, 1) * 65535).astype(np.uint16)
+    whole = Upscaler(session).upscale(picture)
+    tiled = Upscaler(session, tile=13).upscale(picture)
+    assert (whole.tiles, whole.exact, tiled.exact) == (1, True, True)
+    assert tiled.tiles > 6
+    assert np.array_equal(whole.pixels, tiled.pixels)
+
+
+def test_networks_that_would_gain_little_and_those_of_one_size_remain_as_they_are() -> None:
+    for path in bundled().values():
+        program = import_program(path.read_bytes())
+        assert winograd.with_minimal_filtering(program) is program
+    assert not minimal(compiled(dense(7)).program)
+    program = import_program(dense(8))
+    assert minimal(winograd.with_minimal_filtering(program))
+    fixed = replace(program, fixed_size=(20, 30))
+    assert winograd.with_minimal_filtering(fixed) is fixed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SPAN/spanx4_ch48.safetensors",
+        "NTIRE2025/team58_TSSR.pth",
+        "NTIRE2025/team25_RepRLFN.pth",
+        "Compact/realesr-animevideov3-x4.safetensors",
+        "ETDS/ETDS_M7C48_x4.pth",
+        "ETDS/ABPN_M6C40_x4.pth",
+        "ETDS/ESPCN_x4.pth",
+    ],
+)
+def test_published_networks_agree_with_onnx_runtime(name: str, data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(find_artifact(weights=data / "weights" / name).data)
+    session, other = open_session(path, "native"), open_session(path, "ort-cpu")
+    for size in ((61, 83), (9, 11), (1, 2)):
+        batch = clouds(*size)[None]
+        expected = other.run(batch)
+        scale = max(1, float(np.abs(expected).max()))
+        np.testing.assert_allclose(session.run(batch), expected, rtol=0, atol=1e-5 * scale)
