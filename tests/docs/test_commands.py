@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from pages import PAGES, ROOT, Block, blocks
-from readers_folder import link_data, make_films, make_pictures
+from readers_folder import link_data, make_films, make_photographs, make_pictures
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 RUN = [page for page in PAGES if any(block.mark == "" and block.language != "toml" for block in blocks(page))]
@@ -80,6 +80,7 @@ def test_commands_run_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
 def test_long_commands_run_as_printed(page: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pictures(tmp_path)
+    make_photographs(tmp_path)
     make_films(tmp_path)
     link_data(tmp_path, data)
     monkeypatch.chdir(tmp_path)

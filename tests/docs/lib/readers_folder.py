@@ -14,7 +14,7 @@ SMALL = (90, 140, 102, 156)
 
 
 def make_pictures(folder: Path) -> None:
-    """Write small pictures, and photographs from which a training can cut crops."""
+    """Write small pictures, and a folder of two photographs."""
     pixels = sample_pixels()
     top, left, bottom, right = SMALL
     small = Image.fromarray(pixels[top:bottom, left:right])
@@ -23,6 +23,12 @@ def make_pictures(folder: Path) -> None:
     for name, part in (("photos/one.png", pixels), ("photos/trip/two.png", pixels[40:136, 60:188])):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(part).save(folder / name)
+
+
+def make_photographs(folder: Path) -> None:
+    """Write more photographs, as many as a training needs at least."""
+    for index in range(2):
+        Image.fromarray(np.rot90(sample_pixels(), index + 1)).save(folder / "photos" / f"more{index}.png")
 
 
 def make_films(folder: Path) -> None:
