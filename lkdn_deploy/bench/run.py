@@ -25,6 +25,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageEr
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
+from lkdn_deploy.samples import sample_pixels
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 """Opens a stage of the run, given its name, and yields what to call with its progress."""
@@ -160,10 +161,16 @@ def bench(request: BenchRequest, stage: Stage) -> Report:
 
 
 def _read_batches(request: BenchRequest, state: _State) -> None:
-    """Make the inputs to time: one batch of noise, or every image that can be read."""
+    """Make the inputs to time: the photograph that ships, repeated, or every image that can be read.
+
+    Times depend on it for fixed point alone, which computes pictures of random pixels again in float32.
+    """
     size = request.settings.input_size
     if size:
-        state.batches = [np.random.default_rng(request.settings.seed).random((1, 3, *size), np.float32)]
+        photograph = to_batch(sample_pixels())
+        missing = [(0, max(wanted - there, 0)) for wanted, there in zip(size, photograph.shape[2:], strict=True)]
+        repeated = np.pad(photograph, [(0, 0), (0, 0), *missing], mode="symmetric")
+        state.batches = [np.ascontiguousarray(repeated[:, :, : size[0], : size[1]])]
         return
     for each in request.sets:
         for picture in each.pictures:

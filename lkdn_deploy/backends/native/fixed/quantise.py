@@ -24,7 +24,7 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
 )
 from lkdn_deploy.backends.native.fixed.integers import Reach, as_factors, scaled_integers, shifted_integers, sums_fit
 from lkdn_deploy.backends.native.fixed.residues import RESIDUES, activation_numbers, residue_table
-from lkdn_deploy.backends.native.fixed.rewrites import centre_norms, split_sum
+from lkdn_deploy.backends.native.fixed.rewrites import can_split, centre_norms, split_sum
 from lkdn_deploy.backends.native.fixed.storage import Ranges, choose_formats
 from lkdn_deploy.backends.native.ir import (
     ConvOp,
@@ -41,10 +41,10 @@ from lkdn_deploy.backends.native.ir import (
 MARGIN = 2.0
 """How far beyond the measured ranges integers reach. Twelve times would cost 0.003 dB."""
 
-_LEAST_WEIGHT = 48
+_LEAST_WEIGHT = 1800
 """Least magnitude of each output's largest weight; where the sum does not allow as much, it is split."""
 
-_MOST_SPLITS = 8
+_MOST_PARTS = 4
 
 _LARGEST_FLOAT = 1e15
 """Limit of the magnitude of values in float32, whose squares must be finite."""
@@ -77,18 +77,21 @@ def quantise(program: Program, ranges: Ranges) -> FixedProgram:
         UnsupportedError: if it has operations that fixed point does not have.
     """
     check_quantisable(program)
+    finite = all(np.isfinite(it).all() for it in (*ranges.low, *ranges.high))
+    require(finite, "fixed point for a network with values that are not finite")
     program, centred = centre_norms(program)
     split: set[int] = set()
     while True:
         quantiser = _Quantiser(program, ranges, centred, split)
         found = quantiser.program()
-        coarse = [it for it in quantiser.coarse if len(split) < _MOST_SPLITS]
-        if not coarse:
+        if not quantiser.coarse:
             return found
-        for output in coarse:
-            split |= {output, len(program.channels), len(program.channels) + 1}
-            program = split_sum(program, output)
-            ranges = Ranges((*ranges.low, *[ranges.low[output]] * 2), (*ranges.high, *[ranges.high[output]] * 2))
+        for output, parts in quantiser.coarse.items():
+            before = len(program.channels)
+            program = split_sum(program, output, parts)
+            added = range(before, len(program.channels))
+            split |= {output, *added}
+            ranges = Ranges(*(ends + tuple(ends[output] for _ in added) for ends in (ranges.low, ranges.high)))
 
 
 class _Quantiser:
@@ -101,8 +104,8 @@ class _Quantiser:
         ]
         self._largest = np.zeros(len(program.channels))
         """Largest magnitude of each value in float32."""
-        self.coarse: list[int] = []
-        """Convolutions to integers whose weights keep too few bits."""
+        self.coarse: dict[int, int] = {}
+        """Convolutions to integers whose weights keep too few bits, and the number of parts that would keep enough."""
 
     def program(self) -> FixedProgram:
         ops: dict[int, FixedOp] = {}
@@ -152,8 +155,9 @@ class _Quantiser:
         else:
             whole, offset, shift = shifted_integers(weight * scale[:, None, None], bias * scale, reach)
             largest = np.abs(whole).max(axis=(1, 2))
-            if isinstance(op, ConvOp) and op.output not in self._split and int(largest.min()) < _LEAST_WEIGHT:
-                self.coarse.append(op.output)
+            parts = -(-_LEAST_WEIGHT // max(int(largest.min()), 1))
+            if parts > 1 and op.output not in self._split and can_split(op):
+                self.coarse[op.output] = min(parts, _MOST_PARTS)
             found = FixedConv(op.inputs, op.output, whole.reshape(shape), offset, shift, None)
         require(sums_fit(whole, offset, reach), "a convolution whose sums exceed 32 bits")
         return found

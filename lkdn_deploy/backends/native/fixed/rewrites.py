@@ -31,26 +31,52 @@ def centre_norms(program: Program) -> tuple[Program, frozenset[int]]:
     return replace(program, ops=tuple(ops)), frozenset(centred)
 
 
-def split_sum(program: Program, output: int) -> Program:
-    """Replace a convolution by two, with the weights of half its input channels each, and the sum of both.
+def can_split(op: Op) -> bool:
+    """Return whether ``split_sum`` can split an operation."""
+    return isinstance(op, ConvOp) and (op.weight.shape[2] > 1 or (len(op.inputs) > 1 and op.blocks == (1, 1)))
+
+
+def split_sum(program: Program, output: int, parts: int) -> Program:
+    """Replace a convolution by several, of parts of its window or of its inputs, and the sum of all.
 
     Args:
-        program: the program, to which two values are added.
-        output: the value that the convolution computes.
+        program: the program, to which values are added.
+        output: the value that the convolution computes, which ``can_split``.
+        parts: number of parts, at most.
     """
-    first = len(program.channels)
     ops: list[Op] = []
+    added = 0
     for op in program.ops:
         if not isinstance(op, ConvOp) or op.output != output:
             ops.append(op)
             continue
-        inputs = op.weight.shape[1]
-        is_early = (np.arange(inputs) < inputs // 2)[:, None, None]
-        parts = op.blocks[1] * (1 + op.blocks[1] % 2)
-        blocks = op.blocks[0], parts if inputs % parts == 0 else op.blocks[1]  # no code is made for a half of zeros
-        early = replace(op, output=first, weight=op.weight * is_early, blocks=blocks)
-        late = replace(op, output=first + 1, weight=op.weight * ~is_early, bias=0 * op.bias, blocks=blocks)
-        ops += [early, late, Elementwise((first, first + 1), output, "add")]
-    both = program.channels[output], program.channels[output]
-    depths = program.depths[output], program.depths[output]
-    return replace(program, ops=tuple(ops), channels=program.channels + both, depths=program.depths + depths)
+        pieces = _pieces(op, program.channels, parts)
+        added = 2 * len(pieces) - 2
+        first = len(program.channels)
+        ops.append(replace(pieces[0], output=first))
+        sums = [*range(first + len(pieces), first + added), output]
+        for place, (piece, total) in enumerate(zip(pieces[1:], sums, strict=True)):
+            ops.append(replace(piece, output=first + 1 + place, bias=0 * op.bias))
+            ops.append(Elementwise((sums[place - 1] if place else first, first + 1 + place), total, "add"))
+    new = (program.channels[output],) * added, (program.depths[output],) * added
+    return replace(program, ops=tuple(ops), channels=program.channels + new[0], depths=program.depths + new[1])
+
+
+def _pieces(op: ConvOp, channels: tuple[int, ...], parts: int) -> list[ConvOp]:
+    """Return convolutions whose sum is a convolution, apart from its bias: of some rows, or of some inputs, each."""
+    rows = op.weight.shape[2]
+    if rows > 1:
+        found = []
+        for places in np.array_split(np.arange(rows), min(parts, rows)):
+            inside = np.isin(np.arange(rows), places)[:, None]
+            found.append(replace(op, weight=op.weight * inside))  # no code is made for weights that are 0
+        return found
+    starts = np.cumsum([0, *(channels[it] for it in op.inputs)])
+    return [
+        replace(
+            op,
+            inputs=tuple(op.inputs[it] for it in places),
+            weight=op.weight[:, starts[places[0]] : starts[places[-1] + 1]],
+        )
+        for places in np.array_split(np.arange(len(op.inputs)), min(parts, len(op.inputs)))
+    ]

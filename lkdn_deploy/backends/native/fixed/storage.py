@@ -34,6 +34,10 @@ _LEAST = 2.0**-10
 
 _TINY = 1e-20
 
+_MOST_LOST = 3.0
+"""Most times that a group may reach as far as a channel in it, or as far as the channels of its value do on average:
+otherwise that value would lose too many bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
@@ -128,6 +132,8 @@ class _Groups:
         self._ratio = np.ones(count)
         self._reach = np.zeros(count)
         """Largest number of each group, for a channel of ratio 1."""
+        self._needed = np.zeros(count)
+        """Reach of each channel below which nothing is gained by a larger scale."""
         self._given = np.zeros(count)
         """Scale of each group where it is given, else 0."""
         self._residue: dict[int, tuple[str, float]] = {}
@@ -136,6 +142,7 @@ class _Groups:
             ends = [ranges.high[value]] if value in self._upper_only else [-ranges.low[value], ranges.high[value]]
             reach = np.max(ends, axis=0).astype(np.float64)
             self._reach[self._nodes(value)] = np.maximum(reach, max(reach.max() * _LEAST, _TINY))
+            self._needed[self._nodes(value)] = np.maximum(reach, max(reach.mean(), _TINY))
         self._given[self._nodes(0)] = INPUT_SCALE
         self._given[self._nodes(program.result)] = RESULT_SCALE
 
@@ -157,6 +164,8 @@ class _Groups:
         for value in op.inputs:
             if not self._join(outputs, np.broadcast_to(self._nodes(value), outputs.shape)):
                 return False
+        if len(op.inputs) > 1 and not self._given[self._group[outputs]].any() and not self._keeps_bits(outputs):
+            return False
         if op.kind in RESIDUES:
             for node in outputs.tolist():
                 group, found = int(self._group[node]), (op.kind, float(self._ratio[node]))
@@ -189,6 +198,12 @@ class _Groups:
         if self._given[into] and into in self._residue:
             return False
         return not self._given[into] or self._given[into] * self._reach[into] <= HIGHEST
+
+    def _keeps_bits(self, nodes: NDArray[np.intp]) -> bool:
+        """Return whether the groups of some channels reach not too far for any channel in them."""
+        members = np.isin(self._group, self._group[nodes])
+        reach = self._reach[self._group[members]]
+        return bool((reach <= _MOST_LOST * self._ratio[members] * self._needed[members]).all())
 
     def _scale(self, group: int) -> float:
         if self._given[group]:

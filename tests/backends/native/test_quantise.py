@@ -1,0 +1,140 @@
+"""Programs in fixed point: tables of activations, formats, rewrites, and what is refused."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from fixed_reference import activate, run, to_floats
+from native_graphs import HERE, Batch, Graph, native, noise
+
+from lkdn_deploy.backends.native.fixed.fixed_ir import (
+    HIGHEST,
+    LOWEST,
+    RESULT_SCALE,
+    FixedActivation,
+    FixedConv,
+    FixedProgram,
+    FloatElementwise,
+    Storage,
+)
+from lkdn_deploy.backends.native.fixed.measured import SIDE, STORE, measure, ranges_of
+from lkdn_deploy.backends.native.fixed.quantise import quantise
+from lkdn_deploy.backends.native.fixed.residues import RESIDUES, activation_numbers, residue_table
+from lkdn_deploy.backends.native.fixed.storage import Ranges
+from lkdn_deploy.backends.native.frontend.importer import import_program
+from lkdn_deploy.backends.native.ir import UnsupportedError
+
+ACTIVATIONS: dict[str, Callable[[float], float]] = {
+    "gelu": lambda x: x * math.erfc(-x / math.sqrt(2)) / 2,
+    "silu": lambda x: x / (1 + math.exp(min(-x, 700))),
+}
+
+
+def fixed_program(model: bytes) -> FixedProgram:
+    program = import_program(model)
+    pictures = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    return quantise(program, measure(program, pictures, HERE))
+
+
+def assert_near(found: Batch, exact: Batch) -> None:
+    """Compare results within the range that 16 bits have."""
+    assert np.abs(found - exact.clip(LOWEST / RESULT_SCALE, HIGHEST / RESULT_SCALE)).max() < 0.01
+
+
+@pytest.mark.parametrize(("kind", "error"), [("gelu", 1.5), ("silu", 2.2)])
+@pytest.mark.parametrize("step", [16, 17, 100, 5000])
+def test_an_activation_of_every_integer_is_near(kind: str, error: float, step: int) -> None:
+    scale = RESIDUES[kind].scale(step)
+    op = FixedActivation((0,), 1, kind, *activation_numbers(kind, np.array([scale])))
+    every = np.arange(-32768, 32768).astype(np.int16)
+    tables = type("Tables", (), {"tables": {kind: residue_table(kind)}})
+    found = activate(op, tables, every[None, None])[0, 0]  # type: ignore[arg-type]
+    exact = np.array([ACTIVATIONS[kind](x / scale) * scale for x in every.tolist()])
+    assert np.abs(found - exact).max() < error
+    assert found[32768] == 0
+    assert found[-1] >= 32766
+
+
+def test_a_network_with_all_that_lkdn_has_is_near_its_float32() -> None:
+    graph = Graph(3)
+    head = graph.depthwise(graph.convolution("lr", 8))
+    gate = graph.depthwise(graph.depthwise(graph.convolution(head, 8), (5, 5)), (5, 5), 3)
+    block = graph.norm(graph.convolution(graph.op("Mul", gate, graph.op("Gelu", head)), 8))
+    model = graph.model(graph.larger(graph.convolution(graph.op("Add", block, head), 12, (3, 3)), 2))
+    fixed = fixed_program(model)
+    stored = [it.storage for it in fixed.formats]
+    assert Storage.FLOAT32 in stored
+    assert stored[fixed.program.result] is Storage.INT16
+    image = noise(20, 30)
+    result, _ = run(fixed, image)
+    assert_near(to_floats(fixed, result), native(model, image))
+
+
+def test_a_sum_over_many_inputs_is_split_and_keeps_its_bits() -> None:
+    graph = Graph(4)
+    maps = [graph.convolution("lr", 40) for _ in range(6)]
+    wide = graph.convolution(graph.op("Concat", *maps, channels=240, axis=1), 8)
+    model = graph.model(graph.larger(graph.convolution(wide, 12, (3, 3)), 2))
+    before, fixed = import_program(model), fixed_program(model)
+    convs = [op for op in fixed.ops.values() if isinstance(op, FixedConv)]
+    assert len(fixed.program.ops) > len(before.ops)
+    assert min(np.abs(op.weight.astype(int)).max() for op in convs) > 1000
+    image = noise(12, 9)
+    result, _ = run(fixed, image)
+    assert_near(to_floats(fixed, result), native(model, image))
+
+
+def test_a_sum_of_values_of_unlike_ranges_is_in_float32() -> None:
+    def sums(spread: float) -> list[FloatElementwise]:
+        graph = Graph(5)
+        value = graph.convolution("lr", 6)
+        larger = graph.op("Mul", value, graph.constant(np.full((1, 6, 1, 1), spread, np.float32)))
+        total = graph.convolution(graph.op("Add", value, larger), 12)
+        fixed = fixed_program(graph.model(graph.larger(total, 2)))
+        return [op for op in fixed.ops.values() if isinstance(op, FloatElementwise)]
+
+    assert not sums(1)
+    assert {op.kind for op in sums(1000)} == {"mul", "add"}
+
+
+def test_a_part_of_another_engine_is_refused() -> None:
+    graph = Graph(6)
+    value = graph.convolution("lr", 4)
+    mean = graph.op("GlobalAveragePool", value)
+    model = graph.model(graph.larger(graph.convolution(graph.op("Mul", value, mean), 12), 2))
+    with pytest.raises(UnsupportedError, match="ONNX Runtime executes a part"):
+        quantise(import_program(model), Ranges((), ()))
+
+
+def test_ranges_are_measured_once_and_damaged_ones_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph(8)
+    model = graph.model(graph.larger(graph.convolution("lr", 12, (3, 3)), 2))
+    program = import_program(model)
+    first = ranges_of(program, model, HERE)
+    name = max(STORE.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns).name.partition(".")[0]
+    content = STORE.read(name)
+    assert content is not None
+    monkeypatch.setattr("lkdn_deploy.backends.native.fixed.measured.measure", lambda *_: pytest.fail("measured again"))
+    again = ranges_of(program, model, HERE)
+    for one, other in zip((*first.low, *first.high), (*again.low, *again.high), strict=True):
+        assert np.array_equal(one, other)
+    monkeypatch.undo()
+    for damage in (b"", b"junk", content[:-40], content + bytes(1 << 20), content.replace(b"low", b"law")):
+        STORE.write(name, damage)
+        found = ranges_of(program, model, HERE)
+        assert np.array_equal(np.concatenate(found.high), np.concatenate(first.high))
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    graph = Graph(9)
+    model = graph.model(graph.larger(graph.convolution("lr", 12), 2))
+    program = import_program(model)
+    ranges = measure(program, [np.zeros((SIDE, SIDE, 3), np.uint8)], HERE)
+    broken = replace(ranges, high=tuple(it * np.nan for it in ranges.high))
+    with pytest.raises(UnsupportedError, match="not finite"):
+        quantise(program, broken)
