@@ -278,8 +278,8 @@ _DECLARED = (
         NETWORK,
         "--precision",
         type=click.Choice(["fp32", "fp16", "int16"]),
-        help="Precision of the arithmetic; int16 is fixed point on the native engine: faster, and pixels differ by at "
-        "most 2 levels.  [default: that of the file, or fp32]",
+        help="Precision of the arithmetic; int16 is fixed point on the native engine: faster, and pixels of "
+        "photographs differ by at most a level or two.  [default: that of the file, or fp32]",
     ),
     _option(
         NETWORK, "--tile", type=click.IntRange(1), metavar="N", help="Side of a tile in pixels.  [default: by memory]"
