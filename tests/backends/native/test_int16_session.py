@@ -1,5 +1,6 @@
 """The native engine in fixed point: near its float32, which computes what fixed point cannot."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from native_graphs import Graph, clouds
+from PIL import Image
 
 from lkdn_deploy import load
 from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.upscale import command
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
 from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.ensemble import EnsembleSession
@@ -135,3 +139,16 @@ def test_small_and_narrow_pictures(int16: NativeSession, fp32: NativeSession) ->
     for height, width in ((1, 1), (1, 40), (37, 2), (5, 17)):
         batch = clouds(height, width)[None]
         assert np.abs(filled(int16, batch).astype(int) - filled(fp32, batch)).max() <= 2
+
+
+def test_the_command_says_how_ranges_were_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(sample_pixels()[:40, :50]).save(tmp_path / "in.png")
+    arguments = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--scale", "2", "--precision", "int16"]
+    assert run(command, [*arguments, "--json", "--verbose"]) == 0
+    printed = capsys.readouterr()
+    use = json.loads(printed.out)["fixed_point"]
+    assert (use["windows"], use["again"]) == (1, 0)
+    assert 0 < use["used"]["depthwise 1"] < 1
+    assert "fixed point: 0 of 1 windows computed again in FP32; most of their ranges used: " in printed.err
+    assert run(command, [*arguments, "--overwrite", "--backend", "openvino"]) == 2
+    assert "int16 is a precision of the native engine, not of openvino" in capsys.readouterr().err
