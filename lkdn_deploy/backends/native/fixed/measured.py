@@ -70,6 +70,8 @@ def measure(program: Program, pictures: Iterable[Bytes], target: Processor) -> R
                 np.maximum(high[value], it.max(axis=(1, 2)), out=high[value])
             low[program.result][:] = min(float(low[program.result][0]), float(result.min()))
             high[program.result][:] = max(float(high[program.result][0]), float(result.max()))
+    for value in set(range(len(low))) - {0, *(op.output for op in program.ops)}:  # merged into others
+        low[value][:] = high[value][:] = 0
     return Ranges(tuple(low), tuple(high))
 
 
