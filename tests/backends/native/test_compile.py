@@ -217,6 +217,17 @@ def test_depthwise_convolutions_between_others_of_the_same_stage(size: tuple[int
     check(model, noise(*size), threads=threads, rtol=1e-7)
 
 
+def test_channels_that_are_stored_in_another_order_than_the_tensor_s() -> None:
+    """Several depthwise convolutions of a map give one value each, whose channels alternate in the tensor."""
+    graph = Graph()
+    twice = graph.op("Gelu", graph.convolution(graph.convolution("lr", 4), 8, (3, 3), groups=4))
+    pooled = graph.op("Mul", twice, graph.op("GlobalAveragePool", twice))
+    more = graph.convolution(twice, 16, (3, 3), groups=8)
+    followers = [graph.depthwise(twice), graph.norm(twice), graph.unit(twice), graph.op("Gelu", more), pooled]
+    joined = graph.op("Concat", *followers, channels=48, axis=1)
+    check(graph.model(graph.larger(graph.convolution(joined, 12), 2)), noise(9, 21), rtol=1e-5)
+
+
 @settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(list(RANDOM_OPS)), st.integers(0, 1000)), min_size=1, max_size=14),

@@ -38,10 +38,10 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
     depthwise = groups == count == len(source.order) and weight.shape[1] == 1
     if depthwise and source.scale == 1 and len(source.values) == 1:
         result = builder.new_map(count)
-        builder.add(DepthwiseOp(source.values[:1], result.values[0], weight[:, 0], bias, dilation))
+        builder.add(DepthwiseOp((builder.ordered_value(source),), result.values[0], weight[:, 0], bias, dilation))
         return result
     if 1 < groups == len(source.order) and source.scale == 1 and len(source.values) == 1:
-        return _several_depthwise(builder, source.values, weight[:, 0], bias, dilation)
+        return _several_depthwise(builder, builder.ordered_value(source), weight[:, 0], bias, dilation)
     wide, order = _on_the_input_grid(_ungrouped(weight, groups), source.order, dilation)
     output = builder.new_value(len(wide))
     positions = source.scale**2
@@ -52,14 +52,14 @@ def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) ->
 
 
 def _several_depthwise(
-    builder: ProgramBuilder, source: tuple[int, ...], weight: Floats, bias: Floats, dilation: tuple[int, int]
+    builder: ProgramBuilder, source: int, weight: Floats, bias: Floats, dilation: tuple[int, int]
 ) -> FeatureMap:
     """Append depthwise convolutions for several outputs of each channel, which are adjacent in ONNX's order."""
-    channels = builder.channels[source[0]]
+    channels = builder.channels[source]
     times = len(weight) // channels
     values = tuple(builder.new_value(channels) for _ in range(times))
     for number, value in enumerate(values):
-        builder.add(DepthwiseOp(source, value, weight[number::times], bias[number::times], dilation))
+        builder.add(DepthwiseOp((source,), value, weight[number::times], bias[number::times], dilation))
     order = np.arange(times * channels).reshape(times, channels).T.reshape(-1, 1, 1)
     return FeatureMap(values, np.ascontiguousarray(order))
 
@@ -138,7 +138,8 @@ def _binary(kind: str, builder: ProgramBuilder, inputs: list[str], _: Attributes
     if (vector := builder.per_channel(second)) is not None:
         fits = not source.channels_last and source.scale == 1 and builder.channels[vector] == len(source.order)
         require(fits, "an operation on tensors of different channels")
-        return _elementwise(builder, source, kind, vector)
+        ordered = FeatureMap((builder.ordered_value(source),), np.arange(len(source.order)).reshape(-1, 1, 1))
+        return _elementwise(builder, ordered, kind, vector)
     return _elementwise(builder, source, kind, constant=_by_channel(builder.constant(second), source))
 
 
@@ -242,11 +243,11 @@ def _transpose(builder: ProgramBuilder, inputs: list[str], attributes: Attribute
 
 def _layer_norm(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
     source = builder.map(inputs[0])
-    value, scale = builder.single_value(source), builder.constant(inputs[1])
+    value, scale = builder.ordered_value(source), builder.constant(inputs[1])
     shift = builder.constant(inputs[2]) if len(inputs) > 2 and inputs[2] else np.zeros_like(scale)
-    output = builder.new_value(len(scale))
-    builder.add(NormOp((value,), output, scale, shift, float(attributes.get("epsilon", 1e-5))))
-    return FeatureMap((output,), source.order, channels_last=True)
+    result = builder.new_map(len(scale))
+    builder.add(NormOp((value,), result.values[0], scale, shift, float(attributes.get("epsilon", 1e-5))))
+    return replace(result, channels_last=True)
 
 
 IMPORTERS: dict[str, Importer] = {

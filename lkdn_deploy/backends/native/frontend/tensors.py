@@ -65,8 +65,8 @@ class ProgramBuilder:
     boundaries: dict[int, Boundary] = field(default_factory=dict)
     producers: dict[int, Op] = field(default_factory=dict)
     """Operations by the value that they compute."""
-    joined: dict[tuple[int, ...], int] = field(default_factory=dict)
-    """Values that hold the concatenated channels of several."""
+    copied: dict[tuple[tuple[int, ...], bytes], int] = field(default_factory=dict)
+    """Values that hold the channels of others, by these and by the order of the channels."""
 
     def new_value(self, channels: int, depth: int = 0) -> int:
         """Add a value, and return its number."""
@@ -90,13 +90,30 @@ class ProgramBuilder:
         Raises:
             UnsupportedError: if they are too many.
         """
-        if len(source.values) > 1 and source.values not in self.joined:
-            count = sum(self.channels[value] for value in source.values)
+        if len(source.values) == 1:
+            return source.values[0]
+        return self._copy(source.values, np.arange(sum(self.channels[value] for value in source.values)))
+
+    def ordered_value(self, source: FeatureMap) -> int:
+        """Return the value that has the channels of a map of the input's size in the tensor's order.
+
+        Raises:
+            UnsupportedError: if they must be copied and are too many.
+        """
+        order = source.order.reshape(-1)
+        if len(source.values) == 1 and np.array_equal(order, np.arange(len(order))):
+            return source.values[0]
+        return self._copy(source.values, order)
+
+    def _copy(self, values: tuple[int, ...], order: NDArray[np.intp]) -> int:
+        """Return the value of a convolution that copies channels, counted over ``values``, in some order."""
+        key, count = (values, order.tobytes()), len(order)
+        if key not in self.copied:
             require(count <= MAX_JOINED, f"an operation other than a convolution on {count} concatenated channels")
-            copies, value = np.eye(count, dtype=np.float32)[:, :, None, None], self.new_value(count)
-            self.add(ConvOp(source.values, value, copies, np.zeros(count, np.float32), (1, 1)))
-            self.joined[source.values] = value
-        return self.joined.get(source.values, source.values[0])
+            copies, value = np.eye(count, dtype=np.float32)[order][:, :, None, None], self.new_value(count)
+            self.add(ConvOp(values, value, copies, np.zeros(count, np.float32), (1, 1)))
+            self.copied[key] = value
+        return self.copied[key]
 
     def is_result(self, value: int, kind: str, source: int) -> bool:
         """Return whether a value is the result of this elementwise function of another one."""
@@ -163,8 +180,8 @@ class ProgramBuilder:
         Raises:
             UnsupportedError: if the map is not an NCHW tensor of the input's size.
         """
-        value = self.single_value(source)
         require(not source.channels_last and source.scale == 1, "an unsupported operator on an NHWC or large tensor")
+        value = self.ordered_value(source)
         exported = self.new_value(self.channels[value])
         self.boundaries[exported] = Boundary(kind, name)
         self.add(Elementwise((value,), exported, "copy"))
