@@ -13,8 +13,9 @@ installed are left out and named:
 
 Each round times every candidate once in random order, reopened (except candidates that compile for many seconds), and
 after untimed runs. Results are compared with PyTorch's before anything is timed. In fixed point (int16), the native
-engine detects saturated ranges as always; its row has the ratio to float32, too. Weights are the published ones under
-DIR, else random: times do not depend on them. `benchmarks/cpu_peers_picture.py` draws the plot from the JSON.
+engine detects saturated ranges as always, and the photograph has none; its row has the ratio to float32, too. Weights
+are the published ones under DIR, else random: times do not depend on them. `benchmarks/cpu_peers_picture.py` draws the
+plot from the JSON.
 """
 
 import argparse
@@ -45,7 +46,9 @@ from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.core.files import publish
 from lkdn_deploy.core.limits import cores
 from lkdn_deploy.export.job import ExportSettings, export_onnx, fuse
+from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.runtime.optimised import optimised_for
+from lkdn_deploy.samples import repeated_sample
 from lkdn_models.checkpoint import Checkpoint
 from lkdn_models.rgb import as_rgb
 
@@ -79,7 +82,7 @@ FILES = {
 MODELS = tuple(FILES)
 SIZES = ((61, 83), (180, 320), (360, 640))
 ALLOWED = 1e-4
-"""Largest accepted difference from PyTorch on a soft picture, over the largest value if that is above 1."""
+"""Largest accepted difference from PyTorch on a photograph, over the largest value if that is above 1."""
 ALLOWED_INT16 = 2.5 / 255
 """The same in fixed point, where pixels of 8 bits may be off by two levels."""
 NATIVE, INT16 = "ours, native", "ours, native int16"
@@ -145,10 +148,9 @@ def size(text: str) -> tuple[int, int]:
 
 
 def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Subject:
-    """Build the deployed network, its exports, and a picture of soft noise."""
+    """Build the deployed network and its exports; the picture is the photograph that ships, repeated."""
     height, width = shape
-    seeds = np.random.default_rng(0).random((1, 3, -(-height // 4), -(-width // 4)), np.float32)
-    batch = np.ascontiguousarray(seeds.repeat(4, 2).repeat(4, 3)[:, :, :height, :width])
+    batch = to_batch(repeated_sample(height, width))
     plain, fixed = folder / f"{checkpoint.name}.onnx", folder / f"{checkpoint.name}_{width}x{height}.onnx"
     if not plain.exists():
         export_onnx(checkpoint, plain, ExportSettings())
@@ -355,7 +357,16 @@ def ours(backend: str, precision: str | None = None) -> Callable[[Subject], Call
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:
             session = open_session(subject.plain, backend, threads=THREADS, optimise=optimised_for, precision=precision)
-            return lambda: session.run(subject.batch)
+
+            def call() -> Batch:
+                result = session.run(subject.batch)
+                use = session.range_use()
+                if use is not None and use.again:
+                    msg = "the picture was computed again in float32, so that both precisions would be timed"
+                    raise RuntimeError(msg)
+                return result
+
+            return call
 
         return opening
 

@@ -9,8 +9,6 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from lkdn_deploy.bench.complexity.cost import Costs
 from lkdn_deploy.bench.machine import machine_facts
 from lkdn_deploy.bench.measure.harness import Progress
@@ -25,7 +23,7 @@ from lkdn_deploy.core.errors import InputError, LkdnError, MissingError, UsageEr
 from lkdn_deploy.core.files import printable
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import TestSet, read_pair
-from lkdn_deploy.samples import sample_pixels
+from lkdn_deploy.samples import repeated_sample
 
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 """Opens a stage of the run, given its name, and yields what to call with its progress."""
@@ -167,10 +165,7 @@ def _read_batches(request: BenchRequest, state: _State) -> None:
     """
     size = request.settings.input_size
     if size:
-        photograph = to_batch(sample_pixels())
-        missing = [(0, max(wanted - there, 0)) for wanted, there in zip(size, photograph.shape[2:], strict=True)]
-        repeated = np.pad(photograph, [(0, 0), (0, 0), *missing], mode="symmetric")
-        state.batches = [np.ascontiguousarray(repeated[:, :, : size[0], : size[1]])]
+        state.batches = [to_batch(repeated_sample(*size))]
         return
     for each in request.sets:
         for picture in each.pictures:

@@ -169,6 +169,7 @@ def test_ntire2023_counts_as_the_challenge_times_each_image_once_and_rates_on_rg
     assert lkdn_s.psnr == pytest.approx(np.mean(expected), abs=1e-6)
 
 
+@pytest.mark.long
 def test_a_challenge_with_scores_times_its_baseline_five_times(
     tmp_path: Path, pictures: Path, ran: Callable[..., Any]
 ) -> None:

@@ -67,7 +67,7 @@ FILES = {
 """Network and scale by checkpoint."""
 NOT_NATIVE = {"gfmn", "idn", "pan", "safmn-v3", "vdsr"}
 """Networks that the native engine leaves to ONNX Runtime."""
-SHORT = ("IMDN/IMDN_x4.pth", "NTIRE2024/team38_span_ch28_slim.pth", "VapSR/VapSR-S.pth")
+SHORT = ("NTIRE2024/team38_span_ch28_slim.pth",)
 
 
 def converted(file: Path, folder: Path) -> Path:

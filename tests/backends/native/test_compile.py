@@ -228,7 +228,7 @@ def test_channels_that_are_stored_in_another_order_than_the_tensor_s() -> None:
     check(graph.model(graph.larger(graph.convolution(joined, 12), 2)), noise(9, 21), rtol=1e-5)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.sampled_from(list(RANDOM_OPS)), st.integers(0, 1000)), min_size=1, max_size=14),
     st.integers(1, 40),

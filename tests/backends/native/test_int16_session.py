@@ -99,9 +99,8 @@ def test_a_batch_and_many_batches_are_computed_one_by_one(int16: NativeSession) 
     both = int16.run(batch)
     for result, image in zip(both, batch, strict=True):
         assert np.array_equal(int16.run(image[None])[0], result)
-    assert [
-        np.array_equal(it[0], result) for it, result in zip(int16.run_many(b[None] for b in batch), both, strict=True)
-    ]
+    for found, result in zip(int16.run_many(image[None] for image in batch), both, strict=True):
+        assert np.array_equal(found[0], result)
     assert EnsembleSession(int16).range_use() is not None
 
 

@@ -34,7 +34,7 @@ from lkdn_deploy.runtime.upscaler import Upscaler
         pytest.param("LKDN/LKDN_x2.pth", marks=pytest.mark.long),
         pytest.param("LKDN/LKDN_x3.pth", marks=pytest.mark.long),
         pytest.param("VapSR/VapSR_X4.pth", marks=pytest.mark.long),
-        "BSRN/net_g_BSRN_x4.pth",
+        pytest.param("BSRN/net_g_BSRN_x4.pth", marks=pytest.mark.long),
     ],
 )
 def test_published_networks_agree_with_onnx_runtime(name: str, data: Path, tmp_path: Path) -> None:

@@ -79,14 +79,14 @@ def test_engines_with_other_settings_are_others_and_are_called_so(
     batch = windows(1, (1, 3, 40, 48))
     names = {}
     for way in ("trt", "trt-aux0", "trt-no-tf32", "trt-aux0"):
-        with open_form(read_artifact(artefact), way, 1) as found:
+        with open_form(read_artifact(artefact), way, "fp32", 1) as found:
             check(found, batch)
             names[way] = found.backend
     assert list(names.values()) == ["trt-rtx", "trt-rtx-aux0", "trt-rtx-no-tf32"]
     assert not engines
     half = twice(artefact.with_name("half.onnx"), dataclasses.replace(METADATA, precision="fp16"))
     with pytest.raises(UsageError, match="TF32 is a way to compute FP32, and the engine would be in fp16"):
-        open_form(read_artifact(half), "trt-no-tf32", 1)
+        open_form(read_artifact(half), "trt-no-tf32", "fp16", 1)
 
 
 def test_an_engine_that_was_built_ahead_is_found_and_is_of_the_rewritten_graph(

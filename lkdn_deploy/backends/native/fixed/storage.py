@@ -87,6 +87,11 @@ def _is_integral(op: Op) -> bool:
     return op.kind in _TIED
 
 
+def _is_product(op: Op) -> bool:
+    """Return whether an operation multiplies two values, each of which can be large."""
+    return isinstance(op, Elementwise) and op.kind in ("mul", "square") and op.constant is None
+
+
 def _float_parts(program: Program, forced: Collection[int]) -> tuple[frozenset[int], frozenset[int]]:
     """Return the outputs of operations in float32, and the values that are stored so.
 
@@ -128,6 +133,7 @@ class _Groups:
         self._starts = np.concatenate([[0], np.cumsum(channels)])
         count = int(self._starts[-1])
         self._upper_only = _upper_only(program, in_float)
+        products = {op.output for op in program.ops if _is_product(op)}
         self._group = np.arange(count)
         self._ratio = np.ones(count)
         self._reach = np.zeros(count)
@@ -141,6 +147,8 @@ class _Groups:
         for value in range(len(channels)):
             ends = [ranges.high[value]] if value in self._upper_only else [-ranges.low[value], ranges.high[value]]
             reach = np.max(ends, axis=0).astype(np.float64)
+            if value in products:  # each factor may reach beyond its measured range by the margin
+                reach *= margin
             self._reach[self._nodes(value)] = np.maximum(reach, max(reach.max() * _LEAST, _TINY))
             self._needed[self._nodes(value)] = np.maximum(reach, max(reach.mean(), _TINY))
         self._given[self._nodes(0)] = INPUT_SCALE
