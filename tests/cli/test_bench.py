@@ -140,6 +140,7 @@ def test_two_reports_are_compared(measured: tuple[Path, str], ran: Callable[...,
     assert ": slower" not in said
 
 
+@pytest.mark.long
 def test_ntire2023_counts_as_the_challenge_times_each_image_once_and_rates_on_rgb(
     tmp_path: Path, pictures: Path, ran: Callable[..., Any]
 ) -> None:
@@ -221,6 +222,7 @@ def test_what_cannot_be_done_is_said_with_the_exit_code_of_its_kind(
     assert streams.out == ""
 
 
+@pytest.mark.long
 def test_precisions_are_rows(tmp_path: Path, ran: Callable[..., Any]) -> None:
     ran("--ort", *LKDN_S, "--precision", "fp32", "--precision", "fp16", *SMALL, "-o", tmp_path)
     rows = read_report(tmp_path / "bench.json").rows
@@ -266,6 +268,7 @@ def test_an_unreadable_image_is_listed_and_spoils_no_other(
     assert "Failed: spoilt/bad" in said
 
 
+@pytest.mark.long
 def test_a_row_that_fails_spoils_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:

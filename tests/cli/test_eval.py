@@ -212,6 +212,7 @@ def test_weights_and_artefacts_tell_their_scale_and_are_called_by_their_file(
     assert found == mean(measure(load("lkdn-s", 2), open_set(pictures, 2))).psnr_y
 
 
+@pytest.mark.long
 def test_weights_are_those_of_the_model(pictures: Path, results: Ran) -> None:
     report = results("--data", pictures, "--model", "LKDN-S", "--weights", BUNDLED)
     ((key, found),) = averages(report).items()

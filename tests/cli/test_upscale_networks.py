@@ -89,6 +89,7 @@ def test_an_unusable_cache_folder_is_said_with_the_cure(
     assert "set XDG_CACHE_HOME" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_network_of_the_zoo_runs_by_its_name_once_its_weights_are_there(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_tensorrt_parses_the_bundled_network_with_all_convolutions_in_half(tmp_p
     assert (network.get_input(0).dtype, network.get_output(0).dtype) == (ends, ends)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "psnr"),
     [

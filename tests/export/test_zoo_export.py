@@ -75,7 +75,7 @@ NEWER = {
 }
 PUBLISHED = {"bsrn", "bsrn-s", "vapsr", "vapsr-s", "rfdn-aim", "rlfn", "imdn", "pan", *NEWER}
 AT_HAND = PUBLISHED if (Path(os.environ.get("LKDN_TEST_DATA") or "nowhere") / "weights").is_dir() else set()
-LARGE = {"span-ch48", "compact", "carn", "carn-m", "idn", "memnet", "drrn", "rfdn-l", "rlfn-s"}
+LARGE = {"span-ch48", "compact", "lapar-a", "carn", "carn-m", "idn", "memnet", "drrn", "rfdn-l", "rlfn-s"}
 """Networks whose export takes long, and of whose operations others consist too."""
 FUSED = {"lapar-a", "rfdn", "rfdn-l", "rfdn-aim"}
 """Networks that are fused, beside LKDN and its variants."""

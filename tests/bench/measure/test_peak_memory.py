@@ -30,7 +30,7 @@ def alive() -> float:
     return 4 * metadata.live_channels * SIZE[0] * SIZE[1] / 2**20
 
 
-@pytest.mark.parametrize("engine", ["ort-cpu", "openvino", "torch"])
+@pytest.mark.parametrize("engine", ["ort-cpu", "openvino", pytest.param("torch", marks=pytest.mark.long)])
 def test_a_larger_picture_takes_more(engine: str, alive: float) -> None:
     large, small = (measured(engine, size).peak_mib for size in (SIZE, (80, 100)))
     assert 0 < small < large

@@ -40,7 +40,7 @@ each_script = pytest.mark.parametrize("convert", SCRIPTS.values(), ids=SCRIPTS)
         ("idn", "IDN/IDN_x4.caffemodel", IDN(4), Input.LUMA, {"network": "idn", "scale": "4"}, 31.809, 0.8902),
         pytest.param(
             *("vdsr", "VDSR/VDSR_Official.mat", VDSR(), Input.ENLARGED_LUMA, {"network": "vdsr"}, 31.343, 0.8838),
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
     ],
 )

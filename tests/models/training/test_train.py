@@ -133,6 +133,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_does(photos, tmp_path):
     recipe = recipe_file(tmp_path, log_every=1, iterations=6)
     done = run(recipe, "--data", photos, "--output", tmp_path / "two", processes=2)
