@@ -29,7 +29,7 @@ _DROP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask.
+    """The conditions that a request must meet.
 
     Attributes:
         token: what a request has to show; ``None``: nothing.

@@ -1,4 +1,4 @@
-"""What the service and its worker processes say to each other.
+"""The messages between the service and its worker processes.
 
 An order is made here and is trusted. A reply comes from a process that has decoded somebody's picture: it is parsed as
 JSON, and every field is checked.

@@ -1,4 +1,4 @@
-"""Which jobs workers get, and what becomes of those of a lost worker."""
+"""The jobs that workers get, and the fate of those of a lost worker."""
 
 from collections import Counter, deque
 from pathlib import Path

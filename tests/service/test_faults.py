@@ -1,4 +1,4 @@
-"""What ``lkdn-serve`` does when pictures take too long, workers die, and it is told to end."""
+"""The behaviour of ``lkdn-serve`` when pictures take too long, workers die, and it is told to end."""
 
 import os
 import signal

@@ -148,7 +148,7 @@ class EpilogueOp:
     right: int | None = None
     """Second operand, likewise, where it is neither an operand of the stage nor constant."""
     fixed: "FixedStep | None" = None
-    """What else there is to it in fixed point."""
+    """The additions for fixed point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class FusedKernel:
     channels: int = 1
     """Channels that it computes at a time."""
     rescale: Rescale | None = None
-    """How sums of the producer become numbers, in fixed point."""
+    """The step that turns the sums of the producer into numbers, in fixed point."""
     to_integers: bool = False
     """Whether a producer's float32 numbers become 16-bit integers."""
     watch: Watch | None = None

@@ -19,7 +19,7 @@ CELL = 8
 
 
 class PartialModulation(nn.Module):
-    """Some of the features weighed by a coarse map of their largest values and of their variance over the picture."""
+    """A part of the features, weighed by a coarse map of their largest values and by their variance in the picture."""
 
     def __init__(self, channels: int, modulated: int) -> None:
         super().__init__()

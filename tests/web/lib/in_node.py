@@ -14,7 +14,7 @@ from lkdn_deploy.jit.compiler import Processor
 HERE = Path(__file__).parent
 
 Instructions = Literal["plain", "relaxed"]
-"""What Node has: SIMD, or relaxed SIMD, too."""
+"""The instructions that Node has: SIMD, or relaxed SIMD, too."""
 
 PLAIN = Processor("x86-64", "", lanes=4, max_outputs=4)
 """A processor that, as plain WebAssembly, does not fuse a multiplication and an addition."""

@@ -67,7 +67,7 @@ class Buffers:
         self._current: dict[tuple[int, int], Any] = {}
         self._column: Any = None
         self.masks: Vectors = []
-        """Which lanes of each vector of the current block are inside the image."""
+        """The lanes of each vector of the current block that are inside the image."""
 
     def begin(self) -> None:
         """Emit what precedes the first block."""

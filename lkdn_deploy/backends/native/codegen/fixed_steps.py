@@ -37,7 +37,7 @@ class FixedSteps:
         self._extremes = [tuple(self._b.scratch(1) for _ in range(2)) for _ in range(signature.records)]
         """Lowest and highest numbers of each lane, by record."""
         self._current: dict[tuple[int, int], Any] = {}
-        """Of these, by record and side, those that are in registers."""
+        """The extremes that are in registers, by record and side."""
         convs = (it.producer for it in signature.kernels if isinstance(it.producer, Conv) and it.epilogue)
         self._produced_values = self._b.scratch(
             max((it.count for conv in convs for it in conv.groups), default=1) * BLOCK

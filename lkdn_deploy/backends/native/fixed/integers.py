@@ -16,7 +16,7 @@ MOST = (1 << 31) - 1
 MAX_SHIFT = 30
 
 _TINY = 1e-30
-"""What stands for weights that are all 0."""
+"""The number that stands for weights that are all 0."""
 
 Reach = tuple[NDArray[np.int64], NDArray[np.int64]]
 """The lowest and the highest stored number of each input of a convolution: (in,), or (out, 1) where each output has an

@@ -39,8 +39,8 @@ from lkdn_deploy.backends.native.ir import (
 )
 
 MARGIN = 2.0
-"""How far beyond the measured ranges integers reach. The farther, the fewer pictures are computed again in float32, and
-the coarser are integers: with 3, pixels of noisy pictures differ by up to 4 levels."""
+"""The factor by which integers reach beyond the measured ranges. The larger, the fewer pictures are computed again in
+float32, and the coarser are integers: with 2.5, pixels of drawn pictures differ by up to 5 levels."""
 
 _LEAST_WEIGHT = 1800
 """Least magnitude of each output's largest weight; where the sum does not allow as much, it is split."""

@@ -26,7 +26,7 @@ class Residue:
     function: Callable[[float], float]
     """Its values from 0 on."""
     end: float
-    """Where it is as good as 0: the table goes so far."""
+    """The number from which on it is as good as 0, where the table ends."""
 
     @property
     def unit(self) -> float:
