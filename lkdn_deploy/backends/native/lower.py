@@ -295,7 +295,7 @@ class Lowering:
         self._program, self._plan, self._max_outputs = program, plan, max_outputs
         self._operands: dict[int, int] = {}
         self._weights: list[Floats] = []
-        self._length = 0
+        self._length, self._each = 0, 1  # outputs are computed in whole multiples of the latter
 
     def stage(self, stage: Stage) -> LoweredStage:
         """Lower the stage."""
@@ -415,14 +415,14 @@ class Lowering:
 
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
         """Yield first and count of output channels: equal counts unless they would be small, none across two blocks."""
-        each = len(op.weight) // op.blocks[0]
-        number = -(-each // self._max_outputs)
+        each = len(op.weight) // op.blocks[0] // self._each
+        number = -(-each // (self._max_outputs // self._each))
         equal = next(it for it in range(number, each + 1) if each % it == 0)
         number = equal if equal <= 2 * number else number
-        bounds = [each * part // number for part in range(number + 1)]
+        bounds = [self._each * (each * part // number) for part in range(number + 1)]
         for block in range(op.blocks[0]):
             for low, high in pairwise(bounds):
-                yield block * each + low, high - low
+                yield block * each * self._each + low, high - low
 
     def _tap_loops(self, op: ConvOp, first: int, count: int, origin: int) -> Iterator[TapLoop]:
         """Yield the loops of ``count`` output channels, without taps whose weights are all zero."""

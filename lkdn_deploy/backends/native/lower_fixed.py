@@ -261,15 +261,7 @@ class _FixedLowering(Lowering):
         outputs, blocks = len(op.weight), op.blocks[0]
         if outputs != self._program.channels[op.output] or outputs // blocks % self._each:
             op = replace(op, blocks=(1, op.blocks[1]))
-        each = len(op.weight) // op.blocks[0] // self._each
-        most = self._max_outputs // self._each
-        number = -(-each // most)
-        equal = next(it for it in range(number, each + 1) if each % it == 0)
-        number = equal if equal <= 2 * number else number
-        bounds = [self._each * (each * part // number) for part in range(number + 1)]
-        for block in range(op.blocks[0]):
-            for low, high in pairwise(bounds):
-                yield block * each * self._each + low, high - low
+        return super()._channel_ranges(op)
 
     def _tap_loops(self, op: ConvOp, first: int, count: int, origin: int) -> Iterator[TapLoop]:
         """Yield the loops of ``count`` output channels, without taps whose weights are all zero."""
