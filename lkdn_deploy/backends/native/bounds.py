@@ -22,6 +22,7 @@ from lkdn_deploy.backends.native.ir import (
     SelectOp,
     require,
 )
+from lkdn_deploy.backends.native.layout import LaneFormat
 from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage, MinimalConv
 from lkdn_deploy.backends.native.schedule import Segment
 from lkdn_deploy.backends.native.winograd import POSITIONS
@@ -147,7 +148,9 @@ def check_stage(stage: LoweredStage) -> None:
                 reads(conv.source, 0, channels, conv.rows, conv.columns)
                 _assert(operands[conv.source].channels == channels)
                 operand = operands[conv.source]
-                _assert(conv.weights + operand.planes * (operand.lane_format.channels + conv.length) <= length)
+                tables = 2 if operand.lane_format is LaneFormat.ROWS else 1
+                each = operand.lane_format.channels + conv.length
+                _assert(conv.weights + tables * operand.planes * each <= length)
                 _assert(all(it.weight < conv.length for row in conv.products for it in row))
                 _assert(operands[conv.source].halo_columns is not None)
             case LayerNorm() as norm:

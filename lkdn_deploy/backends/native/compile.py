@@ -13,6 +13,7 @@ from lkdn_deploy.backends.native.codegen import (
     fixed_steps,
     minimal,
     output,
+    row_pairs,
     stage,
     threads,
 )
@@ -29,7 +30,8 @@ from lkdn_deploy.backends.native.layout import (
     whole_lines,
 )
 from lkdn_deploy.backends.native.lower import LoweredStage, StageSignature, lower
-from lkdn_deploy.backends.native.lower_fixed import even, lower_fixed, plan_pairs
+from lkdn_deploy.backends.native.lower_fixed import even, lower_fixed
+from lkdn_deploy.backends.native.pairing import plan_pairs
 from lkdn_deploy.backends.native.schedule import Schedule, schedule
 from lkdn_deploy.jit import builder, sixteen
 from lkdn_deploy.jit.compiler import Processor, library
@@ -38,8 +40,8 @@ from lkdn_deploy.jit.sixteen import PairUnit, most_outputs, pair_unit
 _SOURCES = [
     str(it.__file__)
     for it in (
-        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, minimal, output, sixteen, stage,
-        threads, winograd,
+        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, minimal, output, row_pairs,
+        sixteen, stage, threads, winograd,
     )
 ]  # fmt: skip
 """Modules that determine the generated code, apart from the signatures."""
@@ -66,7 +68,7 @@ class CompiledNetwork:
         self.lanes, self.fixed = target.lanes, fixed
         self._memory: dict[int, tuple[int, int, int]] = {}
         self.program, self.plan, self.segments = lower_program(program, target, fixed)
-        self._formats = {} if fixed is None else plan_pairs(fixed, self.plan).lane_formats
+        self._formats = lane_formats(self.segments)
         self.scale = int(program.pixel_order.shape[1])
         self.window_step = winograd.window_step(self.program)
         signatures = distinct_signatures(self.segments)
@@ -83,7 +85,7 @@ class CompiledNetwork:
         plan, found = self.plan, {}
         for value, halo in plan.halo_columns.items():
             channels = self.program.channels[value]
-            lane_format = self._formats.get(value, LaneFormat.FLOAT)
+            lane_format = self._formats[value]
             if self.fixed:
                 channels = even(channels)
             found[value] = rows.row_floats(
@@ -134,18 +136,30 @@ def lower_program(
     if fixed is None:
         program = winograd.with_minimal_filtering(program)
     plan = schedule(program)
+    if bounds.DEBUG:
+        for segment in plan.segments:
+            bounds.check_segment(segment)
     lower_stage = partial(lower, program=program, plan=plan, max_outputs=target.max_outputs)
     if fixed is not None:
         outputs = most_outputs(pair_unit(target.features, target.lanes), target.max_outputs)
-        lower_stage = partial(lower_fixed, paired=plan_pairs(fixed, plan), max_outputs=outputs)
+        paired = plan_pairs(fixed, plan)
+        plan, lower_stage = paired.plan, partial(lower_fixed, paired=paired, max_outputs=outputs)
     segments = [[lower_stage(it) for it in part.stages] for part in plan.segments]
     bounds.check_code_size([it for stages in segments for it in stages])
     if bounds.DEBUG:
-        for segment, stages in zip(plan.segments, segments, strict=True):
-            bounds.check_segment(segment)
-            for it in stages:
-                bounds.check_stage(it)
+        for it in (it for stages in segments for it in stages):
+            bounds.check_stage(it)
     return program, plan, segments
+
+
+def lane_formats(segments: list[list[LoweredStage]]) -> dict[int, LaneFormat]:
+    """Return the content of the lanes of each value of lowered stages."""
+    stages = (it for segment in segments for it in segment)
+    return {
+        value: it.lane_format
+        for stage in stages
+        for value, it in zip(stage.values, stage.signature.operands, strict=True)
+    }
 
 
 def fixed_obstacle(target: Processor) -> str | None:

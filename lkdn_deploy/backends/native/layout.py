@@ -12,7 +12,7 @@ channel by channel, (channels, vectors, lanes); with padding between blocks or c
 
 A lane has 32 bits: a float32, or a pair of 16-bit integers. Pairs are two channels of one column, which then count as
 one channel, called a plane; or two adjacent columns of one channel, which halves the vectors; or, for a dilated
-convolution, each column with one that is as far behind it as the taps are apart.
+convolution, two rows of one channel that are as far apart as its taps.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class LaneFormat(Enum):
     """16-bit integers of two adjacent channels."""
     COLUMNS = "columns"
     """16-bit integers of two adjacent columns, the first of them even."""
-    SPACED = "spaced"
-    """16-bit integers of a column and of one behind it."""
+    ROWS = "rows"
+    """16-bit integers of a column in two rows. With the rows n apart, 2 n rows in a row make n such pairs of rows."""
 
     @property
     def channels(self) -> int:

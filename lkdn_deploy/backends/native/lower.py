@@ -228,7 +228,7 @@ class Operand:
     """Format in which it enters or leaves the compiled code, if it does."""
     lane_format: LaneFormat = LaneFormat.FLOAT
     distance: int = 0
-    """Columns between the two in a lane of ``LaneFormat.SPACED``."""
+    """Rows from one to the other in a lane of ``LaneFormat.ROWS``."""
 
     @property
     def planes(self) -> int:

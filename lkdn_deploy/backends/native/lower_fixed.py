@@ -4,8 +4,8 @@ Every value has an even number of channels here; one more than the program's is 
 float32, whose bits are those of pairs or of 32-bit integers where the code takes them as such.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,6 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     FixedConv,
     FixedElementwise,
     FixedOp,
-    FixedProgram,
     FixedSelect,
     FloatElementwise,
     FloatNorm,
@@ -43,58 +42,13 @@ from lkdn_deploy.backends.native.lower import (
     TapLoop,
     Watch,
 )
-from lkdn_deploy.backends.native.schedule import FusedOp, Schedule, Stage
-
-_PAIR = 2
-
-
-@dataclass(frozen=True, slots=True)
-class PairedPlan:
-    """A fixed-point program with its schedule."""
-
-    fixed: FixedProgram
-    plan: Schedule
-    lane_formats: Mapping[int, LaneFormat]
-    """Content of the lanes of each value."""
-    distances: Mapping[int, int]
-    """Columns between the two in a lane, of values whose lanes hold such."""
-
-
-def plan_pairs(fixed: FixedProgram, plan: Schedule) -> PairedPlan:
-    """Decide what pairs each value is stored in.
-
-    Pairs of columns serve depthwise convolutions. What anything else reads, or is computed of other values than
-    a convolution's sums, has pairs of channels.
-
-    Raises:
-        UnsupportedError: if another engine computes a part of the program.
-    """
-    require(not fixed.program.subgraphs, "fixed point where ONNX Runtime computes a part")
-    fused = [op for segment in plan.segments for op in segment.ops]
-    elsewhere = {value for op in fused for it in op.epilogue for value in it.inputs if value in op.inputs}
-    elsewhere |= {value for op in fused if not isinstance(op.op, DepthwiseOp) for value in op.op.inputs}
-    formats = dict.fromkeys(range(len(fixed.formats)), LaneFormat.CHANNELS)
-    steps: dict[int, set[int]] = {}
-    """Distances between taps in a row, of the convolutions that read a value."""
-    for conv in fixed.program.ops:
-        if isinstance(conv, DepthwiseOp):
-            steps.setdefault(conv.inputs[0], set()).add(conv.dilation[1] if conv.weight.shape[2] > 1 else 1)
-    distances = {value: max(them) for value, them in steps.items() if len(them) == 1 and max(them) > 1}
-    for op in fused:
-        of_sums = isinstance(op.op, ConvOp | DepthwiseOp) and op.inputs == tuple(dict.fromkeys(op.op.inputs))
-        in_columns = isinstance(op.op, ConvOp) or formats[op.inputs[0]] is not LaneFormat.CHANNELS
-        integers = not any(isinstance(fixed.ops[it.output], FloatElementwise) for it in op.epilogue)
-        if of_sums and in_columns and integers and op.output in plan.channel_major - elsewhere:
-            formats[op.output] = LaneFormat.SPACED if op.output in distances else LaneFormat.COLUMNS
-    for value, it in enumerate(fixed.formats):
-        if it.storage is Storage.FLOAT32:
-            formats[value] = LaneFormat.FLOAT
-    return PairedPlan(fixed, plan, formats, {it: distances[it] for it in distances if formats[it] is LaneFormat.SPACED})
+from lkdn_deploy.backends.native.pairing import PAIR, PairedPlan
+from lkdn_deploy.backends.native.schedule import FusedOp, Stage
 
 
 def even(channels: int) -> int:
     """Return the number of channels that a value has in fixed point."""
-    return channels + channels % _PAIR
+    return channels + channels % PAIR
 
 
 def lower_fixed(stage: Stage, paired: PairedPlan, max_outputs: int) -> LoweredStage:
@@ -110,17 +64,17 @@ def _pairs(low: Shorts, high: Shorts) -> Floats:
 
 def _padded(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:
     """Return an array whose size in an axis is even, with zeros behind what there was."""
-    widths = [(0, values.shape[it] % _PAIR if it == axis else 0) for it in range(values.ndim)]
+    widths = [(0, values.shape[it] % PAIR if it == axis else 0) for it in range(values.ndim)]
     return np.pad(values, widths)
 
 
 class _FixedLowering(Lowering):
     def __init__(self, paired: PairedPlan, max_outputs: int) -> None:
-        super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % _PAIR)
+        super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % PAIR)
         self._fixed, self._formats, self._distances = paired.fixed, paired.lane_formats, paired.distances
         self._tables: dict[str, int] = {}
         self._watched: list[int] = []
-        self._each = _PAIR
+        self._each = PAIR
         """Channels that the current kernel computes at a time."""
 
     def stage(self, stage: Stage) -> LoweredStage:
@@ -160,7 +114,7 @@ class _FixedLowering(Lowering):
         columns = []
         for it in values:
             padded = _padded(it)
-            columns.append(_pairs(padded[::2], padded[1::2]) if self._each == _PAIR else _pairs(padded, padded))
+            columns.append(_pairs(padded[::2], padded[1::2]) if self._each == PAIR else _pairs(padded, padded))
         return self._append(np.column_stack([it.view(np.int32) for it in columns]).view(np.float32))
 
     # Kernels.
@@ -173,7 +127,7 @@ class _FixedLowering(Lowering):
         return self._formats[fused.output] is not LaneFormat.CHANNELS
 
     def _kernel(self, fused: FusedOp) -> FusedKernel:
-        self._each = 1 if self._by_single_channels(fused) else _PAIR
+        self._each = 1 if self._by_single_channels(fused) else PAIR
         op, output = self._fixed.ops[fused.op.output], fused.op.output
         producer: Conv | DepthwiseConv | LayerNorm | Load
         rescale, to_integers, watch = None, False, None
@@ -188,7 +142,7 @@ class _FixedLowering(Lowering):
                 producer = self._norm(op)
                 to_integers, watch = self._is_integer(output), self._watch(output)
             case FixedSelect():
-                is_odd = self._program.channels[output] % _PAIR == 1
+                is_odd = self._program.channels[output] % PAIR == 1
                 producer, watch = Load(self._operand(op.inputs[0]), op.first, is_odd), self._watch(output)
             case _:
                 producer = Load(self._operand(op.inputs[0]))
@@ -271,7 +225,7 @@ class _FixedLowering(Lowering):
         start = 0
         for value in op.inputs:
             end = start + self._program.channels[value]
-            inner = (it for it in range(0, weight.shape[1], each) if start < it < end and (it - start) % _PAIR == 0)
+            inner = (it for it in range(0, weight.shape[1], each) if start < it < end and (it - start) % PAIR == 0)
             for low, high in pairwise(sorted({start, end, *inner})):
                 part = _padded(weight[:, low:high], 1)
                 for i in range(rows):
@@ -281,8 +235,8 @@ class _FixedLowering(Lowering):
                         yield TapLoop(
                             self._operand(value),
                             (i - rows // 2) * op.dilation[0],
-                            (low - start) // _PAIR,
-                            len(row) // _PAIR,
+                            (low - start) // PAIR,
+                            len(row) // PAIR,
                             tuple((j - columns // 2) * op.dilation[1] for j in used),
                             self._append(_pairs(row[::2], row[1::2])) - origin,
                         )
@@ -297,21 +251,22 @@ class _FixedLowering(Lowering):
         pairs: list[Floats] = []
         lane_format = self._formats[op.inputs[0]]
         if lane_format is not LaneFormat.CHANNELS:
-            found_in = self._column_products if lane_format is LaneFormat.COLUMNS else self._spaced_products
-            products += [tuple(found_in(weight[:, row], columns, pairs)) for row in range(len(rows))]
             biases = bias[:, None]
+            if lane_format is LaneFormat.ROWS:
+                return self._in_pairs_of_rows(source, weight, biases, rows, columns)
+            products += [tuple(self._column_products(weight[:, row], columns, pairs)) for row in range(len(rows))]
         else:
-            zero = np.zeros(len(weight) // _PAIR, np.int16)
+            zero = np.zeros(len(weight) // PAIR, np.int16)
             for row in range(len(rows)):
                 found = []
                 for place, column in enumerate(columns):
-                    for channel in range(_PAIR):
+                    for channel in range(PAIR):
                         mine = weight[channel::2, row, place]
                         pairs.append(_pairs(zero, mine) if channel else _pairs(mine, zero))
                         number = len(pairs) - 1
                         found += [Product(channel * BLOCK + part, part + column, number) for part in range(BLOCK)]
                 products.append(tuple(found))
-            biases = bias.reshape(-1, _PAIR)
+            biases = bias.reshape(-1, PAIR)
         table = np.column_stack([biases, *(it.view(np.int32) for it in pairs)])
         return DepthwiseConv(source, rows, columns, self._append(table.view(np.float32)), tuple(products), len(pairs))
 
@@ -322,19 +277,35 @@ class _FixedLowering(Lowering):
         second for the other.
         """
         zero = np.zeros(len(weight), np.int16)
-        for part in range(_PAIR):
+        for part in range(PAIR):
             halves: dict[int, list[Shorts]] = {}
             for place, column in enumerate(columns):
-                vector, half = divmod(part + column, _PAIR)
+                vector, half = divmod(part + column, PAIR)
                 halves.setdefault(vector, [zero, zero])[half] = weight[:, place]
             for vector, (low, high) in sorted(halves.items()):
                 pairs.append(_pairs(low, high))
                 yield Product(part, vector, len(pairs) - 1)
 
-    def _spaced_products(self, weight: Shorts, columns: Sequence[int], pairs: list[Floats]) -> Iterator[Product]:
-        """Do as `_column_products` does where lanes hold the columns of two adjacent taps."""
-        weight = np.pad(weight, ((0, 0), (0, len(columns) % _PAIR)))
-        for place in range(0, len(columns), _PAIR):
-            pairs.append(_pairs(weight[:, place], weight[:, place + 1]))
-            for part in range(BLOCK):
-                yield Product(part, part + columns[place], len(pairs) - 1)
+    def _in_pairs_of_rows(
+        self, source: int, weight: Shorts, biases: Ints, rows: Sequence[int], columns: Sequence[int]
+    ) -> DepthwiseConv:
+        """Lower a convolution of pairs of rows, with weights for outputs in the first rows of pairs, and in the second.
+
+        The rows of the result are the first of each pair, relative to the first of the output's own pair.
+        """
+        tables = []
+        for before in range(PAIR):
+            padded = np.pad(weight, ((0, 0), (before, PAIR - 1 - before), (0, 0)))
+            pairs = [_pairs(padded[:, row], padded[:, row + 1]) for row in range(0, padded.shape[1], PAIR)]
+            tables.append(np.column_stack([biases, *(it.view(np.int32) for it in pairs)]))
+        pair_rows, count = rows[::PAIR], len(columns)
+        products = tuple(
+            tuple(
+                Product(part, part + column, row * count + place)
+                for place, column in enumerate(columns)
+                for part in range(BLOCK)
+            )
+            for row in range(len(pair_rows))
+        )
+        weights = self._append(np.concatenate(tables).view(np.float32))
+        return DepthwiseConv(source, tuple(pair_rows), tuple(columns), weights, products, len(pair_rows) * count)

@@ -19,12 +19,18 @@ from llvmlite import ir
 
 from lkdn_deploy.backends.native.codegen import output
 from lkdn_deploy.backends.native.codegen.threads import emit_rest
-from lkdn_deploy.backends.native.compile import distinct_signatures, emit_network, lower_program, stage_name
+from lkdn_deploy.backends.native.compile import (
+    distinct_signatures,
+    emit_network,
+    lane_formats,
+    lower_program,
+    stage_name,
+)
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
 from lkdn_deploy.backends.native.ir import Program, UnsupportedError
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks, whole_lines
 from lkdn_deploy.backends.native.lower import LoweredStage
-from lkdn_deploy.backends.native.lower_fixed import even, plan_pairs
+from lkdn_deploy.backends.native.lower_fixed import even
 from lkdn_deploy.backends.native.schedule import Schedule
 from lkdn_deploy.backends.native.winograd import window_step
 from lkdn_deploy.jit.compiler import compile_module
@@ -77,7 +83,7 @@ def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNet
         msg_0 = "a network that accepts pictures of {1}x{0} pixels only".format(*program.fixed_size)
         raise UnsupportedError(msg_0)
     program, plan, segments = lower_program(program, WASM, fixed)
-    formats = {} if fixed is None else plan_pairs(fixed, plan).lane_formats
+    formats = {} if fixed is None else lane_formats(segments)
     signatures = distinct_signatures(segments)
     module = ir.Module()
     emit_network(signatures, WASM, module)

@@ -78,6 +78,16 @@ def test_every_operator_in_fixed_point(target: str) -> None:
         check_fixed(fixed, height, width, TARGETS[target])
 
 
+@pytest.mark.parametrize(("side", "distance"), [(5, 2), (5, 3), (9, 2), (3, 2)])
+def test_dilated_convolutions_in_bands_of_any_height(side: int, distance: int) -> None:
+    graph = Graph()
+    near = graph.depthwise(graph.depthwise(graph.convolution("lr", 3)), (side, side), distance)
+    far = graph.depthwise(graph.convolution(near, 3), (side, side), distance)
+    fixed = fixed_program(graph.model(graph.op("Add", far, "lr")))
+    for height, threads in ((1, 1), (2 * distance, 2), (21, 3), (26, 1)):
+        check_fixed(fixed, height, 9, TARGETS["8 lanes"], threads)
+
+
 DRAWN = (
     st.lists(st.tuples(st.sampled_from(FIXED_OPS), st.integers(0, 1000)), min_size=1, max_size=10),
     st.integers(1, 25),

@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from lkdn_deploy.backends.native.codegen.row_pairs import RowPair
 from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks
 from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, MinimalConv, StageSignature
@@ -21,8 +22,6 @@ HEIGHT, WIDTH, VECTORS, BLOCKS, ZEROS, INSIDE = range(6)
 """Entries of the geometry that ``codegen.stage`` describes."""
 
 _HALF_BYTES = 2
-
-_SHARED_AT_ONCE = 4
 
 Vectors = list[Any]
 """One LLVM value for each vector of a block."""
@@ -61,7 +60,9 @@ class Buffers:
         lanes = ir.Constant(b.shorts, list(range(b.lanes)))
         self._lane_columns = b.mul(lanes, b.splat(b.trunc(self._row_vectors, SHORT), b.shorts))
         self._starts = {(source, row): self._row(source, row) for source, row in self._accessed_rows()}
-        by_block = [(number, row) for number, row in self._starts if not signature.operands[number].channel_major]
+        depthwise = [it for it in signature.kernels if signature.fixed and isinstance(it.producer, DepthwiseConv)]
+        in_rows = {op.source for it in depthwise for op in it.epilogue}
+        by_block = [it for it in self._starts if not (signature.operands[it[0]].channel_major or it[0] in in_rows)]
         self._newest = [(number, max(row for it, row in by_block if it == number)) for number in dict(by_block)]
         self._completed: set[int] = set()
         self._current: dict[tuple[int, int], Any] = {}
@@ -122,6 +123,14 @@ class Buffers:
         for part, value in enumerate(values):
             stored = b.select(self.masks[part], value, b.constant(0)) if masked else value
             b.store_vector(stored, b.at(target, part * b.lanes))
+
+    def store_half(self, number: int, channel: Any, columns: Any) -> None:
+        """Store two columns of a channel, which each lane holds, in this row's half of a pair of rows."""
+        self.row_pair(number).store(columns, self.channel(number, 0, channel), self._zeros)
+
+    def row_pair(self, number: int) -> RowPair:
+        """Return the pair of rows of an operand to which this row belongs."""
+        return RowPair(self._b, self._y, self._signature.operands[number].distance)
 
     def load(self, number: int, channel: Any) -> Vectors:
         """Return a channel of the current block in this row."""
@@ -268,7 +277,11 @@ class Buffers:
         """Return the address of the first block of a row, after its halo."""
         b, location = self._b, self._locations[number]
         y = b.add(self._y, INT(row))
-        address = b.add(location.base, b.mul(b.srem(y, location.count), location.size))
+        place = y
+        if self._signature.operands[number].distance:
+            pair = self.row_pair(number)  # rows, of which there are half as many pairs, are relative to its first
+            y, place = b.add(pair.first(), INT(row)), b.add(pair.number(), INT(row // 2))
+        address = b.add(location.base, b.mul(b.srem(place, location.count), location.size))
         pointer = b.inttoptr(address, POINTER)
         if row:
             # An unsigned comparison is false for negative rows too.
@@ -308,7 +321,7 @@ class Buffers:
         return self._b.mul(self.blocks, INT(self.block_step(number)))
 
     def complete(self, number: int, end: Any, channel: Any) -> None:
-        """Complete a channel of a row after its last block: its halo, and lanes that columns share.
+        """Store the halo of a channel of a row, after its last block.
 
         Beyond the ends of a stretch are the first and last columns of its neighbours.
 
@@ -336,21 +349,6 @@ class Buffers:
             b.store_vector(b.shuffle_vector(last, zero, up), address(-column, INT(0)))
             first = b.load_vector(address(column - 1, INT(0)))
             b.store_vector(b.shuffle_vector(first, zero, down), address(column - 1, end))
-        if operand.lane_format is LaneFormat.SPACED:
-            # As many at once as may be too many at the end, where nothing reads them.
-            each = min(operand.distance + 1, _SHARED_AT_ONCE)
-            count = b.udiv(b.add(self._row_vectors, INT(2 * halo - operand.distance + each - 1)), INT(each))
-            b.repeat(count, partial(self._share_lanes, address(-halo, INT(0)), operand.distance, each))
-
-    def _share_lanes(self, start: Any, distance: int, count: int, index: Any) -> None:
-        """Put 16-bit integers of vectors and of later ones, which are in the low halves of lanes, together."""
-        b = self._b
-        pointer = b.at(start, b.mul(index, INT(count * b.lanes)))
-        places = [b.at(pointer, it * b.lanes) for it in range(count + distance)]
-        found = [b.bitcast(b.load_vector(it), b.shorts) for it in places]
-        mask, sixteen = (ir.Constant(b.shorts, [it] * b.lanes) for it in (0xFFFF, 16))
-        for place, near, far in zip(places[:count], found, found[distance:], strict=False):
-            b.store_vector(b.or_(b.and_(near, mask), b.shl(far, sixteen)), place)
 
     # Boundary values and the output image.
 

@@ -16,8 +16,17 @@ from lkdn_deploy.backends.native.codegen.arithmetic import PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.fixed.fixed_ir import INPUT_SCALE, PIECES
 from lkdn_deploy.backends.native.ir import BoundaryKind
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
-from lkdn_deploy.backends.native.lower import Conv, EpilogueOp, FixedStep, FusedKernel, Load, StageSignature, Watch
+from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat
+from lkdn_deploy.backends.native.lower import (
+    Conv,
+    DepthwiseConv,
+    EpilogueOp,
+    FixedStep,
+    FusedKernel,
+    Load,
+    StageSignature,
+    Watch,
+)
 from lkdn_deploy.jit.builder import INT
 
 if TYPE_CHECKING:
@@ -108,6 +117,15 @@ class FixedSteps:
             found = [b.and_(it, word) for it in found]
         return found
 
+    def prefetch(self, kernel: FusedKernel, index: Any) -> None:
+        """Prefetch what a step of a kernel's epilogue reads of whole maps in the current block."""
+        b, buffers, operands = self._b, self._buffers, self._signature.operands
+        for source in {it.source for it in kernel.epilogue if it.source is not None}:
+            if not operands[source].channel_major and operands[source].halo_columns is not None:
+                place = buffers.channel(source, 0, index)
+                for line in range(0, BLOCK * b.lanes, LINE):
+                    b.prefetch(b.at(place, line))
+
     def store(self, kernel: FusedKernel, index: Any, values: Vectors) -> None:
         """Apply a kernel's steps to what its producer gave, and store the result.
 
@@ -169,9 +187,10 @@ class FixedSteps:
             self._b.store_vector(self._current.pop((record, side)), self._extremes[record][side])
 
     def _keys(self, kernel: FusedKernel) -> list[tuple[int, int]]:
-        """Return record and side of each extreme that a kernel's producer extends."""
-        watch = kernel.watch
-        return [(watch.record, side) for side, it in enumerate((watch.low, watch.high)) if it] if watch else []
+        """Return record and side of the extremes that a kernel extends, or its producer, if it has its own loop."""
+        steps = kernel.epilogue if isinstance(kernel.producer, DepthwiseConv) else ()
+        found = [kernel.watch, *(it.fixed.watch for it in steps if it.fixed)]
+        return [(it.record, side) for it in found if it for side, wanted in enumerate((it.low, it.high)) if wanted]
 
     def _produced(self, kernel: FusedKernel, index: Any, values: Vectors) -> Vectors:
         """Return the numbers that a producer gave, as the epilogue takes them."""
@@ -197,8 +216,9 @@ class FixedSteps:
             return
         if result.halo_columns and (kernel.epilogue or not kernel.watch):
             values = self._inside(result.lane_format, values)
-        if result.lane_format is LaneFormat.SPACED:
-            values = [values[0], self._b.lshr(values[0], self._pairs.integers(16))]
+        if result.lane_format is LaneFormat.ROWS:
+            buffers.store_half(kernel.result, index, values[0])
+            return
         buffers.store(kernel.result, index, values)
 
     def _channels(self, each: int, index: Any) -> list[Any]:

@@ -244,21 +244,19 @@ class _StageEmitter:
         b, source = self._b, self._signature.operands[conv.source]
         each = source.lane_format.channels
         planes = max(1, kernel.channels // each)
-        shares_lanes = self._signature.operands[kernel.result].lane_format is LaneFormat.SPACED
+        shares_lanes = self._signature.operands[kernel.result].lane_format is LaneFormat.ROWS
         end = self._buffers.row_end(kernel.result) if shares_lanes else None
 
         def row(index: Any) -> None:
             numbers = [b.add(b.mul(index, INT(planes)), INT(it)) for it in range(planes)] if planes > 1 else [index]
-            self._depthwise_row(kernel, conv, numbers, partial(self._store, kernel, index))
+            self._depthwise_row(kernel, conv, numbers, index)
             if shares_lanes:
                 self._buffers.complete(kernel.result, end, index)
 
         b.repeat(INT(source.planes // planes), row)
 
-    def _depthwise_row(
-        self, kernel: FusedKernel, conv: DepthwiseConv, planes: Sequence[Any], store: Callable[[Vectors], None]
-    ) -> None:
-        """Compute a row of some planes; ``store`` takes the sums of a block of them."""
+    def _depthwise_row(self, kernel: FusedKernel, conv: DepthwiseConv, planes: Sequence[Any], step: Any) -> None:
+        """Compute a row of the planes of a step of a kernel."""
         in_registers = not self._fixed or len(planes) * conv.length <= _WEIGHTS_IN_REGISTERS
         weights = [self._plane_weights(conv, plane) for plane in planes] if in_registers else []
 
@@ -269,7 +267,9 @@ class _StageEmitter:
             for number in range(count):
                 if number:
                     self._buffers.enter(self._b.add(index, INT(number)))
-                store([total for it in sums for total in it[number]])
+                if self._fixed:
+                    self._fixed.prefetch(kernel, self._b.add(step, INT(1)))
+                self._store(kernel, step, [total for it in sums for total in it[number]])
 
         self._repeat_blocks(kernel, blocks, 1 if in_registers else _ADJACENT_BLOCKS)
 
@@ -317,8 +317,11 @@ class _StageEmitter:
 
     def _plane_weights(self, conv: DepthwiseConv, plane: Any) -> Vectors:
         """Return the biases and the weights of a plane, each in all lanes."""
-        b, length = self._b, self._signature.operands[conv.source].lane_format.channels + conv.length
+        b, source = self._b, self._signature.operands[conv.source]
+        length = source.lane_format.channels + conv.length
         first = b.add(b.mul(plane, INT(length)), INT(conv.weights))
+        if source.lane_format is LaneFormat.ROWS:
+            first = b.add(first, b.mul(self._buffers.row_pair(conv.source).is_second(), INT(source.planes * length)))
         return [self._maths.splat_at(self._weights, b.add(first, INT(place))) for place in range(length)]
 
     def _loaded(self, number: int, address: Any, places: Iterable[int]) -> dict[int, Any]:
