@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from lkdn_deploy.bench.models import find_models
 from lkdn_deploy.bench.results import Protocol, Settings
 from lkdn_deploy.bench.run import BenchRequest, bench
+from lkdn_deploy.core.errors import LkdnError
 
 
 @contextmanager
@@ -41,4 +42,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LkdnError as error:  # whatever input can cause: its message, with a hint
+        sys.exit(f"error: {error}")

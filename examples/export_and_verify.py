@@ -24,10 +24,7 @@ def main() -> None:
     checkpoint = load_checkpoint(Path(given) if given else find("lkdn-s", 4).bundled)
 
     # Nothing is written if the file does not compute what the checkpoint does: that is a VerificationError.
-    try:
-        report = export_onnx(checkpoint, folder / "network.onnx", ExportSettings())
-    except LkdnError as error:
-        sys.exit(f"{error.message}: {error.hint}")
+    report = export_onnx(checkpoint, folder / "network.onnx", ExportSettings())
     print(f"{report.path}: {report.metadata.model} x{report.metadata.scale}")
     print("fused:", *report.applied, sep="\n  ")
 
@@ -38,4 +35,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LkdnError as error:  # whatever input can cause: its message, with a hint
+        sys.exit(f"error: {error}")

@@ -1,10 +1,13 @@
 """The option --ray of ``lkdn-upscale``: URLs, and the work on a cluster."""
 
+import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from lkdn_deploy.cli._upscale_options import UpscaleRequest
 from lkdn_deploy.core.errors import LkdnError, UsageError
@@ -119,5 +122,9 @@ def cluster_outcomes(
     place = None if journal is None else (journal.path.parent.absolute(), journal.work)
     artifacts = tuple(upscalers.artifacts())
     task = ClusterTask(request.choice, artifacts, staging, place, request.max_memory)
+    if not request.quiet:
+        address = request.ray or os.environ.get("RAY_ADDRESS")
+        named = f"at {address}" if address else "of this machine, which is started if there is none"
+        click.echo(f"connecting to the Ray cluster {named}", err=True)
     with connected(request.ray or None):
         yield upscale_on_cluster(task, jobs, len(jobs), journal)

@@ -52,6 +52,11 @@ class OutcomePrinter:
         self.display = ProgressDisplay(total, shown=not request.quiet)
 
     @property
+    def begun(self) -> bool:
+        """Whether the outcome of any job has come."""
+        return self.left < self._total
+
+    @property
     def left(self) -> int:
         """Number of jobs whose outcome has not come yet."""
         return self._total - self._done - self._skipped - len(self._failed)

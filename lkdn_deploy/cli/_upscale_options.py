@@ -107,12 +107,15 @@ class UpscaleRequest:
                 raise UsageError(msg, "give one of them")
 
     @classmethod
-    def parse(cls, *, sources: tuple[str, ...], target: str, **options: Any) -> "UpscaleRequest":
+    def parse(cls, *, sources: tuple[str, ...], target: str | None, **options: Any) -> "UpscaleRequest":
         """Return the request of a command line.
 
         Raises:
-            UsageError: if options exclude each other.
+            UsageError: if the input or the output is missing, or if options exclude each other.
         """
+        if target is None or not sources:
+            msg = f"expected an input and an output, got {'neither' if target is None else f'only {target}'}"
+            raise UsageError(msg, "for example: lkdn-upscale in.png out.png; --help shows all options")
         # Path.is_dir raises an error for names that are too long.
         into_folder = (
             len(sources) > 1
@@ -226,8 +229,8 @@ def _memory(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 _DECLARED = (
-    click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path()),
-    click.argument("target", metavar="OUT", type=click.Path()),
+    click.argument("sources", metavar="IN...", nargs=-1, required=False, type=click.Path()),
+    click.argument("target", metavar="OUT", required=False, type=click.Path()),
     _option(
         NETWORK,
         "--model",

@@ -32,7 +32,7 @@ class _RecipeOrTask(click.Group):
 @click.group(cls=_RecipeOrTask, subcommand_metavar="RECIPE --data DIR ... | COMMAND ...")
 @click.version_option(__version__, prog_name="lkdn-train")
 def command() -> None:
-    """Train a network from RECIPE: the name of a recipe that comes with the package, or a TOML file.
+    """Train a network from RECIPE: a recipe that comes with the package, such as tiny or lkdn_x4, or a TOML file.
 
     `lkdn-train RECIPE` is short for `lkdn-train run RECIPE`, whose --help shows the options. Give a recipe file that is
     named like a command as ./run.
@@ -107,10 +107,11 @@ def train_command(
     workers: int,
     cache: Path | None,
 ) -> None:
-    """Train the network of RECIPE and print the path of the averaged weights.
+    """Train the network of RECIPE.
 
-    Photographs are decoded once into the cache, which takes about three bytes for each pixel of each size. SIGTERM and
-    Ctrl-C save the run and end with exit code 130; --resume continues it with the same result as without a break.
+    The path of the averaged weights is printed. Photographs are decoded once into the cache, which takes about three
+    bytes for each pixel of each size. SIGTERM and Ctrl-C save the run and end with exit code 130; --resume continues it
+    with the same result as without a break.
     """
     with needs("train"):
         import torch
@@ -154,10 +155,10 @@ def train_command(
 )
 @OVERWRITE
 def plot(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
-    """Draw the convergence of the runs in the folders RUN and print the path of the figure.
+    """Draw the convergence of runs.
 
-    The left half shows the training loss, the right half the PSNR on the validation sets that all runs share, and
-    bicubic's.
+    The path of the figure is printed. The left half shows the training loss, the right half the PSNR on the validation
+    sets that all runs share, and bicubic's.
     """
     refuse_existing([output], overwrite)
     with needs("train"):
@@ -175,10 +176,11 @@ def plot(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
 @click.option("-o", "--output", type=PATH, metavar="DIR", default=Path(), help="Folder to write to.  [default: .]")
 @OVERWRITE
 def export_command(folder: Path, output: Path, overwrite: bool) -> None:
-    """Write a run's weights, verified ONNX file and model card, and print the three paths.
+    """Write the weights, ONNX file and card of RUN.
 
-    These are the best weights of the run in the folder RUN if it was validated, else the newest. The ONNX file is the
-    one that lkdn-export writes; if its results differ from the weights', nothing is written and the exit code is 4.
+    The ONNX file is verified, and the three paths are printed. The weights are the best of the run in the folder RUN if
+    it was validated, else the newest. The ONNX file is the one that lkdn-export writes; if its results differ from the
+    weights', nothing is written and the exit code is 4.
     """
     with needs("train"):
         from lkdn_deploy.export.release import pick_weights, release

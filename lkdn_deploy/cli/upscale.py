@@ -236,7 +236,9 @@ def _summary_if_interrupted(printer: OutcomePrinter) -> Iterator[None]:
         msg = f"nobody reads standard output any more, with {printer.left} images left to upscale"
         raise InputError(msg, "give the same command with --resume") from error
     except BaseException as error:
-        printer.summarise(interrupted=isinstance(error, KeyboardInterrupt))
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if printer.begun or interrupted:
+            printer.summarise(interrupted=interrupted)
         raise
 
 

@@ -110,7 +110,9 @@ def get(name: str, scale: int | None) -> None:
 
 @command.command()
 def check() -> None:
-    """Count parameters and Multi-Adds of every network, and compare them with the zoo's and the LKDN paper's figures.
+    """Count the costs of all networks again.
+
+    Parameters and Multi-Adds are compared with the zoo's and the LKDN paper's figures.
 
     P are parameters in K, M are Multi-Adds in G. Below newer networks stand their multiply-accumulates for an input of
     256x256, which NTIRE's efficiency challenges count. Where paper and count differ, a row states the reason. The exit
@@ -148,14 +150,18 @@ def check() -> None:
     help="Remove all engines, or those unused for this many days, and print their paths.",
 )
 def engines(prune: float | None) -> None:
-    """List the TensorRT engines in the user's cache, the last used first, each with its path."""
+    """List the TensorRT engines in the cache.
+
+    The last used is the first, and each has its path.
+    """
     from lkdn_deploy.backends.trt import engine_cache
 
     if prune is not None:
         gone = engine_cache.prune(days=prune)
         for entry in gone:
             echo_path(entry.path)
-        click.echo(f"removed {len(gone)} engines, {sum(entry.size for entry in gone) / 2**20:.1f} MiB", err=True)
+        size = sum(entry.size for entry in gone) / 2**20
+        click.echo(f"removed {_counted(len(gone))}, {size:.1f} MiB", err=True)
         return
     found = engine_cache.entries()
     for entry in found:
@@ -169,7 +175,11 @@ def engines(prune: float | None) -> None:
             click.echo(f"    {spec.inputs}, {entry.size / 2**20:.1f} MiB, made {record.made}")
         click.echo(f"    {entry.path}")
     size = sum(entry.size for entry in found) / 2**20
-    click.echo(f"{len(found)} engines, {size:.1f} MiB in {engine_cache.folder()}", err=True)
+    click.echo(f"{_counted(len(found))}, {size:.1f} MiB in {engine_cache.folder()}", err=True)
+
+
+def _counted(engines: int) -> str:
+    return "1 engine" if engines == 1 else f"{engines} engines"
 
 
 def _days(text: str | None) -> float | None:

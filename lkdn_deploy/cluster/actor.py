@@ -1,6 +1,7 @@
 """The worker on a node of the cluster: it opens the network once, and runs the pipeline of one machine."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -63,9 +64,13 @@ class JobReport:
             return replace(self.done, job=job)
         if self.error is None:
             return Skipped(job, self.skipped or "")
+        message = self.error.message
+        for path in (job.source, job.target):  # the worker was given absolute paths
+            message = message.replace(os.path.abspath(path), str(path))  # noqa: PTH100
+        error = type(self.error)(message, self.error.hint)
         if self.errno is not None:
-            self.error.__cause__ = OSError(self.errno, "")
-        return Failed(job, self.error)
+            error.__cause__ = OSError(self.errno, "")
+        return Failed(job, error)
 
 
 _NO_JOB = Job(Path(), Path())

@@ -97,7 +97,10 @@ class Desk:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and not kind.startswith("image/") and kind != "application/octet-stream":
             msg = f"expected a picture as the body of the request, got {kind[:80]}"
-            hint = "send its bytes as image/png, image/jpeg and so on, or as application/octet-stream"
+            hint = (
+                "send its bytes as image/png, image/jpeg and so on, or as application/octet-stream "
+                "(curl: -H 'Content-Type: image/png')"
+            )
             raise Problem(415, msg, hint)
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "expected a picture without a further encoding", "leave Content-Encoding out")

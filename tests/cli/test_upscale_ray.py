@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.upscale import command
@@ -34,12 +35,16 @@ def test_the_word_after_ray_is_an_address_only_if_it_looks_like_one(
         (["s3://bucket/in.png", "out.png"], "s3://bucket/in.png is a URL"),
         (["--ray", "film.mkv", "out.mkv"], "--ray is for pictures"),
         (["--ray", "-", "out.png"], "--ray is for files"),
-        (["--ray", "ray://head:10001", "in.png", "out.png"], "is for Ray's client"),
+        (["--ray", "ray://head:10001", "pictures", "out"], "is for Ray's client"),
     ],
 )
 def test_what_does_not_go_with_a_cluster_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "pictures" / "in.png")
     assert run(command, words) == 2
-    assert message in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert message in err
+    assert " done, " not in err  # nothing was begun

@@ -12,6 +12,7 @@ from small_pictures import save_pictures
 import lkdn_deploy.cli._progress as progress
 from lkdn_deploy.cli._outcomes import OutcomePrinter
 from lkdn_deploy.cli._shell import run
+from lkdn_deploy.cli.upscale import command
 
 Upscale = Callable[..., int]
 
@@ -102,11 +103,11 @@ def test_a_terminal_gets_bars_that_do_not_go_back(
 def test_shells_get_their_completion(
     shell: str, part: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = importlib.import_module(f"lkdn_deploy.cli.{name}").command
+    asked = importlib.import_module(f"lkdn_deploy.cli.{name}").command
     monkeypatch.setattr(sys, "argv", [f"/somewhere/lkdn-{name}"])
     variable = f"_LKDN_{name.upper()}_COMPLETE"
     monkeypatch.setenv(variable, f"{shell}_source")
-    assert run(command) == 0
+    assert run(asked) == 0
     script = capsys.readouterr().out
     assert part in script
     assert f"lkdn-{name}" in script
@@ -117,5 +118,13 @@ def test_shells_get_their_completion(
     }[name]:
         monkeypatch.setenv("COMP_WORDS", f"lkdn-{name} {beginning}")
         monkeypatch.setenv("COMP_CWORD", beginning)
-        assert run(command) == 0
+        assert run(asked) == 0
         assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "got"), [([], "neither"), (["in.png"], "only in.png")])
+def test_a_missing_output_is_not_taken_for_a_missing_input(
+    words: list[str], got: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, words) == 2
+    assert f"expected an input and an output, got {got}\nhint: for example" in capsys.readouterr().err

@@ -193,9 +193,10 @@ def test_a_scribe_that_cannot_write_says_so_to_all(tmp_path: Path) -> None:
 def test_reports_of_a_full_disk_say_so() -> None:
     import errno
 
-    error = InputError("it is full")
+    error = InputError(f"{Path('b').absolute()}: it is full")
     error.__cause__ = OSError(errno.ENOSPC, "full")
     job = Job(Path("a"), Path("b"))
     outcome = pickle.loads(pickle.dumps(JobReport.of(Failed(job, error)))).outcome(job)  # noqa: S301
     assert outcome.error.__cause__.errno == errno.ENOSPC
+    assert outcome.error.message == "b: it is full"  # as the driver calls it
     assert partial(JobReport.of, Skipped(job, "why"))().outcome(job).reason == "why"

@@ -171,10 +171,12 @@ def test_a_network_is_found_by_name_in_any_case_and_scale() -> None:
     assert [entry.scale for entry in entries("PAN")] == [2, 3, 4]
 
 
-def test_an_unknown_network_or_scale_is_refused_with_the_known_ones() -> None:
-    for search in (lambda: entries("edsr"), lambda: find("edsr", 4)):
-        with pytest.raises(UsageError, match=r"no network is called edsr \(the networks are lkdn, lkdn-s, .*srcnn"):
+def test_an_unknown_network_or_scale_is_refused_with_what_may_be_meant() -> None:
+    for search in (lambda: entries("Ldkn"), lambda: find("Ldkn", 4)):
+        with pytest.raises(UsageError, match=r"no network is called Ldkn \(lkdn.* may be meant; lkdn-zoo list shows"):
             search()
+    with pytest.raises(UsageError, match=r"no network is called qqq \(lkdn-zoo list shows"):
+        entries("qqq")
     with pytest.raises(UsageError, match=r"lapsrn has no x3 \(it has x2, x4\)"):
         find("LapSRN", 3)
 

@@ -59,6 +59,8 @@ def test_headers_are_read_without_decoding(node: Node, tmp_path: Path) -> None:
         ("g.webp", image.convert("RGBA"), {"lossless": True}, {"format": "WebP"}),
         ("h.webp", image, {"icc_profile": p3}, {"colours": "p3", "alpha": False}),
         ("i.gif", image, {"save_all": True, "append_images": [image.rotate(90)], "loop": 0}, {"animated": True}),
+        ("once.gif", image, {"save_all": True, "append_images": [image.rotate(90)]}, {"animated": True}),
+        ("still.gif", image, {"comment": b"one picture,"}, {"format": "GIF", "animated": False}),
         ("j.bmp", image, {}, {"format": "BMP"}),
         ("k.avif", image, {}, {"format": "AVIF"}),
     ]

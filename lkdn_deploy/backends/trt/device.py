@@ -21,7 +21,7 @@ _GET_DRIVER = "install the driver of an NVIDIA GPU (https://www.nvidia.com/drive
 _WITHOUT_GPU = """without a GPU, with the extra in brackets:
   lkdn-export --trt --runtime tensorrt-rtx --sm 86  builds engines ahead
   lkdn-bench --predict rtx3080                      predicts its speed (bench)
-  lkdn-upscale --backend ort-cpu                    upscales on the CPU (cpu)"""
+  lkdn-upscale --backend native                     upscales on the CPU (native)"""
 FAULT = "after a fault the process has lost the GPU: start it again; `nvidia-smi` and the system's log may say more"
 SMALLER = "use smaller tiles (--tile), or end other programs that use the GPU"
 

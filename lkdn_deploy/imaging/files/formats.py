@@ -194,6 +194,9 @@ def format_for(path: Path) -> ImageFormat:
     """
     kind = BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
+        if not path.suffix:
+            msg = f"{path} has no suffix, which would choose the format"
+            raise UsageError(msg, f"use one of {' '.join(BY_SUFFIX)}, or end the name of a folder with a slash")
         msg = f"{path} has the suffix {path.suffix!r}, which names no format that can be written"
         raise UsageError(msg, f"use one of {' '.join(BY_SUFFIX)}")
     return kind

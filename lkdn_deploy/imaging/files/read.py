@@ -210,7 +210,8 @@ def _named(path: StrPath) -> Iterator[None]:
         raise InputError(msg, "crop it or cut it into parts first") from error
     except UnidentifiedImageError as error:
         msg = f"{path} is not an image that can be read, or its header is damaged"
-        raise InputError(msg, f"{', '.join(kind.name for kind in FORMATS)} files can be read") from error
+        names = ", ".join(kind.name for kind in FORMATS if kind.name != "HEIC")
+        raise InputError(msg, f"{names} files can be read, and HEIC files with the extra heic") from error
     except MemoryError as error:
         msg = f"{path} does not fit into memory"
         raise InputError(msg) from error

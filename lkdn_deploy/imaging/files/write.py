@@ -271,7 +271,7 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         exists = os.path.lexists(path)  # a link that leads nowhere is something too
         if exists and not overwrite:
             msg = f"{path} exists"
-            raise UsageError(msg, "choose another name, or replace it with --overwrite")
+            raise UsageError(msg, "choose another name, replace it with --overwrite, or leave it with --skip-existing")
         if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
             msg = f"{path} cannot be overwritten: it is not a file that may be written"
             raise InputError(msg)

@@ -110,9 +110,19 @@ function gif(bytes, view, facts) {
   facts.format = "GIF";
   facts.width = view.getUint16(6, true);
   facts.height = view.getUint16(8, true);
-  facts.animated = ascii(bytes, 0, HEADER_BYTES_OF_GIF).includes("NETSCAPE2.0");
+  let pictures = 0;
+  for (let at = 13 + palette(bytes[10]); at < bytes.length && bytes[at] !== 0x3b; ) {
+    if (bytes[at] === 0x2c) {
+      if (++pictures > 1) break;
+      at += 11 + palette(bytes[at + 9]); // and the byte before the blocks
+    } else at += 2; // an extension and its kind
+    while (at < bytes.length && bytes[at] !== 0) at += 1 + bytes[at];
+    at++;
+  }
+  facts.animated = pictures > 1 || ascii(bytes, 0, HEADER_BYTES_OF_GIF).includes("NETSCAPE2.0");
 }
 
+const palette = (flags) => ((flags & 0x80) === 0 ? 0 : 3 << ((flags & 7) + 1));
 const HEADER_BYTES_OF_GIF = 1024; // header, a palette of 768 bytes, and the block that makes it a loop
 
 function bmp(view, facts) {

@@ -20,6 +20,7 @@ from lkdn_deploy.imaging.files.read import image_files
 from lkdn_deploy.imaging.metrics import luma, psnr, psnr_y, ssim, ssim_y
 from lkdn_deploy.imaging.resample import imresize
 from lkdn_deploy.imaging.testsets import ImagePair, read_pair
+from lkdn_models.data.decoded import warn_left_out
 
 Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """An upscaler, (H, W, 3) RGB -> (scale * H, scale * W, 3) RGB: ``in_torch``, a deployed ``Upscaler``, ``bicubic``."""
@@ -56,8 +57,8 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
     is named after the folder, a picture after its file without the suffix.
 
     Raises:
-        InputError: if the folder cannot be read or holds no image, or an image cannot be read or is too small for
-            SSIM's window.
+        InputError: if the folder cannot be read or holds no image, or all images cannot be read or are too small for
+            SSIM's window; a warning names each one that is left out.
     """
     folder = Path(folder).resolve()  # so that "." has a name
     laid_out = folder / f"x{scale}" / "HR"
@@ -65,8 +66,17 @@ def open_set(folder: str | os.PathLike[str], scale: int) -> ValidationSet:
         paths = image_files(laid_out if laid_out.is_dir() else folder)
     except InputError as error:
         raise InputError(error.message, f"give a folder of pictures, or one that holds x{scale}/HR") from error
-    pictures = (ImagePair(printable(path.stem), path) for path in paths)
-    return ValidationSet(printable(folder.name), tuple((item.name, *read_pair(item, scale)) for item in pictures))
+    pairs, errors = [], []
+    for item in (ImagePair(printable(path.stem), path) for path in paths):
+        try:
+            pairs.append((item.name, *read_pair(item, scale)))
+        except InputError as error:
+            errors.append(error)
+    if not pairs:
+        raise errors[0]
+    for left_out in errors:
+        warn_left_out(left_out)
+    return ValidationSet(printable(folder.name), tuple(pairs))
 
 
 def measure(upscale: Upscale, pictures: ValidationSet) -> list[LumaQuality]:

@@ -5,6 +5,7 @@ A new network is its file in ``lkdn_models.nets`` and its table in ``networks.to
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 
 from lkdn_deploy.core.errors import UsageError
@@ -43,7 +44,9 @@ def entries(name: str) -> Iterator[ZooEntry]:
     """
     if name.lower() not in names():
         msg = f"no network is called {name}"
-        raise UsageError(msg, f"the networks are {', '.join(names())}")
+        near = get_close_matches(name.lower(), names())
+        meant = f"{' or '.join(near)} may be meant; " if near else ""
+        raise UsageError(msg, f"{meant}lkdn-zoo list shows all networks, and a file is given by its path")
     return (entry for entry in all_entries() if entry.name == name.lower())
 
 
