@@ -161,7 +161,7 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
     for path in () if overwrite else paths:
         if path.exists():
             msg = f"{path} already exists"
-            raise UsageError(msg, "choose another folder, or allow overwriting with --overwrite")
+            raise UsageError(msg, "choose another place, or allow overwriting with --overwrite")
 
 
 def found_out(line: str) -> None:

@@ -46,7 +46,7 @@ def entries(name: str) -> Iterator[ZooEntry]:
         msg = f"no network is called {name}"
         near = get_close_matches(name.lower(), names())
         meant = f"{' or '.join(near)} may be meant; " if near else ""
-        raise UsageError(msg, f"{meant}lkdn-zoo list shows all networks, and a file is given by its path")
+        raise UsageError(msg, f"{meant}lkdn-zoo list shows all networks")
     return (entry for entry in all_entries() if entry.name == name.lower())
 
 
