@@ -71,6 +71,11 @@ class Session(Protocol):
         """Divisor of the rows and columns at which windows must begin so that they give the whole image's values."""
         ...
 
+    @property
+    def window_halo(self) -> int:
+        """Least halo of windows for the same purpose, in pixels; 0 if the receptive radius is enough."""
+        ...
+
     def run(self, batch: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Upscale a batch: (N, 3, H, W) RGB in 0..1 -> (N, 3, scale * H, scale * W), not clipped.
 
@@ -172,6 +177,7 @@ class SequentialSession(ABC):
 
     largest: tuple[int, int] | None = None
     window_step = 1
+    window_halo = 0
     on_cpu = True
     build_seconds: float | None = None
     closed = False

@@ -83,6 +83,11 @@ class EnsembleSession:
         """Divisor of the rows and columns at which windows must begin."""
         return self.session.window_step
 
+    @property
+    def window_halo(self) -> int:
+        """Least halo of windows."""
+        return self.session.window_halo
+
     def run(self, batch: Floats) -> Floats:
         """Upscale a batch as ``Session.run`` does, eight times over.
 

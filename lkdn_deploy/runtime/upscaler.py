@@ -413,7 +413,7 @@ class Upscaler:
 
     @property
     def _halo(self) -> int:
-        return self._multiple_of(tile_halo(self.session.metadata.receptive_radius))
+        return self._multiple_of(max(tile_halo(self.session.metadata.receptive_radius), self.session.window_halo))
 
     @property
     def _least_side(self) -> int:

@@ -77,7 +77,7 @@ def _compiled(artifact: Artifact) -> tuple[dict[str, object], dict[str, bytes]]:
         "name": name,
         "model": metadata.model,
         "scale": metadata.scale,
-        "halo": metadata.receptive_radius,
+        "halo": max(metadata.receptive_radius, network.window_halo),
         "smallest": metadata.smallest,
         "bytes": sum(map(len, files.values())),
         "code": code,

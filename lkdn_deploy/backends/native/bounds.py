@@ -15,6 +15,7 @@ from lkdn_deploy.backends.native.ir import (
     ConvOp,
     DepthwiseOp,
     Elementwise,
+    FactorsOp,
     Floats,
     NormOp,
     Op,
@@ -23,9 +24,9 @@ from lkdn_deploy.backends.native.ir import (
     require,
 )
 from lkdn_deploy.backends.native.layout import LaneFormat
-from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage, MinimalConv
+from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, LayerNorm, Load, LoweredStage
 from lkdn_deploy.backends.native.schedule import Segment
-from lkdn_deploy.backends.native.winograd import POSITIONS
+from lkdn_deploy.backends.native.winograd import POSITIONS, Factors, MinimalConv, factor_channels
 
 DEBUG = bool(os.environ.get("LKDN_NATIVE_DEBUG"))
 
@@ -70,6 +71,8 @@ def _weights_fit(op: Op, channels: tuple[int, ...]) -> bool:
             fits = op.constant is None or op.constant.shape == (after,)
             alike = before[0] == after and all(it in (1, after) for it in before[1:])
             return op.kind in BINARY and alike and len(before) == operands and fits
+        case FactorsOp():
+            return [factor_channels(it) for it in before] == [after]
         case SelectOp():
             return len(before) == 1 and 0 <= op.first <= op.first + after <= before[0]
 
@@ -99,9 +102,9 @@ def _instructions(stage: LoweredStage) -> int:
                 loops = [(loop, group.count) for group in conv.groups for loop in group.loops]
                 total += sum(2 * len(loop.columns) * (count + 1) for loop, count in loops)
             case MinimalConv() as conv:
-                counts = [count for _, count in conv.groups]
-                first = len(conv.sources) * len(conv.rows) * (counts[0] + 2)
-                total += 4 * POSITIONS * (first + sum(sorted({*counts})) + len(counts))
+                counts = {count for _, count in conv.groups}
+                each = len(conv.sources) * len(conv.rows) * (conv.tiles + 1)
+                total += sum(conv.tiles * each * (count + 1) for count in sorted(counts))
             case DepthwiseConv() as conv:
                 total += 4 * len(conv.rows) * len(conv.columns)
     return total + sum(8 * (it.halo_columns or 0) for it in stage.signature.operands)
@@ -138,12 +141,16 @@ def check_stage(stage: LoweredStage) -> None:
                         _assert(group.count <= loop.weights < end <= group.length)
                 _assert(done == channels)
             case MinimalConv() as conv:
-                for source in conv.sources:
-                    reads(source, 0, operands[source].channels, conv.rows, (-1, 1))
-                taps = len(conv.rows) * sum(operands[source].channels for source in conv.sources)
+                for source, count in conv.sources:
+                    _assert(factor_channels(count) == operands[source].channels)
+                    reads(source, 0, operands[source].channels, conv.rows)
+                taps = len(conv.rows) * sum(count for _, count in conv.sources)
                 stops = [first + count for first, count in conv.groups]
                 _assert([first for first, _ in conv.groups] == [0, *stops[:-1]] and stops[-1] == channels)
-                _assert(conv.weights + POSITIONS * (1 + taps) * channels <= length)
+                _assert(conv.weights + POSITIONS * taps * channels <= length and conv.bias + channels <= length)
+            case Factors(source):
+                _assert(channels == factor_channels(operands[source].channels))
+                reads(source, 0, operands[source].channels, columns=(-1, 1))
             case DepthwiseConv() as conv:
                 reads(conv.source, 0, channels, conv.rows, conv.columns)
                 _assert(operands[conv.source].channels == channels)

@@ -53,7 +53,9 @@ class CompiledNetwork:
     Attributes:
         program: the program as it was lowered.
         plan: its schedule.
+        row_unit: number of vectors of which rows have a multiple.
         window_step: divisor of the columns at which windows must begin to give the whole image's values.
+        window_halo: columns beside a window that decide its values' bits, if more than the receptive radius.
         segments: lowered stages of each segment.
         weights: weights of each of these stages, aligned to cache lines.
         stage_addresses: addresses of the stages' functions, by signature.
@@ -70,7 +72,9 @@ class CompiledNetwork:
         self.program, self.plan, self.segments = lower_program(program, target, fixed)
         self._formats = lane_formats(self.segments)
         self.scale = int(program.pixel_order.shape[1])
+        self.row_unit = winograd.row_unit(self.program)
         self.window_step = winograd.window_step(self.program)
+        self.window_halo = winograd.window_halo(self.program)
         signatures = distinct_signatures(self.segments)
         self._library = library("native", partial(emit_network, signatures, target), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
@@ -101,7 +105,7 @@ class CompiledNetwork:
     def memory(self, width: int) -> tuple[int, int, int]:
         """Return the floats that a run on an image of this width takes: at least, for each thread, and for each row."""
         if width not in self._memory:
-            rows = RowLayout(1, width, self.lanes)
+            rows = RowLayout(1, width, self.lanes, self.row_unit)
             row_floats, slots = self.row_floats(rows), dict[int, int]()
             for value, slot in self.plan.slots().items():
                 slots[slot] = max(slots.get(slot, 0), row_floats[value])

@@ -50,7 +50,7 @@ class Executor:
     def __init__(self, network: CompiledNetwork, height: int, width: int, threads: int) -> None:
         self.size = height, width
         self._network = network
-        self._rows = RowLayout(height, width, network.lanes)
+        self._rows = RowLayout(height, width, network.lanes, network.row_unit)
         plan = network.plan
         self._row_floats = network.row_floats(self._rows)
         bands = min(threads, height)

@@ -80,13 +80,24 @@ class ConvOp(_WindowOp):
     blocks: tuple[int, int] = (1, 1)
     """Number of equal parts of outputs and of inputs, where all weights between some of them may be zero."""
     minimal: bool = False
-    """Whether it is a `winograd` convolution, whose ``weight`` has a column for each position of a tile."""
+    """Whether it is a `winograd` convolution, whose inputs are factors of values, and whose ``weight`` has a column for
+    each position of a tile."""
 
     @property
     def radius(self) -> tuple[int, int]:
         """Rows and columns that are read to each side of a pixel."""
         rows, columns = super(ConvOp, self).radius
-        return rows, 1 if self.minimal else columns
+        return rows, 0 if self.minimal else columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FactorsOp(_Op):
+    """The factors of a value for convolutions by minimal filtering; see ``winograd``."""
+
+    @property
+    def radius(self) -> tuple[int, int]:
+        """Rows and columns that are read to each side of a pixel."""
+        return 0, 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +133,7 @@ class SelectOp(_Op):
     first: int
 
 
-Op = ConvOp | DepthwiseOp | NormOp | Elementwise | SelectOp
+Op = ConvOp | FactorsOp | DepthwiseOp | NormOp | Elementwise | SelectOp
 
 
 class BoundaryKind(Enum):

@@ -70,11 +70,13 @@ class RowLayout:
     height: int
     width: int
     lanes: int
+    unit: int = BLOCK
+    """Number of vectors of which a row has a multiple: those of a block, or of several."""
 
     @property
     def vectors(self) -> int:
         """Vectors of a row without its halo: a whole number of blocks."""
-        return -(-self.width // (self.lanes * BLOCK)) * BLOCK
+        return -(-self.width // (self.lanes * self.unit)) * self.unit
 
     @property
     def columns(self) -> int:

@@ -14,6 +14,7 @@ from lkdn_deploy.backends.native.ir import (
     ConvOp,
     DepthwiseOp,
     Elementwise,
+    FactorsOp,
     Floats,
     NormOp,
     Op,
@@ -22,7 +23,7 @@ from lkdn_deploy.backends.native.ir import (
 )
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.schedule import FusedOp, RowPass, Schedule, Stage
-from lkdn_deploy.backends.native.winograd import packed_weights
+from lkdn_deploy.backends.native.winograd import Factors, MinimalConv, packed_weights, source_channels, tiles_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +66,6 @@ class Conv:
     """A convolution over channels."""
 
     groups: tuple[ChannelGroup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MinimalConv:
-    """A convolution over channels by minimal filtering; see ``winograd``."""
-
-    sources: tuple[int, ...]
-    """Operands that are read."""
-    rows: tuple[int, ...]
-    """Rows of the taps, relative to the output's."""
-    weights: int
-    """Offset of what ``winograd.packed_weights`` returns."""
-    groups: tuple[tuple[int, int], ...]
-    """First and number of the output channels of each group that is accumulated in registers together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +117,9 @@ class Load:
     first: int = 0
     is_odd: bool = False
     """Whether the second channel of the last pair is to be 0, in fixed point."""
+
+
+Producer = Conv | MinimalConv | Factors | DepthwiseConv | LayerNorm | Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +186,7 @@ class Rescale:
 class FusedKernel:
     """A computation, the elementwise operations on its result, and the operand where that is stored."""
 
-    producer: Conv | MinimalConv | DepthwiseConv | LayerNorm | Load
+    producer: Producer
     epilogue: tuple[EpilogueOp, ...]
     result: int
     channels: int = 1
@@ -211,7 +201,7 @@ class FusedKernel:
     @property
     def row_pass(self) -> RowPass:
         """Loop of the stage that computes it."""
-        passes = {MinimalConv: RowPass.PAIRS, DepthwiseConv: RowPass.CHANNELS}
+        passes = {MinimalConv: RowPass.TILES, Factors: RowPass.TILES, DepthwiseConv: RowPass.CHANNELS}
         return passes.get(type(self.producer), RowPass.BLOCKS)
 
 
@@ -338,10 +328,12 @@ class Lowering:
             computed.append(op.output)
         return FusedKernel(producer, tuple(epilogue), self._operand(fused.output))
 
-    def _producer(self, op: Op) -> tuple[Conv | MinimalConv | DepthwiseConv | LayerNorm | Load, tuple[EpilogueOp, ...]]:
+    def _producer(self, op: Op) -> tuple[Producer, tuple[EpilogueOp, ...]]:
         if isinstance(op, ConvOp):
             return self._minimal_conv(op) if op.minimal else self._conv(op), ()
         source = self._operand(op.inputs[0])
+        if isinstance(op, FactorsOp):
+            return Factors(source), ()
         if isinstance(op, DepthwiseOp):
             rows, columns = self._window(op)
             flat = op.weight.reshape(len(op.weight), -1)
@@ -362,11 +354,11 @@ class Lowering:
             return Load(source, op.first), ()
         return Load(source), (self._epilogue_op(op, [op.inputs[0]]),)
 
-    def _window(self, op: DepthwiseOp) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the rows and the columns of the window of a depthwise convolution, relative to the output's."""
+    def _window(self, op: ConvOp | DepthwiseOp) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the rows and the columns of the window of a convolution, relative to the output's."""
         rows, columns = (
             tuple((tap - size // 2) * step for tap in range(size))
-            for size, step in zip(op.weight.shape[1:], op.dilation, strict=True)
+            for size, step in zip(op.weight.shape[-2:], op.dilation, strict=True)
         )
         return rows, columns
 
@@ -408,18 +400,18 @@ class Lowering:
         return Conv(tuple(groups))
 
     def _minimal_conv(self, op: ConvOp) -> MinimalConv:
-        groups = tuple(self._channel_ranges(op))
-        taps = tuple((row - op.weight.shape[2] // 2) * op.dilation[0] for row in range(op.weight.shape[2]))
-        weights = self._append(packed_weights(op, groups))
-        return MinimalConv(tuple(map(self._operand, op.inputs)), taps, weights, groups)
+        vectors = BLOCK * self._max_outputs
+        tiles = tiles_at_once(vectors)
+        bounds = _equal_parts(len(op.weight), vectors // tiles)
+        groups = tuple((low, high - low) for low, high in pairwise(bounds))
+        sources = tuple((self._operand(it), source_channels(self._program.channels[it])) for it in op.inputs)
+        bias, weights = self._append(op.bias), self._append(packed_weights(op, groups))
+        return MinimalConv(sources, self._window(op)[0], bias, weights, groups, tiles)
 
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
-        """Yield first and count of output channels: equal counts unless they would be small, none across two blocks."""
+        """Yield first and count of output channels, none across two blocks."""
         each = len(op.weight) // op.blocks[0] // self._each
-        number = -(-each // (self._max_outputs // self._each))
-        equal = next(it for it in range(number, each + 1) if each % it == 0)
-        number = equal if equal <= 2 * number else number
-        bounds = [self._each * (each * part // number) for part in range(number + 1)]
+        bounds = [self._each * it for it in _equal_parts(each, self._max_outputs // self._each)]
         for block in range(op.blocks[0]):
             for low, high in pairwise(bounds):
                 yield block * each * self._each + low, high - low
@@ -447,3 +439,11 @@ class Lowering:
                             self._append(row[..., used].transpose(1, 2, 0)) - origin,
                         )
             start = end
+
+
+def _equal_parts(count: int, most: int) -> list[int]:
+    """Return the bounds of parts of at most ``most``: equal ones unless they would be small."""
+    number = -(-count // most)
+    equal = next(it for it in range(number, count + 1) if count % it == 0)
+    number = equal if equal <= 2 * number else number
+    return [count * part // number for part in range(number + 1)]

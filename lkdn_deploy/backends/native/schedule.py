@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import dropwhile, groupby
 
-from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Op, Program
+from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, FactorsOp, Op, Program
 
 MIN_RADIUS = 4
 """Radius in rows before a segment may end. Shorter ones would write and read more whole maps, longer ones recompute
@@ -29,8 +29,8 @@ class RowPass(Enum):
     """Channel by channel."""
     BLOCKS = "blocks"
     """Block by block, together with adjacent operations of this kind."""
-    PAIRS = "pairs"
-    """By pairs of blocks, which share the weights that are loaded."""
+    TILES = "tiles"
+    """By tiles of blocks, several of which share the weights that are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class FusedOp:
     @property
     def row_pass(self) -> RowPass:
         """Loop of the stage that computes it."""
-        if isinstance(self.op, ConvOp) and self.op.minimal:
-            return RowPass.PAIRS
+        if isinstance(self.op, FactorsOp) or (isinstance(self.op, ConvOp) and self.op.minimal):
+            return RowPass.TILES
         return RowPass.CHANNELS if isinstance(self.op, DepthwiseOp) else RowPass.BLOCKS
 
     @property
@@ -184,8 +184,10 @@ def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tupl
     delays: dict[int, int] = {}
     for op in ops:
         rows, columns = op.radius
-        # All columns of the same row must exist too; and depthwise convolutions read whole rows.
-        ahead = max(rows, 1) if columns or isinstance(op, DepthwiseOp) else rows
+        # All columns of the same row must exist too; and depthwise convolutions read whole rows. Factors are computed
+        # once the row before them is complete, in the same stage.
+        whole_rows = (columns or isinstance(op, DepthwiseOp)) and not isinstance(op, FactorsOp)
+        ahead = max(rows, 1) if whole_rows else rows
         delays[op.output] = max((delays[value] + ahead for value in op.inputs if value in delays), default=0)
     uses = [(value, op) for op in ops for value in dict.fromkeys(op.inputs)]
     buffered: dict[int, int] = {}

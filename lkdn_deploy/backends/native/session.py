@@ -72,7 +72,8 @@ class NativeSession(SequentialSession):
             raise type(error)(msg, error.hint) from error
         if fixed_point:
             self.metadata = replace(self.metadata, precision="int16")
-        self.fixed_size, self.window_step = program.fixed_size, self._network.window_step
+        self.fixed_size = program.fixed_size
+        self.window_step, self.window_halo = self._network.window_step, self._network.window_halo
         self._make_executor = Executor
         self._start()
         _SESSIONS.add(self)

@@ -32,7 +32,7 @@ from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_fl
 from lkdn_deploy.backends.native.lower import LoweredStage
 from lkdn_deploy.backends.native.lower_fixed import even
 from lkdn_deploy.backends.native.schedule import Schedule
-from lkdn_deploy.backends.native.winograd import window_step
+from lkdn_deploy.backends.native.winograd import row_unit, window_halo, window_step
 from lkdn_deploy.jit.compiler import compile_module
 from lkdn_deploy.jit.wasm_module import WASM, WASM_RELAXED, for_threads, link
 
@@ -59,6 +59,8 @@ class WasmNetwork:
     """Code that needs SIMD of 128 bits."""
     relaxed: WasmCode
     """The same code for relaxed SIMD."""
+    window_halo: int
+    """The least halo of windows that give the whole image's values; 0 if the receptive radius is enough."""
     weights: bytes
     """The weights of all stages, little-endian float32, each stage's aligned to a cache line."""
     description: dict[str, Any]
@@ -99,10 +101,12 @@ def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNet
     return WasmNetwork(
         plain,
         relaxed,
+        window_halo(program),
         weights,
         {
             "lanes": WASM.lanes,
             "block": BLOCK,
+            "rowUnit": row_unit(program),
             "scale": int(program.pixel_order.shape[1]),
             "windowStep": window_step(program),
             "stack": _stack_bytes(module),

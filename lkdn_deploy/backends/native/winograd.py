@@ -1,52 +1,106 @@
-"""Winograd's minimal filtering F(2, 3), which takes 4 multiplications for two outputs of three taps instead of 6.
+"""Winograd's minimal filtering F(4, 3), which takes 6 multiplications for four outputs of three taps instead of 12.
 
-For adjacent columns d0 to d3 of an input and the taps g0 to g2 (Lavin and Gray, "Fast Algorithms for Convolutional
-Neural Networks", CVPR 2016, equation 5),
+With adjacent columns d of an input and taps g (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+CVPR 2016), the outputs are the coefficients of a product of polynomials, which is computed from its values at 0, at
++-a, at +-b, and at infinity:
 
-    d0 g0 + d1 g1 + d2 g2 = m0 + m1 + m2        m0 = (d0 - d2) g0        m1 = (d1 + d2) (g0 + g1 + g2) / 2
-    d1 g0 + d2 g1 + d3 g2 = m1 - m2 - m3        m3 = (d1 - d3) g2        m2 = (d2 - d1) (g0 - g1 + g2) / 2
+    y = A (G g * B d)
 
-The factors of the weights are computed once and for all, those of the input for all outputs at once, and the products
-of each of the four positions are summed over rows and channels before the outputs are formed. A tile of two columns is
-a block of ``layout``.
+G g are the factors of the weights, which are computed once and for all. B d are those of the input, which are computed
+once for all rows and all outputs that use them. The products of each of the six positions are summed over rows and
+channels before A forms the outputs. With a = sqrt(2) and b = 1 / a no entry of A or B is far from 1, and results are as
+accurate as those of a plain sum; with the usual 1 and 2 errors would be half as large again.
 
-Each output depends on the same columns as without, so windows keep their halo. But a column is the first or the second
-of its tile, and these are rounded differently: a window gives the whole image's values bit for bit if it begins at an
-even column, which ``window_step`` tells.
+A tile of four columns is two blocks of ``layout``. The factors of the input are a value of their own in a program. In
+place of the tile's four vectors of each channel it has six, position by position, so that its rows are those of a value
+with ``factor_channels``.
+
+A column's place in its tile decides how it is rounded. A window therefore gives the whole image's values bit for bit
+only if it begins at a multiple of ``window_step``. And all outputs of a tile depend, in their last bits, on the same
+columns, which makes the halo of windows larger than the receptive radius: ``window_halo``.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Floats, Op, Program
+from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, FactorsOp, Floats, Op, Program
+from lkdn_deploy.backends.native.layout import BLOCK
 
-TILE = 2
+TILE = 4
 """Outputs of a tile."""
 
 POSITIONS = TILE + 2
 """Multiplications of a tile."""
 
-INPUT_TRANSFORM = ((-1, 1, -1), (0, 1, 1), (1, 0, -1), (0, 2, -1))
-"""Two columns of the input for each position, relative to the tile's first, and the sign of the second."""
-
-BIASED = 1
-"""The position whose product is a summand of both outputs, to which the bias is added."""
+FAR, NEAR = math.sqrt(2), math.sqrt(0.5)
+"""The values a and b at which polynomials are evaluated, besides 0 and infinity."""
 
 CHANNELS = range(8, 257)
 """Numbers of inputs and of outputs. With fewer the transforms outweigh the saved multiplications; with more the
-transformed input of all channels would not stay in the caches."""
+factors of all channels would not stay in the caches."""
 
 MIN_SHARE = 0.5
 """Share of a network's multiplications that such convolutions must have: others would gain little."""
 
-_WEIGHT_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_MANY_REGISTERS = 24
+"""Vectors from which on three tiles at once are faster than two. Rows of few tiles then have fewer to compute twice."""
+
+_WEIGHT_TRANSFORM = np.array(
+    [
+        [1, 0, 0],
+        *([1 / 6, x / 6, x**2 / 6] for x in (FAR, -FAR)),
+        *([-2 / 3, -2 / 3 * x, -2 / 3 * x**2] for x in (NEAR, -NEAR)),
+        [0, 0, 1],
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MinimalConv:
+    """A convolution over channels by minimal filtering; a part of a stage's signature."""
+
+    sources: tuple[tuple[int, int], ...]
+    """Operands that are read, and the number of channels whose factors each has."""
+    rows: tuple[int, ...]
+    """Rows of the taps, relative to the output's."""
+    bias: int
+    """Offset of the biases."""
+    weights: int
+    """Offset of what ``winograd.packed_weights`` returns."""
+    groups: tuple[tuple[int, int], ...]
+    """First and number of the output channels of each group that is accumulated in registers together."""
+    tiles: int
+    """Number of tiles that are computed together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The factors of an operand for convolutions by minimal filtering."""
+
+    source: int
 
 
 def transform_weights(weight: Floats) -> Floats:
-    """Return weights of three columns, (..., 3), as the factors of a tile's positions, (..., 4)."""
+    """Return weights of three columns, (..., 3), as the factors of a tile's positions, (..., 6)."""
     return np.asarray(weight.astype(np.float64) @ _WEIGHT_TRANSFORM.T, np.float32)
+
+
+def factor_channels(channels: int) -> int:
+    """Return the channels of a value that holds the factors of a value of ``channels``."""
+    return -(-channels * POSITIONS // TILE)
+
+
+def source_channels(channels: int) -> int:
+    """Return the channels of a value whose factors have ``channels``."""
+    return channels * TILE // POSITIONS
+
+
+def tiles_at_once(vectors: int) -> int:
+    """Return how many tiles use a weight that is loaded, where a convolution accumulates ``vectors`` in registers."""
+    return 3 if vectors >= _MANY_REGISTERS else 2
 
 
 def with_minimal_filtering(program: Program) -> Program:
@@ -60,13 +114,17 @@ def with_minimal_filtering(program: Program) -> Program:
     chosen = {op for op in program.ops if isinstance(op, ConvOp) and _eligible(op)}
     if sum(op.weight.size for op in chosen) < MIN_SHARE * sum(map(_multiplications, program.ops)):
         return program
-    ops = (
-        replace(op, weight=transform_weights(op.weight), minimal=True)
-        if isinstance(op, ConvOp) and op in chosen
-        else op
-        for op in program.ops
-    )
-    return replace(program, ops=tuple(ops))
+    channels, depths, ops = list(program.channels), list(program.depths), list[Op]()
+    for op in program.ops:
+        if not isinstance(op, ConvOp) or op not in chosen:
+            ops.append(op)
+            continue
+        factors = tuple(range(len(channels), len(channels) + len(op.inputs)))
+        channels += (factor_channels(channels[value]) for value in op.inputs)
+        depths += [depths[op.output]] * len(op.inputs)
+        ops += (FactorsOp((value,), it) for value, it in zip(op.inputs, factors, strict=True))
+        ops.append(replace(op, inputs=factors, weight=transform_weights(op.weight), minimal=True))
+    return replace(program, ops=tuple(ops), channels=tuple(channels), depths=tuple(depths))
 
 
 def packed_weights(op: ConvOp, groups: Sequence[tuple[int, int]]) -> Floats:
@@ -77,19 +135,51 @@ def packed_weights(op: ConvOp, groups: Sequence[tuple[int, int]]) -> Floats:
         groups: first and number of the output channels of each group that is computed at once.
 
     Returns:
-        For each position, and in it for each group, (1 + inputs * rows, outputs of the group), the bias first.
+        For each position, and in it for each group, (inputs * rows, outputs of the group).
     """
     taps = op.weight.transpose(3, 1, 2, 0).reshape(POSITIONS, -1, len(op.weight))
-    bias = np.zeros((POSITIONS, 1, len(op.weight)), np.float32)
-    bias[BIASED] = op.bias
-    rows = np.concatenate([bias, taps], axis=1)
-    parts = [row[:, first : first + count].reshape(-1) for row in rows for first, count in groups]
+    parts = [it[:, first : first + count].reshape(-1) for it in taps for first, count in groups]
     return np.concatenate(parts)
+
+
+def uses_minimal_filtering(program: Program) -> bool:
+    """Return whether a program has such convolutions."""
+    return any(isinstance(op, FactorsOp) for op in program.ops)
+
+
+def row_unit(program: Program) -> int:
+    """Return the number of vectors of which rows have a multiple."""
+    return TILE if uses_minimal_filtering(program) else BLOCK
 
 
 def window_step(program: Program) -> int:
     """Return the divisor of the columns at which windows must begin to give the whole image's values, bit for bit."""
-    return TILE if any(isinstance(op, ConvOp) and op.minimal for op in program.ops) else 1
+    return TILE if uses_minimal_filtering(program) else 1
+
+
+def window_halo(program: Program) -> int:
+    """Return the columns to each side that decide the bits of a column's values; 0 without minimal filtering."""
+    return max(_reach(program, column) for column in range(TILE)) if uses_minimal_filtering(program) else 0
+
+
+def _reach(program: Program, column: int) -> int:
+    """Return how far to the left of a column are those that decide the bits of its result.
+
+    The mirrored column of a tile reaches as far to the right.
+    """
+    first = {program.result: column}
+    for op in reversed(program.ops):
+        if op.output not in first:
+            continue
+        start = first[op.output]
+        if isinstance(op, ConvOp) and op.minimal:
+            # Only the first output of a tile depends on the column before it.
+            start -= start % TILE or 1
+        else:
+            start -= op.radius[1] if not isinstance(op, FactorsOp) else 0
+        for value in op.inputs:
+            first[value] = min(start, first.get(value, start))
+    return column - min(first.values())
 
 
 def _eligible(op: ConvOp) -> bool:

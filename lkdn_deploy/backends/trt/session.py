@@ -54,6 +54,7 @@ class TrtSession:
 
     on_cpu = False
     window_step = 1
+    window_halo = 0
 
     def __init__(self, engine: bytes, record: EngineRecord, module: Any, device: Device) -> None:
         self.backend = _called(record.spec)

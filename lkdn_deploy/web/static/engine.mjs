@@ -28,8 +28,8 @@ class Layout {
    * @param {number} start address of the first byte, a multiple of a cache line
    */
   constructor(network, height, width, threads, start) {
-    const { lanes, block, scale } = network;
-    this.vectors = Math.ceil(width / (lanes * block)) * block;
+    const { lanes, block, rowUnit, scale } = network;
+    this.vectors = Math.ceil(width / (lanes * rowUnit)) * rowUnit;
     this.blocks = this.vectors / block;
     const columns = this.vectors * lanes;
     this.rowBytes = new Map(

@@ -29,15 +29,19 @@ def minimal(program: Program) -> list[ConvOp]:
 def test_a_tile_gives_what_the_taps_give(seed: int, taps: int) -> None:
     random = np.random.default_rng(seed)
     weight = random.standard_normal((taps, 3)).astype(np.float32)
-    columns = random.standard_normal((taps, 4)).astype(np.float32)
-    factors = winograd.transform_weights(weight)
-    m = np.zeros(winograd.POSITIONS, np.float32)
-    for position, (one, other, sign) in enumerate(winograd.INPUT_TRANSFORM):
-        m[position] = ((columns[:, one + 1] + sign * columns[:, other + 1]) * factors[:, position]).sum()
-    found = np.array([m[0] + m[1] + m[2], m[1] - m[2] - m[3]])
-    exact = [(columns[:, it : it + 3].astype(np.float64) * weight).sum() for it in range(2)]
+    columns = random.standard_normal((taps, winograd.POSITIONS))
+    points = np.array([0, winograd.FAR, -winograd.FAR, winograd.NEAR, -winograd.NEAR])
+    # By transposition, the factors of the input are those of a product of polynomials with these roots.
+    outputs = np.vander(points, winograd.TILE, increasing=True).T
+    outputs = np.column_stack([outputs, np.eye(winograd.TILE)[-1]])
+    inputs = np.zeros((winograd.POSITIONS, winograd.POSITIONS))
+    for position in range(len(points)):
+        inputs[position, :-1] = np.poly(np.delete(points, position))[::-1]
+    inputs[-1] = np.poly(points)[::-1]
+    m = (winograd.transform_weights(weight) * (columns @ inputs.T)).sum(0)
+    exact = [(columns[:, it : it + 3] * weight).sum() for it in range(winograd.TILE)]
     size = np.abs(columns).max() * np.abs(weight).sum()
-    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6 * size)
+    np.testing.assert_allclose(outputs @ m, exact, rtol=0, atol=2e-6 * size)
 
 
 @pytest.mark.parametrize("target", PROCESSORS)
@@ -61,23 +65,25 @@ def test_any_number_of_channels_and_any_size(channels: int, seed: int, height: i
 
 
 @pytest.mark.parametrize("target", PROCESSORS)
-def test_windows_that_begin_at_even_columns_give_the_bits_of_the_whole_image(target: str) -> None:
-    network, radius = compiled(dense(8), PROCESSORS[target]), 6
-    assert network.window_step == 2
-    image = noise(20, 101)
-    whole = Run(network, 20, 101, threads=2)(image)
-    for left, right in ((0, 41), (14, 101), (30, 71), (36, 52)):
+def test_windows_that_begin_at_tiles_give_the_bits_of_the_whole_image(target: str) -> None:
+    network = compiled(dense(8), PROCESSORS[target])
+    halo = network.window_halo
+    assert (network.window_step, halo) == (4, 12)  # of a radius of 6
+    image = noise(20, 141)
+    whole = Run(network, 20, 141, threads=2)(image)
+    for left, right in ((0, 41), (16, 141), (32, 71), (60, 87), (96, 124)):
         part = Run(network, 20, right - left)(image[:, :, left:right])
-        low, high = left and left + radius, right if right == 101 else right - radius
+        low, high = left and left + halo, right if right == 141 else right - halo
         same = np.s_[:, :, 2 * (low - left) : 2 * (high - left)]
         assert np.array_equal(part[same], whole[:, :, 2 * low : 2 * high])
 
 
-def test_nan_stays_within_the_radius() -> None:
+def test_nan_stays_within_the_halo() -> None:
     image = noise(12, 60)
     image[1, 6, 30] = np.nan
-    columns = np.isnan(Run(compiled(dense(8)), 12, 60)(image)).any((0, 1)).nonzero()[0]
-    assert (columns.min(), columns.max()) == (2 * (30 - 6), 2 * (30 + 6) + 1)
+    network = compiled(dense(8))
+    columns = np.isnan(Run(network, 12, 60)(image)).any((0, 1)).nonzero()[0] // 2
+    assert 30 - network.window_halo <= columns.min() <= 30 - 6 < 30 + 6 <= columns.max() <= 30 + network.window_halo
 
 
 @pytest.mark.parametrize("size", [(40, 131), (70, 60)])

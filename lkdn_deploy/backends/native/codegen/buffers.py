@@ -14,7 +14,8 @@ from llvmlite import ir
 from lkdn_deploy.backends.native.codegen.row_pairs import RowPair
 from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks
-from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, MinimalConv, StageSignature
+from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, StageSignature
+from lkdn_deploy.backends.native.winograd import MinimalConv
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
 from lkdn_deploy.jit.sixteen import HALF
 
@@ -92,11 +93,8 @@ class Buffers:
 
     def end(self) -> None:
         """Emit what follows the last block."""
-        b = self._b
         for kernel in self._signature.kernels:
-            operand = self._signature.operands[kernel.result]
-            if operand.halo_columns and kernel.result not in self._completed:
-                b.repeat(INT(operand.planes), partial(self.complete, kernel.result, self.row_end(kernel.result)))
+            self.complete_row(kernel.result)
         for number, sums in self._row_sums.items():
             self._store_row_sums(number, sums)
 
@@ -266,7 +264,7 @@ class Buffers:
             if isinstance(producer, Conv):
                 found |= {(loop.source, loop.row) for group in producer.groups for loop in group.loops}
             elif isinstance(producer, MinimalConv):
-                found |= {(source, row) for source in producer.sources for row in producer.rows}
+                found |= {(source, row) for source, _ in producer.sources for row in producer.rows}
             elif isinstance(producer, DepthwiseConv):
                 found |= {(producer.source, row) for row in producer.rows}
             else:
@@ -319,6 +317,12 @@ class Buffers:
     def row_end(self, number: int) -> Any:
         """Return the number of floats from the first to behind the last block of a row."""
         return self._b.mul(self.blocks, INT(self.block_step(number)))
+
+    def complete_row(self, number: int) -> None:
+        """Complete all channels of a row that this stage has computed, unless it is complete."""
+        operand = self._signature.operands[number]
+        if operand.halo_columns and number not in self._completed:
+            self._b.repeat(INT(operand.planes), partial(self.complete, number, self.row_end(number)))
 
     def complete(self, number: int, end: Any, channel: Any) -> None:
         """Store the halo of a channel of a row, after its last block.

@@ -1,36 +1,68 @@
-"""Convolutions by minimal filtering, which ``winograd`` describes, for pairs of blocks.
+"""Convolutions by minimal filtering, which ``winograd`` describes, for two or three tiles at a time.
 
-Each weight is loaded once for both blocks. Position by position, the sums of products of a group of output channels are
-in registers. The first group computes the factors of the input, and stores them for the others.
+Each weight is loaded once for all tiles. Position by position, the sums of products of a group of output channels are
+in registers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
-from lkdn_deploy.backends.native.lower import MinimalConv, StageSignature
-from lkdn_deploy.backends.native.winograd import INPUT_TRANSFORM, POSITIONS
+from lkdn_deploy.backends.native.layout import BLOCK
+from lkdn_deploy.backends.native.winograd import FAR, NEAR, POSITIONS, TILE, MinimalConv
 from lkdn_deploy.jit.builder import INT, Builder
 
-PAIR = 2
-"""Blocks that are computed together."""
+_BLOCKS = TILE // BLOCK
+"""Blocks of a tile."""
+
+Store = Callable[[Any, Vectors], None]
+"""Takes the number of a channel, and its vectors in the current block."""
+Finish = Callable[[Callable[[Store], None]], None]
+"""Finishes the current block; takes a function that computes its vectors and gives them to a ``Store``."""
+
+_FEWEST = 2
+"""Tiles that are computed together at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """A loop over taps of a position; ``factors`` gives those of the input, of each tap one vector for each block."""
+def emit_factors(b: Builder, buffers: Buffers, source: int, channels: int, result: int) -> None:
+    """Emit the factors of a row.
 
-    first: int
-    """The first tap."""
-    count: int
-    """Number of iterations."""
-    step: int
-    """Taps of an iteration."""
-    factors: Callable[[Any], Sequence[Vectors]]
+    Args:
+        b: builder of the stage's function.
+        buffers: its operands.
+        source: operand with halo.
+        channels: its number of channels.
+        result: operand for the factors.
+    """
+
+    def tile(index: Any) -> None:
+        buffers.enter(b.mul(index, INT(_BLOCKS)))
+        start, target = buffers.channel(source, 0, INT(0)), buffers.channel(result, 0, INT(0))
+
+        def channel(number: Any) -> None:
+            address = b.at(start, b.mul(number, buffers.channel_steps[source]))
+            place = b.at(target, b.mul(number, INT(b.lanes)))
+            loaded = buffers.load_vectors(source, address, range(-1, TILE + 1))
+            for position, factor in enumerate(_factors(b, [loaded[it] for it in range(-1, TILE + 1)])):
+                b.store_vector(factor, b.at(place, position * channels * b.lanes))
+
+        b.repeat(INT(channels), channel)
+
+    b.repeat(b.udiv(buffers.blocks, INT(_BLOCKS)), tile)
+
+
+def _factors(b: Builder, d: Vectors) -> Vectors:
+    """Return the factors of a tile's columns ``d``, B d in terms of ``winograd``."""
+    one, other = b.constant(-(FAR**2 + NEAR**2)), b.constant
+    found = [b.fma(d[2], one, b.fadd(d[0], d[4]))]
+    for value, rest in ((FAR, NEAR), (NEAR, FAR)):
+        even = b.fma(d[2], other(-(rest**2)), d[4])
+        odd = b.fma(d[1], other(-(rest**2)), d[3])
+        found += [b.fma(odd, other(value), even), b.fma(odd, other(-value), even)]
+    return [*found, b.fma(d[3], one, b.fadd(d[1], d[5]))]
 
 
 class TileEmitter:
@@ -38,117 +70,130 @@ class TileEmitter:
 
     Args:
         builder: builder of the stage's function.
-        signature: signature of the stage.
         buffers: its operands.
         weights: address of its weights.
         conv: the convolution.
-        result: operand that it computes.
+        outputs: number of its output channels.
     """
 
-    def __init__(
-        self,
-        builder: Builder,
-        signature: StageSignature,
-        buffers: Buffers,
-        weights: Any,
-        conv: MinimalConv,
-        result: int,
-    ) -> None:
+    def __init__(self, builder: Builder, buffers: Buffers, weights: Any, conv: MinimalConv, outputs: int) -> None:
         self._b, self._buffers, self._weights, self._conv = builder, buffers, weights, conv
-        self._channels = [(source, signature.operands[source].channels) for source in conv.sources]
-        self._taps = len(conv.rows) * sum(channels for _, channels in self._channels)
-        self._outputs = signature.operands[result].channels
-        self._sums = builder.scratch(PAIR * POSITIONS * self._outputs)
-        """(blocks, positions, outputs)"""
-        self._factors = builder.scratch(PAIR * self._taps)
-        """(taps, blocks)"""
+        self._taps = len(conv.rows) * sum(channels for _, channels in conv.sources)
+        self._outputs = outputs
+        self._sums = builder.scratch(conv.tiles * POSITIONS * outputs)
+        """(tiles, positions, outputs)"""
+        self._first: Any = None
+        """The first of the tiles that are computed together."""
 
-    def sum_products(self, blocks: Any) -> None:
-        """Sum up the products of all positions for a pair of blocks; if ``blocks`` is 1, twice for the first."""
+    def emit(self, finish: Finish) -> None:
+        """Emit the loops over a row; ``finish`` finishes each block, which is the current one."""
+        b, most = self._b, self._conv.tiles
+        tiles = b.udiv(self._buffers.blocks, INT(_BLOCKS))
+        done, rest = INT(0), tiles
+        if most > _FEWEST:  # as many pairs as leave whole triples
+            missing = b.urem(b.sub(b.mul(tiles, INT(most)), tiles), INT(most))
+            pairs = b.udiv(b.add(tiles, INT(1)), INT(_FEWEST))
+            pairs = b.select(b.icmp_signed("<", missing, pairs), missing, pairs)
+            rounds = b.sdiv(b.sub(tiles, b.mul(pairs, INT(_FEWEST))), INT(most))
+            b.repeat(rounds, partial(self._together, most, done, INT(most), finish))
+            done = b.mul(rounds, INT(most))
+            rest = b.sub(tiles, done)
+        rounds = b.udiv(b.add(rest, INT(_FEWEST - 1)), INT(_FEWEST))
+        b.repeat(rounds, partial(self._together, _FEWEST, done, rest, finish))
+
+    def _together(self, count: int, done: Any, left: Any, finish: Finish, index: Any) -> None:
+        """Compute ``count`` tiles after ``done`` others; the last of those ``left``, if alone, twice."""
         b = self._b
-        (first, count), *others = self._conv.groups
-        again = [_Loop(0, self._taps, 1, self._stored)]
-        for position in range(POSITIONS):
-            self._group(position, count, self._transformed(position, blocks, keep=bool(others)), INT(first))
-            for size, alike in groupby(others, itemgetter(1)):
+        before = b.mul(index, INT(count))
+        self._first = b.add(done, before)
+        remaining = b.sub(left, before)
+        there = b.select(b.icmp_signed("<", remaining, INT(count)), remaining, INT(count))
+        if count == self._conv.tiles > _FEWEST:
+            there = INT(count)
+        self._buffers.enter(b.mul(self._first, INT(_BLOCKS)))
+        self._sum_products(count, there)
+        b.repeat(there, partial(self._finish, finish))
+
+    def _sum_products(self, count: int, there: Any) -> None:
+        """Sum up the products of all positions of ``count`` tiles, of which ``there`` exist."""
+        b = self._b
+        steps = {}
+        for source, _ in self._conv.sources:
+            step = _BLOCKS * self._buffers.block_step(source)
+            last = b.mul(b.sub(there, INT(1)), INT(step))
+            steps[source] = [INT(it * step) for it in range(count - 1)] + [last]
+
+        def position(number: Any) -> None:
+            for size, alike in groupby(self._conv.groups, itemgetter(1)):
                 starts = [start for start, _ in alike]
 
-                def repetition(index: Any, position: int, count: int, start: int) -> None:
-                    self._group(position, count, again, b.add(b.mul(index, INT(count)), INT(start)))
+                def group(index: Any, size: int, start: int) -> None:
+                    self._group(number, size, steps, b.add(b.mul(index, INT(size)), INT(start)))
 
-                b.repeat(INT(len(starts)), partial(repetition, position=position, count=size, start=starts[0]))
+                b.repeat(INT(len(starts)), partial(group, size=size, start=starts[0]))
 
-    def _transformed(self, position: int, blocks: Any, *, keep: bool) -> Iterator[_Loop]:
-        """Yield a loop over each source's channels, which computes factors, and stores them if they are to be kept."""
-        b, buffers, rows = self._b, self._buffers, len(self._conv.rows)
-        start = 0
-        for source, channels in self._channels:
-            pointers = [buffers.channel(source, row, INT(0)) for row in self._conv.rows]
-            behind = b.mul(b.sub(blocks, INT(PAIR - 1)), INT(buffers.block_step(source)))
+        b.repeat(INT(POSITIONS), position)
 
-            def factors(channel: Any, source: int, pointers: Sequence[Any], behind: Any, start: int) -> list[Vectors]:
-                step, found = b.mul(channel, buffers.channel_steps[source]), []
-                for number, pointer in enumerate(pointers):
-                    block = b.at(pointer, step)
-                    found.append([self._factor(position, source, it) for it in (block, b.at(block, behind))])
-                    tap = b.add(b.mul(channel, INT(rows)), INT(start + number))
-                    for place, value in enumerate(found[-1] if keep else ()):
-                        b.store_vector(value, self._place(tap, place))
+    def _group(self, position: Any, size: int, steps: dict[int, list[Any]], first: Any) -> None:
+        """Sum up the products of one position for ``size`` output channels from ``first`` on."""
+        b, conv, buffers = self._b, self._conv, self._buffers
+        before = b.add(b.mul(position, INT(self._taps * self._outputs)), b.mul(first, INT(self._taps)))
+        weights = b.at(self._weights, b.add(before, INT(conv.weights)))
+        count = len(steps[conv.sources[0][0]])
+        sums: Sequence[Any] = [b.constant(0)] * (size * count)
+        for source, channels in conv.sources:
+            start = b.mul(position, INT(channels * b.lanes))
+            rows = [
+                [b.at(b.at(buffers.channel(source, row, INT(0)), start), step) for step in steps[source]]
+                for row in conv.rows
+            ]
+
+            def taps(channel: Any, carried: Sequence[Any], rows: list[Vectors], weights: Any) -> Sequence[Any]:
+                found = list(carried)
+                place = b.mul(channel, INT(b.lanes))
+                row_weights = b.at(weights, b.mul(channel, INT(len(rows) * size)))
+                for number, tiles in enumerate(rows):
+                    loaded = [b.load_vector(b.at(tile, place)) for tile in tiles]
+                    for output in range(size):
+                        weight = b.splat_at(row_weights, INT(number * size + output))
+                        for tile, value in enumerate(loaded, count * output):
+                            found[tile] = b.fma(weight, value, found[tile])
                 return found
 
-            yield _Loop(
-                start, channels, rows, partial(factors, source=source, pointers=pointers, behind=behind, start=start)
-            )
-            start += channels * rows
-
-    def _factor(self, position: int, source: int, channel: Any) -> Any:
-        """Return a position's factor of the input; ``channel`` is the address of the channel of a block."""
-        one, other, sign = INPUT_TRANSFORM[position]
-        d = self._buffers.load_vectors(source, channel, (one, other))
-        return self._b.fadd(d[one], d[other]) if sign > 0 else self._b.fsub(d[one], d[other])
-
-    def _place(self, tap: Any, place: int) -> Any:
-        """Return the address of a stored factor."""
-        return self._b.at(
-            self._factors, self._b.mul(self._b.add(self._b.mul(tap, INT(PAIR)), INT(place)), INT(self._b.lanes))
-        )
-
-    def _stored(self, tap: Any) -> list[Vectors]:
-        return [[self._b.load_vector(self._place(tap, place)) for place in range(PAIR)]]
-
-    def _group(self, position: int, count: int, loops: Iterable[_Loop], first: Any) -> None:
-        """Sum up the products of one position for ``count`` output channels from ``first`` on."""
-        b = self._b
-        start = INT(self._conv.weights + position * (1 + self._taps) * self._outputs)
-        weights = b.at(self._weights, b.add(b.mul(first, INT(1 + self._taps)), start))
-
-        def body(loop: _Loop, number: Any, carried: Sequence[Any]) -> Sequence[Any]:
-            found = list(carried)
-            row = b.at(weights, b.add(b.mul(number, INT(loop.step * count)), INT((1 + loop.first) * count)))
-            for tap, loaded in enumerate(loop.factors(number)):
-                for output in range(count):
-                    weight = b.splat_at(row, INT(tap * count + output))
-                    for place, value in enumerate(loaded, PAIR * output):
-                        found[place] = b.fma(weight, value, found[place])
-            return found
-
-        biases = [b.splat_at(weights, INT(output)) for output in range(count)]
-        sums: Sequence[Any] = [bias for bias in biases for _ in range(PAIR)]
-        for loop in loops:
-            sums = b.loop(INT(loop.count), sums, partial(body, loop))
-        target = b.at(self._sums, b.mul(b.add(first, INT(position * self._outputs)), INT(b.lanes)))
+            sums = b.loop(INT(channels), sums, partial(taps, rows=rows, weights=weights))
+            weights = b.at(weights, channels * len(conv.rows) * size)
+        target = b.at(self._sums, b.mul(b.add(b.mul(position, INT(self._outputs)), first), INT(b.lanes)))
         for number, value in enumerate(sums):
-            output, place = divmod(number, PAIR)
-            b.store_vector(value, b.at(target, (output + place * POSITIONS * self._outputs) * b.lanes))
+            output, tile = divmod(number, count)
+            b.store_vector(value, b.at(target, (output + tile * POSITIONS * self._outputs) * b.lanes))
 
-    def form_outputs(self, place: Any, store: Callable[[Any, Vectors], None]) -> None:
-        """Compute the columns of a block of the pair from the sums of products, and ``store`` them by channel."""
+    def _finish(self, finish: Finish, place: Any) -> None:
+        """Have a tile finished block by block; ``place`` is its place among those computed together."""
         b = self._b
         start = b.at(self._sums, b.mul(place, INT(POSITIONS * self._outputs * b.lanes)))
+        block = b.mul(b.add(self._first, place), INT(_BLOCKS))
+        for number in range(_BLOCKS):
+            self._buffers.enter(b.add(block, INT(number)))
+            finish(partial(self._columns, start, range(number * BLOCK, (number + 1) * BLOCK)))
+
+    def _columns(self, start: Any, columns: Sequence[int], store: Store) -> None:
+        """Compute some columns of a tile from its sums of products, and ``store`` them by channel."""
+        b = self._b
 
         def output(channel: Any) -> None:
             sums = b.at(start, b.mul(channel, INT(b.lanes)))
             m = [b.load_vector(b.at(sums, position * self._outputs * b.lanes)) for position in range(POSITIONS)]
-            store(channel, [b.fadd(b.fadd(m[0], m[1]), m[2]), b.fsub(b.fsub(m[1], m[2]), m[3])])
+            bias = b.splat_at(self._weights, b.add(channel, INT(self._conv.bias)))
+            store(channel, [_output(b, m, bias, column) for column in columns])
 
         b.repeat(INT(self._outputs), output)
+
+
+def _output(b: Builder, m: Vectors, bias: Any, column: int) -> Any:
+    """Return a column of a tile, that of A m plus a bias, from the sums of products ``m`` of each position."""
+    form = b.fsub if column % 2 else b.fadd
+    far, near = form(m[1], m[2]), form(m[3], m[4])
+    if column == 0:
+        return b.fadd(b.fadd(b.fadd(bias, m[0]), far), near)
+    total = b.fadd(bias, m[-1]) if column == TILE - 1 else bias
+    return b.fma(far, b.constant(FAR**column), b.fma(near, b.constant(NEAR**column), total))

@@ -31,7 +31,7 @@ from lkdn_deploy.backends.native.codegen import activations
 from lkdn_deploy.backends.native.codegen.arithmetic import FloatArithmetic, PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
 from lkdn_deploy.backends.native.codegen.fixed_steps import FixedSteps
-from lkdn_deploy.backends.native.codegen.minimal import PAIR, TileEmitter
+from lkdn_deploy.backends.native.codegen.minimal import Store, TileEmitter, emit_factors
 from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.lower import (
     ChannelGroup,
@@ -41,11 +41,11 @@ from lkdn_deploy.backends.native.lower import (
     FusedKernel,
     LayerNorm,
     Load,
-    MinimalConv,
     StageSignature,
     TapLoop,
 )
 from lkdn_deploy.backends.native.schedule import RowPass
+from lkdn_deploy.backends.native.winograd import Factors, MinimalConv
 from lkdn_deploy.jit.builder import INT, POINTER, Builder
 from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
@@ -112,9 +112,9 @@ class _StageEmitter:
                         self._produce(kernel)
                 case RowPass.BLOCKS:
                     b.repeat(blocks, partial(self._block, tuple(kernels)))
-                case RowPass.PAIRS:
+                case RowPass.TILES:
                     for kernel in kernels:
-                        self._minimal_conv(kernel)
+                        self._produce(kernel)
         self._buffers.end()
         if self._fixed:
             self._fixed.end()
@@ -132,6 +132,10 @@ class _StageEmitter:
                 self._conv(kernel, conv)
             case DepthwiseConv() as conv:
                 self._depthwise_conv(kernel, conv)
+            case MinimalConv() as conv:
+                self._minimal_conv(kernel, conv)
+            case Factors(source):
+                self._factors(kernel, source)
             case LayerNorm() as norm:
                 self._layer_norm(kernel, norm)
             case Load() as load:
@@ -217,27 +221,21 @@ class _StageEmitter:
 
         return list(b.loop(INT(loop.count), sums, body))
 
-    def _minimal_conv(self, kernel: FusedKernel) -> None:
-        b, buffers = self._b, self._buffers
-        if not isinstance(kernel.producer, MinimalConv):
-            raise TypeError(kernel.producer)
-        tiles = TileEmitter(b, self._signature, buffers, self._weights, kernel.producer, kernel.result)
+    def _minimal_conv(self, kernel: FusedKernel, conv: MinimalConv) -> None:
+        buffers = self._buffers
+        tiles = TileEmitter(self._b, buffers, self._weights, conv, self._signature.operands[kernel.result].channels)
 
-        def pair(index: Any) -> None:
-            first = b.mul(index, INT(PAIR))
-            left = b.sub(buffers.blocks, first)
-            blocks = b.select(b.icmp_signed("<", left, INT(PAIR)), left, INT(PAIR))  # the last may be alone
-            buffers.enter(first)
-            tiles.sum_products(blocks)
-            b.repeat(blocks, partial(finish, first))
-
-        def finish(first: Any, place: Any) -> None:
-            buffers.enter(b.add(first, place))
-            tiles.form_outputs(place, partial(self._store, kernel))
+        def finish(columns: Callable[[Store], None]) -> None:
+            columns(partial(self._store, kernel))
             if kernel.result == self._signature.shuffled:
                 buffers.store_output(kernel.result)
 
-        b.repeat(b.sdiv(b.add(buffers.blocks, INT(PAIR - 1)), INT(PAIR)), pair)
+        tiles.emit(finish)
+
+    def _factors(self, kernel: FusedKernel, source: int) -> None:
+        if any(it.result == source for it in self._signature.kernels):
+            self._buffers.complete_row(source)
+        emit_factors(self._b, self._buffers, source, self._signature.operands[source].channels, kernel.result)
 
     def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
         """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""

@@ -30,11 +30,13 @@ from lkdn_deploy.backends.native.ir import (
     ConvOp,
     DepthwiseOp,
     Elementwise,
+    FactorsOp,
     Floats,
     NormOp,
     Op,
     Program,
     SelectOp,
+    UnsupportedError,
     require,
 )
 
@@ -132,6 +134,9 @@ class _Quantiser:
                 return self._in_float32(op)
             case Elementwise():
                 return self._integral(op)
+            case FactorsOp():
+                msg = "minimal filtering in fixed point"
+                raise UnsupportedError(msg)
 
     def _scale(self, value: int) -> Doubles:
         return self._formats[value].scale
