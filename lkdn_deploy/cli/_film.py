@@ -5,11 +5,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lkdn_deploy.cli._outcomes import described_use
 from lkdn_deploy.cli._progress import INTERVAL, duration, open_bar
 from lkdn_deploy.cli._shell import complain, echo_path
 from lkdn_deploy.cli._upscale_options import PIPE
@@ -239,6 +241,8 @@ def _tell(
             "seconds": round(done.seconds, 4),
             "notes": notes,
         }
+        if done.range_use is not None:
+            facts["fixed_point"] = asdict(done.range_use)
         _echo_json(film.path, done.target, "done", facts)
     else:
         echo_path(done.target)
@@ -247,6 +251,8 @@ def _tell(
         rate = f", {done.computed / done.seconds:.3g} per second" if done.computed else ""
         engine = f"{session.metadata.model} x{upscaler.scale} on {session.backend}"
         click.echo(f"{sizes}, {done.frames} pictures with {engine}{rate}, {encoding.codec}", err=True)
+    if request.verbose and done.range_use is not None:
+        click.echo(f"fixed point: {described_use(done.range_use)}", err=True)
 
 
 def _tell_skipped(request: "UpscaleRequest", source: Path, target: Path, reason: str) -> None:

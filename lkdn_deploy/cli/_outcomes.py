@@ -239,6 +239,8 @@ def prepare_folders(folders: Sequence[Path], *, create: bool) -> None:
 
 def described_use(use: "RangeUse") -> str:
     """Return a line on how the ranges of fixed point were used, with the layers that used most of theirs."""
+    if not use.windows:
+        return "no window was computed"
     most = sorted(use.used, key=lambda layer: use.used[layer], reverse=True)[:_LAYERS]
     layers = ", ".join(f"{layer} {use.used[layer]:.0%}" for layer in most)
     return f"{use.again} of {use.windows} windows computed again in FP32; most of their ranges used: {layers}"

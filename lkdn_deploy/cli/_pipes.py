@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from lkdn_deploy.cli._film import FOR_FILMS
+from lkdn_deploy.cli._outcomes import described_use
 from lkdn_deploy.cli._upscale_options import PIPE, UpscaleRequest
 from lkdn_deploy.core.errors import InputError, LkdnError, UsageError
 from lkdn_deploy.core.files import temporary_folder
@@ -100,6 +101,8 @@ def upscale_raw(request: UpscaleRequest, upscalers: "Upscalers") -> None:
     talk = _FrameTalk(quiet=request.quiet)
     count = upscale_frames(upscaler, layout, source, target, progress=talk.progress)
     talk.summarise(count, sizes, upscaler)
+    if request.verbose and (use := upscaler.session.range_use()) is not None:
+        click.echo(f"fixed point: {described_use(use)}", err=True)
 
 
 class _FrameTalk:

@@ -22,6 +22,7 @@ from lkdn_deploy import __version__
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.files import open_regular, printable
 from lkdn_deploy.core.limits import available_memory
+from lkdn_deploy.core.protocols import RangeUse
 from lkdn_deploy.imaging.pixels import Pixels
 from lkdn_deploy.runtime.journal import Finding, Journal, SourceState
 from lkdn_deploy.runtime.settings import OutputSettings
@@ -117,6 +118,7 @@ class Rendered:
         seconds: time of computing them, with decoding and encoding, without joining.
         exact: whether the pictures equal those of the network on the whole picture.
         notes: facts that became known during the work, a sentence each.
+        range_use: how the ranges of values were used in this run, if the network was computed in fixed point.
     """
 
     target: Path
@@ -126,6 +128,7 @@ class Rendered:
     seconds: float
     exact: bool
     notes: tuple[str, ...]
+    range_use: RangeUse | None = None
 
 
 Progress = Callable[[int, int | None], None]
@@ -241,6 +244,7 @@ def render(
     state, seal = _state(film.path), None
     if begun.journal is not None and begun.state is not None:
         seal = begun.journal.seal(begun.target, begun.state, settings.canonical())
+    upscaler.session.range_use()  # what was upscaled before is no part of this film
     with locked(folder_for(begun.target)) as folder:
         run = _Run(upscaler, begun, encoding, folder)
         try:
@@ -264,6 +268,7 @@ def render(
         seconds=run.seconds,
         exact=run.exact,
         notes=tuple(run.damage.told(film, begun.span)),
+        range_use=upscaler.session.range_use(),
     )
 
 

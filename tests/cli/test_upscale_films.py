@@ -17,9 +17,9 @@ from lkdn_deploy.samples import sample_pixels
 av = pytest.importorskip("av")
 
 
-def film(path: Path, count: int = 6) -> Path:
-    """Write a film of a part of a photograph that moves."""
-    photograph = sample_pixels()[:60]
+def film(path: Path, count: int = 6, picture: np.ndarray | None = None) -> Path:
+    """Write a film of a part of a picture that moves, by default of a photograph."""
+    photograph = sample_pixels()[:60] if picture is None else picture
     with av.open(str(path), "w") as container:
         track = container.add_stream("libx264", rate=25, width=32, height=24, options={"crf": "10"})
         for number in range(count):
@@ -70,6 +70,20 @@ def test_a_finished_film_is_skipped_on_request(tmp_path: Path, capfd: pytest.Cap
     assert run(command, [*words, "--resume", "--crf", "20", "--quiet"]) == 0
     assert target.stat().st_mtime_ns > before
     assert capfd.readouterr().err == ""
+
+
+def test_in_fixed_point_the_end_says_how_ranges_were_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = 255 * np.random.default_rng(1).integers(0, 2, (60, 90, 1), np.uint8).repeat(3, axis=2)
+    films = [film(tmp_path / "usual.mkv"), film(tmp_path / "noise.mkv", 3, noise)]
+    words = [*map(str, films), str(tmp_path / "large"), "--scale", "2", "--precision", "int16", "--verbose"]
+    assert run(command, [*words, "--json"]) == 0
+    said = capfd.readouterr()
+    usual, hostile = (json.loads(line)["fixed_point"] for line in said.out.splitlines())
+    assert (usual["windows"], usual["again"]) == (6, 0)
+    assert (hostile["windows"], hostile["again"]) == (3, 3)
+    assert 0 < max(usual["used"].values()) < max(hostile["used"].values()) == 1
+    assert "fixed point: 0 of 6 windows computed again in FP32; most of their ranges used: " in said.err
+    assert "fixed point: 3 of 3 windows computed again in FP32; " in said.err
 
 
 @pytest.mark.parametrize(

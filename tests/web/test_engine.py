@@ -15,7 +15,8 @@ from in_node import PROCESSORS, Instructions, node
 from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, dense, reference
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
-from lkdn_deploy.backends.native.fixed.measured import SIDE, measure
+from lkdn_deploy.backends.native.fixed.measured import measure
+from lkdn_deploy.backends.native.fixed.pictures import SIDE
 from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import UnsupportedError

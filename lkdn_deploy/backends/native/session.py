@@ -41,7 +41,8 @@ class NativeSession(SequentialSession):
     Args:
         artifact: the file's content.
         threads: number of threads to use; by default one for each physical core that the process may use.
-        fixed_point: whether to compute in fixed point. The first time, the ranges of the values are measured.
+        fixed_point: whether to compute in fixed point. The first time, the ranges of the values are measured, and
+            results are compared with float32.
 
     Raises:
         InputError: if the file is not an ONNX file, or the network has operations without kernels.
@@ -82,12 +83,13 @@ class NativeSession(SequentialSession):
         """Return a program in fixed point as code, and the record of how far its values reach.
 
         Raises:
-            UnsupportedError: if it has operations that fixed point does not have.
+            UnsupportedError: if it has operations that fixed point does not have, or too large differences.
             MissingError: if the processor has no code for it.
         """
         from lkdn_deploy.backends.native.compile import CompiledNetwork, fixed_obstacle
         from lkdn_deploy.backends.native.fixed.measured import ranges_of
-        from lkdn_deploy.backends.native.fixed.quantise import check_quantisable, quantise
+        from lkdn_deploy.backends.native.fixed.quantise import check_quantisable
+        from lkdn_deploy.backends.native.fixed.trial import tried
         from lkdn_deploy.backends.native.fixed.usage import RangeRecord
         from lkdn_deploy.jit.compiler import processor
 
@@ -96,7 +98,7 @@ class NativeSession(SequentialSession):
             msg = f"the native engine does not support {obstacle}"
             raise MissingError(msg, "leave out --precision int16")
         check_quantisable(program)
-        fixed = quantise(program, ranges_of(program, data, target))
+        fixed = tried(program, ranges_of(program, data, target), data, self._network, target)
         return CompiledNetwork(fixed.program, target, fixed), RangeRecord(fixed)
 
     def _start(self) -> None:

@@ -16,7 +16,8 @@ from random_networks import RANDOM_OPS, random_model
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
-from lkdn_deploy.backends.native.fixed.measured import SIDE, measure
+from lkdn_deploy.backends.native.fixed.measured import measure
+from lkdn_deploy.backends.native.fixed.pictures import SIDE
 from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.jit.compiler import Processor

@@ -10,6 +10,7 @@ pytest.importorskip("llvmlite")
 
 from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.onnx_bytes import Artifact, read_artifact
+from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.imaging.metrics import psnr_y
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.imaging.testsets import find_all, read_pair
@@ -17,14 +18,24 @@ from lkdn_deploy.imaging.testsets import find_all, read_pair
 Pixels = np.ndarray
 
 
-@pytest.fixture(scope="module", params=["LKDN-S_x4", "LKDN_x4"])
-def artifact(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+COMPACT = "Compact/realesr-animevideov3-x4.safetensors"
+TAKEN = ("LKDN/LKDN-S_x4.pth", "LKDN/LKDN_x4.pth", "ETDS/ECBSR_M4C16_x4.pth", "ETDS/ECBSR_ET_M4C16_x4.pth", COMPACT)
+REFUSED = (
+    *("VapSR/VapSR_X4.pth", "SPAN/spanx4_ch48.safetensors", "NTIRE2024/team38_span_ch28_slim.pth"),
+    *("ETDS/ECBSR_M6C40_x4.pth", "ETDS/ECBSR_ET_M6C40_x4.pth"),
+)
+
+
+def exported(weights: Path, folder: Path) -> Artifact:
     from lkdn_deploy.export.job import ExportSettings, export_onnx
     from lkdn_models.checkpoint import load_checkpoint
 
-    target = tmp_path_factory.mktemp("exported") / "a.onnx"
-    checkpoint = load_checkpoint(data / "weights" / "LKDN" / f"{request.param}.pth")
-    return read_artifact(export_onnx(checkpoint, target, ExportSettings()).path)
+    return read_artifact(export_onnx(load_checkpoint(weights), folder / "a.onnx", ExportSettings()).path)
+
+
+@pytest.fixture(scope="module", params=TAKEN)
+def artifact(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return exported(data / "weights" / request.param, tmp_path_factory.mktemp("exported"))
 
 
 def hostile() -> Iterator[Pixels]:
@@ -79,3 +90,11 @@ def test_hostile_pictures_differ_by_two_levels_at_most(artifact: Artifact) -> No
     assert use.windows == len(differences) == 200
     assert 0 < use.again < 200
     assert max(differences) <= 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("weights", REFUSED)
+def test_networks_that_enlarge_roundings_are_refused(weights: str, data: Path, tmp_path: Path) -> None:
+    found = exported(data / "weights" / weights, tmp_path)
+    with pytest.raises(InputError, match=r"pixels would differ by up to \d+ levels from FP32"):
+        NativeSession(found, 1, fixed_point=True)

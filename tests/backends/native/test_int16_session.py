@@ -17,6 +17,7 @@ from lkdn_deploy import load
 from lkdn_deploy.backends.native.session import NativeSession
 from lkdn_deploy.backends.onnx_bytes import read_artifact
 from lkdn_deploy.backends.registry import open_session
+from lkdn_deploy.cli._outcomes import described_use
 from lkdn_deploy.cli._shell import run
 from lkdn_deploy.cli.upscale import command
 from lkdn_deploy.core.errors import InputError, MissingError, UsageError
@@ -68,6 +69,7 @@ def test_a_photograph_is_computed_in_fixed_point_and_near(int16: NativeSession, 
     assert all(0 <= it < 1 for it in use.used.values())
     assert int16.metadata.precision == "int16"
     assert fp32.range_use() is None
+    assert described_use(int16.range_use() or use) == "no window was computed"
 
 
 def test_threads_and_parts_give_the_same(int16: NativeSession) -> None:

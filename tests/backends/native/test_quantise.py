@@ -22,7 +22,8 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     FloatElementwise,
     Storage,
 )
-from lkdn_deploy.backends.native.fixed.measured import SIDE, STORE, measure, ranges_of
+from lkdn_deploy.backends.native.fixed.measured import STORE, measure, ranges_of
+from lkdn_deploy.backends.native.fixed.pictures import SIDE
 from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.fixed.residues import RESIDUES, activation_numbers, residue_table
 from lkdn_deploy.backends.native.fixed.storage import Ranges

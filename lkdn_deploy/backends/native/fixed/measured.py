@@ -3,7 +3,7 @@
 import hashlib
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from zipfile import BadZipFile
@@ -12,16 +12,13 @@ import numpy as np
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.executor import Executor
+from lkdn_deploy.backends.native.fixed.pictures import SIDE, as_image, shipped_pictures
 from lkdn_deploy.backends.native.fixed.storage import Ranges
 from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Bytes, Elementwise, Op, Program
 from lkdn_deploy.core.cache import Store
 from lkdn_deploy.jit.compiler import Processor
-from lkdn_deploy.samples import sample_pixels
 
 log = logging.getLogger(__name__)
-
-SIDE = 64
-"""Side of the pictures. Larger ones reach hardly further, and all values of a network are in memory at once."""
 
 _VERSION = b"3"
 """Changes whenever the pictures do."""
@@ -62,7 +59,7 @@ def measure(program: Program, pictures: Iterable[Bytes], target: Processor) -> R
     result = np.empty((3, size, size), np.float32)
     with ThreadPoolExecutor(1) as idle:
         for picture in pictures:
-            image = np.ascontiguousarray(picture.astype(np.float32).transpose(2, 0, 1) / np.float32(255))
+            image = as_image(picture)
             executor.run(image, np.s_[:, :], result, idle)
             maps = {value: executor.exported(copy) for value, copy in copies.items()}
             for value, it in (maps | {0: image}).items():
@@ -88,47 +85,6 @@ def _with_copies(program: Program) -> tuple[Program, dict[int, int]]:
             boundaries[copy] = Boundary(BoundaryKind.NCHW, f"copy of {op.output}")
     channels, depths = program.channels * 2, program.depths * 2
     return replace(program, ops=tuple(ops), channels=channels, depths=depths, boundaries=boundaries), copies
-
-
-def shipped_pictures() -> Iterator[Bytes]:
-    """Yield pictures of the kinds that users have: parts of the photograph, also noisy, text and flat colours.
-
-    Random pixels and checkers are not among them. They reach far beyond all others, and integers of such ranges would
-    be too coarse for them nevertheless, so that pixels would differ by up to 9 levels. They are computed in float32.
-    """
-    photograph = sample_pixels()
-    random = np.random.default_rng(3)
-    yield from _parts(photograph, 3, 4)
-    for turn in range(3):  # in a smaller picture details are sharper; and other colours
-        yield from _parts(np.roll(photograph[::2, ::2], turn, axis=2), 2, 2)
-    for part in _parts(photograph[::2, ::2], 2, 2):
-        for contrast in (2, 4):
-            yield np.clip((part.astype(np.int16) - 128) * contrast + 128, 0, 255).astype(np.uint8)
-        yield np.clip(part + random.normal(0, 15, part.shape), 0, 255).astype(np.uint8)
-    yield from (_text(), 255 - _text())
-    rows, _ = np.mgrid[:SIDE, :SIDE]
-    for upper, lower in ((0b100, 0b001), (0b010, 0b101), (0b110, 0b001), (0b011, 0b100), (0b000, 0b111)):
-        halves = np.where(rows[..., None] < SIDE // 2, upper, lower)
-        yield (255 * (halves >> np.array([2, 1, 0]) & 1)).astype(np.uint8)
-
-
-def _parts(picture: Bytes, down: int, across: int) -> Iterator[Bytes]:
-    rows, columns = (
-        np.linspace(0, side - SIDE, count).astype(int)
-        for side, count in zip(picture.shape[:2], (down, across), strict=True)
-    )
-    for top in rows:
-        yield from (picture[top : top + SIDE, left : left + SIDE] for left in columns)
-
-
-def _text() -> Bytes:
-    from PIL import Image, ImageDraw
-
-    picture = Image.new("RGB", (SIDE, SIDE), "white")
-    draw = ImageDraw.Draw(picture)
-    for line, colour in enumerate(("black", "red", "blue", "green", "black", "magenta")):
-        draw.text((1, 10 * line), "Quick brown fox 012", fill=colour)
-    return np.asarray(picture)
 
 
 def _packed(ranges: Ranges) -> bytes:

@@ -69,12 +69,13 @@ def check_quantisable(program: Program) -> None:
     require(alone, "fixed point for a network of which ONNX Runtime executes a part")
 
 
-def quantise(program: Program, ranges: Ranges) -> FixedProgram:
+def quantise(program: Program, ranges: Ranges, margin: float = MARGIN) -> FixedProgram:
     """Return a program in fixed point.
 
     Args:
         program: a program.
         ranges: the ranges of its values.
+        margin: the factor by which integers reach beyond them.
 
     Raises:
         UnsupportedError: if it has operations that fixed point does not have.
@@ -85,7 +86,7 @@ def quantise(program: Program, ranges: Ranges) -> FixedProgram:
     program, centred = centre_norms(program)
     split: set[int] = set()
     while True:
-        quantiser = _Quantiser(program, ranges, centred, split)
+        quantiser = _Quantiser(program, ranges, margin, centred, split)
         found = quantiser.program()
         if not quantiser.coarse:
             return found
@@ -98,9 +99,11 @@ def quantise(program: Program, ranges: Ranges) -> FixedProgram:
 
 
 class _Quantiser:
-    def __init__(self, program: Program, ranges: Ranges, centred: Collection[int], split: Collection[int]) -> None:
+    def __init__(
+        self, program: Program, ranges: Ranges, margin: float, centred: Collection[int], split: Collection[int]
+    ) -> None:
         self._program, self._centred, self._split = program, centred, split
-        formats, self._in_float = choose_formats(program, ranges, MARGIN, split)
+        formats, self._in_float = choose_formats(program, ranges, margin, split)
         self._formats, self._gates = _with_units(program, formats, self._in_float)
         self._reach: list[Reach] = [
             (np.full(count, LOWEST, np.int64), np.full(count, HIGHEST, np.int64)) for count in program.channels
@@ -108,7 +111,7 @@ class _Quantiser:
         self._largest = np.zeros(len(program.channels))
         """Largest magnitude of each value in float32."""
         self.coarse: dict[int, int] = {}
-        """Convolutions to integers whose weights keep too few bits, and the number of parts that would keep enough."""
+        """Convolutions whose weights keep too few bits, and the number of parts that would keep enough."""
 
     def program(self) -> FixedProgram:
         ops: dict[int, FixedOp] = {}
@@ -160,11 +163,11 @@ class _Quantiser:
             found = FixedConv(op.inputs, op.output, whole.reshape(shape), offset, None, factor)
         else:
             whole, offset, shift = shifted_integers(weight * scale[:, None, None], bias * scale, reach)
-            largest = np.abs(whole).max(axis=(1, 2))
-            parts = -(-_LEAST_WEIGHT // max(int(largest.min()), 1))
-            if parts > 1 and op.output not in self._split and can_split(op):
-                self.coarse[op.output] = min(parts, _MOST_PARTS)
             found = FixedConv(op.inputs, op.output, whole.reshape(shape), offset, shift, None)
+        largest = np.abs(whole).max(axis=(1, 2))
+        parts = -(-_LEAST_WEIGHT // max(int(largest.min()), 1))
+        if parts > 1 and op.output not in self._split and can_split(op):
+            self.coarse[op.output] = min(parts, _MOST_PARTS)
         require(sums_fit(whole, offset, reach), "a convolution whose sums exceed 32 bits")
         return found
 
