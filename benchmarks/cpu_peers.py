@@ -1,6 +1,6 @@
 """Compare the same network and weights on this machine's CPU on all usable engines and this toolkit.
 
-    python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size WxH ...] [--rounds 12]
+    python benchmarks/cpu_peers.py [--weights DIR] [--model NAME ...] [--size WxH ...] [--rounds 12] [--native]
                                    [--output benchmarks/results/cpu_peers.json]
 
 Peers run the network as its authors wrote it, with the best of their usual settings: PyTorch eager, channels-last and
@@ -13,9 +13,10 @@ installed are left out and named:
 
 Each round times every candidate once in random order, reopened (except candidates that compile for many seconds), and
 after untimed runs. Results are compared with PyTorch's before anything is timed. In fixed point (int16), the native
-engine detects saturated ranges as always, and the photograph has none; its row has the ratio to float32, too. Weights
-are the published ones under DIR, else random: times do not depend on them. `benchmarks/cpu_peers_picture.py` draws the
-plot from the JSON.
+engine detects saturated ranges as always, and the photograph has none; its row has the ratio to float32, too.
+Where the processor has more than AVX2, both are also timed with code for AVX2. `--native` leaves out all but these and
+eager PyTorch. Weights are the published ones under DIR, else random: times do not depend on them.
+`benchmarks/cpu_peers_picture.py` draws the plot from the JSON.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import numpy as np
 import onnxruntime
 import openvino
 import torch
+from instructions import AVX2, THIS, compiled_for, instruction_sets
 from numpy.typing import NDArray
 from torch import nn
 
@@ -85,7 +87,11 @@ ALLOWED = 1e-4
 """Largest accepted difference from PyTorch on a photograph, over the largest value if that is above 1."""
 ALLOWED_INT16 = 2.5 / 255
 """The same in fixed point, where pixels of 8 bits may be off by two levels."""
+EAGER = "PyTorch eager"
 NATIVE, INT16 = "ours, native", "ours, native int16"
+NATIVE_AVX2, INT16_AVX2 = f"{NATIVE}, {AVX2}", f"{INT16}, {AVX2}"
+IN_FLOAT = {INT16: NATIVE, INT16_AVX2: NATIVE_AVX2}
+"""Rows in fixed point, and the same in float32."""
 OVER_NATIVE = "over native in float32"
 THREADS = cores()
 
@@ -105,6 +111,10 @@ class Subject:
     batch: Batch
 
 
+Candidate = Callable[[Subject], Callable[[], Call]]
+"""Prepares a network for an engine, and returns what opens it."""
+
+
 def main() -> None:
     """Measure and print each model and size, and write all results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,8 +122,12 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=MODELS, default=[])
     parser.add_argument("--size", action="append", type=size, default=[], metavar="WxH")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--native", action="store_true", help="only the native engine, and eager PyTorch")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cpu_peers.json")
     options = parser.parse_args()
+    candidates = {EAGER: eager} | native_candidates()
+    if not options.native:
+        candidates = PEERS | candidates
     wanted = options.model or MODELS
     files = [options.weights / FILES[name] for name in wanted] if options.weights else []
     models = {}
@@ -133,7 +147,7 @@ def main() -> None:
                     "weights": model.origin,
                     "size": "{1}x{0}".format(*shape),
                     "bounds ms": {kind: round(getattr(least, kind), 2) for kind in ("pointwise", "network")},
-                    **measure(subject, options.rounds),
+                    **measure(subject, candidates, options.rounds),
                 }
                 results["runs"].append(run)
                 show(run)
@@ -159,13 +173,13 @@ def prepare(checkpoint: Checkpoint, shape: tuple[int, int], folder: Path) -> Sub
     return Subject(network, plain, fixed, batch)
 
 
-def measure(subject: Subject, rounds: int) -> dict[str, Any]:
+def measure(subject: Subject, candidates: dict[str, Candidate], rounds: int) -> dict[str, Any]:
     """Compare and time every candidate that works here."""
     opened: dict[str, Callable[[], Call]] = {}
     left_out: dict[str, str] = {}
     differences: dict[str, float] = {}
     reference = eager(subject)()()
-    for name, opening in CANDIDATES.items():
+    for name, opening in candidates.items():
         try:
             start = time.perf_counter()
             call = opening(subject)()
@@ -175,7 +189,7 @@ def measure(subject: Subject, rounds: int) -> dict[str, Any]:
             left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
             continue
         differences[name] = difference
-        if difference > (ALLOWED_INT16 if name == INT16 else ALLOWED):
+        if difference > (ALLOWED_INT16 if name in IN_FLOAT else ALLOWED):
             left_out[name] = f"its result differs by {difference:.1e}"
             continue
         # What compiles for long is opened once.
@@ -210,9 +224,9 @@ def row(name: str, samples: dict[str, list[float]], differences: dict[str, float
         "least": round(min(mine), 2),
         "max difference": differences[name],
     }
-    others = [("over eager", "PyTorch eager"), ("over the best peer", best)]
-    if name == INT16 and NATIVE in samples:
-        others.append((OVER_NATIVE, NATIVE))
+    others = [("over eager", EAGER), ("over the best peer", best)]
+    if IN_FLOAT.get(name) in samples:
+        others.append((OVER_NATIVE, IN_FLOAT[name]))
     for title, other in others:
         ratio = bootstrap_ratio(mine, samples[other]) if other != name else None
         if ratio:
@@ -269,7 +283,7 @@ def in_torch(
     return opening
 
 
-def ort_plain(path: Callable[[Subject], Path]) -> Callable[[Subject], Callable[[], Call]]:
+def ort_plain(path: Callable[[Subject], Path]) -> Candidate:
     """Open an export on ONNX Runtime with its default settings."""
 
     def candidate(subject: Subject) -> Callable[[], Call]:
@@ -351,12 +365,15 @@ def in_litert(subject: Subject) -> Callable[[], Call]:
     return opening
 
 
-def ours(backend: str, precision: str | None = None) -> Callable[[Subject], Callable[[], Call]]:
-    """Open what `lkdn-upscale` runs on a backend, in a precision."""
+def ours(backend: str, precision: str | None = None, instructions: str = THIS) -> Candidate:
+    """Open what `lkdn-upscale` runs on a backend, in a precision, with code for some instructions."""
 
     def candidate(subject: Subject) -> Callable[[], Call]:
         def opening() -> Call:
-            session = open_session(subject.plain, backend, threads=THREADS, optimise=optimised_for, precision=precision)
+            with compiled_for(instruction_sets()[instructions]):
+                session = open_session(
+                    subject.plain, backend, threads=THREADS, optimise=optimised_for, precision=precision
+                )
 
             def call() -> Batch:
                 result = session.run(subject.batch)
@@ -373,8 +390,15 @@ def ours(backend: str, precision: str | None = None) -> Callable[[Subject], Call
     return candidate
 
 
-CANDIDATES: dict[str, Callable[[Subject], Callable[[], Call]]] = {
-    "PyTorch eager": eager,
+def native_candidates() -> dict[str, Candidate]:
+    """Return the native engine in both precisions, also with code for AVX2 where that is not all there is."""
+    found = {NATIVE: ours("native"), INT16: ours("native", "int16")}
+    if AVX2 in instruction_sets():
+        found |= {NATIVE_AVX2: ours("native", None, AVX2), INT16_AVX2: ours("native", "int16", AVX2)}
+    return found
+
+
+PEERS: dict[str, Candidate] = {
     "PyTorch channels-last": channels_last,
     "PyTorch compiled": compiled,
     "ONNX Runtime, free size": ort_plain(lambda subject: subject.plain),
@@ -384,8 +408,6 @@ CANDIDATES: dict[str, Callable[[Subject], Callable[[], Call]]] = {
     "LiteRT": in_litert,
     "ours, ONNX Runtime": ours("ort-cpu"),
     "ours, OpenVINO": ours("openvino"),
-    NATIVE: ours("native"),
-    INT16: ours("native", "int16"),
 }
 
 

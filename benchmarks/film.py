@@ -8,6 +8,8 @@ bundled LKDN-S x2, in one process, each once per round in changing order, after 
 - `network`: the network alone on the same pictures, which are in memory as it takes them; nothing is decoded, converted
   or encoded. Quote the share of its speed that `film` reaches;
 - `film`: `lkdn_deploy.video` from file to file, with the sound, libx264 at its defaults;
+- `network int16` and `film int16`: the same with `--precision int16`, where the native engine has it, and how many
+  pictures were computed again in FP32;
 - `script with ONNX Runtime` and `script with PyTorch`: what one would write oneself. PyAV decodes, the network runs as
   it was exported or trained, PyAV encodes by the same settings, one after the other; the sound is left out.
 
@@ -21,7 +23,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from PIL import Image
 
 from lkdn_deploy import Upscaler, load
 from lkdn_deploy.bench.machine import machine_facts
+from lkdn_deploy.core.errors import LkdnError
 from lkdn_deploy.core.protocols import PixelSession
 from lkdn_deploy.imaging.pixels import to_batch
 from lkdn_deploy.runtime.bundled import bundled
@@ -53,22 +58,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default: nothing is written")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    upscaler = load("lkdn-s", SCALE, backend=options.backend)
+    upscalers = {"": load("lkdn-s", SCALE, backend=options.backend)}
+    with suppress(LkdnError):  # another backend, or a processor without code for it
+        upscalers[" int16"] = load("lkdn-s", SCALE, backend=options.backend, precision="int16")
     with tempfile.TemporaryDirectory() as name:
         film, target = Path(name) / "film.mkv", Path(name) / "large.mkv"
         make_film(film, width, height, options.frames)
-        candidates: dict[str, Callable[[], None]] = {
-            "network": network_alone(upscaler, film),
-            "film": lambda: render_film(upscaler, film, target),
-        }
+        candidates: dict[str, Callable[[], None]] = {}
+        for suffix, upscaler in upscalers.items():
+            candidates[f"network{suffix}"] = network_alone(upscaler, film)
+            candidates[f"film{suffix}"] = partial(render_film, upscaler, film, target)
         if "onnxruntime" not in options.without:
             candidates["script with ONNX Runtime"] = script(film, target, onnxruntime_network())
         if "torch" not in options.without:
             candidates["script with PyTorch"] = script(film, target, torch_network())
+        again = pictures_again(upscalers[" int16"], candidates["network int16"]) if " int16" in upscalers else None
         rates = measure(candidates, options.frames, options.rounds)
-    results = {
+    results: dict[str, Any] = {
         "machine": machine_facts(),
-        "backend": upscaler.session.backend,
+        "backend": upscalers[""].session.backend,
         "film": f"{options.frames} pictures of {options.size}, H.264 to H.264, x{SCALE}",
         "pictures_per_second": {name: spread(values) for name, values in rates.items()},
         "film_over": {
@@ -77,6 +85,10 @@ def main() -> None:
             if name != "film"
         },
     }
+    if " int16" in upscalers:
+        pairs = zip(rates["film int16"], rates["film"], strict=True)
+        results["film_int16_over_film"] = spread([int16 / fp32 for int16, fp32 in pairs])
+        results["pictures_again_in_fp32"] = again
     if options.output is not None:
         options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
@@ -119,6 +131,14 @@ def network_alone(upscaler: Upscaler, film: Path) -> Callable[[], None]:
                 pass
 
     return run
+
+
+def pictures_again(upscaler: Upscaler, network: Callable[[], None]) -> str:
+    """Return how many pictures of a run are computed again in FP32."""
+    upscaler.session.range_use()
+    network()
+    use = upscaler.session.range_use()
+    return "" if use is None else f"{use.again} of {use.windows}"
 
 
 def render_film(upscaler: Upscaler, film: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from lkdn_deploy.samples import sample_pixels
 SIDE = 64
 """Side of the pictures. Larger ones reach hardly further, and all values of a network are in memory at once."""
 
-_DRAWN = 60
+_DRAWN = 120
 """Number of ``drawn_pictures``."""
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 MOST_LEVELS = 2
 """Most levels by which a pixel of 8 bits may differ from float32."""
 
-MARGINS = (MARGIN, 1.75)
+MARGINS = (MARGIN, 1.65)
 """Margins that are tried. With the smaller one integers are finer, and more windows are computed again in float32."""
 
 _VERSION = b"1"
