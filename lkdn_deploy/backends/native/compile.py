@@ -60,7 +60,8 @@ class CompiledNetwork:
         weights: weights of each of these stages, aligned to cache lines.
         stage_addresses: addresses of the stages' functions, by signature.
         float_output: address of the function that writes rows of the output image; ``uint8_output`` likewise.
-        lead: runs a segment, as ``codegen.threads`` describes; ``follow`` likewise.
+        lead: runs a segment, as ``codegen.threads`` describes; ``follow`` likewise, and ``lead_all`` in fixed point,
+            where it is not None.
 
     Raises:
         UnsupportedError: if weights do not fit what they are applied to, or there would be too much code.
@@ -79,6 +80,7 @@ class CompiledNetwork:
         self._library = library("native", partial(emit_network, signatures, target), target, _SOURCES, signatures)
         self.lead = self._library.function("lead", "piipipii")
         self.follow = self._library.function("follow", "ppip")
+        self.lead_all = self._library.function("lead_all", "ppiip") if fixed else None
         self.stage_addresses = {it: self._library.address(stage_name(at)) for at, it in enumerate(signatures)}
         self.float_output, self.uint8_output = (self._library.address(it) for it in output.NAMES)
         self.fallback = Fallback(program.subgraphs)
@@ -188,5 +190,6 @@ def emit_network(signatures: tuple[StageSignature, ...], target: Processor, modu
     unit = pair_unit(target.features, target.lanes)
     for number, signature in enumerate(signatures):
         stage.emit_stage(module, stage_name(number), signature, target.lanes, unit)
-    threads.emit_bands(module)
-    output.emit_output(module, target.lanes, fixed=any(it.fixed for it in signatures))
+    fixed = any(it.fixed for it in signatures)
+    threads.emit_bands(module, at_once=fixed)
+    output.emit_output(module, target.lanes, fixed=fixed)

@@ -3,6 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,9 @@ class Executor:
         """Watched values of each stage of each thread, with the extremes of each."""
         self._bands = [[self._band(number, memory) for number in range(len(plan.segments))] for memory in rest[:bands]]
         """Bands of each thread, by segment."""
+        watched = network.fixed.watched if network.fixed else ()
+        self._watched_rows = np.searchsorted(watched, [value for values, _ in self._records for value in values])
+        """The place among the watched values of each of the records."""
         self._tables = [
             np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
@@ -109,18 +113,11 @@ class Executor:
         for _, records in self._records:
             records[:] = 0
         tensors = {network.program.boundaries[0].name: image[None]}
-        depth = -1
         state[[BEGUN, DONE]] = 0
         others: list[Future[None]] = []
         try:
             others += (pool.submit(self._follow, table) for table in self._tables[1:])
-            geometry = self._geometry.ctypes.data
-            for number, (segment, band) in enumerate(zip(network.plan.segments, self._tables[0].tolist(), strict=True)):
-                while depth < segment.depth:
-                    depth += 1
-                    self._boundaries.exchange(depth, tensors)
-                stages, count, *steps = band
-                network.lead(state.ctypes.data, number, len(others), stages, count, geometry, *steps)
+            self._lead(tensors, len(others))
         except BaseException:
             state[BEGUN] = STOP
             raise
@@ -130,6 +127,21 @@ class Executor:
                 bounds.check_gaps(self._memory, self._parts)
         if self._damage[0]:
             raise NonFiniteError
+
+    def _lead(self, tensors: dict[str, NDArray[Any]], others: int) -> None:
+        """Compute this thread's bands, while as many others compute theirs."""
+        network, state, bands, geometry = self._network, self._state, self._tables[0], self._geometry.ctypes.data
+        if network.lead_all:
+            self._boundaries.exchange(0, tensors)
+            network.lead_all(state.ctypes.data, bands.ctypes.data, len(bands), others, geometry)
+            return
+        depth = -1
+        for number, (segment, band) in enumerate(zip(network.plan.segments, bands.tolist(), strict=True)):
+            while depth < segment.depth:
+                depth += 1
+                self._boundaries.exchange(depth, tensors)
+            stages, count, *steps = band
+            network.lead(state.ctypes.data, number, others, stages, count, geometry, *steps)
 
     def exported(self, value: int) -> Floats:
         """Return a value that leaves the compiled code, (C, H, W), as the last run computed it."""
@@ -142,12 +154,11 @@ class Executor:
         least 0, and a side that is not watched is 0.
         """
         watched = self._network.fixed.watched if self._network.fixed else ()
-        rows = {value: row for row, value in enumerate(watched)}
         found = np.zeros((len(watched), 2), np.int16)
-        for values, records in self._records:
-            for value, (low, high) in zip(values, records.tolist(), strict=True):
-                row = found[rows[value]]
-                row[:] = min(row[0], low), max(row[1], high)
+        if len(watched):
+            records = np.concatenate([it for _, it in self._records])
+            np.minimum.at(found[:, 0], self._watched_rows, records[:, 0].astype(np.int16))
+            np.maximum.at(found[:, 1], self._watched_rows, records[:, 1].astype(np.int16))
         return found
 
     def _follow(self, table: NDArray[np.int64]) -> None:

@@ -2,11 +2,13 @@
 
     void lead(state, segment, others, stages, count, geometry, first, last)
     void follow(state, bands, segments, geometry)
+    void lead_all(state, bands, segments, others, geometry)
 
 ``lead`` starts a segment, computes a band of it, and waits until ``others`` other bands are done. ``follow`` computes
-one of the other bands of every segment, once it is started. ``stages`` is a table of six integers for each stage:
-function, operands, weights, row delay, and the first and last (exclusive) row to compute. Step t computes row t - delay
-of each stage. ``bands`` is a table of four integers for each segment: stages, their count, the first and last step.
+one of the other bands of every segment, once it is started. ``lead_all`` leads all segments, in modules of fixed point.
+``stages`` is a table of six integers for each stage: function, operands, weights, row delay, and the first and last
+(exclusive) row to compute. Step t computes row t - delay of each stage. ``bands`` is a table of four integers for each
+segment: stages, their count, the first and last step.
 
 Threads wait for each other between segments. That may take a few microseconds, less than the system needs to wake a
 thread. So they poll, and yield the processor only if it lasts.
@@ -43,13 +45,16 @@ _YIELD = ir.FunctionType(_VOID, [])
 _BAND = ir.FunctionType(_VOID, [POINTER, INT, POINTER, INT, INT])
 _LEAD = ir.FunctionType(_VOID, [POINTER, INT, INT, POINTER, INT, POINTER, INT, INT])
 _FOLLOW = ir.FunctionType(_VOID, [POINTER, POINTER, INT, POINTER])
+_LEAD_ALL = ir.FunctionType(_VOID, [POINTER, POINTER, INT, INT, POINTER])
 
 
-def emit_bands(module: ir.Module) -> None:
-    """Add ``lead`` and ``follow`` to a module."""
+def emit_bands(module: ir.Module, *, at_once: bool = False) -> None:
+    """Add ``lead`` and ``follow`` to a module, and ``lead_all`` where nothing is computed between segments."""
     band = _emit_band(module)
-    _emit_lead(module, band)
+    lead = _emit_lead(module, band)
     _emit_follow(module, band)
+    if at_once:
+        _emit_lead_all(module, lead)
 
 
 def _emit_band(module: ir.Module) -> ir.Function:
@@ -76,7 +81,7 @@ def _emit_band(module: ir.Module) -> ir.Function:
     return function
 
 
-def _emit_lead(module: ir.Module, band: ir.Function) -> None:
+def _emit_lead(module: ir.Module, band: ir.Function) -> ir.Function:
     function = ir.Function(module, _LEAD, "lead")
     state, segment, others, stages, count, geometry, first, last = function.args
     b = Builder(function, 1)
@@ -85,6 +90,21 @@ def _emit_lead(module: ir.Module, band: ir.Function) -> None:
     b.call(band, [stages, count, geometry, first, last])
     expected = b.mul(begun, others)
     _wait(b, state, DONE, lambda done: b.icmp_signed(">=", done, expected))
+    b.ret_void()
+    return function
+
+
+def _emit_lead_all(module: ir.Module, lead: ir.Function) -> None:
+    """Add ``lead_all``: between segments, the other threads would wait for Python."""
+    function = ir.Function(module, _LEAD_ALL, "lead_all")
+    state, bands, segments, others, geometry = function.args
+    b = Builder(function, 1)
+
+    def segment(number: Any) -> None:
+        stages, count, first, last = b.load_integers(b.gep(bands, [b.mul(number, INT(4))], source_etype=INT), 4)
+        b.call(lead, [state, number, others, b.inttoptr(stages, POINTER), count, geometry, first, last])
+
+    b.repeat(segments, segment)
     b.ret_void()
 
 
