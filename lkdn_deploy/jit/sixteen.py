@@ -51,15 +51,19 @@ class _Names:
     """Whether ``dot`` takes a sum to which it adds."""
     pack: str = ""
     multiply_high: str = ""
+    to_integers: str = ""
+    """Rounds float32 numbers to the nearest integers, even ones of two; beyond 32 bits it gives the lowest."""
 
 
-_WIDE = "x86.avx512.packssdw.512", "x86.avx512.pmul.hr.sw.512"
+_WIDE = "x86.avx512.packssdw.512", "x86.avx512.pmul.hr.sw.512", "x86.avx512.mask.cvtps2dq.512"
+_AVX2 = "x86.avx2.packssdw", "x86.avx2.pmul.hr.sw", "x86.avx.cvt.ps2dq.256"
+_SSE = "x86.sse2.packssdw.128", "x86.ssse3.pmul.hr.sw.128", "x86.sse2.cvtps2dq"
 
 _NAMES = {
     PairUnit.GENERIC: _Names(),
-    PairUnit.SSE: _Names("x86.sse2.pmadd.wd", False, "x86.sse2.packssdw.128", "x86.ssse3.pmul.hr.sw.128"),
-    PairUnit.AVX2: _Names("x86.avx2.pmadd.wd", False, "x86.avx2.packssdw", "x86.avx2.pmul.hr.sw"),
-    PairUnit.AVX2_VNNI: _Names("x86.avx512.vpdpwssd.256", True, "x86.avx2.packssdw", "x86.avx2.pmul.hr.sw"),
+    PairUnit.SSE: _Names("x86.sse2.pmadd.wd", False, *_SSE),
+    PairUnit.AVX2: _Names("x86.avx2.pmadd.wd", False, *_AVX2),
+    PairUnit.AVX2_VNNI: _Names("x86.avx512.vpdpwssd.256", True, *_AVX2),
     PairUnit.AVX512: _Names("x86.avx512.pmaddw.d.512", False, *_WIDE),
     PairUnit.AVX512_VNNI: _Names("x86.avx512.vpdpwssd.512", True, *_WIDE),
     PairUnit.WASM: _Names("wasm.dot", False, "wasm.narrow.signed.v8i16.v4i32", "wasm.q15mulr.sat.signed"),
@@ -192,16 +196,23 @@ class Pairs:
         )
         return b.trunc(shifted, self.halves_type)
 
-    def rounded(self, values: Any) -> Any:
-        """Return float32 numbers rounded to nearest even, and saturated to 16 bits, in the low half of each lane.
+    def rounded(self, low: Any, high: Any) -> Any:
+        """Return pairs of the numbers of two float32 vectors, rounded to nearest even, and saturated to 16 bits.
 
         NaN becomes the largest number.
         """
-        b = self._b
-        high, low = b.constant(0x7FFF), b.constant(-0x8000)
-        clamped = b.select(b.fcmp_ordered("<", values, high), values, high)
-        clamped = b.select(b.fcmp_ordered(">", clamped, low), clamped, low)
-        return b.bitcast(b.fadd(clamped, b.constant(_ROUNDER)), b.shorts)
+        b, name = self._b, self._names.to_integers
+        most, least = b.constant(0x7FFF), b.constant(-0x8000)
+        clamped = [b.select(b.fcmp_ordered("<", it, most), it, most) for it in (low, high)]
+        if name:
+            return self.pack(*(self._call(name, b.shorts, it, *self._unmasked()) for it in clamped))
+        clamped = [b.select(b.fcmp_ordered(">", it, least), it, least) for it in clamped]
+        return self.joined(*(b.bitcast(b.fadd(it, b.constant(_ROUNDER)), b.shorts) for it in clamped))
+
+    def _unmasked(self) -> tuple[Any, ...]:
+        """Return the operands, behind its first, that make a masked conversion one of all lanes."""
+        masked = ".mask." in self._names.to_integers
+        return (self.integers(0), HALF(0xFFFF), SHORT(4)) if masked else ()  # 4: rounding as it is set
 
     def load_table(self, pointer: Any) -> "LookupTable":
         """Load a table of ``ENTRIES`` 16-bit integers, in the form that `look_up` takes."""

@@ -33,6 +33,9 @@ DEBUG = bool(os.environ.get("LKDN_NATIVE_DEBUG"))
 MAX_INSTRUCTIONS = 1 << 15
 """Limit of a network's instructions, as ``_instructions`` counts them. LKDN has 3,000, which compile in a second."""
 
+_BLOCKS_IN_FIXED_POINT = 8
+"""Blocks for which a depthwise convolution in fixed point has code."""
+
 
 def check_program(program: Program) -> None:
     """Check that operations read what exists, and that their weights fit the channels of their values.
@@ -106,7 +109,8 @@ def _instructions(stage: LoweredStage) -> int:
                 each = len(conv.sources) * len(conv.rows) * (conv.tiles + 1)
                 total += sum(conv.tiles * each * (count + 1) for count in sorted(counts))
             case DepthwiseConv() as conv:
-                total += 4 * len(conv.rows) * len(conv.columns)
+                blocks = _BLOCKS_IN_FIXED_POINT * kernel.channels if stage.signature.fixed else 1
+                total += 4 * len(conv.rows) * len(conv.columns) * blocks
     return total + sum(8 * (it.halo_columns or 0) for it in stage.signature.operands)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram, FloatElementwise, Storage
 from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Program, require
 from lkdn_deploy.backends.native.layout import LaneFormat
-from lkdn_deploy.backends.native.schedule import FusedOp, Schedule
+from lkdn_deploy.backends.native.schedule import FusedOp, RowPass, Schedule
 
 PAIR = 2
 
@@ -34,7 +34,7 @@ def plan_pairs(fixed: FixedProgram, plan: Schedule) -> PairedPlan:
         UnsupportedError: if another engine computes a part of the program.
     """
     require(not fixed.program.subgraphs, "fixed point where ONNX Runtime computes a part")
-    plan = _with_longer_epilogues(fixed.program, plan)
+    plan = _with_late_sums(fixed, _with_longer_epilogues(fixed.program, plan))
     fused = [op for segment in plan.segments for op in segment.ops]
     elsewhere = {value for op in fused for it in op.epilogue for value in it.inputs if value in op.inputs}
     elsewhere |= {value for op in fused if not isinstance(op.op, DepthwiseOp) for value in op.op.inputs}
@@ -110,3 +110,38 @@ def _joins(program: Program, first: FusedOp, second: FusedOp, maps: frozenset[in
     others = {*second.inputs} - {first.output}
     alike = len({program.channels[it] for it in (first.output, second.output, *others)}) == 1
     return isinstance(first.op, DepthwiseOp) and alike and others <= maps
+
+
+def _with_late_sums(fixed: FixedProgram, plan: Schedule) -> Schedule:
+    """Compute sums in float32 that depend on whole maps alone where they are used, instead of rows ahead.
+
+    Such are parts of a sum over many maps. Their rows would fill the caches until then.
+    """
+    segments, halo_columns = [], dict(plan.halo_columns)
+    for segment in plan.segments:
+        made = {op.output: (it.row_delay, op) for it in segment.stages for op in it.ops}
+        known = plan.materialized - {*made}
+        alone: list[int] = []
+        for value, (_, op) in made.items():
+            if op.row_pass is RowPass.BLOCKS and op.op.radius == (0, 0) and {*op.inputs} <= known | {*alone}:
+                alone.append(value)
+        delays = {value: delay for value, (delay, _) in made.items()}
+        for value in reversed(alone):
+            readers = [it for _, it in made.values() if value in it.inputs]
+            after = {delays[it.output] for it in readers}
+            in_blocks = all(it.row_pass is RowPass.BLOCKS and it.op.radius == (0, 0) for it in readers)
+            in_float = fixed.formats[value].storage is Storage.FLOAT32
+            if len(after) == 1 and in_blocks and in_float and value not in plan.materialized:
+                delays[value] = after.pop()
+        late = [value for value in alone if delays[value] > made[value][0]]
+        stages = []
+        for stage in segment.stages:
+            ops = [it for it in stage.ops if it.output not in late]
+            ahead = [made[it][1] for it in late if delays[it] == stage.row_delay]
+            depthwise = [it for it in ops if it.row_pass is not RowPass.BLOCKS]
+            others = [it for it in ops if it.row_pass is RowPass.BLOCKS]
+            stages.append(replace(stage, ops=(*depthwise, *ahead, *others)))
+        buffers = {value: rows for value, rows in segment.buffer_rows.items() if value not in late}
+        halo_columns = {value: halo for value, halo in halo_columns.items() if value not in late}
+        segments.append(replace(segment, stages=tuple(it for it in stages if it.ops), buffer_rows=buffers))
+    return replace(plan, segments=tuple(segments), halo_columns=halo_columns)

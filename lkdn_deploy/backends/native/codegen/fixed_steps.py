@@ -5,7 +5,7 @@ a vector for each of a block, or of two columns of one channel. As float32 numbe
 vector for each of a block, channel by channel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat
 from lkdn_deploy.backends.native.lower import (
     Conv,
-    DepthwiseConv,
     EpilogueOp,
     FixedStep,
     FusedKernel,
@@ -141,7 +140,7 @@ class FixedSteps:
         b = self._b
         each = kernel.channels * BLOCK
         places = [b.add(first, INT(it)) for it in range(len(sums) // each)]
-        with self.extremes_in_registers(kernel):
+        with self._extremes_in_registers([kernel.watch]):
             found = [
                 self._produced(kernel, place, sums[each * step : each * (step + 1)])
                 for step, place in enumerate(places)
@@ -163,34 +162,33 @@ class FixedSteps:
             values = [b.load(it, typ=kind, align=4 * b.lanes) for it in places]
             self._finish(kernel, b.add(index, first), values)
 
-        b.repeat(INT(len(places)), finish)
+        self._repeat(self._later_watches(kernel), INT(len(places)), finish)
+
+    def repeat(self, kernel: FusedKernel, count: Any, body: Callable[[Any], None]) -> None:
+        """Emit a loop over steps of a kernel, which keeps the extremes of what it computes in registers."""
+        self._repeat([kernel.watch, *self._later_watches(kernel)], count, body)
+
+    def _later_watches(self, kernel: FusedKernel) -> list[Watch | None]:
+        return [op.fixed.watch for op in kernel.epilogue if op.fixed]
+
+    def _repeat(self, watches: Sequence[Watch | None], count: Any, body: Callable[[Any], None]) -> None:
+        def iteration(index: Any, extremes: Sequence[Any]) -> Vectors:
+            self._current |= dict(zip(keys, extremes, strict=True))
+            body(index)
+            return [self._current[key] for key in keys]
+
+        with self._extremes_in_registers(watches) as keys:
+            found = self._b.loop(count, [self._current[key] for key in keys], iteration)
+            self._current |= dict(zip(keys, found, strict=True))
 
     @contextmanager
-    def extremes_in_registers(self, kernel: FusedKernel) -> Iterator[None]:
-        """Keep the extremes of what a kernel computes in registers, in code without loops."""
-        keys = self._keys(kernel)
-        self.set_extremes(kernel, [self._maths.load(self._extremes[record][side]) for record, side in keys])
-        yield
-        self.store_extremes(kernel)
-
-    def extremes(self, kernel: FusedKernel) -> Vectors:
-        """Return the current extremes of what a kernel computes, which a loop carries."""
-        return [self._current[key] for key in self._keys(kernel)]
-
-    def set_extremes(self, kernel: FusedKernel, values: Sequence[Any]) -> None:
-        """Continue with extremes in registers."""
-        self._current |= dict(zip(self._keys(kernel), values, strict=True))
-
-    def store_extremes(self, kernel: FusedKernel) -> None:
-        """Store the extremes that are in registers."""
-        for record, side in self._keys(kernel):
+    def _extremes_in_registers(self, watches: Sequence[Watch | None]) -> Iterator[list[tuple[int, int]]]:
+        """Keep extremes in registers, and yield record and side of each, which are their keys."""
+        keys = [(it.record, side) for it in watches if it for side, wanted in enumerate((it.low, it.high)) if wanted]
+        self._current |= {(record, side): self._maths.load(self._extremes[record][side]) for record, side in keys}
+        yield keys
+        for record, side in keys:
             self._b.store_vector(self._current.pop((record, side)), self._extremes[record][side])
-
-    def _keys(self, kernel: FusedKernel) -> list[tuple[int, int]]:
-        """Return record and side of the extremes that a kernel extends, or its producer, if it has its own loop."""
-        steps = kernel.epilogue if isinstance(kernel.producer, DepthwiseConv) else ()
-        found = [kernel.watch, *(it.fixed.watch for it in steps if it.fixed)]
-        return [(it.record, side) for it in found if it for side, wanted in enumerate((it.low, it.high)) if wanted]
 
     def _produced(self, kernel: FusedKernel, index: Any, values: Vectors) -> Vectors:
         """Return the numbers that a producer gave, as the epilogue takes them."""
@@ -259,8 +257,7 @@ class FixedSteps:
         return [pairs.pack(low, high) for low, high in self._in_pairs(kernel, shifted)]
 
     def _quantised(self, kernel: FusedKernel, values: Vectors) -> Vectors:
-        rounded = [self._pairs.rounded(it) for it in values]
-        return [self._pairs.joined(low, high) for low, high in self._in_pairs(kernel, rounded)]
+        return [self._pairs.rounded(low, high) for low, high in self._in_pairs(kernel, values)]
 
     def _floats(self, kernel: FusedKernel, index: Any, values: Vectors, factor: int | None) -> Vectors:
         """Return numbers of either kind as float32, times factors of the channels."""

@@ -51,11 +51,15 @@ from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
 
-_WEIGHTS_IN_REGISTERS = 16
-"""Weights that a depthwise convolution in fixed point has in registers throughout a row."""
+_ADJACENT_BLOCKS = (5, 2, 1)
+"""Numbers of blocks that a depthwise convolution in fixed point computes at once, with one load of each weight: as many
+as are left, the first that suits."""
 
-_ADJACENT_BLOCKS = 2
-"""Blocks that it computes at once otherwise, with one load of each weight."""
+_FEW_LANES, _FEW_BLOCKS = 4, (2, 1)
+"""The same for vectors of so many lanes, of which there are few registers."""
+
+_MANY_SUMS = 10
+"""Sums of a depthwise convolution whose products need not wait for each other's results."""
 
 _PARTIAL_SUMS = 4
 """Independent sums of each vector in a reduction over channels: one alone would wait for the latency of additions."""
@@ -255,8 +259,7 @@ class _StageEmitter:
 
     def _depthwise_row(self, kernel: FusedKernel, conv: DepthwiseConv, planes: Sequence[Any], step: Any) -> None:
         """Compute a row of the planes of a step of a kernel."""
-        in_registers = not self._fixed or len(planes) * conv.length <= _WEIGHTS_IN_REGISTERS
-        weights = [self._plane_weights(conv, plane) for plane in planes] if in_registers else []
+        weights = [] if self._fixed else [self._plane_weights(conv, plane) for plane in planes]
 
         def blocks(count: int, index: Any) -> None:
             self._buffers.enter(index)
@@ -269,49 +272,46 @@ class _StageEmitter:
                     self._fixed.prefetch(kernel, self._b.add(step, INT(1)))
                 self._store(kernel, step, [total for it in sums for total in it[number]])
 
-        self._repeat_blocks(kernel, blocks, 1 if in_registers else _ADJACENT_BLOCKS)
+        self._repeat_blocks(kernel, blocks)
 
     def _depthwise_sums(self, conv: DepthwiseConv, plane: Any, weights: Vectors, count: int) -> list[Vectors]:
         """Return the sums of a plane in each of ``count`` adjacent blocks, of which the first is the current one."""
         maths, operand = self._maths, self._signature.operands[conv.source]
         biases, step = operand.lane_format.channels, operand.lane_format.block_vectors
-        # Two sums for each vector: a single chain of all taps would wait for its own results.
-        sums = [[[bias, maths.zero] for bias in weights[:biases] for _ in range(BLOCK)] for _ in range(count)]
+        # Where there are few vectors, two sums for each: a single chain of all taps would wait for its own results.
+        chains = 1 if count * biases * BLOCK >= _MANY_SUMS else 2
+        first = [[bias, maths.zero][:chains] for bias in weights[:biases] for _ in range(BLOCK)]
+        sums = [[[*it] for it in first] for _ in range(count)]
         for products, row in zip(conv.products, conv.rows, strict=True):
             places = [it.vector + step * block for block in range(count) for it in products]
             loaded = self._loaded(conv.source, self._buffers.channel(conv.source, row, plane), places)
             for it in products:
-                weight, chain = weights[biases + it.weight], it.weight // biases % 2
+                weight, chain = weights[biases + it.weight], it.weight // biases % chains
                 for block in range(count):
                     total = sums[block][it.total]
                     total[chain] = maths.multiply_add(weight, loaded[it.vector + step * block], total[chain])
-        return [[maths.add(*total) for total in block] for block in sums]
+        return [[reduce(maths.add, total) for total in block] for block in sums]
 
-    def _repeat_blocks(self, kernel: FusedKernel, blocks: Callable[[int, Any], None], count: int) -> None:
+    def _repeat_blocks(self, kernel: FusedKernel, blocks: Callable[[int, Any], None]) -> None:
         """Emit a loop over the blocks of a row, which keeps the extremes of what a kernel computes in registers.
 
         Args:
             kernel: the kernel.
             blocks: emits adjacent blocks from their number and the first.
-            count: number of blocks at a time; what is left is computed one by one.
         """
         b, fixed = self._b, self._fixed
         if not fixed:
             b.repeat(self._buffers.blocks, partial(blocks, 1))
             return
 
-        def iteration(number: int, done: Any, index: Any, extremes: Sequence[Any]) -> Vectors:
-            fixed.set_extremes(kernel, extremes)
+        def adjacent(number: int, done: Any, index: Any) -> None:
             blocks(number, b.add(done, b.mul(index, INT(number))))
-            return fixed.extremes(kernel)
 
-        with fixed.extremes_in_registers(kernel):
-            done, rounds = INT(0), b.udiv(self._buffers.blocks, INT(count))
-            parts = ((count, rounds), (1, b.urem(self._buffers.blocks, INT(count))))
-            for number, times in parts if count > 1 else parts[:1]:
-                extremes = b.loop(times, fixed.extremes(kernel), partial(iteration, number, done))
-                fixed.set_extremes(kernel, extremes)
-                done = b.mul(rounds, INT(count))
+        done = INT(0)
+        for number in _ADJACENT_BLOCKS if b.lanes > _FEW_LANES else _FEW_BLOCKS:
+            rounds = b.udiv(b.sub(self._buffers.blocks, done), INT(number))
+            fixed.repeat(kernel, rounds, partial(adjacent, number, done))
+            done = b.add(done, b.mul(rounds, INT(number)))
 
     def _plane_weights(self, conv: DepthwiseConv, plane: Any) -> Vectors:
         """Return the biases and the weights of a plane, each in all lanes."""
@@ -365,7 +365,7 @@ class _StageEmitter:
             found = [it for channel in self._channels(kernel, index) for it in normalised(channel)]
             self._store(kernel, index, found)
 
-        b.repeat(INT(-(-channels // kernel.channels)), normalise)
+        self._repeat(kernel, -(-channels // kernel.channels), normalise)
 
     def _reduce(self, channels: int, add: Callable[[Any, Vectors], Vectors]) -> Vectors:
         """Return the sums over all channels; ``add`` adds one channel to a sum of each vector."""
@@ -392,7 +392,14 @@ class _StageEmitter:
             source = self._b.add(channel, INT(load.first)) if load.first else channel
             self._store(kernel, channel, self._buffers.load(load.source, source))
 
-        self._b.repeat(INT(self._signature.operands[kernel.result].channels // kernel.channels), body)
+        self._repeat(kernel, self._signature.operands[kernel.result].channels // kernel.channels, body)
+
+    def _repeat(self, kernel: FusedKernel, count: int, body: Callable[[Any], None]) -> None:
+        """Emit a loop over the steps of a kernel."""
+        if self._fixed:
+            self._fixed.repeat(kernel, INT(count), body)
+        else:
+            self._b.repeat(INT(count), body)
 
     def _channels(self, kernel: FusedKernel, index: Any) -> list[Any]:
         """Return the channels of a step of a kernel."""
