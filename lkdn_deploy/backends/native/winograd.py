@@ -9,7 +9,7 @@ CVPR 2016), the outputs are the coefficients of a product of polynomials, which 
 G g are the factors of the weights, which are computed once and for all. B d are those of the input, which are computed
 once for all rows and all outputs that use them. The products of each of the six positions are summed over rows and
 channels before A forms the outputs. With a = sqrt(2) and b = 1 / a no entry of A or B is far from 1, and results are as
-accurate as those of a plain sum; with the usual 1 and 2 errors would be half as large again.
+accurate as those of a plain sum; with the usual 1 and 2 errors are a third larger.
 
 A tile of four columns is two blocks of ``layout``. The factors of the input are a value of their own in a program. In
 place of the tile's four vectors of each channel it has six, position by position, so that its rows are those of a value
