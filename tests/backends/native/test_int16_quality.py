@@ -100,5 +100,5 @@ def test_hostile_pictures_differ_by_two_levels_at_most(artifact: Artifact, reque
 @pytest.mark.parametrize("weights", REFUSED)
 def test_networks_that_enlarge_roundings_are_refused(weights: str, data: Path, tmp_path: Path) -> None:
     found = exported(data / "weights" / weights, tmp_path)
-    with pytest.raises(InputError, match=r"pixels would differ by up to \d+ levels from FP32"):
+    with pytest.raises(InputError, match=r"pixels would differ by up to \d+ of 255 levels from FP32"):
         NativeSession(found, 1, fixed_point=True)

@@ -36,7 +36,7 @@ def tried(model: bytes) -> FixedProgram:
 
 
 def test_a_network_that_enlarges_roundings_is_refused_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = r"a network whose pixels would differ by up to \d+ levels from FP32"
+    words = r"a network whose pixels would differ by up to \d+ of 255 levels from FP32"
     with pytest.raises(UnsupportedError, match=words):
         tried(difference_of_likes())
     monkeypatch.setattr(trial, "_trial", lambda *_: pytest.fail("tried again"))

@@ -70,9 +70,10 @@ def tried(program: Program, ranges: Ranges, data: bytes, exact: CompiledNetwork,
         log.info("comparing fixed point with FP32, once")
         found = _trial(program, ranges, exact, target)
         STORE.keep(name, json.dumps(asdict(found)).encode())
-    log.info("with fixed point, pixels of drawn pictures differ by at most %d levels from FP32", found.levels)
+    levels = f"{found.levels} of 255 levels"
+    log.info("with fixed point, pixels of drawn pictures differ by at most %s from FP32", levels)
     fits = found.levels <= MOST_LEVELS
-    require(fits, f"fixed point for a network whose pixels would differ by up to {found.levels} levels from FP32")
+    require(fits, f"fixed point for a network whose pixels would differ by up to {levels} from FP32")
     return quantise(program, ranges, found.margin)
 
 
