@@ -82,7 +82,7 @@ def test_a_planted_change_is_found_and_of_the_right_size(seed: int, factor: floa
     assert change.value == pytest.approx(factor, rel=0.03)
 
 
-@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("alone", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_no_change_is_hardly_ever_taken_for_one(alone: bool) -> None:
     """One false alarm in 200 at most, even with a shift from run to run of up to two thirds of ``DRIFT``.
 

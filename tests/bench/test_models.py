@@ -47,7 +47,7 @@ def test_without_names_a_network_that_lacks_the_scale_is_left_out(scale: int) ->
     ("names", "scale", "message", "hint"),
     [
         (["lkdn-s", "rfdn-aim"], 2, "rfdn-aim has no x2", "it has x4"),
-        (["edsr"], None, "no network is called edsr", "lkdn-s"),
+        (["edsr"], None, "no network is called edsr", "vdsr or pkdsr may be meant; lkdn-zoo list shows all networks"),
     ],
 )
 def test_an_unknown_name_or_scale_is_refused_with_the_known_ones(

@@ -243,11 +243,18 @@ def test_models_of_different_scales_are_not_compared(
     assert "expected models of one scale, got x2, x4" in said
 
 
-def test_an_engine_that_is_missing_is_an_error_if_asked_for_and_else_left_out(
+def test_an_engine_that_is_missing_is_an_error_if_asked_for(
     monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert ".[openvino]" in ran("--openvino", *LKDN_S, *SMALL, code=3).err
+
+
+@pytest.mark.long
+def test_an_engine_that_is_missing_is_left_out_if_none_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
     said = ran(*LKDN_S, *SMALL).out
     assert "openvino" in said
     assert "cannot be imported" in " ".join(said.split())
@@ -289,6 +296,7 @@ def test_reports_are_replaced_only_when_that_is_allowed(measured: tuple[Path, st
     assert (measured[0] / "bench.json").read_bytes() == before
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_whole_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Callable[..., Any]
 ) -> None:

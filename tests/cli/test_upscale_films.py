@@ -72,6 +72,7 @@ def test_a_finished_film_is_skipped_on_request(tmp_path: Path, capfd: pytest.Cap
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_in_fixed_point_the_end_says_how_ranges_were_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     noise = 255 * np.random.default_rng(1).integers(0, 2, (60, 90, 1), np.uint8).repeat(3, axis=2)
     films = [film(tmp_path / "usual.mkv"), film(tmp_path / "noise.mkv", 3, noise)]

@@ -222,6 +222,6 @@ def test_the_zoo_lists_and_removes_engines(fake_rtx: None, capsys: pytest.Captur
     assert run(zoo, ["engines", "--prune", "all"]) == 0
     said = capsys.readouterr()
     assert said.out == f"{path}\n"
-    assert said.err.startswith("removed 1 engines")
+    assert said.err.startswith("removed 1 engine,")
     assert not path.exists()
     assert run(zoo, ["engines", "--prune", "soon"]) == 2

@@ -52,6 +52,7 @@ def assert_tiled_is_whole(upscaler: Upscaler, image: np.ndarray, tile: int) -> i
     return len(tiled.plan(*image.shape[:2]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_give_the_whole_image_when_one_side_is_a_pixel_longer_than_a_tile(

@@ -310,6 +310,7 @@ render(load("lkdn-s", 2), begin_film(film, large, FilmSettings(preset="ultrafast
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film.mkv", Recipe(times=range(2000)))
     # A process of its own: what other tests left behind comes and goes.

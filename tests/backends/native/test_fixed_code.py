@@ -71,7 +71,9 @@ def of_all_kinds(graph: Graph) -> str:
     return graph.larger(graph.convolution(graph.op("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
 
 
-@pytest.mark.parametrize("target", ["this", "8 lanes, multiplied and added", "4 lanes"])
+@pytest.mark.parametrize(
+    "target", ["this", pytest.param("8 lanes, multiplied and added", marks=pytest.mark.long), "4 lanes"]
+)
 def test_every_operator_in_fixed_point(target: str) -> None:
     graph = Graph()
     fixed = fixed_program(graph.model(of_all_kinds(graph)))

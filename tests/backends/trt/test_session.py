@@ -122,7 +122,9 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("tile", [None, 10])
-@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(it, marks=pytest.mark.long) if it in {"grey", "float", "16 bit"} else it for it in PICTURES]
+)
 def test_every_kind_of_picture_whole_and_in_tiles_is_what_onnx_runtime_makes_of_it(
     bundled: Path, reference: OrtSession, kind: str, tile: int | None
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher_file: Path, 
     assert learner(distillation, teacher_file, teacher_file).differentiate(*batch()) < 1e-5
 
 
+@pytest.mark.long
 def test_blocks_that_learn_side_by_side_make_the_network_like_its_teacher(teacher_file: Path) -> None:
     found = learner(Distillation(blocks=True), teacher_file)
     teacher = load_checkpoint(teacher_file).build()

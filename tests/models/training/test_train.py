@@ -111,7 +111,7 @@ def test_the_tiny_recipe_beats_bicubic_on_a_photograph_it_has_not_seen(photos, t
     assert reached["ssim_y"] > bicubic["ssim_y"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT])
 def test_a_run_stopped_by_a_signal_and_resumed_is_bit_identical(photos, tmp_path, number):
     recipe = recipe_file(tmp_path, log_every=1, iterations=60)
     words = (recipe, "--data", photos, "--output", tmp_path / "cut", "--workers", int(number == signal.SIGINT))
