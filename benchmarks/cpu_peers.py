@@ -186,7 +186,10 @@ def measure(subject: Subject, candidates: dict[str, Candidate], rounds: int) -> 
             difference = float(np.abs(call() - reference).max() / max(1, np.abs(reference).max()))
             seconds = time.perf_counter() - start
         except Exception as error:  # whatever a peer raises, the others go on
-            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+            said = (
+                str(error).partition("\n")[0].replace(f"{subject.plain.parent}{os.sep}", "")
+            )  # results name no folder
+            left_out[name] = f"{type(error).__name__}: {said}"[:200]
             continue
         differences[name] = difference
         if difference > (ALLOWED_INT16 if name in IN_FLOAT else ALLOWED):

@@ -56,13 +56,13 @@ def emit_factors(b: Builder, buffers: Buffers, source: int, channels: int, resul
 
 def _factors(b: Builder, d: Vectors) -> Vectors:
     """Return the factors of a tile's columns ``d``, B d in terms of ``winograd``."""
-    one, other = b.constant(-(FAR**2 + NEAR**2)), b.constant
-    found = [b.fma(d[2], one, b.fadd(d[0], d[4]))]
+    constant, even_factor = b.constant, b.constant(-(FAR**2 + NEAR**2))
+    found = [b.fma(d[2], even_factor, b.fadd(d[0], d[4]))]
     for value, rest in ((FAR, NEAR), (NEAR, FAR)):
-        even = b.fma(d[2], other(-(rest**2)), d[4])
-        odd = b.fma(d[1], other(-(rest**2)), d[3])
-        found += [b.fma(odd, other(value), even), b.fma(odd, other(-value), even)]
-    return [*found, b.fma(d[3], one, b.fadd(d[1], d[5]))]
+        even = b.fma(d[2], constant(-(rest**2)), d[4])
+        odd = b.fma(d[1], constant(-(rest**2)), d[3])
+        found += [b.fma(odd, constant(value), even), b.fma(odd, constant(-value), even)]
+    return [*found, b.fma(d[3], even_factor, b.fadd(d[1], d[5]))]
 
 
 class TileEmitter:
