@@ -41,7 +41,7 @@ def test_a_tile_gives_what_the_taps_give(seed: int, taps: int) -> None:
     m = (winograd.transform_weights(weight) * (columns @ inputs.T)).sum(0)
     exact = [(columns[:, it : it + 3] * weight).sum() for it in range(winograd.TILE)]
     size = np.abs(columns).max() * np.abs(weight).sum()
-    np.testing.assert_allclose(outputs @ m, exact, rtol=0, atol=2e-6 * size)
+    np.testing.assert_allclose(outputs @ m, exact, rtol=0, atol=1e-6 * size)
 
 
 @pytest.mark.parametrize("target", PROCESSORS)
