@@ -11,6 +11,7 @@ from lkdn_deploy.backends.native.codegen import (
     arithmetic,
     buffers,
     fixed_steps,
+    lane_access,
     minimal,
     output,
     row_pairs,
@@ -40,8 +41,8 @@ from lkdn_deploy.jit.sixteen import PairUnit, most_outputs, pair_unit
 _SOURCES = [
     str(it.__file__)
     for it in (
-        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, layout, minimal, output, row_pairs,
-        sixteen, stage, threads, winograd,
+        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, lane_access, layout, minimal, output,
+        row_pairs, sixteen, stage, threads, winograd,
     )
 ]  # fmt: skip
 """Modules that determine the generated code, apart from the signatures."""
@@ -115,7 +116,8 @@ class CompiledNetwork:
             constant = ALLOCATION_OVERHEAD + max(row_floats.values(), default=1)
             for value, boundary in self.program.boundaries.items():
                 depth, channels = self.program.depths[value], self.program.channels[value]
-                each = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1}.get(boundary.kind, width)
+                few = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1, BoundaryKind.EVERY_SECOND: width // 2}
+                each = few.get(boundary.kind, width)
                 by_depth[depth] = by_depth.get(depth, 0) + channels * each
                 constant += channels + rows.columns + LINE
             halves = (max((it for depth, it in by_depth.items() if depth % 2 == odd), default=0) for odd in range(2))

@@ -1,13 +1,13 @@
 """The fallback: subgraphs that ONNX Runtime executes between segments, and the values exchanged with it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Floats, Program, Subgraph
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Floats, Pooling, Program, Subgraph
 from lkdn_deploy.backends.native.layout import RowLayout, whole_lines
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import import_engine
@@ -118,8 +118,11 @@ class BoundaryBuffers:
 
     def addresses(self, value: int) -> tuple[int, int, int]:
         """Return the entry of a boundary value in a stage's table of operands; see ``codegen.stage``."""
-        positions = self._positions.get(self._program.boundaries[value].name)
-        return self._arrays[value].ctypes.data, 0, 0 if positions is None else positions.ctypes.data
+        boundary, array = self._program.boundaries[value], self._arrays[value]
+        if boundary.kind is BoundaryKind.EVERY_SECOND:
+            return array.ctypes.data, *array.shape[1:]
+        positions = self._positions.get(boundary.name)
+        return array.ctypes.data, 0, 0 if positions is None else positions.ctypes.data
 
     def exchange(self, depth: int, tensors: dict[str, NDArray[Any]]) -> None:
         """Export what the depth before computed, execute the subgraph of this depth, and import what its segments read.
@@ -138,6 +141,8 @@ class BoundaryBuffers:
                 tensors[boundary.name] = mean.astype(np.float32)[None, :, None, None]
             else:  # its memory is used again two depths later
                 tensors[boundary.name] = array[None].copy() if fallback.last_use(boundary.name) > depth else array[None]
+            for it in boundary.poolings:
+                tensors[it.name] = self._pooled(array, it)[None]
         imported = self._at_depth(depth, imported=True)
         fallback.run(depth, tensors, {it.name: array[None] for it, array in imported if it.kind is BoundaryKind.NCHW})
         for boundary, array in imported:
@@ -150,11 +155,23 @@ class BoundaryBuffers:
         for name in [name for name in tensors if fallback.last_use(name) <= depth]:
             del tensors[name]
 
+    def _pooled(self, array: Floats, pooling: Pooling) -> Floats:
+        """Return the largest numbers of windows of a map."""
+        side, step = pooling.side, pooling.step
+        if min(array.shape[1:]) < side:
+            raise self._too_small()
+        rows, columns = ([slice(at, length - side + at + 1, step) for at in range(side)] for length in array.shape[1:])
+        tall = _largest([array[:, it] for it in rows])
+        return _largest([tall[:, :, it] for it in columns])
+
+    def _too_small(self) -> InputError:
+        msg = f"this network does not accept images as small as {self._rows.width}x{self._rows.height} pixels"
+        return InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
+
     def _import_rows(self, name: str, tensor: NDArray[Any], array: Floats) -> None:
         rows, height = tensor.shape[2] if tensor.ndim == 4 else -1, self._rows.height
         if not rows:
-            msg = f"this network does not accept images as small as {self._rows.width}x{height} pixels"
-            raise InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
+            raise self._too_small()
         fits = rows <= height and tensor.shape == (1, len(array), rows, array.shape[2])
         self._check_import(name, tensor, fits)
         array[:, :rows] = tensor[0]
@@ -171,16 +188,27 @@ class BoundaryBuffers:
 
     def _shape(self, value: int) -> tuple[int, ...]:
         channels, height, width = self._program.channels[value], self._rows.height, self._rows.width
+        boundary = self._program.boundaries[value]
+        halves = (max((side + 1) // 2 - it, 0) for side, it in zip((height, width), boundary.first, strict=True))
         return {
             BoundaryKind.NCHW: (channels, height, width),
             BoundaryKind.INTERP_ROWS: (channels, height, width),  # at most; the number of rows is known when they come
+            BoundaryKind.EVERY_SECOND: (channels, *halves),
             BoundaryKind.ROW_SUMS: (height, channels),
             BoundaryKind.PER_CHANNEL: (channels, 1, 1),
-        }[self._program.boundaries[value].kind]
+        }[boundary.kind]
 
     def _floats(self, value: int) -> int:
         """Return the size of a value, including what vectors read beyond the last row."""
         return whole_lines(math.prod(self._shape(value)) + self._rows.columns - self._rows.width)
+
+
+def _largest(arrays: Sequence[Floats]) -> Floats:
+    """Return the largest of each number of several arrays of one shape."""
+    found = arrays[0].copy()
+    for it in arrays[1:]:
+        np.maximum(found, it, out=found)
+    return found
 
 
 def _interpolation(rows: int, height: int) -> NDArray[np.int64]:

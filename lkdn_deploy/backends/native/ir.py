@@ -4,9 +4,9 @@ Tensors of another size are expressed on the same grid. After ``DepthToSpace``, 
 one for each sub-pixel position, and a convolution of it is a convolution of these maps, with zeros where an output
 position does not use an input position.
 
-What cannot be expressed so (means over the image and what is computed of them, convolutions with stride) is left to
-another engine as a `Subgraph`. Such a value depends on the whole image, so everything before it must be complete. The
-number of these barriers before a value can be computed is its depth.
+What cannot be expressed so (means over the image, maps of a fraction of its size, and what is computed of them) is
+left to another engine as a `Subgraph`. Such a value depends on the whole image, so everything before it must be
+complete. The number of these barriers before a value can be computed is its depth.
 """
 
 from collections.abc import Mapping
@@ -79,6 +79,8 @@ class ConvOp(_WindowOp):
 
     blocks: tuple[int, int] = (1, 1)
     """Number of equal parts of outputs and of inputs, where all weights between some of them may be zero."""
+    first: tuple[int, int] | None = None
+    """The first row and column, 0 or 1, of every second one for which it is computed; ``None``: for all."""
     minimal: bool = False
     """Whether it is a `winograd` convolution, whose inputs are factors of values, and whose ``weight`` has a column for
     each position of a tile."""
@@ -143,10 +145,22 @@ class BoundaryKind(Enum):
     """A whole feature map, (C, H, W)."""
     INTERP_ROWS = "interp_rows"
     """Input only: (C, h, W), a map's rows at evenly spaced positions, between which the others are interpolated."""
+    EVERY_SECOND = "every_second"
+    """Output only: (C, h, w), every second row and column of a map, for which `ConvOp.first` has a convolution."""
     ROW_SUMS = "row_sums"
     """Output only: (H, C), the sum of each row of a map, from which its mean is computed."""
     PER_CHANNEL = "per_channel"
     """Input only: one number for each channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """The largest numbers of square windows of a map, as another tensor."""
+
+    name: str
+    side: int
+    step: int
+    """Rows and columns from one window to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +170,12 @@ class Boundary:
     kind: BoundaryKind
     """Its memory format."""
     name: str
-    """The tensor on the other side: (1, C, H, W) for NCHW, (1, C, h, W) for INTERP_ROWS, and (1, C, 1, 1) for
-    PER_CHANNEL and for ROW_SUMS, as the mean."""
+    """The tensor on the other side: (1, C, H, W) for NCHW, (1, C, h, W) for INTERP_ROWS, (1, C, h, w) for EVERY_SECOND,
+    and (1, C, 1, 1) for PER_CHANNEL and for ROW_SUMS, as the mean."""
+    first: tuple[int, int] = (0, 0)
+    """The first row and column that EVERY_SECOND has."""
+    poolings: tuple[Pooling, ...] = ()
+    """Tensors on the other side that are computed of it alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

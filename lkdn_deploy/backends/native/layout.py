@@ -129,6 +129,14 @@ def halo_blocks(halo: int) -> int:
     return -(-halo // BLOCK)
 
 
+def equal_parts(count: int, most: int) -> list[int]:
+    """Return the bounds of parts of at most ``most``: equal ones unless they would be small."""
+    number = -(-count // most)
+    equal = next(it for it in range(number, count + 1) if count % it == 0)
+    number = equal if equal <= 2 * number else number
+    return [count * part // number for part in range(number + 1)]
+
+
 def whole_lines(count: int) -> int:
     """Return the number of floats in the cache lines that ``count`` floats occupy."""
     return -(-count // LINE) * LINE

@@ -3,7 +3,7 @@
 Stages of the same signature share their code, whatever their weights. Operands are numbered within the stage.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ from lkdn_deploy.backends.native.ir import (
     Program,
     SelectOp,
 )
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat, equal_parts
 from lkdn_deploy.backends.native.schedule import FusedOp, RowPass, Schedule, Stage
 from lkdn_deploy.backends.native.winograd import Factors, MinimalConv, packed_weights, source_channels, tiles_at_once
 
@@ -66,6 +66,13 @@ class Conv:
     """A convolution over channels."""
 
     groups: tuple[ChannelGroup, ...]
+    first: tuple[int, int] | None = None
+    """As in `ConvOp`."""
+
+    @property
+    def parts(self) -> Sequence[int]:
+        """The vectors of a block that it computes."""
+        return range(BLOCK) if self.first is None else self.first[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,12 +404,12 @@ class Lowering:
                 groups[-1] = replace(before, repeats=before.repeats + 1)
             else:
                 groups.append(ChannelGroup(first, count, 1, start, length, loops))
-        return Conv(tuple(groups))
+        return Conv(tuple(groups), op.first)
 
     def _minimal_conv(self, op: ConvOp) -> MinimalConv:
         vectors = BLOCK * self._max_outputs
         tiles = tiles_at_once(vectors)
-        bounds = _equal_parts(len(op.weight), vectors // tiles)
+        bounds = equal_parts(len(op.weight), vectors // tiles)
         groups = tuple((low, high - low) for low, high in pairwise(bounds))
         sources = tuple((self._operand(it), source_channels(self._program.channels[it])) for it in op.inputs)
         bias, weights = self._append(op.bias), self._append(packed_weights(op, groups))
@@ -411,7 +418,8 @@ class Lowering:
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
         """Yield first and count of output channels, none across two blocks."""
         each = len(op.weight) // op.blocks[0] // self._each
-        bounds = [self._each * it for it in _equal_parts(each, self._max_outputs // self._each)]
+        most = self._max_outputs if op.first is None else BLOCK * self._max_outputs  # of one vector each
+        bounds = [self._each * it for it in equal_parts(each, most // self._each)]
         for block in range(op.blocks[0]):
             for low, high in pairwise(bounds):
                 yield block * each * self._each + low, high - low
@@ -439,11 +447,3 @@ class Lowering:
                             self._append(row[..., used].transpose(1, 2, 0)) - origin,
                         )
             start = end
-
-
-def _equal_parts(count: int, most: int) -> list[int]:
-    """Return the bounds of parts of at most ``most``: equal ones unless they would be small."""
-    number = -(-count // most)
-    equal = next(it for it in range(number, count + 1) if count % it == 0)
-    number = equal if equal <= 2 * number else number
-    return [count * part // number for part in range(number + 1)]

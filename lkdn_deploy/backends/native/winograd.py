@@ -185,7 +185,7 @@ def _reach(program: Program, column: int) -> int:
 def _eligible(op: ConvOp) -> bool:
     outputs, inputs, _, columns = op.weight.shape
     sides = outputs in CHANNELS and inputs in CHANNELS
-    return sides and op.blocks == (1, 1) and columns == 3 and op.dilation[1] == 1
+    return sides and op.first is None and op.blocks == (1, 1) and columns == 3 and op.dilation[1] == 1
 
 
 def _multiplications(op: Op) -> int:

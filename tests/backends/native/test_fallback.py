@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from native_graphs import PROCESSORS, WITH_SUBGRAPHS, Graph, Run, check, compiled, native, noise
+from native_graphs import PROCESSORS, WITH_SUBGRAPHS, Graph, Run, attentive, check, compiled, native, noise
 
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.frontend.importer import import_program
@@ -32,7 +32,7 @@ def test_a_subgraph_for_each_barrier_has_only_what_has_no_kernel() -> None:
     assert [[node.op_type for node in onnx.load_model_from_string(it.model).graph.node] for it in subgraphs] == [
         ["Shape"],
         # The Resize works along rows only, with another width than before.
-        ["Conv", "MaxPool", "Conv", "Shape", "Concat", "Shape", "Gather", "Concat", "Resize"],
+        ["Conv", "Shape", "Concat", "Shape", "Gather", "Concat", "Resize"],
         ["Sqrt", "Add", "Conv", "Sigmoid"],
         ["Conv", "Relu"],
     ]
@@ -40,7 +40,8 @@ def test_a_subgraph_for_each_barrier_has_only_what_has_no_kernel() -> None:
 
 
 def test_a_failure_of_onnx_runtime_ends_the_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = compiled(WITH_SUBGRAPHS)
+    graph = Graph()
+    network = compiled(graph.model(attentive(graph, stride=3)))
     for size in ((4, 30), (30, 4), (1, 1)):  # smaller than the windows; the other threads must return
         run = Run(network, *size, threads=3)
         with pytest.raises(InputError, match="ONNX Runtime failed on a part"):
@@ -57,12 +58,41 @@ def test_an_image_too_small_for_the_attention_is_refused() -> None:
     graph = Graph()
     wide = graph.convolution(graph.convolution("lr", 40, (3, 3)), 40, (3, 3))
     small = graph.op("MaxPool", graph.convolution(wide, 40), kernel_shape=[9, 9], strides=[3, 3])
-    ends = graph.op("Shape", small, end=2), graph.op("Shape", "lr", start=2)
-    large = graph.op("Resize", small, "", "", graph.op("Concat", *ends, channels=0, axis=0), mode="linear")
-    model = graph.model(graph.convolution(graph.op("Mul", wide, large), 3))
+    model = graph.model(graph.convolution(graph.op("Mul", wide, graph.stretched(small)), 3))
     check(model, noise(12, 30))
-    with pytest.raises(InputError, match="does not accept images as small as 30x4"):
-        native(model, noise(4, 30))
+    for refused in (model, WITH_SUBGRAPHS):
+        with pytest.raises(InputError, match="does not accept images as small as 30x4"):
+            native(refused, noise(4, 30))
+
+
+@pytest.mark.parametrize(
+    ("window", "pads", "groups"),
+    [((3, 3), 0, 1), ((3, 3), 1, 1), ((5, 5), 2, 1), ((1, 1), 0, 6), ((3, 3), 0, 6), ((3, 3), 0, 2)],
+)
+@pytest.mark.parametrize("target", PROCESSORS)
+def test_a_convolution_of_every_second_row_and_column(
+    window: tuple[int, int], pads: int, groups: int, target: str
+) -> None:
+    """What follows, a maximum with a border and another without it, is computed of its result only."""
+    graph = Graph()
+    head = graph.op("Relu", graph.convolution(graph.convolution("lr", 48, (3, 3)), 48, (3, 3)))
+    both = graph.op("Concat", graph.convolution(head, 2), graph.convolution(head, 4), channels=6, axis=1)
+    weight, bias = graph.numbers(12, 6 // groups, *window, spread=0.3), graph.numbers(12)
+    small = graph.op("Conv", both, weight, bias, channels=12, strides=[2, 2], pads=[pads] * 4, group=groups)
+    plain = graph.op("MaxPool", small, kernel_shape=[3, 3], strides=[2, 2])
+    bordered = graph.op("MaxPool", small, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    maps = [graph.stretched(it) for it in (small, plain, bordered)]
+    joined = graph.op("Concat", *maps, head, channels=84, axis=1)
+    model = graph.model(graph.convolution(joined, 3))
+    nodes = onnx.load_model_from_string(import_program(model).subgraphs[-1].model).graph.node
+    assert [it.op_type for it in nodes].count("Conv") == 0
+    assert [it.op_type for it in nodes].count("MaxPool") == 1
+    network = compiled(model, PROCESSORS[target])
+    for size in ((7, 7), (8, 9), (30, 65), (13, 302)):
+        image = noise(*size)
+        expected = check(model, image, PROCESSORS[target])
+        for threads in (2, 3):
+            assert np.array_equal(Run(network, *size, threads)(image), expected)
 
 
 def test_its_sessions_are_closed_too() -> None:

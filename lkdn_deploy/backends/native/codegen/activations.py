@@ -28,10 +28,16 @@ TANH_END = 10.0
 EXP2_COEFFICIENTS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8))
 """Coefficients of 2^r, in ascending powers of r: the Taylor series of exp in r ln(2), within 1e-8 for |r| <= 1/2."""
 
+SHORT_EXP2_COEFFICIENTS = (1, 0.693147004, 0.240222424, 0.0555073358, 0.00967151299, 0.00132647273)
+"""Fewer coefficients of 2^r, exact for r = 0 and elsewhere within 1.1e-7; ``tools/fit_exp2.py`` fits them."""
+
 _LOG2_E = math.log2(math.e)
 
 _GUESS = 0x7EF311C7
 """The bits of x and of 1 / x add up to about this."""
+
+_GUESS_ERROR = 0.05051
+"""Largest relative error of that."""
 
 _ROUNDER = 1.5 * 2**23
 """A float32 of this size has no fractional bits, so adding it rounds a number to the nearest integer."""
@@ -56,15 +62,15 @@ def gelu(b: Builder, x: Any) -> Any:
 
 def sigmoid(b: Builder, x: Any) -> Any:
     """Return the logistic function of a vector, 1 / (1 + exp(-x)); NaN stays NaN."""
-    one = b.constant(1)
-    return b.select(b.fcmp_unordered("uno", x, x), x, b.fdiv(one, b.fadd(one, _exp_of_negative(b, x))))
+    c = _at_most(b, _at_least(b, x, -SIGMOID_END), SIGMOID_END)
+    return b.select(b.fcmp_unordered("uno", x, x), x, _reciprocal(b, b.fadd(b.constant(1), _exp_of_negative(b, c))))
 
 
 def silu(b: Builder, x: Any) -> Any:
     """Return a vector times its logistic function, as x / (1 + exp(-x)); NaN stays NaN."""
-    start = b.constant(-SIGMOID_END)
-    numerator = b.select(b.fcmp_unordered(">", x, start), x, start)
-    return b.fmul(numerator, _reciprocal(b, b.fadd(b.constant(1), _exp_of_negative(b, x))))
+    numerator = _at_least(b, x, -SIGMOID_END)
+    c = _at_most(b, numerator, SIGMOID_END)
+    return b.fmul(numerator, _reciprocal(b, b.fadd(b.constant(1), _exp_of_negative(b, c))))
 
 
 def tanh(b: Builder, x: Any) -> Any:
@@ -73,7 +79,8 @@ def tanh(b: Builder, x: Any) -> Any:
     m is 2^n (2^r - 1) + (2^n - 1). For small x that is 2^r - 1, which is computed as a multiple of r, so that nothing
     cancels.
     """
-    r, power = _split_exponent(b, _clamped(b, x, TANH_END), -2 * _LOG2_E)
+    r, exponent = _split_exponent(b, _at_least(b, _at_most(b, x, TANH_END), -TANH_END), -2 * _LOG2_E)
+    power = _scaled(b, b.constant(1), exponent)
     m = b.fma(power, b.fmul(r, b.polynomial(EXP2_COEFFICIENTS[1:], r)), b.fsub(power, b.constant(1)))
     return b.select(b.fcmp_unordered("uno", x, x), x, b.fneg(b.fdiv(m, b.fadd(m, b.constant(2)))))
 
@@ -82,36 +89,46 @@ def _reciprocal(b: Builder, x: Any) -> Any:
     """Return 1 / x of a vector of positive numbers within 2^-126 and 2^126, to two units in the last place.
 
     A division takes as long as a dozen other instructions. Subtracted from a constant, the bits of x are a first guess
-    within an eighth, whose error Newton's method squares three times.
+    g = (1 + e) / x. Newton's method, g (2 - x g), makes (1 - e^2) / x of it; with half of the largest e^2 added to the
+    2, errors of both signs are equally large. The next step leaves the third power of such an error: 2e-9.
     """
-    guess = b.sub(ir.Constant(b.shorts, [_GUESS] * b.lanes), b.bitcast(x, b.shorts))
-    found = b.bitcast(guess, b.vector)
-    for _ in range(3):
-        found = b.fma(found, b.fma(b.fneg(x), found, b.constant(1)), found)
-    return found
+    guess = b.bitcast(b.sub(ir.Constant(b.shorts, [_GUESS] * b.lanes), b.bitcast(x, b.shorts)), b.vector)
+    negative = b.fneg(x)
+    found = b.fmul(guess, b.fma(negative, guess, b.constant(2 + _GUESS_ERROR**2 / 2)))
+    error = b.fma(negative, found, b.constant(1))
+    return b.fma(found, b.fma(error, error, error), found)
 
 
 def _exp_of_negative(b: Builder, x: Any) -> Any:
-    """Return exp(-x) as 2^n 2^r, of x clamped to ``SIGMOID_END``."""
-    r, power = _split_exponent(b, _clamped(b, x, SIGMOID_END), -_LOG2_E)
-    return b.fmul(power, b.polynomial(EXP2_COEFFICIENTS, r))
+    """Return exp(-x) as 2^n 2^r, of x within ``-SIGMOID_END`` and ``SIGMOID_END``."""
+    r, exponent = _split_exponent(b, x, -_LOG2_E)
+    return _scaled(b, b.polynomial(SHORT_EXP2_COEFFICIENTS, r), exponent)
 
 
-def _clamped(b: Builder, x: Any, end: float) -> Any:
-    """Return x within ``-end`` and ``end``; NaN stays NaN."""
-    high, low = b.constant(end), b.constant(-end)
-    c = b.select(b.fcmp_unordered("<", x, high), x, high)
-    return b.select(b.fcmp_unordered(">", c, low), c, low)
+def _at_least(b: Builder, x: Any, low: float) -> Any:
+    """Return x, or ``low`` if that is greater; NaN stays NaN."""
+    end = b.constant(low)
+    return b.select(b.fcmp_unordered(">", x, end), x, end)
+
+
+def _at_most(b: Builder, x: Any, high: float) -> Any:
+    """Return x, or ``high`` if that is less; NaN stays NaN."""
+    end = b.constant(high)
+    return b.select(b.fcmp_unordered("<", x, end), x, end)
 
 
 def _split_exponent(b: Builder, x: Any, factor: float) -> tuple[Any, Any]:
-    """Return r and 2^n with n + r = ``factor`` * x and n the nearest integer, within -126 and 127."""
+    """Return r, and n in the bits of an exponent, with n + r = ``factor`` * x and n the nearest integer."""
     # The low bits of the sum are n.
     shifted = b.fma(x, b.constant(factor), b.constant(_ROUNDER))
     n = b.fsub(shifted, b.constant(_ROUNDER))
     exponent = b.shl(b.bitcast(shifted, b.shorts), ir.Constant(b.shorts, [23] * b.lanes))
-    power = b.bitcast(b.add(b.bitcast(b.constant(1), b.shorts), exponent), b.vector)
-    return b.fma(x, b.constant(factor), b.fneg(n)), power
+    return b.fma(x, b.constant(factor), b.fneg(n)), exponent
+
+
+def _scaled(b: Builder, x: Any, exponent: Any) -> Any:
+    """Return 2^n x of numbers near 1, with n in the bits of an exponent, within -126 and 126."""
+    return b.bitcast(b.add(b.bitcast(x, b.shorts), exponent), b.vector)
 
 
 def _relu(b: Builder, x: Any) -> Any:

@@ -4,20 +4,20 @@ A stage computes one row, block by block. A value is addressed by the number of 
 one, and the channel; ``layout`` describes a row.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
+from lkdn_deploy.backends.native.codegen.lane_access import gather, scatter, scatter_halves, scatter_inside
 from lkdn_deploy.backends.native.codegen.row_pairs import RowPair
 from lkdn_deploy.backends.native.ir import BoundaryKind
 from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_floats, halo_blocks
 from lkdn_deploy.backends.native.lower import Conv, DepthwiseConv, StageSignature
 from lkdn_deploy.backends.native.winograd import MinimalConv
 from lkdn_deploy.jit.builder import FLOAT, INT, POINTER, SHORT, Builder
-from lkdn_deploy.jit.sixteen import HALF
 
 HEIGHT, WIDTH, VECTORS, BLOCKS, ZEROS, INSIDE = range(6)
 """Entries of the geometry that ``codegen.stage`` describes."""
@@ -26,6 +26,9 @@ _HALF_BYTES = 2
 
 Vectors = list[Any]
 """One LLVM value for each vector of a block."""
+
+Block = tuple[dict[tuple[int, int], Any], Any, Vectors]
+"""Addresses of a block in each row of each operand, the number of its first vector, and its masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ class Buffers:
         for number, sums in self._row_sums.items():
             b.repeat(INT(self._signature.operands[number].channels), partial(clear, sums))
 
-    def enter(self, index: Any) -> None:
-        """Select the current block: compute its address in each value, and which lanes are inside the image."""
+    def enter(self, index: Any) -> Block:
+        """Make a block the current one, and return it for `select`."""
         b = self._b
         self._current = {
             (number, row): b.at(start, b.mul(index, INT(self.block_step(number))))
@@ -90,6 +93,11 @@ class Buffers:
         }
         self._column = b.mul(index, INT(BLOCK))
         self.masks = [self._mask(part) for part in range(BLOCK)]
+        return self._current, self._column, self.masks
+
+    def select(self, block: Block) -> None:
+        """Make a block the current one again."""
+        self._current, self._column, self.masks = block
 
     def end(self) -> None:
         """Emit what follows the last block."""
@@ -114,7 +122,11 @@ class Buffers:
             return
         if operand.boundary is BoundaryKind.NCHW:
             for part, value in enumerate(values):
-                self._scatter_inside(value, self.masks[part], self._lane_addresses(number, channel, self._y, part))
+                addresses = self._lane_addresses(number, channel, self._y, part)
+                scatter_inside(b, value, self.masks[part], addresses, self._discarded)
+            return
+        if operand.boundary is BoundaryKind.EVERY_SECOND:
+            self._store_every_second(number, channel, *values)
             return
         target = self.channel(number, 0, channel)
         masked = operand.halo_columns and operand.lane_format is LaneFormat.FLOAT
@@ -137,7 +149,7 @@ class Buffers:
         if boundary is BoundaryKind.PER_CHANNEL:
             return [b.splat_at(self._base(number), channel)] * BLOCK
         if boundary is BoundaryKind.NCHW:
-            return [self._gather(self._lane_addresses(number, channel, self._y, part)) for part in range(BLOCK)]
+            return [gather(b, self._lane_addresses(number, channel, self._y, part)) for part in range(BLOCK)]
         if boundary is BoundaryKind.INTERP_ROWS:
             return [self._interpolated(number, channel, part) for part in range(BLOCK)]
         pointer = self.channel(number, 0, channel)
@@ -224,7 +236,8 @@ class Buffers:
                         b.load_vector(b.at(self.channel(number, 0, INT(channel)), part * b.lanes))
                         for channel in channels
                     ]
-                    self._scatter(vectors, b.at(target, b.mul(b.add(self._column, INT(part)), INT(times))))
+                    column = b.mul(b.add(self._column, INT(part)), INT(times))
+                    scatter(b, vectors, b.at(target, column), self._row_vectors)
 
     def _store_integers(self, number: int) -> None:
         """Store the current block as `store_output` does, in lines of 16-bit integers."""
@@ -241,9 +254,9 @@ class Buffers:
                         for it in dict.fromkeys(channel // 2 for channel in channels)
                     }
                     if list(channels) == [2 * it + half for it in planes for half in range(2)]:
-                        self._scatter([*planes.values()], target)
+                        scatter(b, [*planes.values()], target, self._row_vectors)
                     else:
-                        self._scatter_halves([(planes[it // 2], it % 2) for it in channels], target)
+                        scatter_halves(b, [(planes[it // 2], it % 2) for it in channels], target, self._row_vectors)
 
     # Rows.
 
@@ -367,6 +380,24 @@ class Buffers:
         start = b.at(self._base(number), b.add(b.mul(row, self._width), first))
         return [b.at(start, b.mul(self._row_vectors, INT(lane))) for lane in range(b.lanes)]
 
+    def has_row(self, number: int, first: int) -> Any:
+        """Return whether an operand that has every second row, from the ``first`` on, has this one."""
+        b = self._b
+        is_next = b.icmp_signed("==", b.and_(self._y, INT(1)), INT(first))
+        return b.and_(is_next, b.icmp_signed("<", b.udiv(self._y, INT(2)), self._locations[number].count))
+
+    def _store_every_second(self, number: int, channel: Any, value: Any) -> None:
+        """Store the one vector of the current block that is inside an operand of every second row and column."""
+        b, place = self._b, self._locations[number]
+        column = b.udiv(self._column, INT(BLOCK))
+        row = b.add(b.mul(channel, place.count), b.udiv(self._y, INT(2)))
+        start = b.at(self._base(number), b.add(b.mul(row, place.size), column))
+        distances = [b.mul(self.blocks, INT(lane)) for lane in range(b.lanes)]
+        lanes = b.mul(ir.Constant(b.shorts, list(range(b.lanes))), b.splat(b.trunc(self.blocks, SHORT), b.shorts))
+        columns = b.add(lanes, b.splat(b.trunc(column, SHORT), b.shorts))
+        inside = b.icmp_signed("<", columns, b.splat(b.trunc(place.size, SHORT), b.shorts))
+        scatter_inside(b, value, inside, [b.at(start, it) for it in distances], self._discarded)
+
     def _interpolation(self, number: int) -> tuple[Any, Any, Any]:
         """Return the rows before and behind this one, and the weight of the latter in all lanes."""
         b = self._b
@@ -378,51 +409,8 @@ class Buffers:
     def _interpolated(self, number: int, channel: Any, part: int) -> Any:
         b = self._b
         before, behind, weight = self._positions[number]
-        first, second = (self._gather(self._lane_addresses(number, channel, row, part)) for row in (before, behind))
+        first, second = (gather(b, self._lane_addresses(number, channel, row, part)) for row in (before, behind))
         return b.fma(weight, b.fsub(second, first), first)
-
-    def _gather(self, addresses: Sequence[Any]) -> Any:
-        """Return a vector; its lanes outside the image hold the next row, or what follows the last."""
-        b = self._b
-        vector = ir.Constant(b.vector, ir.Undefined)
-        for lane, address in enumerate(addresses):
-            vector = b.insert_element(vector, b.load(address, typ=FLOAT, align=4), SHORT(lane))
-        return vector
-
-    def _scatter_inside(self, vector: Any, mask: Any, addresses: Sequence[Any]) -> None:
-        """Store the lanes that are inside the image; the others go to memory that is never read."""
-        b = self._b
-        for lane, address in enumerate(addresses):
-            place = b.select(b.extract_element(mask, SHORT(lane)), address, self._discarded)
-            b.store(b.extract_element(vector, SHORT(lane)), place, align=4)
-
-    def _scatter(self, vectors: Vectors, target: Any) -> None:
-        """Store the vectors of adjacent output pixels interleaved, for each lane at its column."""
-        b = self._b
-        times = len(vectors)
-        distance = b.mul(self._row_vectors, INT(times))
-        for lane in range(b.lanes):
-            pixel = b.at(target, b.mul(distance, INT(lane)))
-            if times == 1:
-                b.store(b.extract_element(vectors[0], SHORT(lane)), pixel, align=4)
-                continue
-            found = ir.Constant(ir.VectorType(FLOAT, times), ir.Undefined)
-            for place, joined in enumerate(vectors):
-                value = b.extract_element(joined, SHORT(lane))
-                found = b.insert_element(found, value, SHORT(place))
-            b.store(found, pixel, align=4)
-
-    def _scatter_halves(self, vectors: Sequence[tuple[Any, int]], target: Any) -> None:
-        """Store halves of the lanes of vectors as `_scatter` does whole lanes."""
-        b = self._b
-        times = len(vectors)
-        distance = b.mul(self._row_vectors, INT(_HALF_BYTES * times))
-        halves = [(b.bitcast(it, ir.VectorType(HALF, 2 * b.lanes)), half) for it, half in vectors]
-        for lane in range(b.lanes):
-            pixel = b.at_byte(target, b.mul(distance, INT(lane)))
-            for place, (vector, half) in enumerate(halves):
-                value = b.extract_element(vector, SHORT(2 * lane + half))
-                b.store(value, b.at_byte(pixel, INT(_HALF_BYTES * place)), align=_HALF_BYTES)
 
     def _add_to_row_sums(self, number: int, channel: Any, values: Vectors) -> None:
         """Add the lanes inside the image to the sums of this row."""

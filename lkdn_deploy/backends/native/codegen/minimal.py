@@ -4,13 +4,13 @@ Each weight is loaded once for all tiles. Position by position, the sums of prod
 in registers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
+from lkdn_deploy.backends.native.codegen.buffers import Block, Buffers, Vectors
 from lkdn_deploy.backends.native.layout import BLOCK
 from lkdn_deploy.backends.native.winograd import FAR, NEAR, POSITIONS, TILE, MinimalConv
 from lkdn_deploy.jit.builder import INT, Builder
@@ -21,7 +21,7 @@ _BLOCKS = TILE // BLOCK
 Store = Callable[[Any, Vectors], None]
 """Takes the number of a channel, and its vectors in the current block."""
 Finish = Callable[[Callable[[Store], None]], None]
-"""Finishes the current block; takes a function that computes its vectors and gives them to a ``Store``."""
+"""Finishes blocks of a tile; takes a function that computes their vectors and gives them to a ``Store``."""
 
 _FEWEST = 2
 """Tiles that are computed together at least."""
@@ -74,19 +74,22 @@ class TileEmitter:
         weights: address of its weights.
         conv: the convolution.
         outputs: number of its output channels.
+        apart: whether the blocks of a tile are finished one after the other, not channel by channel.
     """
 
-    def __init__(self, builder: Builder, buffers: Buffers, weights: Any, conv: MinimalConv, outputs: int) -> None:
+    def __init__(
+        self, builder: Builder, buffers: Buffers, weights: Any, conv: MinimalConv, outputs: int, *, apart: bool
+    ) -> None:
         self._b, self._buffers, self._weights, self._conv = builder, buffers, weights, conv
         self._taps = len(conv.rows) * sum(channels for _, channels in conv.sources)
-        self._outputs = outputs
+        self._outputs, self._apart = outputs, apart
         self._sums = builder.scratch(conv.tiles * POSITIONS * outputs)
         """(tiles, positions, outputs)"""
         self._first: Any = None
         """The first of the tiles that are computed together."""
 
     def emit(self, finish: Finish) -> None:
-        """Emit the loops over a row; ``finish`` finishes each block, which is the current one."""
+        """Emit the loops over a row; ``finish`` finishes the blocks of each tile, or each of them, the current one."""
         b, most = self._b, self._conv.tiles
         tiles = b.udiv(self._buffers.blocks, INT(_BLOCKS))
         done, rest = INT(0), tiles
@@ -168,32 +171,37 @@ class TileEmitter:
             b.store_vector(value, b.at(target, (output + tile * POSITIONS * self._outputs) * b.lanes))
 
     def _finish(self, finish: Finish, place: Any) -> None:
-        """Have a tile finished block by block; ``place`` is its place among those computed together."""
+        """Have a tile finished; ``place`` is its place among those computed together."""
         b = self._b
         start = b.at(self._sums, b.mul(place, INT(POSITIONS * self._outputs * b.lanes)))
-        block = b.mul(b.add(self._first, place), INT(_BLOCKS))
-        for number in range(_BLOCKS):
-            self._buffers.enter(b.add(block, INT(number)))
-            finish(partial(self._columns, start, range(number * BLOCK, (number + 1) * BLOCK)))
+        first = b.mul(b.add(self._first, place), INT(_BLOCKS))
+        blocks = {number: self._buffers.enter(b.add(first, INT(number))) for number in range(_BLOCKS)}
+        for together in [{number: block} for number, block in blocks.items()] if self._apart else [blocks]:
+            finish(partial(self._columns, start, together))
 
-    def _columns(self, start: Any, columns: Sequence[int], store: Store) -> None:
-        """Compute some columns of a tile from its sums of products, and ``store`` them by channel."""
+    def _columns(self, start: Any, blocks: Mapping[int, Block], store: Store) -> None:
+        """Compute the columns of some blocks of a tile from its sums of products, and ``store`` them by channel."""
         b = self._b
 
         def output(channel: Any) -> None:
             sums = b.at(start, b.mul(channel, INT(b.lanes)))
             m = [b.load_vector(b.at(sums, position * self._outputs * b.lanes)) for position in range(POSITIONS)]
             bias = b.splat_at(self._weights, b.add(channel, INT(self._conv.bias)))
-            store(channel, [_output(b, m, bias, column) for column in columns])
+            columns = _outputs(b, m, bias)
+            for number, block in blocks.items():
+                self._buffers.select(block)
+                store(channel, columns[number * BLOCK : (number + 1) * BLOCK])
 
         b.repeat(INT(self._outputs), output)
 
 
-def _output(b: Builder, m: Vectors, bias: Any, column: int) -> Any:
-    """Return a column of a tile, that of A m plus a bias, from the sums of products ``m`` of each position."""
-    form = b.fsub if column % 2 else b.fadd
-    far, near = form(m[1], m[2]), form(m[3], m[4])
-    if column == 0:
-        return b.fadd(b.fadd(b.fadd(bias, m[0]), far), near)
-    total = b.fadd(bias, m[-1]) if column == TILE - 1 else bias
-    return b.fma(far, b.constant(FAR**column), b.fma(near, b.constant(NEAR**column), total))
+def _outputs(b: Builder, m: Vectors, bias: Any) -> Vectors:
+    """Return the columns of a tile, those of A m plus a bias, from the sums of products ``m`` of each position."""
+    pairs = [(form(m[1], m[2]), form(m[3], m[4])) for form in (b.fadd, b.fsub)]
+    far, near = pairs[0]
+    found = [b.fadd(b.fadd(b.fadd(bias, m[0]), far), near)]
+    for column in range(1, TILE):
+        far, near = pairs[column % 2]
+        total = b.fadd(bias, m[-1]) if column == TILE - 1 else bias
+        found.append(b.fma(far, b.constant(FAR**column), b.fma(near, b.constant(NEAR**column), total)))
+    return found

@@ -9,6 +9,7 @@
     the output image              address of the lines of one input row, floats between colours, floats between lines
     NCHW                          address of (C, H, W), of which as many floats beyond the end may be read as lanes of a
                                   row are outside the image
+    EVERY_SECOND                  address of (C, h, w), h, w
     INTERP_ROWS                   address of the first rows of such maps, unused, address of a table of positions, which
                                   ``fallback`` computes
     ROW_SUMS, PER_CHANNEL         address of (H, C) or (C,)
@@ -162,28 +163,35 @@ class _StageEmitter:
     # Producers.
 
     def _conv(self, kernel: FusedKernel, conv: Conv) -> None:
+        if conv.first is None:
+            self._groups(kernel, conv)
+            return
+        with self._b.if_then(self._buffers.has_row(kernel.result, conv.first[0])):
+            self._groups(kernel, conv)
+
+    def _groups(self, kernel: FusedKernel, conv: Conv) -> None:
         done = 0
         for group in conv.groups:
-            self._b.repeat(INT(group.repeats), partial(self._group, kernel, group, done))
+            self._b.repeat(INT(group.repeats), partial(self._group, kernel, conv, group, done))
             done += _iterations(group)
 
-    def _group(self, kernel: FusedKernel, group: ChannelGroup, done: int, index: Any) -> None:
+    def _group(self, kernel: FusedKernel, conv: Conv, group: ChannelGroup, done: int, index: Any) -> None:
         """Compute one repetition of a group, before which the convolution's loops had ``done`` iterations."""
         b = self._b
         first = b.add(b.mul(index, INT(group.count)), INT(group.first))
         weights = b.at(self._weights, b.add(b.mul(index, INT(group.length)), INT(group.weights)))
         iteration = b.add(b.mul(index, INT(_iterations(group) // group.repeats)), INT(done))
         biases = [self._maths.splat_at(weights, INT(channel)) for channel in range(group.count)]
-        sums = [bias for bias in biases for _ in range(BLOCK)]
+        sums = [bias for bias in biases for _ in conv.parts]
         for loop in group.loops:
-            sums = self._tap_loop(kernel, group, loop, weights, iteration, sums)
+            sums = self._tap_loop(conv, group, loop, weights, iteration, sums)
             iteration = b.add(iteration, INT(loop.count))
         if self._fixed:
             self._fixed.store_all(kernel, b.udiv(first, INT(kernel.channels)), sums)
             return
         if not kernel.epilogue:
             for channel in range(group.count):
-                values = sums[channel * BLOCK : (channel + 1) * BLOCK]
+                values = sums[channel * len(conv.parts) : (channel + 1) * len(conv.parts)]
                 self._buffers.store(kernel.result, b.add(first, INT(channel)), values)
             return
         # In a loop of its own: unrolled for all sums, the epilogue would be most of the code. Meanwhile the sums must
@@ -199,40 +207,42 @@ class _StageEmitter:
         b.repeat(INT(group.count), finish)
 
     def _tap_loop(
-        self, kernel: FusedKernel, group: ChannelGroup, loop: TapLoop, weights: Any, iteration: Any, sums: Vectors
+        self, conv: Conv, group: ChannelGroup, loop: TapLoop, weights: Any, iteration: Any, sums: Vectors
     ) -> Vectors:
         b = self._b
         pointer = self._buffers.channel(loop.source, loop.row, INT(loop.start))
         step = self._buffers.channel_steps[loop.source]
-        longest = self._longest if kernel.producer is self._longest else None
+        longest = self._longest if conv is self._longest else None
         prefetch = self._buffers.prefetcher(iteration, _iterations(*longest.groups)) if longest else None
 
         def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
             if prefetch:
                 prefetch(index)
             channel = b.at(pointer, b.mul(index, step))
-            places = (part + column for part in range(BLOCK) for column in loop.columns)
+            places = (part + column for part in conv.parts for column in loop.columns)
             loaded = self._loaded(loop.source, channel, places)
             start = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
             found = list(carried)
             for number, column in enumerate(loop.columns):
                 for output in range(group.count):
                     weight = self._maths.splat_at(start, INT(number * group.count + output))
-                    for part in range(BLOCK):
-                        at = output * BLOCK + part
+                    for at, part in enumerate(conv.parts, output * len(conv.parts)):
                         found[at] = self._maths.multiply_add(weight, loaded[part + column], found[at])
             return found
 
         return list(b.loop(INT(loop.count), sums, body))
 
     def _minimal_conv(self, kernel: FusedKernel, conv: MinimalConv) -> None:
-        buffers = self._buffers
-        tiles = TileEmitter(self._b, buffers, self._weights, conv, self._signature.operands[kernel.result].channels)
+        buffers, result = self._buffers, kernel.result
+        # Of the output image, only the current block exists.
+        is_output = result == self._signature.shuffled
+        channels = self._signature.operands[result].channels
+        tiles = TileEmitter(self._b, buffers, self._weights, conv, channels, apart=is_output)
 
         def finish(columns: Callable[[Store], None]) -> None:
             columns(partial(self._store, kernel))
-            if kernel.result == self._signature.shuffled:
-                buffers.store_output(kernel.result)
+            if is_output:
+                buffers.store_output(result)
 
         tiles.emit(finish)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lkdn_deploy.backends.native.frontend.ops import IMPORTERS, MEANS, import_mean
+from lkdn_deploy.backends.native.frontend.ops import EXPORTERS, IMPORTERS, export_strided_conv
 from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, needed_nodes, node_attributes
 from lkdn_deploy.backends.native.frontend.sums import merge_sums
 from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
@@ -83,13 +83,15 @@ def _import_node(builder: ProgramBuilder, node: Any) -> UnsupportedError | None:
         return None
     attributes, inputs = node_attributes(node), list(node.input)
     try:
-        known = node.domain in ("", "ai.onnx") and node.op_type in (*IMPORTERS, *MEANS)
+        known = node.domain in ("", "ai.onnx") and node.op_type in (*IMPORTERS, *EXPORTERS)
         require(known, f"the operator {node.op_type}")
         name = node.output[0]
         require(not any(node.output[1:]), f"a second output of {node.op_type}")
         check_node(builder, node.op_type, inputs, attributes)
-        if node.op_type in MEANS:
-            import_mean(builder, inputs[0], name)
+        if node.op_type in EXPORTERS:
+            EXPORTERS[node.op_type](builder, inputs, attributes, name)
+        elif node.op_type == "Conv" and max(attributes.get("strides", (1,))) > 1:
+            export_strided_conv(builder, inputs, attributes, name)
         else:
             builder.maps[name] = IMPORTERS[node.op_type](builder, inputs, attributes)
     except MalformedError:

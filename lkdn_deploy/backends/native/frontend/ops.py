@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder, sliced_channels
 from lkdn_deploy.backends.native.ir import (
+    Boundary,
     BoundaryKind,
     ConvOp,
     DepthwiseOp,
     Elementwise,
     Floats,
     NormOp,
+    Pooling,
     SelectOp,
     require,
 )
@@ -33,7 +35,7 @@ Importer = Callable[[ProgramBuilder, list[str], Attributes], FeatureMap]
 def _conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> FeatureMap:
     source, weight = builder.map(inputs[0]), builder.constant(inputs[1])
     count, groups = len(weight), int(attributes.get("group", 1))
-    bias = builder.constant(inputs[2]) if len(inputs) > 2 and inputs[2] else np.zeros(count, np.float32)
+    bias = _bias(builder, inputs)
     dilation = tuple(attributes.get("dilations", (1, 1)))
     depthwise = groups == count == len(source.order) and weight.shape[1] == 1
     if depthwise and source.scale == 1 and len(source.values) == 1:
@@ -201,18 +203,40 @@ def _slice(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> Feature
     return result
 
 
-def import_mean(builder: ProgramBuilder, source: str, name: str) -> None:
-    """Import a mean over height and width: its row sums are exported.
+def _export_mean(builder: ProgramBuilder, inputs: list[str], _: Attributes, name: str) -> None:
+    """Export the row sums of a map, as its mean over height and width."""
+    builder.export_value(BoundaryKind.ROW_SUMS, name, builder.map(inputs[0]))
+
+
+def export_strided_conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes, name: str) -> None:
+    """Append a convolution of every second row and column, whose result is exported.
 
     Args:
         builder: the program under construction.
-        source: name of the node's input.
-        name: name of the node's output.
-
-    Raises:
-        UnsupportedError: if the input is not an NCHW tensor of the input's size.
+        inputs: names of the node's inputs.
+        attributes: its attributes.
+        name: name of its output.
     """
-    builder.export_value(BoundaryKind.ROW_SUMS, name, builder.map(source))
+    source, weight = builder.map(inputs[0]), builder.constant(inputs[1])
+    dense = _ungrouped(weight, int(attributes.get("group", 1)))
+    wide, _ = _on_the_input_grid(dense, source.order, (1, 1))
+    pads = attributes.get("pads", (0, 0))
+    row, column = (side // 2 - pad for side, pad in zip(weight.shape[2:], pads[:2], strict=True))
+    value = builder.export(Boundary(BoundaryKind.EVERY_SECOND, name, (row, column)), len(wide), *source.values)
+    builder.add(ConvOp(source.values, value, wide, _bias(builder, inputs), (1, 1), first=(row, column)))
+
+
+def _export_pooling(builder: ProgramBuilder, inputs: list[str], attributes: Attributes, name: str) -> None:
+    """Add a maximum over windows to what is exported of every second row and column of a map."""
+    value, boundary = builder.exported_map(inputs[0])
+    pooling = Pooling(name, attributes["kernel_shape"][0], attributes.get("strides", (1,))[0])
+    builder.boundaries[value] = replace(boundary, poolings=(*boundary.poolings, pooling))
+    builder.partition.depths[name] = builder.partition.depths[inputs[0]]
+
+
+def _bias(builder: ProgramBuilder, inputs: list[str]) -> Floats:
+    """Return the bias of a convolution."""
+    return builder.constant(inputs[2]) if inputs[2:3] > [""] else np.zeros(len(builder.constant(inputs[1])), np.float32)
 
 
 def _by_channel(constant: Floats, source: FeatureMap) -> Floats:
@@ -276,5 +300,10 @@ IMPORTERS: dict[str, Importer] = {
     "Transpose": _transpose,
 }
 
-MEANS = ("GlobalAveragePool", "ReduceMean")
-"""Operators that ``import_mean`` imports."""
+Exporter = Callable[[ProgramBuilder, list[str], Attributes, str], None]
+EXPORTERS: dict[str, Exporter] = {
+    "GlobalAveragePool": _export_mean,
+    "MaxPool": _export_pooling,
+    "ReduceMean": _export_mean,
+}
+"""Importers of operators whose output, of which they get the name, leaves the compiled code."""

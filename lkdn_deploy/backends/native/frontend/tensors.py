@@ -182,10 +182,33 @@ class ProgramBuilder:
         """
         require(not source.channels_last and source.scale == 1, "an unsupported operator on an NHWC or large tensor")
         value = self.ordered_value(source)
-        exported = self.new_value(self.channels[value])
-        self.boundaries[exported] = Boundary(kind, name)
+        exported = self.export(Boundary(kind, name), self.channels[value], value)
         self.add(Elementwise((value,), exported, "copy"))
-        self.partition.depths[name] = self.depths[value] + 1
+
+    def export(self, boundary: Boundary, channels: int, *sources: int) -> int:
+        """Add a value that is exported, and return its number.
+
+        Args:
+            boundary: its format and name.
+            channels: number of its channels.
+            sources: the values that it is computed of.
+        """
+        value = self.new_value(channels)
+        self.boundaries[value] = boundary
+        self.partition.depths[boundary.name] = max(self.depths[it] for it in sources) + 1
+        return value
+
+    def exported_map(self, name: str) -> tuple[int, Boundary]:
+        """Return the value that is exported as a tensor of every second row and column, and how.
+
+        Raises:
+            UnsupportedError: if none is.
+        """
+        for value, boundary in self.boundaries.items():
+            if (boundary.kind, boundary.name) == (BoundaryKind.EVERY_SECOND, name):
+                return value, boundary
+        msg = "a maximum over windows of other than a convolution of every second row and column"
+        raise UnsupportedError(msg)
 
 
 def sliced_channels(builder: ProgramBuilder, inputs: list[str]) -> range:

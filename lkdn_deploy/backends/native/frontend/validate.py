@@ -157,8 +157,10 @@ def _check_conv(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     require(0 < taps <= MAX_TAPS and taps * positions <= 4 * MAX_TAPS, f"a window of {window[0]}x{window[1]}")
     reach = [size // 2 * step for size, step in zip(window, dilation, strict=True)]
     require(max(reach) <= MAX_REACH, f"a window that reaches {max(reach)} pixels, more than {MAX_REACH}")
-    keeps = list(attributes.get("pads", (0, 0, 0, 0))) == reach * 2 and all(size % 2 for size in window)
-    require(keeps and tuple(attributes.get("strides", (1, 1))) == (1, 1), "a convolution that changes the size")
+    pads, strides = list(attributes.get("pads", (0, 0, 0, 0))), tuple(attributes.get("strides", (1, 1)))
+    keeps = strides == (1, 1) and pads == reach * 2
+    halves = strides == (2, 2) and pads in (reach * 2, [it - 1 for it in reach] * 2) and max(dilation) == positions == 1
+    require(all(size % 2 for size in window) and (keeps or halves), "a convolution that changes the size")
     wide = math.prod(2 * math.ceil(it / source.scale) + 1 for it in reach) if positions > 1 else taps
     spread = 4 * count * positions * source.order.size * wide
     depthwise = groups == count == len(source.order) and positions == 1 and len(source.values) == 1
@@ -248,6 +250,15 @@ def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     require(is_global, "a mean over axes other than height and width")  # none means all
 
 
+def _check_pooling(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+    builder.exported_map(inputs[0])
+    side, step = (list(attributes.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
+    plain = not any(attributes.get("pads", ())) and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    plain = plain and not attributes.get("ceil_mode", 0) and set(attributes.get("dilations", (1,))) == {1}
+    square = side == side[:1] * 2 and step == step[:1] * 2 and min(side + step) >= 1 and max(side) <= MAX_REACH
+    require(plain and square, "a maximum over windows of different sides, or with a border")
+
+
 _Check = Callable[[ProgramBuilder, list[str], Attributes], None]
 _CHECKS: dict[str, _Check] = {
     "Clip": _check_clip,
@@ -258,6 +269,7 @@ _CHECKS: dict[str, _Check] = {
     "Gelu": _check_gelu,
     "GlobalAveragePool": lambda *_: None,
     "LayerNormalization": _check_layer_norm,
+    "MaxPool": _check_pooling,
     "Pow": _check_pow,
     "ReduceL2": _check_over_channels,
     "ReduceMean": _check_mean,

@@ -98,6 +98,11 @@ class Graph:
     def larger(self, value: str, times: int, mode: str = "CRD") -> str:
         return self.op("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
 
+    def stretched(self, value: str) -> str:
+        """Resize a map to the size of the input."""
+        sides = self.op("Shape", value, end=2), self.op("Shape", "lr", start=2)
+        return self.op("Resize", value, "", "", self.op("Concat", *sides, channels=0, axis=0), mode="linear")
+
     def model(self, output: str, sides: Sequence[Any] = ("h", "w")) -> bytes:
         nodes = [*self.nodes, helper.make_node("Identity", [output], ["sr"])]
         inputs = [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["n", 3, *sides])]
@@ -196,15 +201,14 @@ def everything(graph: Graph) -> str:
     return graph.op("Add", second, graph.constant(np.float32([[[1.4]], [[0.3]], [[-0.9]]])))
 
 
-def attentive(graph: Graph) -> str:
+def attentive(graph: Graph, stride: int = 2) -> str:
     """A network with attention over the whole image, spatial as in ESA and by channel as in CCA."""
     head = graph.convolution("lr", 40, (3, 3))
     wide = graph.op("Relu", graph.convolution(head, 40, (3, 3)))
     few = graph.convolution(wide, 5)
-    small = graph.op("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[2, 2])
+    small = graph.op("Conv", few, graph.numbers(5, 5, 3, 3, spread=0.2), graph.numbers(5), strides=[stride] * 2)
     pooled = graph.convolution(graph.op("MaxPool", small, kernel_shape=[5, 5], strides=[3, 3]), 5, (3, 3))
-    sizes = graph.op("Concat", graph.op("Shape", pooled, end=2), graph.op("Shape", "lr", start=2), channels=0, axis=0)
-    places = graph.op("Resize", pooled, "", "", sizes, mode="linear")
+    places = graph.stretched(pooled)
     weighed = graph.op("Sigmoid", graph.convolution(graph.op("Add", places, graph.convolution(few, 5)), 40))
     product = graph.op("Mul", wide, weighed)
     axes = graph.constant(np.array([2, 3]))
