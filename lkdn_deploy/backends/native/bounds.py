@@ -191,6 +191,11 @@ def check_segment(segment: Segment) -> None:
             behind = stage.row_delay - delay
             _assert(behind > radius[0] or (behind >= radius[0] and before <= place))
             _assert(value not in segment.buffer_rows or segment.buffer_rows[value] >= behind + radius[0] + 1)
+    for stage in segment.stages:
+        for op in (it for it in stage.ops if it.paired):
+            _assert(stage.halo_rows % 2 == 0 and segment.buffer_rows.get(op.output, 2) >= 2)
+            inside = (it for it in op.inputs if it in made)
+            _assert(all(made[it][0] <= stage.row_delay - (2 if it in op.op.inputs else 1) for it in inside))
 
 
 def check_rows(entry: tuple[int, int, int], floats: int, parts: list[Floats]) -> None:

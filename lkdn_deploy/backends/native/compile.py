@@ -55,7 +55,8 @@ class CompiledNetwork:
         program: the program as it was lowered.
         plan: its schedule.
         row_unit: number of vectors of which rows have a multiple.
-        window_step: divisor of the columns at which windows must begin to give the whole image's values.
+        row_step: number of rows that are computed together, from the first on.
+        window_step: divisor of the row and column at which windows must begin to give the whole image's values.
         window_halo: columns beside a window that decide its values' bits, if more than the receptive radius.
         segments: lowered stages of each segment.
         weights: weights of each of these stages, aligned to cache lines.
@@ -75,6 +76,7 @@ class CompiledNetwork:
         self._formats = lane_formats(self.segments)
         self.scale = int(program.pixel_order.shape[1])
         self.row_unit = winograd.row_unit(self.program)
+        self.row_step = winograd.row_step(self.program)
         self.window_step = winograd.window_step(self.program)
         self.window_halo = winograd.window_halo(self.program)
         signatures = distinct_signatures(self.segments)

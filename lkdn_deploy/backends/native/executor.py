@@ -194,7 +194,9 @@ class Executor:
             low, high = 0, height
             if segment.output_halo is not None:
                 low, high = max(top - segment.output_halo, 0), min(bottom + segment.output_halo, height)
-            bounds = [low + (high - low) * band // bands for band in range(bands + 1)]
+            step = self._network.row_step
+            low, high = low - low % step, min(high + -high % step, height)
+            bounds = [low + (high - low) * band // bands // step * step for band in range(bands)] + [high]
             for mine, table, ends in zip(self._bands, self._tables, pairwise(bounds), strict=True):
                 table[number, 2:] = mine[number].set_row_range(*ends, height)
 

@@ -84,12 +84,14 @@ class ConvOp(_WindowOp):
     minimal: bool = False
     """Whether it is a `winograd` convolution, whose inputs are factors of values, and whose ``weight`` has a column for
     each position of a tile."""
+    paired: bool = False
+    """Whether it also filters two rows at once, so that ``weight`` has four rows instead of three."""
 
     @property
     def radius(self) -> tuple[int, int]:
         """Rows and columns that are read to each side of a pixel."""
         rows, columns = super(ConvOp, self).radius
-        return rows, 0 if self.minimal else columns
+        return 1 if self.paired else rows, 0 if self.minimal else columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -413,7 +413,8 @@ class Lowering:
         groups = tuple((low, high - low) for low, high in pairwise(bounds))
         sources = tuple((self._operand(it), source_channels(self._program.channels[it])) for it in op.inputs)
         bias, weights = self._append(op.bias), self._append(packed_weights(op, groups))
-        return MinimalConv(sources, self._window(op)[0], bias, weights, groups, tiles)
+        rows = tuple(range(-1, 3)) if op.paired else self._window(op)[0]
+        return MinimalConv(sources, rows, bias, weights, groups, tiles, op.paired)
 
     def _channel_ranges(self, op: ConvOp) -> Iterator[tuple[int, int]]:
         """Yield first and count of output channels, none across two blocks."""

@@ -10,7 +10,7 @@ band of rows, and recompute only as many rows of their neighbours as the segment
 all operations of one depth come before those of the next.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import dropwhile, groupby
@@ -39,6 +39,11 @@ class FusedOp:
 
     op: Op
     epilogue: tuple[Elementwise, ...]
+
+    @property
+    def paired(self) -> bool:
+        """Whether it computes this row and the next at every second row."""
+        return _is_paired(self.op)
 
     @property
     def output(self) -> int:
@@ -187,33 +192,53 @@ def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tupl
         # All columns of the same row must exist too; and depthwise convolutions read whole rows. Factors are computed
         # once the row before them is complete, in the same stage.
         whole_rows = (columns or isinstance(op, DepthwiseOp)) and not isinstance(op, FactorsOp)
-        ahead = max(rows, 1) if whole_rows else rows
+        ahead = (max(rows, 1) if whole_rows else rows) + _is_paired(op)
         delays[op.output] = max((delays[value] + ahead for value in op.inputs if value in delays), default=0)
     uses = [(value, op) for op in ops for value in dict.fromkeys(op.inputs)]
+    in_pairs = {op.output for op in ops if _is_paired(op)}
+    for op in ops:
+        if isinstance(op, Elementwise) and in_pairs.intersection(op.inputs):
+            in_pairs.add(op.output)
     buffered: dict[int, int] = {}
     for value, op in uses:
         if value in delays and (delays[op.output] != delays[value] or op.radius != (0, 0)):
-            rows = delays[op.output] + op.radius[0] - delays[value] + 1
+            rows = delays[op.output] + op.radius[0] - delays[value] + 1 + (value in in_pairs)
             buffered[value] = max(buffered.get(value, 0), rows)
-    halo = {op.output: 0 for op in ops}
-    for op in reversed(ops):
-        for value in op.inputs:
-            if value in halo:
-                halo[value] = max(halo[value], halo[op.output] + op.radius[0])
+    by_delay = {delay: [op for op in ops if delays[op.output] == delay] for delay in sorted(set(delays.values()))}
+    halo = _halos(by_delay)
     stages = []
-    for delay in sorted(set(delays.values())):
-        simultaneous = [op for op in ops if delays[op.output] == delay]
+    for delay, simultaneous in by_delay.items():
         simultaneous.sort(key=lambda op: not isinstance(op, DepthwiseOp))
-        fused = _fuse(program, simultaneous, buffered, materialized, uses)
-        stages.append(Stage(delay, fused, max(halo[op.output] for op in simultaneous)))
+        whole = (materialized | program.imported).difference(delays)
+        earlier = whole | {value for value, other in delays.items() if other < delay}
+        fused = _fuse(program, simultaneous, buffered, materialized, uses, earlier)
+        stages.append(Stage(delay, fused, halo[delay]))
     for stage in stages:
         for place, it in enumerate(stage.ops):
             after = iter(stage.ops[place + 1 :])
             if it.row_pass is RowPass.BLOCKS:
                 after = dropwhile(lambda other: other.row_pass is RowPass.BLOCKS, after)
             if it.row_pass is RowPass.CHANNELS or any(it.output in other.inputs for other in after):
-                buffered.setdefault(it.output, 1)  # it is computed for a whole row before what follows
+                # It is computed for a whole row before what follows.
+                buffered.setdefault(it.output, 2 if it.paired else 1)
     return tuple(stages), {value: rows for value, rows in buffered.items() if value not in materialized}
+
+
+def _halos(stages: Mapping[int, Sequence[Op]]) -> dict[int, int]:
+    """Return the ``halo_rows`` of stages, given the operations of each by its row delay."""
+    needed: dict[int, int] = {}
+    found: dict[int, int] = {}
+    for delay, ops in sorted(stages.items(), reverse=True):
+        rows = max(needed.get(op.output, 0) for op in ops)
+        found[delay] = rows + (rows % 2 if any(map(_is_paired, ops)) else 0)
+        for op in ops:
+            for value in op.inputs:
+                needed[value] = max(needed.get(value, 0), found[delay] + op.radius[0])
+    return found
+
+
+def _is_paired(op: Op) -> bool:
+    return isinstance(op, ConvOp) and op.paired
 
 
 def _output_halos(program: Program, segments: Sequence[tuple[Stage, ...]]) -> list[int | None]:
@@ -241,8 +266,12 @@ def _fuse(
     buffered: Collection[int],
     materialized: Collection[int],
     uses: Sequence[tuple[int, Op]],
+    earlier: Collection[int],
 ) -> tuple[FusedOp, ...]:
-    """Fuse elementwise operations into the one before them, where nothing else uses what they are applied to."""
+    """Fuse elementwise operations into the one before them, where nothing else uses what they are applied to.
+
+    Of values that are computed ``earlier``, the next row exists, too.
+    """
     used_by: dict[int, list[Op]] = {}
     for value, op in uses:
         used_by.setdefault(value, []).append(op)
@@ -257,6 +286,8 @@ def _fuse(
         # not exist then, whole maps would be read with large strides, and the output image is made from blocks.
         in_rows = all(it in buffered and it not in materialized for it in others)
         is_exported = op.output in {program.result, *program.boundaries}
+        if _is_paired(first) and (is_exported or not others.issubset(earlier)):
+            return False
         return alike and (not isinstance(first, DepthwiseOp) or (in_rows and not is_exported))
 
     def is_internal(value: int, group: Sequence[Op]) -> bool:

@@ -32,7 +32,7 @@ from lkdn_deploy.backends.native.layout import BLOCK, LINE, LaneFormat, block_fl
 from lkdn_deploy.backends.native.lower import LoweredStage
 from lkdn_deploy.backends.native.lower_fixed import even
 from lkdn_deploy.backends.native.schedule import Schedule
-from lkdn_deploy.backends.native.winograd import row_unit, window_halo, window_step
+from lkdn_deploy.backends.native.winograd import row_step, row_unit, window_halo, window_step
 from lkdn_deploy.jit.compiler import compile_module
 from lkdn_deploy.jit.wasm_module import WASM, WASM_RELAXED, for_threads, link
 
@@ -109,6 +109,7 @@ def compile_wasm(program: Program, fixed: FixedProgram | None = None) -> WasmNet
             "rowUnit": row_unit(program),
             "scale": int(program.pixel_order.shape[1]),
             "windowStep": window_step(program),
+            "rowStep": row_step(program),
             "stack": _stack_bytes(module),
             "functions": functions,
             "result": program.result,

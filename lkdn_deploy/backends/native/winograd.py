@@ -11,13 +11,17 @@ once for all rows and all outputs that use them. The products of each of the six
 channels before A forms the outputs. With a = sqrt(2) and b = 1 / a no entry of A or B is far from 1, and results are as
 accurate as those of a plain sum; with the usual 1 and 2 errors are a third larger.
 
+Two rows at once take four products instead of six, by F(2, 3) in the rows' direction: sums and differences of rows of
+factors, times factors of the rows of the weights. Products of each position are 24 for eight outputs then, a third of
+72. A row depends on the rows of its window only, and its bits on whether its number is even.
+
 A tile of four columns is two blocks of ``layout``. The factors of the input are a value of their own in a program. In
 place of the tile's four vectors of each channel it has six, position by position, so that its rows are those of a value
 with ``factor_channels``.
 
-A column's place in its tile decides how it is rounded. A window therefore gives the whole image's values bit for bit
-only if it begins at a multiple of ``window_step``. And all outputs of a tile depend, in their last bits, on the same
-columns, which makes the halo of windows larger than the receptive radius: ``window_halo``.
+A column's place in its tile, and a row's in its pair, decide how it is rounded. A window therefore gives the whole
+image's values bit for bit only if it begins at multiples of ``window_step``. And all outputs of a tile depend, in their
+last bits, on the same columns, which makes the halo of windows larger than the receptive radius: ``window_halo``.
 """
 
 import math
@@ -26,7 +30,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, FactorsOp, Floats, Op, Program
+from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, FactorsOp, Floats, Op, Program
 from lkdn_deploy.backends.native.layout import BLOCK
 
 TILE = 4
@@ -41,6 +45,10 @@ FAR, NEAR = math.sqrt(2), math.sqrt(0.5)
 CHANNELS = range(8, 257)
 """Numbers of inputs and of outputs. With fewer the transforms outweigh the saved multiplications; with more the
 factors of all channels would not stay in the caches."""
+
+MOST_PAIRED = 128
+"""Number of inputs and of outputs up to which two rows are computed at once. With more, the weights, a third more than
+for one row, would not stay in the caches."""
 
 MIN_SHARE = 0.5
 """Share of a network's multiplications that such convolutions must have: others would gain little."""
@@ -74,6 +82,8 @@ class MinimalConv:
     """First and number of the output channels of each group that is accumulated in registers together."""
     tiles: int
     """Number of tiles that are computed together."""
+    paired: bool
+    """Whether it computes two rows at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +93,20 @@ class Factors:
     source: int
 
 
-def transform_weights(weight: Floats) -> Floats:
-    """Return weights of three columns, (..., 3), as the factors of a tile's positions, (..., 6)."""
-    return np.asarray(weight.astype(np.float64) @ _WEIGHT_TRANSFORM.T, np.float32)
+def transform_weights(weight: Floats, *, paired: bool = False) -> Floats:
+    """Return weights of three columns, (..., rows, 3), as the factors of a tile's positions, (..., rows, 6).
+
+    Args:
+        weight: the weights.
+        paired: whether to transform the three rows, too, into four.
+    """
+    found = weight.astype(np.float64) @ _WEIGHT_TRANSFORM.T
+    if paired:
+        found = _ROW_TRANSFORM @ found
+    return np.asarray(found, np.float32)
+
+
+_ROW_TRANSFORM = np.array([[0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [1, 0, 0], [0, 0, 1]])
 
 
 def factor_channels(channels: int) -> int:
@@ -114,6 +135,10 @@ def with_minimal_filtering(program: Program) -> Program:
     chosen = {op for op in program.ops if isinstance(op, ConvOp) and _eligible(op)}
     if sum(op.weight.size for op in chosen) < MIN_SHARE * sum(map(_multiplications, program.ops)):
         return program
+    last = {program.result}  # the output image has one row in memory
+    for op in reversed(program.ops):
+        if op.output in last and isinstance(op, Elementwise):
+            last |= set(op.inputs)
     channels, depths, ops = list(program.channels), list(program.depths), list[Op]()
     for op in program.ops:
         if not isinstance(op, ConvOp) or op not in chosen:
@@ -123,7 +148,10 @@ def with_minimal_filtering(program: Program) -> Program:
         channels += (factor_channels(channels[value]) for value in op.inputs)
         depths += [depths[op.output]] * len(op.inputs)
         ops += (FactorsOp((value,), it) for value, it in zip(op.inputs, factors, strict=True))
-        ops.append(replace(op, inputs=factors, weight=transform_weights(op.weight), minimal=True))
+        small = max(op.weight.shape[:2]) <= MOST_PAIRED
+        paired = small and op.weight.shape[2] == 3 and op.dilation[0] == 1 and op.output not in last
+        weight = transform_weights(op.weight, paired=paired)
+        ops.append(replace(op, inputs=factors, weight=weight, minimal=True, paired=paired))
     return replace(program, ops=tuple(ops), channels=tuple(channels), depths=tuple(depths))
 
 
@@ -135,9 +163,13 @@ def packed_weights(op: ConvOp, groups: Sequence[tuple[int, int]]) -> Floats:
         groups: first and number of the output channels of each group that is computed at once.
 
     Returns:
-        For each position, and in it for each group, (inputs * rows, outputs of the group).
+        For each position, of a pair of rows for each of its rows in turn, and in it for each group, (inputs * rows,
+        outputs of the group).
     """
-    taps = op.weight.transpose(3, 1, 2, 0).reshape(POSITIONS, -1, len(op.weight))
+    if op.paired:
+        taps = op.weight.transpose(3, 2, 1, 0).reshape(4 * POSITIONS, -1, len(op.weight))
+    else:
+        taps = op.weight.transpose(3, 1, 2, 0).reshape(POSITIONS, -1, len(op.weight))
     parts = [it[:, first : first + count].reshape(-1) for it in taps for first, count in groups]
     return np.concatenate(parts)
 
@@ -147,13 +179,18 @@ def uses_minimal_filtering(program: Program) -> bool:
     return any(isinstance(op, FactorsOp) for op in program.ops)
 
 
+def row_step(program: Program) -> int:
+    """Return the number of rows, from the first of the image on, that are computed together."""
+    return 2 if any(isinstance(op, ConvOp) and op.paired for op in program.ops) else 1
+
+
 def row_unit(program: Program) -> int:
     """Return the number of vectors of which rows have a multiple."""
     return TILE if uses_minimal_filtering(program) else BLOCK
 
 
 def window_step(program: Program) -> int:
-    """Return the divisor of the columns at which windows must begin to give the whole image's values, bit for bit."""
+    """Return the divisor of the row and column at which windows must begin to give the whole image's values."""
     return TILE if uses_minimal_filtering(program) else 1
 
 

@@ -293,9 +293,12 @@ export class Engine {
     const writer = addressOf(floats ? "float_output" : "uint8_output");
     const distances = floats ? [FLOAT * columns, FLOAT * rows * columns] : [COLOURS * columns, 0];
     const ranges = network.segments.map(({ halo }) => {
-      const low = halo === null ? 0 : Math.max(Math.floor(top / network.scale) - halo, 0);
-      const high = halo === null ? height : Math.min(Math.ceil(bottom / network.scale) + halo, height);
-      return (band) => low + Math.floor(((high - low) * band) / layout.bands);
+      const step = network.rowStep;
+      const whole = (rows) => step * Math.floor(rows / step);
+      const low = halo === null ? 0 : whole(Math.max(Math.floor(top / network.scale) - halo, 0));
+      const last = halo === null ? height : Math.min(Math.ceil(bottom / network.scale) + halo, height);
+      const high = Math.min(whole(last + step - 1), height);
+      return (band) => (band === layout.bands ? high : low + whole(((high - low) * band) / layout.bands));
     });
 
     const bandOf = (segment, number, band) => {

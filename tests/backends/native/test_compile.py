@@ -20,6 +20,7 @@ from native_graphs import (
     Run,
     check,
     compiled,
+    dense,
     native,
     noise,
     reference,
@@ -63,7 +64,9 @@ def test_any_part_is_written_as_float32_and_as_uint8_and_nothing_beside_it(size:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(("model", "scale"), [(MODEL, 4), (WITH_SUBGRAPHS, 2)], ids=["local", "subgraphs"])
+@pytest.mark.parametrize(
+    ("model", "scale"), [(MODEL, 4), (WITH_SUBGRAPHS, 2), (dense(8), 2)], ids=["local", "subgraphs", "dense"]
+)
 def test_the_rows_that_a_part_depends_on_are_computed_and_few_others(model: bytes, scale: int, threads: int) -> None:
     """Reading a row that was not computed would make the result NaN."""
     height, width = 90, 33
@@ -76,7 +79,7 @@ def test_the_rows_that_a_part_depends_on_are_computed_and_few_others(model: byte
         run.write(image, np.s_[scale * top : scale * bottom, :], values)
         assert np.array_equal(values, whole[:, scale * top : scale * bottom])
         written[top, bottom] = np.isfinite(memory).sum()
-    if model is MODEL:  # attention needs the whole image
+    if model is MODEL:  # attention needs the whole image, and few rows of the other are stored
         assert written[0, 1] < written[41, 42] < written[40, 50] < written[0, 90]
 
 
@@ -120,6 +123,7 @@ def test_non_finite_values_are_an_error_only_where_they_are_written_as_uint8(
     [
         *((MODEL, size) for size in ((1, 5), (3, 40), (37, 33), (64, 20))),
         *((WITH_SUBGRAPHS, size) for size in ((37, 33), (11, 40))),
+        *((dense(9), size) for size in ((1, 5), (8, 40), (37, 33))),
     ],
 )
 def test_the_result_does_not_depend_on_the_number_of_threads(model: bytes, size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
-from native_graphs import PROCESSORS, Run, check, clouds, compiled, dense, noise, reference
+from native_graphs import PROCESSORS, Graph, Run, check, clouds, compiled, dense, noise, reference
 
 from lkdn_deploy.backends.native import winograd
 from lkdn_deploy.backends.native.frontend.importer import import_program
@@ -44,15 +44,41 @@ def test_a_tile_gives_what_the_taps_give(seed: int, taps: int) -> None:
     np.testing.assert_allclose(outputs @ m, exact, rtol=0, atol=1e-6 * size)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_a_pair_of_rows_gives_what_the_taps_give(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weight, d = random.standard_normal((3, 3)), random.standard_normal(4)
+    single, pair = (winograd.transform_weights(weight, paired=it).astype(np.float64) for it in (False, True))
+    rows = np.array([d[1] + d[2], d[2] - d[1], d[0] - d[2], d[3] - d[1]])
+    m = rows[:, None] * pair
+    exact = [(d[it : it + 3, None] * single).sum(0) for it in range(2)]
+    np.testing.assert_allclose([m[0] + m[1] + m[2], m[0] - m[1] + m[3]], exact, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("target", PROCESSORS)
 def test_narrow_and_odd_pictures_in_all_vector_widths(target: str) -> None:
     model = dense(9)
     network = compiled(model, PROCESSORS[target])
-    assert len(minimal(network.program)) == 5
+    # One has a window of one row, and the last computes the output image.
+    assert [op.paired for op in minimal(network.program)] == [True] * 3 + [False] * 2
     for width in (*range(1, 10), 33, 64, 97):
         image = noise(1 + width % 4, width)
         result = Run(network, *image.shape[1:], threads=1 + width % 2)(image)
         np.testing.assert_allclose(result, reference(model, image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_sum_with_a_value_of_the_same_stage_that_is_kept_for_later(threads: int) -> None:
+    """Of two rows that are computed at once, the second of another value of the stage does not exist yet."""
+    graph = Graph()
+    head = graph.convolution("lr", 12, (3, 3))
+    first = graph.depthwise(graph.depthwise(head))
+    last = graph.op("Add", graph.op("Relu", graph.convolution(head, 12, (3, 3))), first)
+    for _ in range(11):
+        last = graph.op("LeakyRelu", graph.convolution(last, 12, (3, 3)), alpha=0.1)
+    model = graph.model(graph.convolution(graph.op("Add", last, first), 3))
+    assert len(compiled(model).plan.segments) > 1
+    check(model, noise(41, 50), threads=threads)
 
 
 @pytest.mark.long
@@ -76,13 +102,21 @@ def test_windows_that_begin_at_tiles_give_the_bits_of_the_whole_image(target: st
         low, high = left and left + halo, right if right == 141 else right - halo
         same = np.s_[:, :, 2 * (low - left) : 2 * (high - left)]
         assert np.array_equal(part[same], whole[:, :, 2 * low : 2 * high])
+    image = noise(47, 36)
+    whole = Run(network, 47, 36, threads=2)(image)
+    for top, bottom in ((0, 21), (4, 47), (12, 39), (8, 30)):
+        part = Run(network, bottom - top, 36, threads=3)(image[:, top:bottom])
+        low, high = top and top + 6, bottom if bottom == 47 else bottom - 6  # the receptive radius is enough for rows
+        assert np.array_equal(part[:, 2 * (low - top) : 2 * (high - top)], whole[:, 2 * low : 2 * high])
 
 
 def test_nan_stays_within_the_halo() -> None:
-    image = noise(12, 60)
-    image[1, 6, 30] = np.nan
+    image = noise(22, 60)
+    image[1, 11, 30] = np.nan
     network = compiled(dense(8))
-    columns = np.isnan(Run(network, 12, 60)(image)).any((0, 1)).nonzero()[0] // 2
+    wrong = np.isnan(Run(network, 22, 60)(image)).any(0)
+    rows, columns = (wrong.any(axis).nonzero()[0] // 2 for axis in (1, 0))
+    assert (rows.min(), rows.max()) == (11 - 6, 11 + 6)
     assert 30 - network.window_halo <= columns.min() <= 30 - 6 < 30 + 6 <= columns.max() <= 30 + network.window_halo
 
 
@@ -113,6 +147,8 @@ def test_networks_that_would_gain_little_and_those_of_one_size_remain_as_they_ar
     assert not minimal(compiled(dense(7)).program)
     program = import_program(dense(8))
     assert minimal(winograd.with_minimal_filtering(program))
+    wide = winograd.with_minimal_filtering(import_program(dense(winograd.MOST_PAIRED - 2)))
+    assert [op.paired for op in minimal(wide)] == [True, False, True, False, False]  # one has three outputs more
     fixed = replace(program, fixed_size=(20, 30))
     assert winograd.with_minimal_filtering(fixed) is fixed
 

@@ -68,11 +68,27 @@ class Buffers:
         in_rows = {op.source for it in depthwise for op in it.epilogue}
         by_block = [it for it in self._starts if not (signature.operands[it[0]].channel_major or it[0] in in_rows)]
         self._newest = [(number, max(row for it, row in by_block if it == number)) for number in dict(by_block)]
+        self.is_inside: Any = None
+        """Whether the next row is inside the image, where it is the next one's operands."""
         self._completed: set[int] = set()
         self._current: dict[tuple[int, int], Any] = {}
         self._column: Any = None
         self.masks: Vectors = []
         """The lanes of each vector of the current block that are inside the image."""
+
+    @property
+    def is_even(self) -> Any:
+        """Whether the row's number is even."""
+        return self._b.icmp_signed("==", self._b.and_(self._y, INT(1)), INT(0))
+
+    def at_next_row(self) -> "Buffers":
+        """Return the operands at the next row; at this one once more, where it is the last."""
+        b = self._b
+        below = b.add(self._y, INT(1))
+        is_inside = b.icmp_signed("<", below, self._fact(HEIGHT))
+        found = Buffers(b, self._signature, self._table, self._geometry, b.select(is_inside, below, self._y))
+        found.is_inside = is_inside
+        return found
 
     def begin(self) -> None:
         """Emit what precedes the first block."""

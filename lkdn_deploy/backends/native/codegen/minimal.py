@@ -5,6 +5,7 @@ in registers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -20,8 +21,9 @@ _BLOCKS = TILE // BLOCK
 
 Store = Callable[[Any, Vectors], None]
 """Takes the number of a channel, and its vectors in the current block."""
-Finish = Callable[[Callable[[Store], None]], None]
-"""Finishes blocks of a tile; takes a function that computes their vectors and gives them to a ``Store``."""
+Finish = Callable[[Buffers, Callable[[Store], None]], None]
+"""Finishes blocks of a tile; takes the operands at their row, and a function that computes their vectors and gives them
+to a ``Store``."""
 
 _FEWEST = 2
 """Tiles that are computed together at least."""
@@ -65,12 +67,16 @@ def _factors(b: Builder, d: Vectors) -> Vectors:
     return [*found, b.fma(d[3], even_factor, b.fadd(d[1], d[5]))]
 
 
+_Steps = Mapping[int, Sequence[Any]]
+"""Distances of the tiles that are computed together from the first, by operand."""
+
+
 class TileEmitter:
     """Emits a convolution by minimal filtering.
 
     Args:
         builder: builder of the stage's function.
-        buffers: its operands.
+        rows: its operands at this row, and at the next where two are computed at once.
         weights: address of its weights.
         conv: the convolution.
         outputs: number of its output channels.
@@ -78,13 +84,16 @@ class TileEmitter:
     """
 
     def __init__(
-        self, builder: Builder, buffers: Buffers, weights: Any, conv: MinimalConv, outputs: int, *, apart: bool
+        self, builder: Builder, rows: Sequence[Buffers], weights: Any, conv: MinimalConv, outputs: int, *, apart: bool
     ) -> None:
-        self._b, self._buffers, self._weights, self._conv = builder, buffers, weights, conv
-        self._taps = len(conv.rows) * sum(channels for _, channels in conv.sources)
+        self._b, self._rows, self._weights, self._conv = builder, rows, weights, conv
+        self._buffers = rows[0]
+        self._channels = sum(channels for _, channels in conv.sources)
         self._outputs, self._apart = outputs, apart
-        self._sums = builder.scratch(conv.tiles * POSITIONS * outputs)
-        """(tiles, positions, outputs)"""
+        self._sums = builder.scratch(conv.tiles * len(rows) * POSITIONS * outputs)
+        """(tiles, rows, positions, outputs)"""
+        self._combined = builder.scratch(conv.tiles * self._channels) if conv.paired else None
+        """(tiles, channels), of two rows that a pair is computed of."""
         self._first: Any = None
         """The first of the tiles that are computed together."""
 
@@ -126,60 +135,145 @@ class TileEmitter:
             last = b.mul(b.sub(there, INT(1)), INT(step))
             steps[source] = [INT(it * step) for it in range(count - 1)] + [last]
 
-        def position(number: Any) -> None:
-            for size, alike in groupby(self._conv.groups, itemgetter(1)):
-                starts = [start for start, _ in alike]
+        b.repeat(INT(POSITIONS), partial(self._pair if self._conv.paired else self._single, steps))
 
-                def group(index: Any, size: int, start: int) -> None:
-                    self._group(number, size, steps, b.add(b.mul(index, INT(size)), INT(start)))
-
-                b.repeat(INT(len(starts)), partial(group, size=size, start=starts[0]))
-
-        b.repeat(INT(POSITIONS), position)
-
-    def _group(self, position: Any, size: int, steps: dict[int, list[Any]], first: Any) -> None:
-        """Sum up the products of one position for ``size`` output channels from ``first`` on."""
-        b, conv, buffers = self._b, self._conv, self._buffers
-        before = b.add(b.mul(position, INT(self._taps * self._outputs)), b.mul(first, INT(self._taps)))
-        weights = b.at(self._weights, b.add(before, INT(conv.weights)))
-        count = len(steps[conv.sources[0][0]])
-        sums: Sequence[Any] = [b.constant(0)] * (size * count)
+    def _single(self, steps: _Steps, position: Any) -> None:
+        """Sum up the products of a position for one row."""
+        b, conv = self._b, self._conv
+        sources = []
         for source, channels in conv.sources:
+            tiles = [self._tiles(source, row, b.mul(position, INT(channels * b.lanes)), steps) for row in conv.rows]
+            sources.append((tiles, channels))
+
+        def group(first: Any, size: int) -> None:
+            taps = self._channels * len(conv.rows)
+            before = b.add(b.mul(position, INT(taps * self._outputs)), b.mul(first, INT(taps)))
+            zeros = [b.constant(0)] * (size * len(steps[conv.sources[0][0]]))
+            self._keep(self._products(sources, before, size, zeros), size, position, first, 0)
+
+        self._groups(group)
+
+    def _pair(self, steps: _Steps, position: Any) -> None:
+        """Sum up the products of a position for two rows, which are the sum and the difference of two sums, and more.
+
+        With rows d of the factors and rows g of the weights, that is F(2, 3):
+
+            (d1 + d2) g0 + (d2 - d1) g1 + (d0 - d2) g2,    (d1 + d2) g0 - (d2 - d1) g1 + (d3 - d1) g3
+        """
+        b, conv = self._b, self._conv
+        count = len(steps[conv.sources[0][0]])
+        tiles = [b.at(self._combined, tile * self._channels * b.lanes) for tile in range(count)]
+        for number, (one, other, form) in enumerate(((1, 2, b.fadd), (2, 1, b.fsub), (0, 2, b.fsub), (3, 1, b.fsub))):
+            self._combine(steps, position, one, other, form)
+
+            def group(first: Any, size: int, number: int) -> None:
+                row = b.add(b.mul(position, INT(4)), INT(number))
+                before = b.mul(b.add(b.mul(row, INT(self._outputs)), first), INT(self._channels))
+                target = number - 2
+                begun = self._kept(size, count, position, first, target) if number > 1 else None
+                zeros = [b.constant(0)] * (size * count)
+                sums = self._products([([tiles], self._channels)], before, size, begun or zeros)
+                if number == 1:
+                    firsts = self._kept(size, count, position, first, 0)
+                    self._keep([b.fsub(*it) for it in zip(firsts, sums, strict=True)], size, position, first, 1)
+                    sums = [b.fadd(*it) for it in zip(firsts, sums, strict=True)]
+                self._keep(sums, size, position, first, max(target, 0))
+
+            self._groups(partial(group, number=number))
+
+    def _combine(self, steps: _Steps, position: Any, one: int, other: int, form: Callable[[Any, Any], Any]) -> None:
+        """Store sums or differences of two rows of the factors of a position."""
+        b, rows, done = self._b, self._conv.rows, 0
+        for source, channels in self._conv.sources:
             start = b.mul(position, INT(channels * b.lanes))
-            rows = [
-                [b.at(b.at(buffers.channel(source, row, INT(0)), start), step) for step in steps[source]]
-                for row in conv.rows
-            ]
+            firsts, seconds = (self._tiles(source, rows[it], start, steps) for it in (one, other))
 
-            def taps(channel: Any, carried: Sequence[Any], rows: list[Vectors], weights: Any) -> Sequence[Any]:
-                found = list(carried)
-                place = b.mul(channel, INT(b.lanes))
-                row_weights = b.at(weights, b.mul(channel, INT(len(rows) * size)))
-                for number, tiles in enumerate(rows):
-                    loaded = [b.load_vector(b.at(tile, place)) for tile in tiles]
-                    for output in range(size):
-                        weight = b.splat_at(row_weights, INT(number * size + output))
-                        for tile, value in enumerate(loaded, count * output):
-                            found[tile] = b.fma(weight, value, found[tile])
-                return found
+            def channel(index: Any, done: int, firsts: Vectors, seconds: Vectors) -> None:
+                place = b.mul(index, INT(b.lanes))
+                for tile, pair in enumerate(zip(firsts, seconds, strict=True)):
+                    value = form(*(b.load_vector(b.at(it, place)) for it in pair))
+                    start = b.at(self._combined, (tile * self._channels + done) * b.lanes)
+                    b.store_vector(value, b.at(start, place))
 
+            b.repeat(INT(channels), partial(channel, done=done, firsts=firsts, seconds=seconds))
+            done += channels
+
+    def _groups(self, emit: Callable[[Any, int], None]) -> None:
+        """Emit loops over the groups of output channels; ``emit`` takes the first of one, and their number."""
+        b = self._b
+        for size, alike in groupby(self._conv.groups, itemgetter(1)):
+            starts = [start for start, _ in alike]
+
+            def group(index: Any, size: int, start: int) -> None:
+                emit(b.add(b.mul(index, INT(size)), INT(start)), size)
+
+            b.repeat(INT(len(starts)), partial(group, size=size, start=starts[0]))
+
+    def _tiles(self, source: int, row: int, start: Any, steps: _Steps) -> Vectors:
+        """Return the addresses of a position of each tile in a row."""
+        b = self._b
+        return [b.at(b.at(self._buffers.channel(source, row, INT(0)), start), step) for step in steps[source]]
+
+    def _products(
+        self, sources: Sequence[tuple[Sequence[Vectors], int]], before: Any, size: int, sums: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Add products to the sums of ``size`` output channels.
+
+        Args:
+            sources: addresses of each tile for each row of taps, and the number of channels there.
+            before: number of the first weight.
+            size: number of output channels.
+            sums: the sums of each tile, by output channel.
+        """
+        b = self._b
+        weights = b.at(self._weights, b.add(before, INT(self._conv.weights)))
+        count = len(sums) // size
+
+        def taps(channel: Any, carried: Sequence[Any], rows: Sequence[Vectors], weights: Any) -> Sequence[Any]:
+            found = list(carried)
+            place = b.mul(channel, INT(b.lanes))
+            row_weights = b.at(weights, b.mul(channel, INT(len(rows) * size)))
+            for number, tiles in enumerate(rows):
+                loaded = [b.load_vector(b.at(tile, place)) for tile in tiles]
+                for output in range(size):
+                    weight = b.splat_at(row_weights, INT(number * size + output))
+                    for tile, value in enumerate(loaded, count * output):
+                        found[tile] = b.fma(weight, value, found[tile])
+            return found
+
+        for rows, channels in sources:
             sums = b.loop(INT(channels), sums, partial(taps, rows=rows, weights=weights))
-            weights = b.at(weights, channels * len(conv.rows) * size)
-        target = b.at(self._sums, b.mul(b.add(b.mul(position, INT(self._outputs)), first), INT(b.lanes)))
-        for number, value in enumerate(sums):
-            output, tile = divmod(number, count)
-            b.store_vector(value, b.at(target, (output + tile * POSITIONS * self._outputs) * b.lanes))
+            weights = b.at(weights, channels * len(rows) * size)
+        return sums
+
+    def _sum_places(self, size: int, count: int, position: Any, first: Any, row: int) -> Vectors:
+        """Return the addresses of the sums of some output channels in a row."""
+        b = self._b
+        start = b.at(self._sums, b.mul(b.add(b.mul(position, INT(self._outputs)), first), INT(b.lanes)))
+        apart = POSITIONS * self._outputs
+        places = ((output, tile) for output in range(size) for tile in range(count))
+        return [b.at(start, (output + (tile * len(self._rows) + row) * apart) * b.lanes) for output, tile in places]
+
+    def _keep(self, sums: Sequence[Any], size: int, position: Any, first: Any, row: int) -> None:
+        for value, place in zip(sums, self._sum_places(size, len(sums) // size, position, first, row), strict=True):
+            self._b.store_vector(value, place)
+
+    def _kept(self, size: int, count: int, position: Any, first: Any, row: int) -> Vectors:
+        return [self._b.load_vector(it) for it in self._sum_places(size, count, position, first, row)]
 
     def _finish(self, finish: Finish, place: Any) -> None:
         """Have a tile finished; ``place`` is its place among those computed together."""
         b = self._b
-        start = b.at(self._sums, b.mul(place, INT(POSITIONS * self._outputs * b.lanes)))
         first = b.mul(b.add(self._first, place), INT(_BLOCKS))
-        blocks = {number: self._buffers.enter(b.add(first, INT(number))) for number in range(_BLOCKS)}
-        for together in [{number: block} for number, block in blocks.items()] if self._apart else [blocks]:
-            finish(partial(self._columns, start, together))
+        for row, buffers in enumerate(self._rows):
+            number = b.add(b.mul(place, INT(len(self._rows))), INT(row))
+            start = b.at(self._sums, b.mul(number, INT(POSITIONS * self._outputs * b.lanes)))
+            with b.if_then(buffers.is_inside) if row else nullcontext():
+                blocks = {number: buffers.enter(b.add(first, INT(number))) for number in range(_BLOCKS)}
+                for together in [{number: block} for number, block in blocks.items()] if self._apart else [blocks]:
+                    finish(buffers, partial(self._columns, buffers, start, together))
 
-    def _columns(self, start: Any, blocks: Mapping[int, Block], store: Store) -> None:
+    def _columns(self, buffers: Buffers, start: Any, blocks: Mapping[int, Block], store: Store) -> None:
         """Compute the columns of some blocks of a tile from its sums of products, and ``store`` them by channel."""
         b = self._b
 
@@ -189,7 +283,7 @@ class TileEmitter:
             bias = b.splat_at(self._weights, b.add(channel, INT(self._conv.bias)))
             columns = _outputs(b, m, bias)
             for number, block in blocks.items():
-                self._buffers.select(block)
+                buffers.select(block)
                 store(channel, columns[number * BLOCK : (number + 1) * BLOCK])
 
         b.repeat(INT(self._outputs), output)

@@ -22,6 +22,7 @@ each value that is watched, as integers of 64 bits, which the function extends.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial, reduce
 from itertools import groupby
 from typing import Any
@@ -101,6 +102,8 @@ class _StageEmitter:
         self._fixed = FixedSteps(maths, signature, buffers, weights) if isinstance(maths, PairArithmetic) else None
         convs = [(it.producer, it.epilogue) for it in signature.kernels if isinstance(it.producer, Conv)]
         most = max((group.count for conv, epilogue in convs if epilogue for group in conv.groups), default=1)
+        pairs = any(isinstance(it.producer, MinimalConv) and it.producer.paired for it in signature.kernels)
+        self._next_row = [buffers.at_next_row()] if pairs else []
         self._accumulated = None if signature.fixed else builder.scratch(most * BLOCK)
         self._longest = max((conv for conv, _ in convs), key=lambda conv: _iterations(*conv.groups), default=None)
         """The convolution during which the next block is prefetched."""
@@ -237,14 +240,18 @@ class _StageEmitter:
         # Of the output image, only the current block exists.
         is_output = result == self._signature.shuffled
         channels = self._signature.operands[result].channels
-        tiles = TileEmitter(self._b, buffers, self._weights, conv, channels, apart=is_output)
+        rows = [buffers, *self._next_row] if conv.paired else [buffers]
+        tiles = TileEmitter(self._b, rows, self._weights, conv, channels, apart=is_output)
 
-        def finish(columns: Callable[[Store], None]) -> None:
+        def finish(row: Buffers, columns: Callable[[Store], None]) -> None:
+            self._buffers = row
             columns(partial(self._store, kernel))
+            self._buffers = buffers
             if is_output:
                 buffers.store_output(result)
 
-        tiles.emit(finish)
+        with self._b.if_then(buffers.is_even) if conv.paired else nullcontext():
+            tiles.emit(finish)
 
     def _factors(self, kernel: FusedKernel, source: int) -> None:
         if any(it.result == source for it in self._signature.kernels):
