@@ -205,7 +205,7 @@ def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tupl
             rows = delays[op.output] + op.radius[0] - delays[value] + 1 + (value in in_pairs)
             buffered[value] = max(buffered.get(value, 0), rows)
     by_delay = {delay: [op for op in ops if delays[op.output] == delay] for delay in sorted(set(delays.values()))}
-    halo = _halos(by_delay)
+    halo = _halos(by_delay, materialized.union(program.boundaries))
     stages = []
     for delay, simultaneous in by_delay.items():
         simultaneous.sort(key=lambda op: not isinstance(op, DepthwiseOp))
@@ -224,16 +224,26 @@ def _stages(program: Program, ops: Sequence[Op], materialized: set[int]) -> tupl
     return tuple(stages), {value: rows for value, rows in buffered.items() if value not in materialized}
 
 
-def _halos(stages: Mapping[int, Sequence[Op]]) -> dict[int, int]:
-    """Return the ``halo_rows`` of stages, given the operations of each by its row delay."""
+def _halos(stages: Mapping[int, Sequence[Op]], shared: Collection[int]) -> dict[int, int]:
+    """Return the ``halo_rows`` of stages.
+
+    Where rows are computed in pairs, one more than is needed may have to be computed. What it depends on need not
+    exist, unless other threads see it.
+
+    Args:
+        stages: the operations of each stage by its row delay.
+        shared: the values that all threads write to.
+    """
     needed: dict[int, int] = {}
     found: dict[int, int] = {}
     for delay, ops in sorted(stages.items(), reverse=True):
         rows = max(needed.get(op.output, 0) for op in ops)
         found[delay] = rows + (rows % 2 if any(map(_is_paired, ops)) else 0)
+        if any(op.output in shared for op in ops):
+            rows = found[delay]
         for op in ops:
             for value in op.inputs:
-                needed[value] = max(needed.get(value, 0), found[delay] + op.radius[0])
+                needed[value] = max(needed.get(value, 0), rows + op.radius[0])
     return found
 
 

@@ -135,10 +135,6 @@ def with_minimal_filtering(program: Program) -> Program:
     chosen = {op for op in program.ops if isinstance(op, ConvOp) and _eligible(op)}
     if sum(op.weight.size for op in chosen) < MIN_SHARE * sum(map(_multiplications, program.ops)):
         return program
-    last = {program.result}  # the output image has one row in memory
-    for op in reversed(program.ops):
-        if op.output in last and isinstance(op, Elementwise):
-            last |= set(op.inputs)
     channels, depths, ops = list(program.channels), list(program.depths), list[Op]()
     for op in program.ops:
         if not isinstance(op, ConvOp) or op not in chosen:
@@ -149,9 +145,15 @@ def with_minimal_filtering(program: Program) -> Program:
         depths += [depths[op.output]] * len(op.inputs)
         ops += (FactorsOp((value,), it) for value, it in zip(op.inputs, factors, strict=True))
         small = max(op.weight.shape[:2]) <= MOST_PAIRED
-        paired = small and op.weight.shape[2] == 3 and op.dilation[0] == 1 and op.output not in last
-        weight = transform_weights(op.weight, paired=paired)
-        ops.append(replace(op, inputs=factors, weight=weight, minimal=True, paired=paired))
+        paired = small and op.weight.shape[2] == 3 and op.dilation[0] == 1
+        weight, output = transform_weights(op.weight, paired=paired), op.output
+        if paired and output == program.result:  # of the output image, one row is in memory
+            output = len(channels)
+            channels.append(channels[op.output])
+            depths.append(depths[op.output])
+        ops.append(replace(op, inputs=factors, output=output, weight=weight, minimal=True, paired=paired))
+        if output != op.output:
+            ops.append(Elementwise((output,), op.output, "copy"))
     return replace(program, ops=tuple(ops), channels=tuple(channels), depths=tuple(depths))
 
 
