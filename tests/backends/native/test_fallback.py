@@ -66,10 +66,16 @@ def test_an_image_too_small_for_the_attention_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "pads", "groups"),
-    [((3, 3), 0, 1), ((3, 3), 1, 1), ((5, 5), 2, 1), ((1, 1), 0, 6), ((3, 3), 0, 6), ((3, 3), 0, 2)],
+    ("window", "pads", "groups", "target"),
+    [
+        ((3, 3), 0, 1, "this"),
+        ((3, 3), 0, 6, "8 lanes"),
+        ((3, 3), 1, 1, "8 lanes"),
+        ((5, 5), 2, 1, "4 lanes"),
+        ((1, 1), 0, 6, "this"),
+        ((3, 3), 0, 2, "4 lanes"),
+    ],
 )
-@pytest.mark.parametrize("target", PROCESSORS)
 def test_a_convolution_of_every_second_row_and_column(
     window: tuple[int, int], pads: int, groups: int, target: str
 ) -> None:
