@@ -87,9 +87,8 @@ class NativeSession(SequentialSession):
             MissingError: if the processor has no code for it.
         """
         from lkdn_deploy.backends.native.compile import CompiledNetwork, fixed_obstacle
-        from lkdn_deploy.backends.native.fixed.measured import ranges_of
+        from lkdn_deploy.backends.native.fixed.prepared import prepared
         from lkdn_deploy.backends.native.fixed.quantise import check_quantisable
-        from lkdn_deploy.backends.native.fixed.trial import tried
         from lkdn_deploy.backends.native.fixed.usage import RangeRecord
         from lkdn_deploy.jit.compiler import processor
 
@@ -98,7 +97,7 @@ class NativeSession(SequentialSession):
             msg = f"the native engine does not support {obstacle}"
             raise MissingError(msg, "leave out --precision int16")
         check_quantisable(program)
-        fixed = tried(program, ranges_of(program, data, target), data, self._network, target)
+        fixed = prepared(program, data, self._network, target, self._threads)
         return CompiledNetwork(fixed.program, target, fixed), RangeRecord(fixed)
 
     def _start(self) -> None:

@@ -7,10 +7,9 @@ pytest.importorskip("llvmlite")
 
 from native_graphs import HERE, Graph, compiled
 
-from lkdn_deploy.backends.native.fixed import trial
-from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
-from lkdn_deploy.backends.native.fixed.measured import measure
-from lkdn_deploy.backends.native.fixed.pictures import SIDE, drawn_pictures, shipped_pictures
+from lkdn_deploy.backends.native.fixed import prepared, trial
+from lkdn_deploy.backends.native.fixed.fixed_ir import FixedConv, FixedProgram
+from lkdn_deploy.backends.native.fixed.pictures import DRAWN_SIDE, drawn_pictures
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import UnsupportedError
 
@@ -30,49 +29,53 @@ def difference_of_likes() -> bytes:
     return graph.model(graph.larger(graph.convolution(large, 12), 2))
 
 
-def tried(model: bytes) -> FixedProgram:
-    program = import_program(model)
-    return trial.tried(program, measure(program, shipped_pictures(), HERE), model, compiled(model), HERE)
+def opened(model: bytes) -> FixedProgram:
+    return prepared.prepared(import_program(model), model, compiled(model), HERE)
 
 
 def test_a_network_that_enlarges_roundings_is_refused_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = r"a network whose pixels would differ by up to \d+ of 255 levels from FP32"
+    words = r"a network whose pixels would differ by \d+\.\d of 255 levels from FP32"
     with pytest.raises(UnsupportedError, match=words):
-        tried(difference_of_likes())
-    monkeypatch.setattr(trial, "_trial", lambda *_: pytest.fail("tried again"))
+        opened(difference_of_likes())
+    monkeypatch.setattr(prepared, "measure", lambda *_: pytest.fail("measured again"))
     with pytest.raises(UnsupportedError, match=words):
-        tried(difference_of_likes())
+        opened(difference_of_likes())
 
 
-def test_the_first_margin_that_suffices_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_attempt_that_suffices_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def scale_of_features() -> float:
-        fixed = tried(steady(13))
-        return max(float(it.scale[0]) for it in fixed.formats if len(it.scale) == 8)
+        return max(float(it.scale[0]) for it in opened(steady(13)).formats if len(it.scale) == 8)
 
     first = scale_of_features()
-    differences = iter([trial.MOST_LEVELS + 1, trial.MOST_LEVELS])
+    differences = iter([1.01 * trial.MOST_DIFFERENCE, trial.MOST_DIFFERENCE])
     monkeypatch.setattr(trial, "largest_difference", lambda *_: next(differences))
-    monkeypatch.setattr(trial, "_VERSION", b"another")
-    assert scale_of_features() / first == pytest.approx(trial.MARGINS[0] / trial.MARGINS[1])
+    monkeypatch.setattr(prepared, "_VERSION", b"another")
+    assert scale_of_features() / first == pytest.approx(trial.ATTEMPTS[0][0] / trial.ATTEMPTS[1][0])
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"junk", b"[]", b'{"margin": 9.0, "levels": 0}', b'{"margin": 2.0, "levels": -1}']
-)
-def test_damaged_results_in_the_cache_are_not_used(damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_trial", lambda *_: trial.Trial(trial.MARGINS[0], 0))
-    tried(steady(14))
-    name = max(trial.STORE.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns).name.partition(".")[0]
-    trial.STORE.write(name, damage)
+def test_a_network_is_prepared_once_and_again_where_the_cache_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def numbers(fixed: FixedProgram) -> bytes:
+        return b"".join(it.weight.tobytes() for it in fixed.ops.values() if isinstance(it, FixedConv))
+
+    first = numbers(opened(steady(14)))
+    name = max(prepared.STORE.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns).name.partition(".")[0]
+    content = prepared.STORE.read(name)
+    assert content is not None
     calls: list[object] = []
-    monkeypatch.setattr(trial, "_trial", lambda *_: calls.append(None) or trial.Trial(trial.MARGINS[0], 0))
-    tried(steady(14))
-    tried(steady(14))
-    assert len(calls) == 1
+    measure = prepared.measure
+    monkeypatch.setattr(prepared, "measure", lambda *them: calls.append(None) or measure(*them))
+    assert numbers(opened(steady(14))) == first
+    assert not calls
+    damaged = [b"", b"junk", content[:-40], content.replace(b"low", b"law"), content.replace(b"shift", b"bhift")]
+    damaged.append(content + bytes(5 << 20))
+    for count, damage in enumerate(damaged):
+        prepared.STORE.write(name, damage)
+        assert numbers(opened(steady(14))) == first
+        assert len(calls) == count + 1
 
 
 def test_pictures_are_the_same_each_time_and_unlike_each_other() -> None:
     pictures = [*drawn_pictures()]
-    assert all(it.shape == (SIDE, SIDE, 3) and it.dtype == np.uint8 for it in pictures)
+    assert all(it.shape == (DRAWN_SIDE, DRAWN_SIDE, 3) and it.dtype == np.uint8 for it in pictures)
     assert all(np.array_equal(*pair) for pair in zip(pictures, drawn_pictures(), strict=True))
-    assert len({it.tobytes() for it in pictures}) > 50
+    assert len({it.tobytes() for it in pictures}) > 200

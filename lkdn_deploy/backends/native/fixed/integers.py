@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkdn_deploy.backends.native.fixed.fixed_ir import HIGHEST, Doubles, Ints, Shorts
+from lkdn_deploy.backends.native.fixed.rounding import Rounding
 from lkdn_deploy.backends.native.ir import Floats, require
 
 MOST = (1 << 31) - 1
 """The largest magnitude of a sum."""
 
 MAX_SHIFT = 30
+
+_SMALLER = 0.997
+"""Factor of weights whose sums were too large, rounded."""
 
 _TINY = 1e-30
 """The number that stands for weights that are all 0."""
@@ -44,13 +48,16 @@ def _largest_factor(weight: Doubles, bias: Doubles, reach: Reach, room: Doubles 
     return np.asarray(np.minimum(room / sums, HIGHEST / largest))
 
 
-def shifted_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Shorts, Ints, Ints]:
+def shifted_integers(
+    weight: Doubles, bias: Doubles, reach: Reach, rounded: Rounding = np.rint
+) -> tuple[Shorts, Ints, Ints]:
     """Return weights, biases and right shifts of a convolution to integers, with as many bits as the sums allow.
 
     Args:
         weight: (out, in, taps), in units of the output for one of the input.
         bias: (out,), in units of the output.
         reach: range of the inputs.
+        rounded: rounding of weights.
 
     Raises:
         UnsupportedError: if even whole numbers are too large.
@@ -60,29 +67,39 @@ def shifted_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Shor
     shift = bits.clip(0, MAX_SHIFT).astype(np.int64)
     while True:
         power = np.exp2(shift)
-        whole = np.rint(weight * power[:, None, None])
+        whole = rounded(weight * power[:, None, None])
         offset = np.rint(bias * power) + np.where(shift > 0, np.exp2(shift - 1), 0)
-        too_large = np.abs(whole).max(axis=(1, 2), initial=0) > HIGHEST
-        too_large |= extreme_sums(whole, offset, reach) > MOST
+        too_large = _too_large(whole, offset, reach)
         if not too_large.any():
             return whole.astype(np.int16), offset.astype(np.int32), shift.astype(np.int32)
         shift = shift - too_large
         require(int(shift.min()) >= 0, "a convolution whose results are small beside its weights")
 
 
-def scaled_integers(weight: Doubles, bias: Doubles, reach: Reach) -> tuple[Shorts, Ints, Doubles]:
+def scaled_integers(
+    weight: Doubles, bias: Doubles, reach: Reach, rounded: Rounding = np.rint
+) -> tuple[Shorts, Ints, Doubles]:
     """Return weights and biases of a convolution to float32, and what one unit of each output's sums stands for.
 
     Args:
         weight: (out, in, taps), for one unit of the input.
         bias: (out,).
         reach: range of the inputs.
+        rounded: rounding of weights.
     """
-    # Rounding may add half of each input's largest number to a sum, and half to a bias.
-    room = MOST - 1 - np.maximum(-reach[0], reach[1]).sum(axis=-1) * weight.shape[2] / 2
-    times = _largest_factor(weight, bias, reach, room)
-    whole, offset = np.rint(weight * times[:, None, None]), np.rint(bias * times)
-    return whole.astype(np.int16), offset.astype(np.int32), 1 / times
+    times = _largest_factor(weight, bias, reach, MOST - 1)
+    while True:
+        whole, offset = rounded(weight * times[:, None, None]), np.rint(bias * times)
+        too_large = _too_large(whole, offset, reach)
+        if not too_large.any():
+            return whole.astype(np.int16), offset.astype(np.int32), 1 / times
+        times = np.where(too_large, _SMALLER * times, times)
+
+
+def _too_large(weight: Doubles, bias: Doubles, reach: Reach) -> NDArray[np.bool_]:
+    """Return the outputs of which a weight leaves 16 bits, or a sum 32."""
+    largest = np.abs(weight).max(axis=(1, 2), initial=0)
+    return np.asarray((largest > HIGHEST) | (extreme_sums(weight, bias, reach) > MOST))
 
 
 def sums_fit(weight: Shorts, bias: Ints, reach: Reach) -> bool:

@@ -1,6 +1,7 @@
 """The pictures on which fixed point is prepared for a network: usual ones for its ranges, others to try it on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,17 @@ from lkdn_deploy.samples import sample_pixels
 SIDE = 64
 """Side of the pictures. Larger ones reach hardly further, and all values of a network are in memory at once."""
 
-_DRAWN = 120
-"""Number of ``drawn_pictures``."""
+DRAWN_SIDE = 32
+"""Side of ``drawn_pictures``: more of their content is unlike the rest than in as many pixels of larger ones."""
+
+_DRAWN = 300
+"""Number of these."""
+
+MOST_THREADS = 4
+"""Most threads that compute one picture."""
+
+_KINDS = 10
+"""Kinds of these."""
 
 
 def shipped_pictures() -> Iterator[Bytes]:
@@ -37,28 +47,33 @@ def shipped_pictures() -> Iterator[Bytes]:
 
 
 def drawn_pictures() -> Iterator[Bytes]:
-    """Yield pictures of random content: pixels, cells, stripes, edges, waves and dots, of all contrasts.
+    """Yield pictures of random content, of all contrasts: pixels, cells, stripes, edges, waves, dots, ramps and tiles.
 
     They reach further than usual ones do, up to the ends of the ranges and beyond.
     """
     random = np.random.default_rng(5)
-    down, across = np.mgrid[:SIDE, :SIDE]
+    down, across = np.mgrid[:DRAWN_SIDE, :DRAWN_SIDE]
     for number in range(_DRAWN):
         pitch = 2 ** int(random.integers(0, 4))
-        slope, phase = random.normal(size=2), random.random() * SIDE
+        slope, phase = random.normal(size=2), random.random() * DRAWN_SIDE
         along = slope[0] * down + slope[1] * across
-        mask = (
-            random.random((SIDE, SIDE)),
+        mask: Any = (
+            random.random((DRAWN_SIDE, DRAWN_SIDE)),
             (down // pitch + across // pitch) % 2,
             along // pitch % 2,
             along > phase * slope.sum(),
             np.sin(along) / 2 + 0.5,
-            random.random((SIDE, SIDE)) < 1 / (8 * pitch),
-        )[number % 6]
+            random.random((DRAWN_SIDE, DRAWN_SIDE)) < 1 / (8 * pitch),
+            (down if slope[0] > slope[1] else across) // pitch % 2,
+            (along[..., None] * random.normal(0, 4, 3) + phase) % 256 / 255,
+            random.random((DRAWN_SIDE // pitch, DRAWN_SIDE // pitch, 3)).repeat(pitch, 0).repeat(pitch, 1) > 1 / 2,
+            random.random((DRAWN_SIDE, DRAWN_SIDE, 3)),
+        )[number % _KINDS]
         low, high = random.integers(0, 256, (2, 3))
-        if number % 12 < 6:  # all contrast that there is
+        if number // _KINDS % 2:  # all contrast that there is
             low, high = 255 * (low > 127), 255 * (high > 127)
-        yield np.rint(low + np.asarray(mask, float)[..., None] * (high - low)).astype(np.uint8)
+        mask = np.asarray(mask, float)
+        yield np.rint(low + (mask if mask.ndim > 2 else mask[..., None]) * (high - low)).astype(np.uint8)
 
 
 def _parts(picture: Bytes, down: int, across: int) -> Iterator[Bytes]:

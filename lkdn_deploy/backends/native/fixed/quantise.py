@@ -1,6 +1,6 @@
 """Quantisation: from a program and the ranges of its values to the program in fixed point."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +18,22 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     FixedSelect,
     FloatElementwise,
     FloatNorm,
+    Ints,
     Shorts,
     Storage,
     ValueFormat,
 )
-from lkdn_deploy.backends.native.fixed.integers import Reach, as_factors, scaled_integers, shifted_integers, sums_fit
+from lkdn_deploy.backends.native.fixed.integers import (
+    MAX_SHIFT,
+    Reach,
+    as_factors,
+    scaled_integers,
+    shifted_integers,
+    sums_fit,
+)
 from lkdn_deploy.backends.native.fixed.residues import RESIDUES, activation_numbers, residue_table
 from lkdn_deploy.backends.native.fixed.rewrites import can_split, centre_norms, split_sum
+from lkdn_deploy.backends.native.fixed.rounding import DAMPING, Rounding, compensated, part_of_moments
 from lkdn_deploy.backends.native.fixed.storage import Ranges, choose_formats
 from lkdn_deploy.backends.native.ir import (
     ConvOp,
@@ -69,13 +78,22 @@ def check_quantisable(program: Program) -> None:
     require(alone, "fixed point for a network of which ONNX Runtime executes a part")
 
 
-def quantise(program: Program, ranges: Ranges, margin: float = MARGIN) -> FixedProgram:
+def quantise(
+    program: Program,
+    ranges: Ranges,
+    margin: float = MARGIN,
+    damping: float = DAMPING,
+    known: Mapping[int, FixedConv] | None = None,
+) -> FixedProgram:
     """Return a program in fixed point.
 
     Args:
         program: a program.
-        ranges: the ranges of its values.
+        ranges: the ranges of its values. With moments, errors of weights make up for each other; without, each weight
+            becomes the nearest integer.
         margin: the factor by which integers reach beyond them.
+        damping: an argument of ``rounding.compensated``.
+        known: convolutions that this function made of the same arguments, by output: then these are taken.
 
     Raises:
         UnsupportedError: if it has operations that fixed point does not have.
@@ -85,24 +103,54 @@ def quantise(program: Program, ranges: Ranges, margin: float = MARGIN) -> FixedP
     require(finite, "fixed point for a network with values that are not finite")
     program, centred = centre_norms(program)
     split: set[int] = set()
+    moments = dict(ranges.moments)
     while True:
         quantiser = _Quantiser(program, ranges, margin, centred, split)
         found = quantiser.program()
         if not quantiser.coarse:
-            return found
+            break
         for output, parts in quantiser.coarse.items():
-            before = len(program.channels)
+            whole, before = next(op for op in program.ops if op.output == output), len(program.channels)
             program = split_sum(program, output, parts)
             added = range(before, len(program.channels))
             split |= {output, *added}
-            ranges = Ranges(*(ends + tuple(ends[output] for _ in added) for ends in (ranges.low, ranges.high)))
+            low, high = (ends + tuple(ends[output] for _ in added) for ends in (ranges.low, ranges.high))
+            ranges = Ranges(low, high)
+            moments |= _moments_of_parts(program, whole, added, moments.pop(output, None))
+    if not moments and known is None:
+        return found
+    return _Quantiser(program, ranges, margin, centred, split, (moments, damping), known).program()
+
+
+def _moments_of_parts(program: Program, whole: Op, added: range, moments: Doubles | None) -> dict[int, Doubles]:
+    """Return the moments of the convolutions that are parts of another: of all its inputs, or of adjacent ones."""
+    parts = [op for op in program.ops if isinstance(op, ConvOp) and op.output in added]
+    if moments is None or not isinstance(whole, ConvOp):
+        return {}
+    found, first, taps = {}, 0, int(np.prod(whole.weight.shape[2:]))
+    for op in parts:
+        if op.inputs == whole.inputs:
+            found[op.output] = moments
+            continue
+        count = sum(program.channels[it] for it in op.inputs)
+        found[op.output] = part_of_moments(moments, range(first, first + count), taps)
+        first += count
+    return found
 
 
 class _Quantiser:
     def __init__(
-        self, program: Program, ranges: Ranges, margin: float, centred: Collection[int], split: Collection[int]
+        self,
+        program: Program,
+        ranges: Ranges,
+        margin: float,
+        centred: Collection[int],
+        split: Collection[int],
+        moments: tuple[Mapping[int, Doubles], float] = ({}, 0.0),
+        known: Mapping[int, FixedConv] | None = None,
     ) -> None:
         self._program, self._centred, self._split = program, centred, split
+        self._moments, self._known = moments, known
         formats, self._in_float = choose_formats(program, ranges, margin, split)
         self._formats, self._gates = _with_units(program, formats, self._in_float)
         self._reach: list[Reach] = [
@@ -151,25 +199,47 @@ class _Quantiser:
         sources = np.concatenate([self._scale(it) for it in op.inputs])
         low, high = (np.concatenate([self._reach[it][end] for it in op.inputs]) for end in range(2))
         bias = op.bias.astype(np.float64)
-        if isinstance(op, DepthwiseOp):  # each output has an input of its own
-            sources, reach = sources[:, None], (low[:, None], high[:, None])
-        else:
-            reach = low, high
-        weight = weight / sources[..., None]
-        if self._formats[op.output].storage is Storage.FLOAT32:
-            whole, offset, unit = scaled_integers(weight, bias, reach)
-            factor = (unit * scale).astype(np.float32)
-            self._largest[op.output] = float(factor.max()) * 2.0**31
-            found = FixedConv(op.inputs, op.output, whole.reshape(shape), offset, None, factor)
-        else:
-            whole, offset, shift = shifted_integers(weight * scale[:, None, None], bias * scale, reach)
-            found = FixedConv(op.inputs, op.output, whole.reshape(shape), offset, shift, None)
+        # Of a depthwise convolution, each output has an input of its own.
+        by_output = isinstance(op, DepthwiseOp)
+        reach = (low[:, None], high[:, None]) if by_output else (low, high)
+        weight = weight / (sources[:, None, None] if by_output else sources[:, None])
+        found = self._known_conv(op)
+        if found is None:
+            rounded = self._rounding(op.output, sources)
+            if self._formats[op.output].storage is Storage.FLOAT32:
+                whole, offset, unit = scaled_integers(weight, bias, reach, rounded)
+                numbers: tuple[Shorts, Ints, Ints | None, Floats | None]
+                numbers = whole, offset, None, (unit * scale).astype(np.float32)
+            else:
+                numbers = *shifted_integers(weight * scale[:, None, None], bias * scale, reach, rounded), None
+            found = FixedConv(op.inputs, op.output, numbers[0].reshape(shape), *numbers[1:])
+        if found.factor is not None:
+            self._largest[op.output] = float(found.factor.max()) * 2.0**31
+        whole, offset = found.weight.reshape(weight.shape), found.bias
         largest = np.abs(whole).max(axis=(1, 2))
         parts = -(-_LEAST_WEIGHT // max(int(largest.min()), 1))
         if parts > 1 and op.output not in self._split and can_split(op):
             self.coarse[op.output] = min(parts, _MOST_PARTS)
         require(sums_fit(whole, offset, reach), "a convolution whose sums exceed 32 bits")
         return found
+
+    def _rounding(self, output: int, sources: Doubles) -> Rounding:
+        """Return the rounding of a convolution's weights: to the nearest integers, where moments are not known."""
+        moments, damping = self._moments
+        known = moments.get(output)
+        return np.rint if known is None or not np.isfinite(known).all() else compensated(known, sources, damping)
+
+    def _known_conv(self, op: ConvOp | DepthwiseOp) -> FixedConv | None:
+        """Return the integers of a convolution that are known already, if any are.
+
+        Raises:
+            UnsupportedError: if some are, but do not fit it.
+        """
+        if self._known is None:
+            return None
+        known, to_float = self._known.get(op.output), self._formats[op.output].storage is Storage.FLOAT32
+        require(known is not None and _fits(known, op, to_float), "integers that are not those of a convolution")
+        return known
 
     def _norm(self, op: NormOp) -> FloatNorm:
         (source,), scale = op.inputs, self._scale(op.output)
@@ -230,6 +300,17 @@ class _Quantiser:
                 places = slice(op.first, op.first + self._program.channels[op.output])
                 low, high = self._reach[op.inputs[0]]
                 self._reach[op.output] = low[places], high[places]
+
+
+def _fits(known: FixedConv, op: ConvOp | DepthwiseOp, to_float: bool) -> bool:
+    """Return whether a convolution's integers have its shape, and a shift or a factor for each output."""
+    last = known.factor if to_float else known.shift
+    kinds = [(known.weight, np.int16), (known.bias, np.int32), (last, np.float32 if to_float else np.int32)]
+    if not all(isinstance(it, np.ndarray) and it.dtype == kind for it, kind in kinds) or last is None:
+        return False
+    if known.weight.shape != op.weight.shape or not known.bias.shape == last.shape == op.bias.shape:
+        return False
+    return bool((np.isfinite(last) & (last > 0)).all() if to_float else ((last >= 0) & (last <= MAX_SHIFT)).all())
 
 
 def _slopes(numbers: NDArray[np.floating]) -> Shorts:

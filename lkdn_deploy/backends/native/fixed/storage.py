@@ -6,8 +6,8 @@ the image at either end, whose scales are given. An operation that would join wh
 float32.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class Ranges:
 
     low: tuple[Floats, ...]
     high: tuple[Floats, ...]
+    moments: Mapping[int, Doubles] = field(default_factory=dict)
+    """Results of ``rounding.window_moments`` by output of convolutions, where they are known."""
 
 
 def choose_formats(
@@ -135,6 +137,7 @@ class _Groups:
         self._upper_only = _upper_only(program, in_float)
         products = {op.output for op in program.ops if _is_product(op)}
         self._group = np.arange(count)
+        self._members = {node: [node] for node in range(count)}
         self._ratio = np.ones(count)
         self._reach = np.zeros(count)
         """Largest number of each group, for a channel of ratio 1."""
@@ -191,7 +194,8 @@ class _Groups:
         times = float(ratio * self._ratio[other] / self._ratio[node])  # the scale of ``group`` over that of ``into``
         if group == into:
             return bool(np.isclose(times, 1, rtol=1e-6))
-        members = self._group == group
+        members = self._members.pop(group)
+        self._members[into] += members
         self._ratio[members] *= times
         self._group[members] = into
         self._reach[into] = max(self._reach[into], self._reach[group] * times)
