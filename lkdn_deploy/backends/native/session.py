@@ -1,6 +1,7 @@
 """The native engine as a backend."""
 
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ _LARGEST_MINIMUM = 1 << 30
 """Bytes that a window of ``_SMALL`` pixels a side may take: no smaller ones are tried where memory lacks."""
 
 _SMALL, _USUAL = 64, 300
+
+_UNHELD = 2
+"""References to an array that only its list holds: that one, and the argument of the function that counts them."""
 
 
 class NativeSession(SequentialSession):
@@ -105,22 +109,28 @@ class NativeSession(SequentialSession):
         self._executor: Executor | None = None
         """For the last size and network: an image has tiles of one size, and few are computed again in float32."""
         self._executes: CompiledNetwork | None = None
+        self._last: list[Floats] = []
+        """The last result of ``run``, in case nobody holds it."""
         self._pool = ThreadPoolExecutor(max(self._threads - 1, 1), "lkdn-native")
         self._lock = Lock()
         """Held during a run: two would share the executor's memory."""
 
     def run(self, batch: Floats) -> Floats:
-        """Upscale (N, 3, H, W), RGB in 0..1, to (N, 3, scale * H, scale * W), not clipped; see ``Session.run``."""
-        return self._run(batch, [])
+        """Upscale (N, 3, H, W), RGB in 0..1, to (N, 3, scale * H, scale * W), not clipped; see ``Session.run``.
+
+        The memory of the last result is used again once nobody holds that any more. To obtain and clear new pages would
+        take a tenth of the time.
+        """
+        return self._run(batch, self._last, shared=False)
 
     def run_many(self, batches: Iterable[Floats]) -> Generator[Floats, None, None]:
         """Upscale each batch when its result is asked for; see ``Session.run_many``.
 
-        All results of one size share memory. To obtain and clear new pages for each would take a tenth of the time.
+        All results of one size share memory.
         """
         last: list[Floats] = []
         for batch in batches:
-            yield self._run(batch, last)
+            yield self._run(batch, last, shared=True)
 
     def fill(self, batch: Floats, kept: Part, place: Bytes) -> None:
         """Write pixels as ``PixelSession.fill`` does, without a float32 image in between."""
@@ -131,10 +141,13 @@ class NativeSession(SequentialSession):
         """Return how the ranges of fixed point were used since the last call; see ``Session.range_use``."""
         return None if self._fixed is None else self._fixed[1].take()
 
-    def _run(self, batch: Floats, last: list[Floats]) -> Floats:
-        """Upscale into the array in ``last``, or a new one, which replaces it, where the shape differs."""
+    def _run(self, batch: Floats, last: list[Floats], *, shared: bool) -> Floats:
+        """Upscale into the array in ``last``, or a new one, which replaces it.
+
+        A new one is made where the shape differs, or, unless results are ``shared``, something else holds the array.
+        """
         with self._locked(batch) as shape:
-            if not last or last[0].shape != shape:
+            if not last or last[0].shape != shape or not (shared or sys.getrefcount(last[0]) == _UNHELD):
                 last.clear()  # frees the old array before the new one is allocated
                 last.append(np.empty(shape, np.float32))
             for image, target in zip(batch, last[0], strict=True):
@@ -188,6 +201,7 @@ class NativeSession(SequentialSession):
             super().close()
             _SESSIONS.discard(self)
             self._executor = self._executes = self._fixed = None
+            self._last.clear()
             self._pool.shutdown()
             self._network.fallback.close()
             del self._network
@@ -197,7 +211,7 @@ class NativeSession(SequentialSession):
         return -(-self.window_bytes(_USUAL, _USUAL) // _USUAL**2)
 
     def window_bytes(self, height: int, width: int) -> int:
-        """Return the memory that ``fill`` takes for a window, in bytes; ``run`` allocates the result too.
+        """Return the memory that ``fill`` takes for a window, in bytes; ``run`` allocates the result too, and keeps it.
 
         Rows are filled up to whole vectors, which is most of the memory of a narrow window.
         """

@@ -72,6 +72,22 @@ def test_a_photograph_is_computed_in_fixed_point_and_near(int16: NativeSession, 
     assert described_use(int16.range_use() or use) == "no window was computed"
 
 
+def test_results_have_memory_of_their_own_until_they_are_dropped(fp32: NativeSession) -> None:
+    batch = photograph(20, 30)
+    first = fp32.run(batch)
+    part = first[0, 0]
+    copy, address = part.copy(), first.ctypes.data
+    second = fp32.run(1 - batch)
+    assert not np.shares_memory(first, second)
+    del first
+    third = fp32.run(batch)
+    assert np.array_equal(part, copy)
+    assert third.ctypes.data not in (address, second.ctypes.data)
+    address = third.ctypes.data
+    del third
+    assert fp32.run(batch).ctypes.data == address
+
+
 def test_threads_and_parts_give_the_same(int16: NativeSession) -> None:
     batch = photograph(40, 50)
     whole = filled(int16, batch)
