@@ -22,7 +22,8 @@ import numpy as np
 from browser import measured, summary
 
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
-from lkdn_deploy.backends.native.fixed.measured import ranges_of
+from lkdn_deploy.backends.native.fixed.measured import measure
+from lkdn_deploy.backends.native.fixed.pictures import shipped_pictures
 from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.fixed.usage import RangeRecord
 from lkdn_deploy.backends.native.frontend.importer import import_program
@@ -62,7 +63,7 @@ def raced(path: Path, height: int, width: int, rounds: int) -> dict[str, Any]:
     """Time a network in both precisions and sets of instructions."""
     data = path.read_bytes()
     program = import_program(data)
-    fixed = quantise(program, ranges_of(program, data, processor()))
+    fixed = quantise(program, measure(program, shipped_pictures(), processor()))
     networks = {"fp32": compile_wasm(program), "int16": compile_wasm(fixed.program, fixed)}
     pixels = repeated_sample(height, width)
     picture = np.dstack([pixels, np.full((height, width), 255, np.uint8)]).tobytes()

@@ -14,9 +14,6 @@ SIDE = 64
 DRAWN_SIDE = 32
 """Side of ``drawn_pictures``: more of their content is unlike the rest than in as many pixels of larger ones."""
 
-_DRAWN = 300
-"""Number of these."""
-
 MOST_THREADS = 4
 """Most threads that compute one picture."""
 
@@ -46,14 +43,14 @@ def shipped_pictures() -> Iterator[Bytes]:
         yield (255 * (halves >> np.array([2, 1, 0]) & 1)).astype(np.uint8)
 
 
-def drawn_pictures() -> Iterator[Bytes]:
+def drawn_pictures(count: int) -> Iterator[Bytes]:
     """Yield pictures of random content, of all contrasts: pixels, cells, stripes, edges, waves, dots, ramps and tiles.
 
     They reach further than usual ones do, up to the ends of the ranges and beyond.
     """
     random = np.random.default_rng(5)
     down, across = np.mgrid[:DRAWN_SIDE, :DRAWN_SIDE]
-    for number in range(_DRAWN):
+    for number in range(count):
         pitch = 2 ** int(random.integers(0, 4))
         slope, phase = random.normal(size=2), random.random() * DRAWN_SIDE
         along = slope[0] * down + slope[1] * across
@@ -70,9 +67,10 @@ def drawn_pictures() -> Iterator[Bytes]:
             random.random((DRAWN_SIDE, DRAWN_SIDE, 3)),
         )[number % _KINDS]
         low, high = random.integers(0, 256, (2, 3))
-        if number // _KINDS % 2:  # all contrast that there is
-            low, high = 255 * (low > 127), 255 * (high > 127)
         mask = np.asarray(mask, float)
+        if number // _KINDS % 2:  # all contrast that there is, in each colour where these are masked one by one
+            low = 255 * (low > 127)
+            high = 255 - low if mask.ndim > 2 else 255 * (high > 127)
         yield np.rint(low + (mask if mask.ndim > 2 else mask[..., None]) * (high - low)).astype(np.uint8)
 
 

@@ -23,7 +23,7 @@ from lkdn_deploy.jit.compiler import Processor
 
 log = logging.getLogger(__name__)
 
-_VERSION = b"1"
+_VERSION = b"2"
 """Changes whenever ranges, integers or trials do."""
 
 STORE = Store("fixed-point", ".npz", most=64, most_bytes=256 << 20)
@@ -123,10 +123,10 @@ def _unpacked(content: bytes, program: Program) -> Preparation | None:
         log.info("what is in the cache is not used: %s", error)
         return None
     fit = all(it.dtype == np.float32 and it.shape == (ends[-1],) and np.isfinite(it).all() for it in (low, high))
-    if not fit or (low > high).any() or trial.shape != (3,):
+    if not fit or (low > high).any() or trial.shape != (4,):
         return None
-    margin, damping, difference = trial.tolist()
-    result = Trial((margin, damping), difference)
+    margin, damping, least, difference = trial.tolist()
+    result = Trial((margin, damping, least), difference)
     if result.attempt not in ATTEMPTS or not difference >= 0 or result.fits != bool(convs):
         return None
     lows, highs = (tuple(np.split(it, ends[:-1])) for it in (low, high))

@@ -1,5 +1,6 @@
 """Quantisation: from a program and the ranges of its values to the program in fixed point."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -53,7 +54,7 @@ MARGIN = 2.0
 """The factor by which integers reach beyond the measured ranges. The larger, the fewer pictures are computed again in
 float32, and the coarser are integers: with 2.5, pixels of drawn pictures differ by up to 5 levels."""
 
-_LEAST_WEIGHT = 450
+LEAST_WEIGHT = 450
 """Least magnitude of each output's largest weight; where the sum does not allow as much, it is split. More bits gain
 little where the errors of weights make up for each other, and cost time: LKDN-S, not split, takes 0.98 of the time."""
 
@@ -84,6 +85,7 @@ def quantise(
     ranges: Ranges,
     margin: float = MARGIN,
     damping: float = DAMPING,
+    least: float = LEAST_WEIGHT,
     known: Mapping[int, FixedConv] | None = None,
 ) -> FixedProgram:
     """Return a program in fixed point.
@@ -94,6 +96,7 @@ def quantise(
             becomes the nearest integer.
         margin: the factor by which integers reach beyond them.
         damping: an argument of ``rounding.compensated``.
+        least: in place of ``LEAST_WEIGHT``.
         known: convolutions that this function made of the same arguments, by output: then these are taken.
 
     Raises:
@@ -106,7 +109,7 @@ def quantise(
     split: set[int] = set()
     moments = dict(ranges.moments)
     while True:
-        quantiser = _Quantiser(program, ranges, margin, centred, split)
+        quantiser = _Quantiser(program, ranges, margin, centred, split, least)
         found = quantiser.program()
         if not quantiser.coarse:
             break
@@ -120,7 +123,7 @@ def quantise(
             moments |= _moments_of_parts(program, whole, added, moments.pop(output, None))
     if not moments and known is None:
         return found
-    return _Quantiser(program, ranges, margin, centred, split, (moments, damping), known).program()
+    return _Quantiser(program, ranges, margin, centred, split, least, (moments, damping), known).program()
 
 
 def _moments_of_parts(program: Program, whole: Op, added: range, moments: Doubles | None) -> dict[int, Doubles]:
@@ -147,11 +150,12 @@ class _Quantiser:
         margin: float,
         centred: Collection[int],
         split: Collection[int],
+        least: float,
         moments: tuple[Mapping[int, Doubles], float] = ({}, 0.0),
         known: Mapping[int, FixedConv] | None = None,
     ) -> None:
         self._program, self._centred, self._split = program, centred, split
-        self._moments, self._known = moments, known
+        self._least, self._moments, self._known = least, moments, known
         formats, self._in_float = choose_formats(program, ranges, margin, split)
         self._formats, self._gates = _with_units(program, formats, self._in_float)
         self._reach: list[Reach] = [
@@ -218,7 +222,7 @@ class _Quantiser:
             self._largest[op.output] = float(found.factor.max()) * 2.0**31
         whole, offset = found.weight.reshape(weight.shape), found.bias
         largest = np.abs(whole).max(axis=(1, 2))
-        parts = -(-_LEAST_WEIGHT // max(int(largest.min()), 1))
+        parts = math.ceil(self._least / max(int(largest.min()), 1))
         if parts > 1 and op.output not in self._split and can_split(op):
             self.coarse[op.output] = min(parts, _MOST_PARTS)
         require(sums_fit(whole, offset, reach), "a convolution whose sums exceed 32 bits")

@@ -15,31 +15,41 @@ from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.executor import Executor
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedProgram
 from lkdn_deploy.backends.native.fixed.pictures import MOST_THREADS, as_image, drawn_pictures, shipped_pictures
-from lkdn_deploy.backends.native.fixed.quantise import MARGIN, quantise
+from lkdn_deploy.backends.native.fixed.quantise import LEAST_WEIGHT, MARGIN, quantise
 from lkdn_deploy.backends.native.fixed.rounding import DAMPING
 from lkdn_deploy.backends.native.fixed.storage import Ranges
 from lkdn_deploy.backends.native.fixed.usage import RangeRecord
-from lkdn_deploy.backends.native.ir import Bytes, Program
+from lkdn_deploy.backends.native.ir import Bytes, ConvOp, DepthwiseOp, Program
 from lkdn_deploy.jit.compiler import Processor
 
 MOST_DIFFERENCE = 1.25
 """Most levels by which a pixel may differ from float32 before both are rounded to 8 bits. Pixels differ by more than 2
 levels only where these differ by more than 2: the rest is for pictures that are not tried."""
 
+_FEWEST, _MOST, _PRODUCTS = 300, 2000, 300 * 130_000
+"""Limits of the number of drawn pictures, and the products of each pixel in all of them: small networks are tried on
+more pictures in the same time."""
+
+_FINE = 4000
+
+_NOTHING_COMPARED = 255.0
+"""The difference where a value saturates on every picture."""
+
 ATTEMPTS = (
-    *((MARGIN, DAMPING), (MARGIN, 10 * DAMPING)),
-    *((1.65, DAMPING), (1.65, 10 * DAMPING), (1.65, DAMPING / 10)),
-    *((1.4, DAMPING), (1.4, 10 * DAMPING)),
+    *((MARGIN, DAMPING, LEAST_WEIGHT), (MARGIN, 10 * DAMPING, LEAST_WEIGHT)),
+    *((1.65, DAMPING, LEAST_WEIGHT), (1.65, 10 * DAMPING, LEAST_WEIGHT), (1.65, DAMPING / 10, LEAST_WEIGHT)),
+    *((1.65, DAMPING, _FINE), (1.65, 10 * DAMPING, _FINE), (1.4, DAMPING, _FINE), (1.4, 10 * DAMPING, _FINE)),
 )
-"""Margins and dampings that are tried. With a smaller margin integers are finer, and more windows are computed again in
-float32. With another damping weights are rounded otherwise, to as fine integers."""
+"""Margins, dampings and least weights that are tried. With a smaller margin integers are finer, and more windows are
+computed again in float32. With another damping weights are rounded otherwise, to as fine integers. With a larger least
+weight more sums are split, whose weights are finer then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The result of a trial: the first attempt with which no pixel differs too much, or the last one."""
 
-    attempt: tuple[float, float]
+    attempt: tuple[float, float, float]
     """One of ``ATTEMPTS``."""
     difference: float
     """The largest difference of a pixel from float32, in levels of 255; a larger one was not looked for."""
@@ -65,7 +75,9 @@ def tried(
     Raises:
         UnsupportedError: as ``quantise`` does.
     """
-    pictures = [*shipped_pictures(), *drawn_pictures()]
+    weights = sum(op.weight.size for op in program.ops if isinstance(op, ConvOp | DepthwiseOp))
+    count = min(max(_PRODUCTS // max(weights, 1), _FEWEST), _MOST)
+    pictures = [*shipped_pictures(), *drawn_pictures(count)]
     for attempt in ATTEMPTS:
         fixed = quantise(program, ranges, *attempt)
         found = Trial(attempt, largest_difference(fixed, exact, pictures, target, threads))
@@ -102,4 +114,5 @@ def largest_difference(
                     largest = max(largest, 255 * float(apart.max()))
                     if largest > MOST_DIFFERENCE:
                         return largest
-    return largest
+    use = record.take()
+    return largest if use.again < use.windows else _NOTHING_COMPARED
