@@ -118,7 +118,7 @@ class CompiledNetwork:
             constant = ALLOCATION_OVERHEAD + max(row_floats.values(), default=1)
             for value, boundary in self.program.boundaries.items():
                 depth, channels = self.program.depths[value], self.program.channels[value]
-                few = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1, BoundaryKind.EVERY_SECOND: width // 2}
+                few = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1, BoundaryKind.EVERY_SECOND: -(-width // 2)}
                 each = few.get(boundary.kind, width)
                 by_depth[depth] = by_depth.get(depth, 0) + channels * each
                 constant += channels + rows.columns + LINE

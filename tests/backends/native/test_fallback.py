@@ -13,6 +13,7 @@ from native_graphs import PROCESSORS, WITH_SUBGRAPHS, Graph, Run, attentive, che
 
 from lkdn_deploy.backends.native.fallback import Fallback
 from lkdn_deploy.backends.native.frontend.importer import import_program
+from lkdn_deploy.backends.native.ir import UnsupportedError
 from lkdn_deploy.core.errors import InputError, MissingError
 
 
@@ -99,6 +100,39 @@ def test_a_convolution_of_every_second_row_and_column(
         expected = check(model, image, PROCESSORS[target])
         for threads in (2, 3):
             assert np.array_equal(Run(network, *size, threads)(image), expected)
+
+
+def test_a_depthwise_one_whose_weights_would_be_too_many_is_left_to_onnx_runtime() -> None:
+    """Of every second row and column its weights are spread out, with zeros between them."""
+    graph = Graph()
+    head = graph.convolution(graph.convolution("lr", 48, (3, 3)), 1024)
+    weight = graph.numbers(1024, 1, 9, 9, spread=0.3)
+    small = graph.op("Conv", head, weight, strides=[2, 2], pads=[4] * 4, group=1024)
+    model = graph.model(graph.convolution(graph.op("Mul", head, graph.stretched(small)), 3))
+    with pytest.raises(UnsupportedError, match="weights would take 324 MiB"):
+        import_program(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("kernel_shape", []),
+        ("kernel_shape", [3]),
+        ("strides", []),
+        ("strides", [0, 0]),
+        ("pads", [0]),
+        ("dilations", [1]),
+    ],
+)
+def test_a_maximum_of_as_many_dimensions_as_onnx_does_not_have_is_refused(name: str, values: list[int]) -> None:
+    model = onnx.load_model_from_string(WITH_SUBGRAPHS)
+    (node,) = (it for it in model.graph.node if it.op_type == "MaxPool")
+    kept = [it for it in node.attribute if it.name != name]
+    del node.attribute[:]
+    new = onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS, ints=values)
+    node.attribute.extend([*kept, new])
+    with pytest.raises((InputError, UnsupportedError)):
+        import_program(model.SerializeToString())
 
 
 def test_its_sessions_are_closed_too() -> None:

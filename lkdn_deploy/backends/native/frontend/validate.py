@@ -159,11 +159,12 @@ def _check_conv(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
     require(max(reach) <= MAX_REACH, f"a window that reaches {max(reach)} pixels, more than {MAX_REACH}")
     pads, strides = list(attributes.get("pads", (0, 0, 0, 0))), tuple(attributes.get("strides", (1, 1)))
     keeps = strides == (1, 1) and pads == reach * 2
-    halves = strides == (2, 2) and pads in (reach * 2, [it - 1 for it in reach] * 2) and max(dilation) == positions == 1
+    halves = strides == (2, 2) and pads in (reach * 2, [max(it - 1, 0) for it in reach] * 2)
+    halves = halves and max(dilation) == positions == 1
     require(all(size % 2 for size in window) and (keeps or halves), "a convolution that changes the size")
     wide = math.prod(2 * math.ceil(it / source.scale) + 1 for it in reach) if positions > 1 else taps
     spread = 4 * count * positions * source.order.size * wide
-    depthwise = groups == count == len(source.order) and positions == 1 and len(source.values) == 1
+    depthwise = keeps and groups == count == len(source.order) and positions == 1 and len(source.values) == 1
     require(depthwise or spread <= MAX_BYTES, f"a convolution whose weights would take {spread >> 20} MiB")
     require(count * positions <= MAX_CHANNELS, f"a map of {count * positions} channels")
 
@@ -253,9 +254,9 @@ def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attribut
 def _check_pooling(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
     builder.exported_map(inputs[0])
     side, step = (list(attributes.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
-    plain = not any(attributes.get("pads", ())) and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
-    plain = plain and not attributes.get("ceil_mode", 0) and set(attributes.get("dilations", (1,))) == {1}
-    square = side == side[:1] * 2 and step == step[:1] * 2 and min(side + step) >= 1 and max(side) <= MAX_REACH
+    plain = list(attributes.get("pads", [0] * 4)) == [0] * 4 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    plain = plain and not attributes.get("ceil_mode", 0) and list(attributes.get("dilations", [1] * 2)) == [1] * 2
+    square = all(len(it) == 2 and it[0] == it[1] >= 1 for it in (side, step)) and side[0] <= MAX_REACH
     require(plain and square, "a maximum over windows of different sides, or with a border")
 
 
