@@ -14,6 +14,7 @@ pytest.importorskip("llvmlite")
 from fixed_reference import activate, run, to_floats
 from native_graphs import HERE, Batch, Graph, clouds, native, noise
 
+from lkdn_deploy.backends.native.fixed import rounding
 from lkdn_deploy.backends.native.fixed.fixed_ir import (
     HIGHEST,
     LOWEST,
@@ -28,7 +29,6 @@ from lkdn_deploy.backends.native.fixed.measured import measure
 from lkdn_deploy.backends.native.fixed.pictures import SIDE
 from lkdn_deploy.backends.native.fixed.quantise import quantise
 from lkdn_deploy.backends.native.fixed.residues import RESIDUES, activation_numbers, residue_table
-from lkdn_deploy.backends.native.fixed.rounding import compensated
 from lkdn_deploy.backends.native.fixed.storage import Ranges
 from lkdn_deploy.backends.native.frontend.importer import import_program
 from lkdn_deploy.backends.native.ir import UnsupportedError
@@ -115,11 +115,35 @@ def test_weights_whose_errors_make_up_for_each_other_are_whole_and_zeros_stay(de
     groups, count, inputs = (4, 9, 4) if depthwise else (1, 12, 4)
     weight = random.normal(0, 50, shape) * (random.random(shape) > 0.2)
     read = random.normal(1, 1, (groups, count, 40)) * random.choice([0, 1, 100])
-    found = compensated(read @ read.swapaxes(1, 2), np.ones(inputs))(weight)
+    found = rounding.compensated(read @ read.swapaxes(1, 2), np.ones(inputs))(weight)
     assert np.array_equal(found, np.rint(found))
     assert not found[weight == 0].any()
     if not read.any():
         assert np.array_equal(found, np.rint(weight))
+
+
+def test_moments_that_are_singular_leave_weights_to_the_nearest_integers() -> None:
+    weight = np.linspace(-9, 9, 12).reshape(6, 2, 1)
+    found = rounding.compensated(np.array([[[0, 1e9], [1e9, 0]]]), np.ones(2))(weight)
+    assert np.array_equal(found, np.rint(weight))
+
+
+@pytest.mark.parametrize("side", [31, 33, 65])
+def test_windows_larger_than_the_measured_pictures(side: int) -> None:
+    graph = Graph(16)
+    wide = graph.depthwise(graph.convolution("lr", 8), (side, 1), 1 + (side == 33))
+    model = graph.model(graph.larger(graph.convolution(wide, 12), 2))
+    measured = measure(import_program(model), [np.zeros((SIDE, SIDE, 3), np.uint8)], HERE)
+    assert len(measured.moments) == 3 - (side > 31)
+    quantise(import_program(model), measured)
+
+
+def test_moments_take_a_limited_amount_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph(16)
+    model = graph.model(graph.larger(graph.convolution(graph.convolution("lr", 8, (3, 3)), 12), 2))
+    monkeypatch.setattr(rounding, "_MOST_NUMBERS", 27**2)
+    measured = measure(import_program(model), [np.zeros((SIDE, SIDE, 3), np.uint8)], HERE)
+    assert [it.shape for it in measured.moments.values()] == [(1, 27, 27)]
 
 
 def test_a_sum_of_values_of_unlike_ranges_is_in_float32() -> None:

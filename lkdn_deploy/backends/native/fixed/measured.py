@@ -10,14 +10,12 @@ import numpy as np
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.executor import Executor
 from lkdn_deploy.backends.native.fixed.pictures import MOST_THREADS, SIDE, as_image
-from lkdn_deploy.backends.native.fixed.rounding import window_moments
+from lkdn_deploy.backends.native.fixed.rounding import window_moments, with_moments
 from lkdn_deploy.backends.native.fixed.storage import Ranges
 from lkdn_deploy.backends.native.ir import (
     Boundary,
     BoundaryKind,
     Bytes,
-    ConvOp,
-    DepthwiseOp,
     Elementwise,
     Floats,
     Op,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def measure(program: Program, pictures: Iterable[Bytes], target: Processor, threads: int = 1) -> Ranges:
-    """Return the ranges of all values, and the moments of what convolutions read, over all pictures.
+    """Return the ranges of all values, and the moments of what convolutions ``with_moments`` read, over all pictures.
 
     Args:
         program: a program without subgraphs.
@@ -41,6 +39,7 @@ def measure(program: Program, pictures: Iterable[Bytes], target: Processor, thre
     low = [np.full(channels, np.inf, np.float32) for channels in program.channels]
     high = [np.full(channels, -np.inf, np.float32) for channels in program.channels]
     moments: dict[int, Doubles] = {}
+    watched = with_moments(program.ops, SIDE)
     for maps in _values(program, pictures, target, threads):
         for value, it in maps.items():
             rows = it.reshape(
@@ -48,10 +47,9 @@ def measure(program: Program, pictures: Iterable[Bytes], target: Processor, thre
             )  # all channels of the result have one scale
             np.minimum(low[value], rows.min(axis=1), out=low[value])
             np.maximum(high[value], rows.max(axis=1), out=high[value])
-        for op in program.ops:
-            if isinstance(op, ConvOp | DepthwiseOp):
-                added = window_moments(op, [maps[it] for it in op.inputs])
-                moments[op.output] = moments[op.output] + added if op.output in moments else added
+        for op in watched:
+            added = window_moments(op, [maps[it] for it in op.inputs])
+            moments[op.output] = moments[op.output] + added if op.output in moments else added
     for value in set(range(len(low))) - {0, *(op.output for op in program.ops)}:  # merged into others
         low[value][:] = high[value][:] = 0
     return Ranges(tuple(low), tuple(high), moments)

@@ -6,12 +6,12 @@ the inputs tell by how much: B. Hassibi and D. G. Stork, "Second order derivativ
 Surgeon", 1992; for rounding, E. Frantar et al., "GPTQ", 2022.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from lkdn_deploy.backends.native.fixed.fixed_ir import Doubles
-from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Floats
+from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Floats, Op
 
 Rounding = Callable[[Doubles], Doubles]
 """Weights, (out, in, taps), in units of integers, to whole numbers near them. 0 stays 0."""
@@ -21,7 +21,33 @@ DAMPING = 1e-3
 be moved to weights whose inputs were 0 on all pictures."""
 
 _STEP = 5
-"""Every which row and column of a picture counts."""
+"""Distance of the rows and columns of a picture that count."""
+
+_MOST_NUMBERS = 1 << 25
+"""Limit of the numbers in all moments of a network, which are in memory at once."""
+
+
+def with_moments(ops: Iterable[Op], side: int) -> list[ConvOp | DepthwiseOp]:
+    """Return the convolutions whose moments can be measured.
+
+    Convolutions with windows larger than a picture are left out, and those whose moments would take too much memory
+    together with those of the ones before.
+
+    Args:
+        ops: operations in order.
+        side: height and width of the pictures.
+    """
+    found, room = [], _MOST_NUMBERS
+    for op in ops:
+        if not isinstance(op, ConvOp | DepthwiseOp):
+            continue
+        count = op.weight[0].size
+        numbers = count**2 * (1 if isinstance(op, ConvOp) else len(op.weight))
+        spans = [(taps - 1) * step for taps, step in zip(op.weight.shape[-2:], op.dilation, strict=True)]
+        if max(spans) < side and numbers <= room:
+            found.append(op)
+            room -= numbers
+    return found
 
 
 def window_moments(op: ConvOp | DepthwiseOp, inputs: Sequence[Floats]) -> Doubles:
@@ -54,7 +80,7 @@ def part_of_moments(moments: Doubles, channels: range, taps: int) -> Doubles:
 
 
 def compensated(moments: Doubles, scales: Doubles, damping: float = DAMPING) -> Rounding:
-    """Return a rounding whose errors make up for each other.
+    """Return a rounding whose errors make up for each other, or the nearest one where moments are singular.
 
     Args:
         moments: result of ``window_moments``, over all pictures.
@@ -70,7 +96,10 @@ def compensated(moments: Doubles, scales: Doubles, damping: float = DAMPING) -> 
     moments = moments[numbers[..., None], order[:, :, None], order[:, None]]
     mean = np.trace(moments, axis1=1, axis2=2) / count
     moments[:, range(count), range(count)] += np.maximum(damping * mean, 1)[:, None]
-    shares = np.linalg.cholesky(np.linalg.inv(moments)).swapaxes(1, 2)
+    try:
+        shares = np.linalg.cholesky(np.linalg.inv(moments)).swapaxes(1, 2)
+    except np.linalg.LinAlgError:  # of thousands of inputs that are too much alike
+        return np.rint
 
     def rounded(weight: Doubles) -> Doubles:
         before = weight.reshape(groups, -1, count)
