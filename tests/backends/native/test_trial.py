@@ -1,5 +1,7 @@
 """The trial of fixed point before a network's first use: networks that enlarge roundings are refused."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -74,10 +76,22 @@ def test_a_network_is_prepared_once_and_again_where_the_cache_is_damaged(monkeyp
     assert not calls
     damaged = [b"", b"junk", content[:-40], content.replace(b"low", b"law"), content.replace(b"shift", b"bhift")]
     damaged.append(content + bytes(5 << 20))
+    damaged.append(content.replace(b"(4,), }" + 15 * b" ", b"(%d,), }" % 10**15))  # numbers, more than memory has
+    compressed = io.BytesIO()
+    np.savez_compressed(compressed, **np.load(io.BytesIO(content)))
+    damaged.append(compressed.getvalue())
+    assert len({content, *damaged}) == len(damaged) + 1
     for count, damage in enumerate(damaged):
         prepared.STORE.write(name, damage)
         assert numbers(opened(steady(14))) == first
         assert len(calls) == count + 1
+
+
+def test_pixels_that_are_not_a_number_differ_by_all_levels() -> None:
+    graph = Graph(16)
+    root = graph.op("Sqrt", graph.op("Sub", graph.convolution("lr", 12), graph.constant(np.float32(9))))
+    exact = compiled(graph.model(graph.larger(root, 2)))
+    assert trial.largest_difference(opened(steady(14)), exact, drawn_pictures(1), HERE) == 255
 
 
 def test_pictures_are_the_same_each_time_and_unlike_each_other() -> None:

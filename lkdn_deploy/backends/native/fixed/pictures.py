@@ -18,7 +18,7 @@ MOST_THREADS = 4
 """Most threads that compute one picture."""
 
 _KINDS = 10
-"""Kinds of these."""
+"""Number of kinds of ``drawn_pictures``."""
 
 
 def shipped_pictures() -> Iterator[Bytes]:

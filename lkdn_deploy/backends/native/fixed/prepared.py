@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -110,6 +110,7 @@ def _unpacked(content: bytes, program: Program) -> Preparation | None:
     if len(content) > _BYTES_A_WEIGHT * weights + _BYTES_BESIDE:
         return None
     try:
+        _check_sizes(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             low, high, trial = (np.asarray(arrays[name]) for name in ("low", "high", "trial"))
             convs: dict[int, dict[str, Any]] = {}
@@ -119,11 +120,11 @@ def _unpacked(content: bytes, program: Program) -> Preparation | None:
             if any(convs.values()):
                 msg = "unknown numbers"
                 raise ValueError(msg)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except Exception as error:  # damaged archives make zipfile and NumPy raise whatever they trip over
         log.info("what is in the cache is not used: %s", error)
         return None
     fit = all(it.dtype == np.float32 and it.shape == (ends[-1],) and np.isfinite(it).all() for it in (low, high))
-    if not fit or (low > high).any() or trial.shape != (4,):
+    if not fit or (low > high).any() or trial.shape != (4,) or trial.dtype != np.float64:
         return None
     margin, damping, least, difference = trial.tolist()
     result = Trial((margin, damping, least), difference)
@@ -131,3 +132,17 @@ def _unpacked(content: bytes, program: Program) -> Preparation | None:
         return None
     lows, highs = (tuple(np.split(it, ends[:-1])) for it in (low, high))
     return Preparation(Ranges(lows, highs), result, found)
+
+
+def _check_sizes(content: bytes) -> None:
+    """Check that what an archive holds is in it as it is, so that it takes no more memory.
+
+    Raises:
+        ValueError: if not.
+    """
+    with ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+    stored = all(it.compress_type == ZIP_STORED for it in members)
+    if not stored or sum(it.file_size for it in members) > len(content):
+        msg = "compressed numbers"
+        raise ValueError(msg)

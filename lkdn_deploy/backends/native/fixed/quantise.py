@@ -317,6 +317,8 @@ def _fits(known: FixedConv, op: ConvOp | DepthwiseOp, to_float: bool) -> bool:
         return False
     if known.weight.shape != op.weight.shape or not known.bias.shape == last.shape == op.bias.shape:
         return False
+    if known.weight.min(initial=0) < -HIGHEST:
+        return False
     return bool((np.isfinite(last) & (last > 0)).all() if to_float else ((last >= 0) & (last <= MAX_SHIFT)).all())
 
 

@@ -31,6 +31,7 @@ _FEWEST, _MOST, _PRODUCTS = 300, 2000, 300 * 130_000
 more pictures in the same time."""
 
 _FINE = 4000
+"""Least weight of the last attempts."""
 
 _NOTHING_COMPARED = 255.0
 """The difference where a value saturates on every picture."""
@@ -91,7 +92,8 @@ def largest_difference(
 ) -> float:
     """Return the largest difference of a pixel from float32 in levels of 255, apart from what saturates.
 
-    Pixels are not rounded to 8 bits. Pictures after one with more than ``MOST_DIFFERENCE`` are left out.
+    Pixels are not rounded to 8 bits. Those that are not a number differ by all levels. Pictures after one with more
+    than ``MOST_DIFFERENCE`` are left out.
 
     Args:
         fixed: a program in fixed point.
@@ -111,7 +113,7 @@ def largest_difference(
                 if record.add(integers.extremes(), as_pixels=True):
                     floats.run(image, np.s_[:, :], other, idle)
                     apart = np.abs(one.clip(0, 1, out=one) - other.clip(0, 1, out=other))
-                    largest = max(largest, 255 * float(apart.max()))
+                    largest = max(largest, 255 * float(np.nan_to_num(apart, nan=1).max()))
                     if largest > MOST_DIFFERENCE:
                         return largest
     use = record.take()
