@@ -12,8 +12,8 @@ channels before A forms the outputs. With a = sqrt(2) and b = 1 / a no entry of 
 accurate as those of a plain sum; with the usual 1 and 2 errors are a third larger.
 
 Two rows at once take four products instead of six, by F(2, 3) in the rows' direction: sums and differences of rows of
-factors, times factors of the rows of the weights. Products of each position are 24 for eight outputs then, a third of
-72. A row depends on the rows of its window only, and its bits on whether its number is even.
+factors, times factors of the rows of the weights. For eight outputs there are 24 products of each pair of channels, a
+third of 72. A row depends on the rows of its window only, and its bits on whether its number is even.
 
 A tile of four columns is two blocks of ``layout``. The factors of the input are a value of their own in a program. In
 place of the tile's four vectors of each channel it has six, position by position, so that its rows are those of a value
