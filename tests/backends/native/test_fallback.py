@@ -80,7 +80,7 @@ def test_an_image_too_small_for_the_attention_is_refused() -> None:
 def test_a_convolution_of_every_second_row_and_column(
     window: tuple[int, int], pads: int, groups: int, target: str
 ) -> None:
-    """What follows, a maximum with a border and another without it, is computed of its result only."""
+    """A maximum with a border and another without it follow, and are computed of its result only."""
     graph = Graph()
     head = graph.op("Relu", graph.convolution(graph.convolution("lr", 48, (3, 3)), 48, (3, 3)))
     both = graph.op("Concat", graph.convolution(head, 2), graph.convolution(head, 4), channels=6, axis=1)
@@ -103,7 +103,7 @@ def test_a_convolution_of_every_second_row_and_column(
 
 
 def test_a_depthwise_one_whose_weights_would_be_too_many_is_left_to_onnx_runtime() -> None:
-    """Of every second row and column its weights are spread out, with zeros between them."""
+    """For every second row and column its weights are spread out, with zeros between them."""
     graph = Graph()
     head = graph.convolution(graph.convolution("lr", 48, (3, 3)), 1024)
     weight = graph.numbers(1024, 1, 9, 9, spread=0.3)

@@ -68,7 +68,7 @@ def test_narrow_and_odd_pictures_in_all_vector_widths(target: str) -> None:
 
 
 def test_a_sum_with_a_value_of_the_same_stage_that_is_kept_for_later() -> None:
-    """Of two rows that are computed at once, the second of another value of the stage does not exist yet."""
+    """The second of two rows that are computed at once does not exist yet of another value of the stage."""
     graph = Graph()
     head = graph.convolution("lr", 12, (3, 3))
     first = graph.depthwise(graph.depthwise(head))
