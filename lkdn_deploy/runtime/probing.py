@@ -1,8 +1,9 @@
 """Finds out about a network what its file does not say: its scale, its range of values, its order of colours.
 
 Flat pictures and a photograph are enlarged in each way that the network may be meant. A network that is fed as it was
-trained leaves flat colours as they are, and comes closest to the photograph that was reduced for it. Where two ways do
-alike, nothing is guessed: the error says which option decides.
+trained leaves flat colours as they are, and comes closest to the photograph that was reduced for it. Where two
+ranges do alike, nothing is guessed: the error says which option decides. Where two orders of colours do, RGB is taken,
+and the finding says so.
 """
 
 import math
@@ -95,7 +96,8 @@ def probe(
             msg = f"the order of colours cannot be told: {compared} than as RGB"
             raise InputError(msg, "say it with --bgr or --rgb")
         bgr = False
-        reasons.append(f"colours are RGB: {compared}")
+        sure = "are RGB" if worse > _AS_CLOSE else "are taken as RGB, whose order hardly matters (--bgr turns it)"
+        reasons.append(f"colours {sure}: {compared}")
     return Probed(scale, multiple, peak, bgr, tuple(reasons))
 
 

@@ -21,7 +21,7 @@ from lkdn_deploy.runtime.bundled import bundled
 from lkdn_deploy.runtime.upscaler import Upscaler
 from lkdn_deploy.samples import sample_pixels
 
-OURS = bundled()["lkdn-s", 2]
+OURS = bundled()["lkdn-s", 3]
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def test_a_file_that_tells_nothing_upscales_as_its_network_does(written: Callabl
     artifact = find_artifact(path, told=lines.append)
     assert [line.removeprefix(f"{path}: ").split(":")[0] for line in lines] == [
         "its input is (N, 3, H, W) of float32",
-        "it enlarges 2 times",
+        "it enlarges 3 times",
         "values are 0..1",
         "colours are RGB",
         "its tiles are exact",
     ]
     facts = artifact.metadata
-    assert (facts.model, facts.scale, facts.receptive_radius, facts.smallest) == ("network", 2, 63, 1)
+    assert (facts.model, facts.scale, facts.receptive_radius, facts.smallest) == ("network", 3, 63, 1)
     pixels = sample_pixels()
-    whole = load("lkdn-s", 2, backend="native")(pixels)
+    whole = load("lkdn-s", 3, backend="native")(pixels)
     tiled = Upscaler(open_session(artifact, "native"), tile=24)
     assert len(tiled.plan(180, 240)) > 1
     assert np.abs(tiled(pixels).astype(int) - whole).max() <= 1
@@ -81,7 +81,7 @@ def test_levels_in_another_order_are_upscaled_once_the_order_is_said(
     said = capsys.readouterr().err
     assert "its input is (4, 3, H, W)" in said
     assert "values are" not in said
-    expected = load("lkdn-s", 2)(sample_pixels()[:20, :24])
+    expected = load("lkdn-s", 3)(sample_pixels()[:20, :24])
     assert np.abs(np.asarray(Image.open(result)).astype(int) - expected).max() <= 1
     assert run(command, [*asked, "--range", "7"]) == 2
     assert np.array_equal(load(path, value_range=255, bgr=True)(sample_pixels()[:20, :24]), Image.open(result))
@@ -93,7 +93,7 @@ def test_what_is_said_of_a_file_that_tells_it_by_itself_is_refused() -> None:
     with pytest.raises(UsageError, match="by itself"):
         find_artifact(OURS, hints=Hints(peak=255.0))
     with pytest.raises(UsageError, match="by itself"):
-        find_artifact("lkdn-s", 2, hints=Hints(bgr=False))
+        find_artifact("lkdn-s", 3, hints=Hints(bgr=False))
 
 
 def of_nodes(*nodes: onnx.NodeProto, channels: int = 3, **constants: NDArray[np.float32]) -> onnx.ModelProto:

@@ -16,8 +16,8 @@ Change = Callable[[Run], Run]
 
 @pytest.fixture(scope="module")
 def network() -> Run:
-    """A trained network, x2, of RGB in 0..1."""
-    return open_session(bundled()["lkdn-s", 2], "ort-cpu").run
+    """A trained network, x3, of RGB in 0..1."""
+    return open_session(bundled()["lkdn-s", 3], "ort-cpu").run
 
 
 def in_levels(network: Run) -> Run:
@@ -44,8 +44,8 @@ def nearest(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def test_the_range_is_found(network: Run) -> None:
     found = probe(network)
-    assert (found.scale, found.multiple, found.peak, found.bgr) == (2, 1, 1.0, False)
-    assert found.reasons[0] == "it enlarges 2 times"
+    assert (found.scale, found.multiple, found.peak, found.bgr) == (3, 1, 1.0, False)
+    assert found.reasons[0] == "it enlarges 3 times"
     assert found.reasons[1].startswith("values are 0..1: flat colours change by 0.0")
     assert found.reasons[2].startswith("colours are RGB: as BGR, a photograph comes out ")
     assert probe(in_levels(network)).peak == 255
@@ -57,6 +57,12 @@ def test_another_order_of_colours_is_asked_about(network: Run) -> None:
         probe(of_bgr(network))
     assert "--bgr" in (caught.value.hint or "")
     assert probe(of_bgr(network), bgr=True).bgr
+
+
+def test_rgb_is_taken_where_the_order_hardly_matters(network: Run) -> None:
+    of_either = probe(lambda x: (network(x) + of_bgr(network)(x)) / 2)
+    assert not of_either.bgr
+    assert of_either.reasons[2].startswith("colours are taken as RGB, whose order hardly matters (--bgr turns it)")
 
 
 def test_sizes_that_it_takes_are_found(network: Run) -> None:
