@@ -65,6 +65,9 @@ _WEIGHT_TRANSFORM = np.array(
     ]
 )
 
+_ROW_TRANSFORM = np.array([[0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [1, 0, 0], [0, 0, 1]])
+"""The same of F(2, 3), for the three rows of weights of which two rows are computed at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class MinimalConv:
@@ -104,9 +107,6 @@ def transform_weights(weight: Floats, *, paired: bool = False) -> Floats:
     if paired:
         found = _ROW_TRANSFORM @ found
     return np.asarray(found, np.float32)
-
-
-_ROW_TRANSFORM = np.array([[0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [1, 0, 0], [0, 0, 1]])
 
 
 def factor_channels(channels: int) -> int:

@@ -42,9 +42,8 @@ def measure(program: Program, pictures: Iterable[Bytes], target: Processor, thre
     watched = with_moments(program.ops, SIDE)
     for maps in _values(program, pictures, target, threads):
         for value, it in maps.items():
-            rows = it.reshape(
-                1 if value == program.result else len(it), -1
-            )  # all channels of the result have one scale
+            # All channels of the result have one scale.
+            rows = it.reshape(1 if value == program.result else len(it), -1)
             np.minimum(low[value], rows.min(axis=1), out=low[value])
             np.maximum(high[value], rows.max(axis=1), out=high[value])
         for op in watched:
