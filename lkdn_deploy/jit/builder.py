@@ -19,11 +19,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         lanes: number of values.
         vector: type of a vector.
         shorts: type of a vector of as many integers of 32 bits.
+        anchors: whether `anchored` has an effect.
     """
 
-    def __init__(self, function: ir.Function, lanes: int) -> None:
+    def __init__(self, function: ir.Function, lanes: int, *, anchors: bool = False) -> None:
         super().__init__(function.append_basic_block())
-        self.lanes = lanes
+        self.lanes, self.anchors = lanes, anchors
         self.vector = ir.VectorType(FLOAT, lanes)
         self.shorts = ir.VectorType(SHORT, lanes)
 
@@ -86,6 +87,19 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def at(self, pointer: Any, floats: Any) -> Any:
         """Return a pointer advanced by a number of floats."""
         return self.gep(pointer, [floats if isinstance(floats, ir.Value) else INT(floats)], source_etype=FLOAT)
+
+    def anchored(self, pointer: Any) -> Any:
+        """Return an address to which loads and stores nearby shall add constants themselves.
+
+        LLVM knows this address as a function of a loop's index. It would otherwise make others of it that need fewer
+        registers, and additions before each load in WebAssembly, whose addresses have the form of a number plus a
+        constant that is not negative.
+        """
+        if not self.anchors:
+            return pointer
+        found = ir.Instruction(self.block, POINTER, "freeze", [pointer])
+        self._insert(found)
+        return found
 
     def at_byte(self, pointer: Any, count: Any) -> Any:
         """Return a pointer advanced by a number of bytes."""

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,6 @@ from llvmlite import ir
 from lkdn_deploy.core.cache import Store
 
 _ADDRESS, _INTEGER = ctypes.c_void_p, ctypes.c_int64
-
-_MULTIPLY_ADD = "llvm.fmuladd"
-"""The one that the builder writes: rounded once where the processor can."""
 
 _COMPILER = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
@@ -35,8 +33,8 @@ class Processor:
     """Output channels that a convolution can accumulate in registers, in two vectors each."""
     triple: str = ""
     """The target triple of LLVM; empty for that of this machine."""
-    multiply_add: str = _MULTIPLY_ADD
-    """LLVM's intrinsic function for a multiplication with an addition, without its type."""
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Text of LLVM's language that kernels consist of, and what this processor has instead of it."""
 
 
 def processor() -> Processor:
@@ -92,12 +90,26 @@ def compile_module(module: ir.Module, target: Processor) -> bytes:
     LLVM's passes over the intermediate representation are not run: they did not speed up these kernels.
     """
     if target.triple:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
+        _initialize_others()
     module.triple = _triple(target)
-    parsed = llvm.parse_assembly(str(module).replace(f"{_MULTIPLY_ADD}.", f"{target.multiply_add}."))
+    text = str(module)
+    for written, instead in target.replaced:
+        text = text.replace(written, instead)
+    parsed = llvm.parse_assembly(text)
     parsed.verify()
     return bytes(_target_machine(target).emit_object(parsed))
+
+
+@cache
+def _initialize_others() -> None:
+    """Prepare LLVM for other processors than this machine's.
+
+    Instructions stay in the order in which they were written, which suits the number of registers. For processors, LLVM
+    does that anyway; for WebAssembly it would compute what leads to one result after what leads to the other.
+    """
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    llvm.set_option("lkdn", "-pre-RA-sched=source")
 
 
 class Library:

@@ -158,6 +158,30 @@ class Pairs:
             return b.ashr(integers, amounts)
         return self._call(name, b.shorts, integers, amounts)  # a shift of all by one amount takes longer
 
+    def pack_all(self, vectors: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Return, for each two vectors of 32-bit integers, pairs of their numbers, saturated to 16 bits."""
+        if self._unit is not PairUnit.WASM:
+            return [self.pack(low, high) for low, high in vectors]
+        # Saturated first, two vectors of low numbers at once and two of high ones: hosts have single instructions for
+        # the order that makes pairs of these, but not for that of `pack`.
+        found: list[Any] = []
+        for start in range(0, len(vectors), 2):
+            few = vectors[start : start + 2]
+            lows, highs = ([it[side] for it in few] for side in range(2))
+            packed = [self._call(self._names.pack, self.halves_type, it[0], it[-1]) for it in (lows, highs)]
+            found += map(self.pairs, self._interleaved(packed[0], packed[1], len(few)))
+        return found
+
+    def _interleaved(self, one: Any, other: Any, count: int) -> list[Any]:
+        """Return the lanes of two vectors in turn, in two vectors, or in the first ``count`` of these."""
+        lanes = one.type.count
+        kind = ir.VectorType(SHORT, lanes)
+        orders = [
+            [it for lane in range(start, start + lanes // 2) for it in (lane, lanes + lane)]
+            for start in (0, lanes // 2)
+        ]
+        return [self._b.shuffle_vector(one, other, ir.Constant(kind, it)) for it in orders[:count]]
+
     def pack(self, low: Any, high: Any) -> Any:
         """Return pairs of the numbers of two vectors of 32-bit integers, saturated to 16 bits."""
         b = self._b
@@ -221,8 +245,27 @@ class Pairs:
             return LookupTable([], pointer)
         if self._unit in (PairUnit.AVX512, PairUnit.AVX512_VNNI):
             return LookupTable([self._reordered(entries, [*range(ENTRIES)] * 2)])
+        if self._unit is PairUnit.WASM:
+            pieces = self._b.bitcast(entries, ir.VectorType(BYTE, 2 * ENTRIES))
+            return LookupTable([self._reordered(pieces, range(start, 2 * ENTRIES, 2)) for start in range(2)])
         halves = [[*range(start, start + ENTRIES // 2)] * (self._b.lanes // 4) for start in (0, ENTRIES // 2)]
         return LookupTable([self._b.bitcast(self._reordered(entries, it), self._bytes_type) for it in halves])
+
+    def look_up_all(self, tables: Sequence["LookupTable"], indices: Sequence[Any]) -> list[list[Any]]:
+        """Return the entry of each table at the 16-bit indices, from 0 to 15, of each vector."""
+        if self._unit is not PairUnit.WASM:
+            return [self.look_up(tables, it) for it in indices]
+        # The low bytes of the entries for two vectors at once, and the high bytes.
+        found: list[list[Any]] = []
+        for start in range(0, len(indices), 2):
+            few = indices[start : start + 2]
+            places = self._call("wasm.narrow.unsigned.v16i8.v8i16", self._bytes_type, few[0], few[-1])
+            entries = []
+            for table in tables:
+                parts = [self._call("wasm.swizzle", self._bytes_type, it, places) for it in table.parts]
+                entries.append(self._interleaved(parts[0], parts[1], len(few)))
+            found += [[self._b.bitcast(it, self.halves_type) for it in each] for each in zip(*entries, strict=True)]
+        return found
 
     def look_up(self, tables: Sequence["LookupTable"], index: Any) -> list[Any]:
         """Return the entry of each table at 16-bit indices of 0 to 15."""
@@ -238,11 +281,7 @@ class Pairs:
         first, second = (
             b.add(doubled, ir.Constant(self._bytes_type, [start, start + 1] * 2 * b.lanes)) for start in (0x70, 0xF0)
         )
-        if self._unit is PairUnit.WASM:
-            first = b.add(doubled, ir.Constant(self._bytes_type, [0, 1] * 2 * b.lanes))
-        name = {PairUnit.WASM: "wasm.swizzle", PairUnit.SSE: "x86.ssse3.pshuf.b.128"}.get(
-            self._unit, "x86.avx2.pshuf.b"
-        )
+        name = "x86.ssse3.pshuf.b.128" if self._unit is PairUnit.SSE else "x86.avx2.pshuf.b"
         found = []
         for it in tables:
             low, high = (

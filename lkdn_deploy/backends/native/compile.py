@@ -10,6 +10,7 @@ from lkdn_deploy.backends.native.codegen import (
     activations,
     arithmetic,
     buffers,
+    depthwise,
     fixed_steps,
     lane_access,
     minimal,
@@ -41,8 +42,8 @@ from lkdn_deploy.jit.sixteen import PairUnit, most_outputs, pair_unit
 _SOURCES = [
     str(it.__file__)
     for it in (
-        activations, arithmetic, buffers, builder, fixed_ir, fixed_steps, lane_access, layout, minimal, output,
-        row_pairs, sixteen, stage, threads, winograd,
+        activations, arithmetic, buffers, builder, depthwise, fixed_ir, fixed_steps, lane_access, layout, minimal,
+        output, row_pairs, sixteen, stage, threads, winograd,
     )
 ]  # fmt: skip
 """Modules that determine the generated code, apart from the signatures."""

@@ -137,6 +137,11 @@ def equal_parts(count: int, most: int) -> list[int]:
     return [count * part // number for part in range(number + 1)]
 
 
+def full_parts(count: int, most: int) -> list[int]:
+    """Return the bounds of parts of ``most``, and of a last one of what is left."""
+    return [*range(0, count, most), count]
+
+
 def whole_lines(count: int) -> int:
     """Return the number of floats in the cache lines that ``count`` floats occupy."""
     return -(-count // LINE) * LINE

@@ -292,7 +292,7 @@ class Lowering:
         self._program, self._plan, self._max_outputs = program, plan, max_outputs
         self._operands: dict[int, int] = {}
         self._weights: list[Floats] = []
-        self._length, self._each = 0, 1  # outputs are computed in whole multiples of the latter
+        self._length, self._each, self._parts = 0, 1, equal_parts  # outputs are computed in multiples of ``_each``
 
     def stage(self, stage: Stage) -> LoweredStage:
         """Lower the stage."""
@@ -420,7 +420,7 @@ class Lowering:
         """Yield first and count of output channels, none across two blocks."""
         each = len(op.weight) // op.blocks[0] // self._each
         most = self._max_outputs if op.first is None else BLOCK * self._max_outputs  # of one vector each
-        bounds = [self._each * it for it in equal_parts(each, most // self._each)]
+        bounds = [self._each * it for it in self._parts(each, most // self._each)]
         for block in range(op.blocks[0]):
             for low, high in pairwise(bounds):
                 yield block * each * self._each + low, high - low

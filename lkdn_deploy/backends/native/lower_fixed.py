@@ -25,7 +25,7 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     Storage,
 )
 from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Floats, Op, require
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat, full_parts
 from lkdn_deploy.backends.native.lower import (
     Conv,
     DepthwiseConv,
@@ -44,6 +44,10 @@ from lkdn_deploy.backends.native.lower import (
 )
 from lkdn_deploy.backends.native.pairing import PAIR, PairedPlan
 from lkdn_deploy.backends.native.schedule import FusedOp, Stage
+
+_FEW_OUTPUTS = 4
+"""Output channels that a convolution can accumulate at once where registers are few. Equal parts of all channels may
+have half as many, which take more loads for each product."""
 
 
 def even(channels: int) -> int:
@@ -72,6 +76,8 @@ class _FixedLowering(Lowering):
     def __init__(self, paired: PairedPlan, max_outputs: int) -> None:
         super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % PAIR)
         self._fixed, self._formats, self._distances = paired.fixed, paired.lane_formats, paired.distances
+        if max_outputs <= _FEW_OUTPUTS:
+            self._parts = full_parts
         self._tables: dict[str, int] = {}
         self._watched: list[int] = []
         self._each = PAIR

@@ -4,7 +4,7 @@ A stage computes one row, block by block. A value is addressed by the number of 
 one, and the channel; ``layout`` describes a row.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -181,21 +181,19 @@ class Buffers:
         """
         b = self._b
         block = self._current[number, row] if (number, row) in self._current else self._scratch[number]
-        return b.at(block, b.mul(channel, self.channel_steps[number]))
+        return b.anchored(b.at(block, b.mul(channel, self.channel_steps[number])))
 
-    def load_vectors(self, number: int, channel: Any, places: Iterable[int]) -> dict[int, Any]:
-        """Return vectors of a channel.
+    def vector_loader(self, number: int, channel: Any, first: int) -> Callable[[int], Any]:
+        """Return a function that loads a vector by its distance from the block's first.
 
         Args:
             number: number of the operand.
             channel: address of the channel of the current block.
-            places: distances of the vectors from the block's first, with repetitions.
-
-        Returns:
-            The vectors by these distances.
+            first: the least such distance.
         """
-        b = self._b
-        return {it: b.load_vector(b.at(channel, self._vector_offset(number, it))) for it in sorted(set(places))}
+        b, origin = self._b, self._vector_offset(number, first)
+        start = b.anchored(b.at(channel, origin))
+        return lambda place: b.load_vector(b.at(start, self._vector_offset(number, place) - origin))
 
     def inside(self, *, columns: bool) -> Vectors:
         """Return words for the pairs of the current block that are 0 outside the image, as `layout.inside` has them.

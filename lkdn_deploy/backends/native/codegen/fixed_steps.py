@@ -254,7 +254,7 @@ class FixedSteps:
         places = (b.add(it, INT(rescale.weights)) for it in self._channels(kernel.channels, index))
         shifts = [it for place in places for it in [pairs.splat_at(self._weights, place)] * BLOCK]
         shifted = [pairs.shift_right(*it) for it in zip(sums, shifts, strict=True)]
-        return [pairs.pack(low, high) for low, high in self._in_pairs(kernel, shifted)]
+        return pairs.pack_all(self._in_pairs(kernel, shifted))
 
     def _quantised(self, kernel: FusedKernel, values: Vectors) -> Vectors:
         return [self._pairs.rounded(low, high) for low, high in self._in_pairs(kernel, values)]
@@ -318,7 +318,7 @@ class FixedSteps:
         values = [pairs.halves(it) for it in computed[op.left]]
         zero = ir.Constant(pairs.halves_type, [0] * pairs.halves_type.count)
         if step.table is not None:
-            found = [self._activation(it, step.table, op.weights or 0, index) for it in values]
+            found = self._activation(values, step.table, op.weights or 0, index)
         elif op.kind in ("copy", "relu"):
             found = values if op.kind == "copy" else [pairs.of_halves("smax", it, zero) for it in values]
         else:
@@ -339,18 +339,21 @@ class FixedSteps:
                 ]
         return [pairs.pairs(it) for it in found]
 
-    def _activation(self, x: Any, table: int, offset: int, index: Any) -> Any:
-        """Return max(x, 0) minus the residue, as ``fixed_ir.FixedActivation`` defines it."""
+    def _activation(self, values: Vectors, table: int, offset: int, index: Any) -> Vectors:
+        """Return max(x, 0) minus the residue of each vector, as ``fixed_ir.FixedActivation`` defines it."""
         b, pairs = self._b, self._pairs
         first = b.mul(index, INT(4))
         end, step, doubled, factor = (self._pair_at(offset + it, first) for it in range(4))
-        c = pairs.of_halves("umin", pairs.absolute(x), end)
-        t0, t1, t2 = pairs.look_up(self._tables[table], pairs.multiply_high(c, step))
-        s = b.mul(c, doubled)
-        r = b.add(t1, pairs.multiply_high(t2, s))
-        r = b.add(t0, pairs.multiply_high(r, s))
         zero = ir.Constant(pairs.halves_type, [0] * pairs.halves_type.count)
-        return b.sub(pairs.of_halves("smax", x, zero), pairs.multiply_high(r, factor))
+        clipped = [pairs.of_halves("umin", pairs.absolute(it), end) for it in values]
+        entries = pairs.look_up_all(self._tables[table], [pairs.multiply_high(it, step) for it in clipped])
+        found = []
+        for x, c, (t0, t1, t2) in zip(values, clipped, entries, strict=True):
+            s = b.mul(c, doubled)
+            r = b.add(t1, pairs.multiply_high(t2, s))
+            r = b.add(t0, pairs.multiply_high(r, s))
+            found.append(b.sub(pairs.of_halves("smax", x, zero), pairs.multiply_high(r, factor)))
+        return found
 
     def _second(self, op: EpilogueOp, step: FixedStep, index: Any, computed: Sequence[Vectors]) -> Vectors:
         """Return the second operand of an operation on integers."""

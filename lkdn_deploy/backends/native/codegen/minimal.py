@@ -47,7 +47,8 @@ def emit_factors(b: Builder, buffers: Buffers, source: int, channels: int, resul
         def channel(number: Any) -> None:
             address = b.at(start, b.mul(number, buffers.channel_steps[source]))
             place = b.at(target, b.mul(number, INT(b.lanes)))
-            loaded = buffers.load_vectors(source, address, range(-1, TILE + 1))
+            load = buffers.vector_loader(source, address, -1)
+            loaded = {it: load(it) for it in range(-1, TILE + 1)}
             for position, factor in enumerate(_factors(b, [loaded[it] for it in range(-1, TILE + 1)])):
                 b.store_vector(factor, b.at(place, position * channels * b.lanes))
 

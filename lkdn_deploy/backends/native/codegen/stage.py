@@ -32,9 +32,10 @@ from llvmlite import ir
 from lkdn_deploy.backends.native.codegen import activations
 from lkdn_deploy.backends.native.codegen.arithmetic import FloatArithmetic, PairArithmetic
 from lkdn_deploy.backends.native.codegen.buffers import Buffers, Vectors
+from lkdn_deploy.backends.native.codegen.depthwise import DepthwiseEmitter
 from lkdn_deploy.backends.native.codegen.fixed_steps import FixedSteps
 from lkdn_deploy.backends.native.codegen.minimal import Store, TileEmitter, emit_factors
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
+from lkdn_deploy.backends.native.layout import BLOCK
 from lkdn_deploy.backends.native.lower import (
     ChannelGroup,
     Conv,
@@ -52,16 +53,6 @@ from lkdn_deploy.jit.builder import INT, POINTER, Builder
 from lkdn_deploy.jit.sixteen import Pairs, PairUnit
 
 STAGE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, INT])
-
-_ADJACENT_BLOCKS = (5, 2, 1)
-"""Numbers of blocks that a depthwise convolution in fixed point computes at once, with one load of each weight: as many
-as are left, the first that suits."""
-
-_FEW_LANES, _FEW_BLOCKS = 4, (2, 1)
-"""The same for vectors of so many lanes, of which there are few registers."""
-
-_MANY_SUMS = 10
-"""Sums of a depthwise convolution whose products need not wait for each other's results."""
 
 _PARTIAL_SUMS = 4
 """Independent sums of each vector in a reduction over channels: one alone would wait for the latency of additions."""
@@ -81,7 +72,7 @@ def emit_stage(
     """
     function = ir.Function(module, STAGE, name)
     operands, weights, geometry, y = function.args
-    b = Builder(function, lanes)
+    b = Builder(function, lanes, anchors=unit is PairUnit.WASM)
     buffers = Buffers(b, signature, operands, geometry, y)
     maths = PairArithmetic(b, Pairs(b, unit)) if signature.fixed else FloatArithmetic(b)
     _StageEmitter(b, signature, buffers, weights, maths).emit()
@@ -107,6 +98,7 @@ class _StageEmitter:
         self._accumulated = None if signature.fixed else builder.scratch(most * BLOCK)
         self._longest = max((conv for conv, _ in convs), key=lambda conv: _iterations(*conv.groups), default=None)
         """The convolution during which the next block is prefetched."""
+        self._depthwise = DepthwiseEmitter(builder, signature, buffers, weights, maths, self._fixed, self._store)
 
     def emit(self) -> None:
         self._buffers.begin()
@@ -139,7 +131,7 @@ class _StageEmitter:
             case Conv() as conv:
                 self._conv(kernel, conv)
             case DepthwiseConv() as conv:
-                self._depthwise_conv(kernel, conv)
+                self._depthwise.emit(kernel, conv)
             case MinimalConv() as conv:
                 self._minimal_conv(kernel, conv)
             case Factors(source):
@@ -218,13 +210,15 @@ class _StageEmitter:
         longest = self._longest if conv is self._longest else None
         prefetch = self._buffers.prefetcher(iteration, _iterations(*longest.groups)) if longest else None
 
+        each = len(loop.columns) * group.count
+
         def body(index: Any, carried: Sequence[Any]) -> Sequence[Any]:
             if prefetch:
                 prefetch(index)
-            channel = b.at(pointer, b.mul(index, step))
+            channel = b.anchored(b.at(pointer, b.mul(index, step)))
+            start = b.anchored(b.at(b.at(weights, b.mul(index, INT(each))), loop.weights))
             places = (part + column for part in conv.parts for column in loop.columns)
             loaded = self._loaded(loop.source, channel, places)
-            start = b.at(weights, b.add(b.mul(index, INT(len(loop.columns) * group.count)), INT(loop.weights)))
             found = list(carried)
             for number, column in enumerate(loop.columns):
                 for output in range(group.count):
@@ -258,91 +252,11 @@ class _StageEmitter:
             self._buffers.complete_row(source)
         emit_factors(self._b, self._buffers, source, self._signature.operands[source].channels, kernel.result)
 
-    def _depthwise_conv(self, kernel: FusedKernel, conv: DepthwiseConv) -> None:
-        """Compute channel by channel of the whole row: what neighbouring blocks share is then still in the cache."""
-        b, source = self._b, self._signature.operands[conv.source]
-        each = source.lane_format.channels
-        planes = max(1, kernel.channels // each)
-        shares_lanes = self._signature.operands[kernel.result].lane_format is LaneFormat.ROWS
-        end = self._buffers.row_end(kernel.result) if shares_lanes else None
-
-        def row(index: Any) -> None:
-            numbers = [b.add(b.mul(index, INT(planes)), INT(it)) for it in range(planes)] if planes > 1 else [index]
-            self._depthwise_row(kernel, conv, numbers, index)
-            if shares_lanes:
-                self._buffers.complete(kernel.result, end, index)
-
-        b.repeat(INT(source.planes // planes), row)
-
-    def _depthwise_row(self, kernel: FusedKernel, conv: DepthwiseConv, planes: Sequence[Any], step: Any) -> None:
-        """Compute a row of the planes of a step of a kernel."""
-        weights = [] if self._fixed else [self._plane_weights(conv, plane) for plane in planes]
-
-        def blocks(count: int, index: Any) -> None:
-            self._buffers.enter(index)
-            mine = weights or [self._plane_weights(conv, plane) for plane in planes]
-            sums = [self._depthwise_sums(conv, plane, it, count) for plane, it in zip(planes, mine, strict=True)]
-            for number in range(count):
-                if number:
-                    self._buffers.enter(self._b.add(index, INT(number)))
-                if self._fixed:
-                    self._fixed.prefetch(kernel, self._b.add(step, INT(1)))
-                self._store(kernel, step, [total for it in sums for total in it[number]])
-
-        self._repeat_blocks(kernel, blocks)
-
-    def _depthwise_sums(self, conv: DepthwiseConv, plane: Any, weights: Vectors, count: int) -> list[Vectors]:
-        """Return the sums of a plane in each of ``count`` adjacent blocks, of which the first is the current one."""
-        maths, operand = self._maths, self._signature.operands[conv.source]
-        biases, step = operand.lane_format.channels, operand.lane_format.block_vectors
-        # Where there are few vectors, two sums for each: a single chain of all taps would wait for its own results.
-        chains = 1 if count * biases * BLOCK >= _MANY_SUMS else 2
-        first = [[bias, maths.zero][:chains] for bias in weights[:biases] for _ in range(BLOCK)]
-        sums = [[[*it] for it in first] for _ in range(count)]
-        for products, row in zip(conv.products, conv.rows, strict=True):
-            places = [it.vector + step * block for block in range(count) for it in products]
-            loaded = self._loaded(conv.source, self._buffers.channel(conv.source, row, plane), places)
-            for it in products:
-                weight, chain = weights[biases + it.weight], it.weight // biases % chains
-                for block in range(count):
-                    total = sums[block][it.total]
-                    total[chain] = maths.multiply_add(weight, loaded[it.vector + step * block], total[chain])
-        return [[reduce(maths.add, total) for total in block] for block in sums]
-
-    def _repeat_blocks(self, kernel: FusedKernel, blocks: Callable[[int, Any], None]) -> None:
-        """Emit a loop over the blocks of a row, which keeps the extremes of what a kernel computes in registers.
-
-        Args:
-            kernel: the kernel.
-            blocks: emits adjacent blocks from their number and the first.
-        """
-        b, fixed = self._b, self._fixed
-        if not fixed:
-            b.repeat(self._buffers.blocks, partial(blocks, 1))
-            return
-
-        def adjacent(number: int, done: Any, index: Any) -> None:
-            blocks(number, b.add(done, b.mul(index, INT(number))))
-
-        done = INT(0)
-        for number in _ADJACENT_BLOCKS if b.lanes > _FEW_LANES else _FEW_BLOCKS:
-            rounds = b.udiv(b.sub(self._buffers.blocks, done), INT(number))
-            fixed.repeat(kernel, rounds, partial(adjacent, number, done))
-            done = b.add(done, b.mul(rounds, INT(number)))
-
-    def _plane_weights(self, conv: DepthwiseConv, plane: Any) -> Vectors:
-        """Return the biases and the weights of a plane, each in all lanes."""
-        b, source = self._b, self._signature.operands[conv.source]
-        length = source.lane_format.channels + conv.length
-        first = b.add(b.mul(plane, INT(length)), INT(conv.weights))
-        if source.lane_format is LaneFormat.ROWS:
-            first = b.add(first, b.mul(self._buffers.row_pair(conv.source).is_second(), INT(source.planes * length)))
-        return [self._maths.splat_at(self._weights, b.add(first, INT(place))) for place in range(length)]
-
     def _loaded(self, number: int, address: Any, places: Iterable[int]) -> dict[int, Any]:
         """Return vectors of a plane of the current block, by their distance from its first."""
-        found = self._buffers.load_vectors(number, address, places)
-        return {place: self._maths.typed(vector) for place, vector in found.items()}
+        wanted = sorted(set(places))
+        load = self._buffers.vector_loader(number, address, wanted[0])
+        return {place: self._maths.typed(load(place)) for place in wanted}
 
     def _layer_norm(self, kernel: FusedKernel, norm: LayerNorm) -> None:
         b, channels = self._b, norm.channels
