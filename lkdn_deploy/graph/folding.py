@@ -28,7 +28,7 @@ def _broadcast(shapes: _Shapes) -> int:
 
 
 _MOST: dict[str, Callable[[_Shapes], int]] = {
-    **dict.fromkeys(("Add", "Div", "Mul", "Sub"), _broadcast),
+    **dict.fromkeys(("Add", "And", "Div", "Equal", "Greater", "Less", "Mod", "Mul", "Sub"), _broadcast),
     **dict.fromkeys(("Cast", "Ceil", "Concat", "Constant", "Floor", "Identity", "Neg"), _joined),
     **dict.fromkeys(("Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), _joined),
     "Gather": lambda shapes: math.prod(map(math.prod, shapes)),

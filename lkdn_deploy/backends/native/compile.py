@@ -112,8 +112,8 @@ class CompiledNetwork:
         """Return the floats that a run on an image of this width takes: at least, for each thread, and for each row."""
         if width not in self._memory:
             rows = RowLayout(1, width, self.lanes, self.row_unit)
-            row_floats, slots = self.row_floats(rows), dict[int, int]()
-            for value, slot in self.plan.slots().items():
+            plan, row_floats, slots = self.plan, self.row_floats(rows), dict[int, int]()
+            for value, slot in plan.slots().items():
                 slots[slot] = max(slots.get(slot, 0), row_floats[value])
             by_depth: dict[int, int] = {}
             constant = ALLOCATION_OVERHEAD + max(row_floats.values(), default=1)
@@ -121,7 +121,8 @@ class CompiledNetwork:
                 depth, channels = self.program.depths[value], self.program.channels[value]
                 few = {BoundaryKind.PER_CHANNEL: 0, BoundaryKind.ROW_SUMS: 1, BoundaryKind.EVERY_SECOND: -(-width // 2)}
                 each = few.get(boundary.kind, width)
-                by_depth[depth] = by_depth.get(depth, 0) + channels * each
+                floats = row_floats[value] if value in plan.exported else channels * each
+                by_depth[depth] = by_depth.get(depth, 0) + floats
                 constant += channels + rows.columns + LINE
             halves = (max((it for depth, it in by_depth.items() if depth % 2 == odd), default=0) for odd in range(2))
             row = sum(slots.values()) + sum(halves) + max(by_depth.values())  # what another engine has of them

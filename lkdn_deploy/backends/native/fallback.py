@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Floats, Pooling, Program, Subgraph
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Floats, Pooling, Program, RowPooling, Subgraph
 from lkdn_deploy.backends.native.layout import RowLayout, whole_lines
+from lkdn_deploy.backends.native.row_windows import checked_numbers, largest_in_windows
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.optional import import_engine
+
+_MAX_WINDOWS = 512
+"""Limit of the windows over rows of a map that has fewer rows, since each takes as much memory as a row."""
 
 
 class Fallback:
@@ -86,12 +90,18 @@ class BoundaryBuffers:
         self._imported = program.imported
         self._arrays: dict[int, Floats] = {}
         self._positions = {
-            it.name: np.zeros((rows.height, 3), np.int64)
-            for it in program.boundaries.values()
+            value: np.zeros((rows.height, 3), np.int64)
+            for value, it in program.boundaries.items()
             if it.kind is BoundaryKind.INTERP_ROWS
         }
-        self._source_rows: dict[str, int] = {}
+        self._source_rows: dict[int, int] = {}
         """Number of rows for which ``_positions`` are set."""
+        self._last_read: dict[str, int] = {}
+        """The greatest depth at which numbers of rows are read, by tensor."""
+        for value, it in program.boundaries.items():
+            reads = [name for pooling in it.poolings if isinstance(pooling, RowPooling) for name in pooling.starts]
+            for name in filter(None, (*reads, it.numbers)):
+                self._last_read[name] = max(self._last_read.get(name, 0), program.depths[value] + 1)
         self._starts: dict[int, int] = {}
         depths: dict[int, int] = {0: 0, 1: 0}
         for value in program.boundaries:
@@ -106,9 +116,9 @@ class BoundaryBuffers:
             memory, shape = odd if self._program.depths[value] % 2 else even, self._shape(value)
             self._arrays[value] = memory[start : start + math.prod(shape)].reshape(shape)
 
-    def _at_depth(self, depth: int, *, imported: bool) -> list[tuple[Boundary, Floats]]:
+    def _at_depth(self, depth: int, *, imported: bool) -> list[tuple[int, Boundary, Floats]]:
         values = (it for it in self._arrays if self._program.depths[it] == depth and (it in self._imported) == imported)
-        return [(self._program.boundaries[it], self._arrays[it]) for it in values]
+        return [(it, self._program.boundaries[it], self._arrays[it]) for it in values]
 
     def __contains__(self, value: int) -> bool:
         return value in self._arrays
@@ -121,7 +131,9 @@ class BoundaryBuffers:
         boundary, array = self._program.boundaries[value], self._arrays[value]
         if boundary.kind is BoundaryKind.EVERY_SECOND:
             return array.ctypes.data, *array.shape[1:]
-        positions = self._positions.get(boundary.name)
+        if boundary.kind is BoundaryKind.ROWS:
+            return array.ctypes.data, len(array), array.strides[0]
+        positions = self._positions.get(value)
         return array.ctypes.data, 0, 0 if positions is None else positions.ctypes.data
 
     def exchange(self, depth: int, tensors: dict[str, NDArray[Any]]) -> None:
@@ -135,24 +147,29 @@ class BoundaryBuffers:
             InputError: if ONNX Runtime fails, or the image is too small for the network.
         """
         fallback = self._fallback
-        for boundary, array in self._at_depth(depth - 1, imported=False):
+        for value, boundary, array in self._at_depth(depth - 1, imported=False):
             if boundary.kind is BoundaryKind.ROW_SUMS:
-                mean = array.sum(axis=0, dtype=np.float64) / (self._rows.height * self._rows.width)
-                tensors[boundary.name] = mean.astype(np.float32)[None, :, None, None]
-            else:  # its memory is used again two depths later
+                total = array.sum(axis=0, dtype=np.float64)
+                found = total if boundary.summed else total / (self._rows.height * self._rows.width)
+                tensors[boundary.name] = found.astype(np.float32)[None, :, None, None]
+            elif boundary.kind is not BoundaryKind.ROWS:  # its memory is used again two depths later
                 tensors[boundary.name] = array[None].copy() if fallback.last_use(boundary.name) > depth else array[None]
             for it in boundary.poolings:
-                tensors[it.name] = self._pooled(array, it)[None]
+                if isinstance(it, RowPooling):
+                    tensors[it.name] = self._pooled_rows(value, array, it, tensors)[None]
+                else:
+                    tensors[it.name] = self._pooled(array, it)[None]
         imported = self._at_depth(depth, imported=True)
-        fallback.run(depth, tensors, {it.name: array[None] for it, array in imported if it.kind is BoundaryKind.NCHW})
-        for boundary, array in imported:
+        whole = {it.name: array[None] for _, it, array in imported if it.kind is BoundaryKind.NCHW}
+        fallback.run(depth, tensors, whole)
+        for value, boundary, array in imported:
             tensor = tensors[boundary.name]
             if boundary.kind is BoundaryKind.INTERP_ROWS:
-                self._import_rows(boundary.name, tensor, array)
+                self._import_rows(value, tensors)
             elif not np.shares_memory(tensor, array):
                 self._check_import(boundary.name, tensor, tensor.ndim > 2 and tensor.shape[-3:] == array.shape)
                 array[:] = tensor.reshape(array.shape)
-        for name in [name for name in tensors if fallback.last_use(name) <= depth]:
+        for name in [it for it in tensors if max(fallback.last_use(it), self._last_read.get(it, -1)) <= depth]:
             del tensors[name]
 
     def _pooled(self, array: Floats, pooling: Pooling) -> Floats:
@@ -164,20 +181,46 @@ class BoundaryBuffers:
         tall = _largest([array[:, it] for it in rows])
         return _largest([tall[:, :, it] for it in columns])
 
+    def _pooled_rows(
+        self, value: int, array: Floats, pooling: RowPooling, tensors: Mapping[str, NDArray[Any]]
+    ) -> Floats:
+        """Return the largest numbers of windows over the rows of a map."""
+        count = self._rows.height - pooling.side + 1
+        if count < 1:
+            raise self._too_small()
+        starts = [checked_numbers(tensors[name], name, count) for name in pooling.starts]
+        lengths = {len(it) for it in starts} - {1}
+        if 0 in lengths:
+            raise self._too_small()
+        if len(lengths) > 1 or max(lengths, default=1) > max(self._rows.height, _MAX_WINDOWS):
+            counts = " and ".join(map(str, sorted(lengths)))
+            msg = f"the tensor {pooling.name} is made of {counts} windows, which is too many or does not fit"
+            raise InputError(msg, "use --backend ort-cpu")
+        starts = list(np.broadcast_arrays(*starts))
+        return largest_in_windows(array, starts, pooling.side, self._program.channels[value], self._rows)
+
     def _too_small(self) -> InputError:
         msg = f"this network does not accept images as small as {self._rows.width}x{self._rows.height} pixels"
         return InputError(msg, "upscale with lkdn-upscale, which repeats the edge of smaller pictures")
 
-    def _import_rows(self, name: str, tensor: NDArray[Any], array: Floats) -> None:
+    def _import_rows(self, value: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+        boundary, array = self._program.boundaries[value], self._arrays[value]
+        name, tensor = boundary.name, tensors[boundary.name]
         rows, height = tensor.shape[2] if tensor.ndim == 4 else -1, self._rows.height
         if not rows:
             raise self._too_small()
+        if boundary.numbers is not None:
+            copied = checked_numbers(tensors[boundary.numbers], boundary.numbers, max(rows, 0))
+            self._check_import(name, tensor, len(copied) == height)
+            if rows > height:  # more than there is memory for
+                tensor, copied, rows = tensor[:, :, copied], np.arange(height), height
+            self._positions[value][:] = np.stack([copied, copied, np.zeros(height, np.int64)], axis=1)
         fits = rows <= height and tensor.shape == (1, len(array), rows, array.shape[2])
         self._check_import(name, tensor, fits)
         array[:, :rows] = tensor[0]
-        if self._source_rows.get(name) != rows:  # for the first image only
-            self._source_rows[name] = rows
-            self._positions[name][:] = _interpolation(rows, height)
+        if boundary.numbers is None and self._source_rows.get(value) != rows:  # for the first image only
+            self._source_rows[value] = rows
+            self._positions[value][:] = _interpolation(rows, height)
 
     def _check_import(self, name: str, tensor: NDArray[Any], fits: bool) -> None:
         """Refuse what ONNX Runtime computed where its shape is not the one that ONNX inferred."""
@@ -192,6 +235,7 @@ class BoundaryBuffers:
         halves = (max((side + 1) // 2 - it, 0) for side, it in zip((height, width), boundary.first, strict=True))
         return {
             BoundaryKind.NCHW: (channels, height, width),
+            BoundaryKind.ROWS: (height, self._rows.row_floats(channels, 0, channel_major=False)),
             BoundaryKind.INTERP_ROWS: (channels, height, width),  # at most; the number of rows is known when they come
             BoundaryKind.EVERY_SECOND: (channels, *halves),
             BoundaryKind.ROW_SUMS: (height, channels),

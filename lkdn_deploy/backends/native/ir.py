@@ -145,8 +145,11 @@ class BoundaryKind(Enum):
 
     NCHW = "nchw"
     """A whole feature map, (C, H, W)."""
+    ROWS = "rows"
+    """Output only: a whole map as it is stored in rows, (H, floats of a row), of which every `RowPooling` is."""
     INTERP_ROWS = "interp_rows"
-    """Input only: (C, h, W), a map's rows at evenly spaced positions, between which the others are interpolated."""
+    """Input only: (C, h, W), a map's rows at evenly spaced positions, between which the others are interpolated; or
+    rows of which all of the map's are copies."""
     EVERY_SECOND = "every_second"
     """Output only: (C, h, w), every second row and column of a map, for which `ConvOp.first` has a convolution."""
     ROW_SUMS = "row_sums"
@@ -166,6 +169,17 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPooling:
+    """The largest numbers of windows of adjacent rows of a map, (1, C, windows, W), as another tensor."""
+
+    name: str
+    side: int
+    """Rows of a window."""
+    starts: tuple[str, ...]
+    """Tensors of the first row of each window. A window of several is that of each of them together."""
+
+
+@dataclass(frozen=True, slots=True)
 class Boundary:
     """A value that enters or leaves the compiled code."""
 
@@ -173,11 +187,15 @@ class Boundary:
     """Its memory format."""
     name: str
     """The tensor on the other side: (1, C, H, W) for NCHW, (1, C, h, W) for INTERP_ROWS, (1, C, h, w) for EVERY_SECOND,
-    and (1, C, 1, 1) for PER_CHANNEL and for ROW_SUMS, as the mean."""
+    and (1, C, 1, 1) for PER_CHANNEL and for ROW_SUMS, as the mean; none for ROWS."""
     first: tuple[int, int] = (0, 0)
     """The first row and column that EVERY_SECOND has."""
-    poolings: tuple[Pooling, ...] = ()
-    """Tensors on the other side that are computed of it alone."""
+    poolings: tuple[Pooling | RowPooling, ...] = ()
+    """Tensors on the other side that are computed of it alone; for ROWS, each is a `RowPooling`."""
+    numbers: str | None = None
+    """The tensor of the row that each of the map's is a copy of, where INTERP_ROWS does not interpolate."""
+    summed: bool = False
+    """Whether ROW_SUMS is the sum, not the mean."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

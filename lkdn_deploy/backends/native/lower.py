@@ -311,7 +311,7 @@ class Lowering:
             self._program.channels[value],
             plan.halo_columns.get(value),
             value in plan.channel_major,
-            boundary.kind if boundary else None,
+            boundary.kind if boundary and value not in plan.exported else None,
         )
 
     def _operand(self, value: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import dropwhile, groupby
 
-from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, FactorsOp, Op, Program
+from lkdn_deploy.backends.native.ir import BoundaryKind, ConvOp, DepthwiseOp, Elementwise, FactorsOp, Op, Program
 
 MIN_RADIUS = 4
 """Radius in rows before a segment may end. Shorter ones would write and read more whole maps, longer ones recompute
@@ -105,6 +105,8 @@ class Schedule:
     """Values of which all rows are stored."""
     channel_major: frozenset[int]
     """Values in line buffers stored channel by channel, since depthwise convolutions use them."""
+    exported: frozenset[int] = frozenset()
+    """Materialized values that leave the compiled code, which need memory of their own."""
 
     def slots(self) -> dict[int, int]:
         """Return a memory slot for each materialized value; values that are not live at the same time share one."""
@@ -112,7 +114,7 @@ class Schedule:
         last: dict[int, int] = {}
         for number, segment in enumerate(self.segments):
             for op in segment.ops:
-                for value in self.materialized & {op.output, *op.inputs}:
+                for value in (self.materialized - self.exported) & {op.output, *op.inputs}:
                     first.setdefault(value, number)
                     last[value] = number
         slots: dict[int, int] = {}
@@ -131,7 +133,8 @@ def schedule(program: Program) -> Schedule:
     parts: list[tuple[int, list[Op]]] = []
     for depth, ops in groupby(program.ops, lambda op: program.depths[op.output]):
         parts += [(depth, part) for part in _cut(program, list(ops))]
-    materialized: set[int] = set()
+    exported = frozenset(value for value, it in program.boundaries.items() if it.kind is BoundaryKind.ROWS)
+    materialized = set(exported)
     for place, (_, part) in enumerate(parts):
         later = {value for _, after in parts[place + 1 :] for op in after for value in op.inputs}
         materialized |= later & {op.output for op in part}
@@ -150,7 +153,7 @@ def schedule(program: Program) -> Schedule:
         for value in (*fused.op.inputs, fused.output)
     }
     channel_major &= set(halo_columns) - materialized
-    return Schedule(segments, halo_columns, frozenset(materialized), frozenset(channel_major))
+    return Schedule(segments, halo_columns, frozenset(materialized), frozenset(channel_major), exported)
 
 
 def _cut(program: Program, ops: Sequence[Op]) -> list[list[Op]]:

@@ -1,8 +1,9 @@
 """Import of an ONNX model as a program."""
 
+from dataclasses import replace
 from typing import Any
 
-from lkdn_deploy.backends.native.frontend.ops import EXPORTERS, IMPORTERS, export_strided_conv
+from lkdn_deploy.backends.native.frontend.ops import IMPORTERS, exporter_of, import_split
 from lkdn_deploy.backends.native.frontend.partition import MAX_SHARE, Partition, needed_nodes, node_attributes
 from lkdn_deploy.backends.native.frontend.sums import merge_sums
 from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder
@@ -14,6 +15,7 @@ from lkdn_deploy.backends.native.ir import (
     MalformedError,
     Op,
     Program,
+    Subgraph,
     UnsupportedError,
     require,
 )
@@ -52,6 +54,8 @@ def import_program(data: bytes) -> Program:
         raise reasons[0] if reasons else error from None
     require(len(result.order) == 3, f"an output of {len(result.order)} channels")
     value = builder.single_value(result)
+    subgraphs = builder.partition.subgraphs()
+    _keep_used_poolings(builder, subgraphs)
     ops = merge_sums(_needed(builder, value), {value, *builder.boundaries})
     last = next((op for op in ops if op.output == value), None)
     copied = isinstance(last, Elementwise) and last.kind == "copy"
@@ -68,7 +72,7 @@ def import_program(data: bytes) -> Program:
         pixel_order=result.order,
         fixed_size=fixed_size,
         boundaries=builder.boundaries,
-        subgraphs=builder.partition.subgraphs(),
+        subgraphs=subgraphs,
     )
 
 
@@ -83,29 +87,40 @@ def _import_node(builder: ProgramBuilder, node: Any) -> UnsupportedError | None:
         return None
     attributes, inputs = node_attributes(node), list(node.input)
     try:
-        known = node.domain in ("", "ai.onnx") and node.op_type in (*IMPORTERS, *EXPORTERS)
-        require(known, f"the operator {node.op_type}")
-        name = node.output[0]
-        require(not any(node.output[1:]), f"a second output of {node.op_type}")
-        check_node(builder, node.op_type, inputs, attributes)
-        if node.op_type in EXPORTERS:
-            EXPORTERS[node.op_type](builder, inputs, attributes, name)
-        elif node.op_type == "Conv" and max(attributes.get("strides", (1,))) > 1:
-            export_strided_conv(builder, inputs, attributes, name)
+        kind, standard = node.op_type, node.domain in ("", "ai.onnx")
+        exporter = exporter_of(builder, kind, inputs, attributes) if standard else None
+        require(standard and (exporter is not None or kind in (*IMPORTERS, "Split")), f"the operator {kind}")
+        if kind == "Split":
+            attributes.setdefault("num_outputs", len(node.output))
+            require(attributes["num_outputs"] == len(node.output), "a part for other than each output")
         else:
-            builder.maps[name] = IMPORTERS[node.op_type](builder, inputs, attributes)
+            require(not any(node.output[1:]), f"a second output of {kind}")
+        check_node(builder, kind, inputs, attributes)
+        if kind == "Split":
+            parts = zip(node.output, import_split(builder, inputs, attributes), strict=True)
+            builder.maps |= {name: part for name, part in parts if name}
+        elif exporter is not None:
+            exporter(builder, node, inputs, attributes)
+        else:
+            builder.maps[node.output[0]] = IMPORTERS[kind](builder, inputs, attributes)
     except MalformedError:
         raise
     except UnsupportedError as reason:
-        for name in inputs:
-            if name in builder.maps and name not in builder.partition.depths:
-                try:
-                    builder.export_value(BoundaryKind.NCHW, name, builder.maps[name])
-                except UnsupportedError:
-                    raise reason from None
-        builder.partition.offload(node)
+        try:
+            builder.offload(node)
+        except UnsupportedError:
+            raise reason from None
         return reason
     return None
+
+
+def _keep_used_poolings(builder: ProgramBuilder, subgraphs: tuple[Subgraph, ...]) -> None:
+    """Remove windows over rows that nothing reads, as those of which a maximum has both."""
+    read = {name for it in subgraphs for name in it.inputs} | {it.name for it in builder.boundaries.values()}
+    for value, boundary in builder.boundaries.items():
+        if boundary.kind is BoundaryKind.ROWS:
+            used = tuple(it for it in boundary.poolings if it.name in read)
+            builder.boundaries[value] = replace(boundary, poolings=used)
 
 
 def _needed(builder: ProgramBuilder, result: int) -> tuple[Op, ...]:

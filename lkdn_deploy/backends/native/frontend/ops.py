@@ -9,12 +9,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder, sliced_channels
+from lkdn_deploy.backends.native.frontend.gathered import export_gathered, export_larger, export_windows
+from lkdn_deploy.backends.native.frontend.tensors import FeatureMap, ProgramBuilder, sliced_channels, split_channels
+from lkdn_deploy.backends.native.frontend.validate import sums_pixels
 from lkdn_deploy.backends.native.ir import (
     Boundary,
     BoundaryKind,
@@ -197,26 +200,36 @@ def _clip(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureM
 
 
 def _slice(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> FeatureMap:
-    source, channels = builder.map(inputs[0]), sliced_channels(builder, inputs)
+    return _selected(builder, builder.map(inputs[0]).values[0], sliced_channels(builder, inputs))
+
+
+def _selected(builder: ProgramBuilder, value: int, channels: range) -> FeatureMap:
     result = builder.new_map(len(channels))
-    builder.add(SelectOp(source.values, result.values[0], channels.start))
+    builder.add(SelectOp((value,), result.values[0], channels.start))
     return result
 
 
-def _export_mean(builder: ProgramBuilder, inputs: list[str], _: Attributes, name: str) -> None:
-    """Export the row sums of a map, as its mean over height and width."""
-    builder.export_value(BoundaryKind.ROW_SUMS, name, builder.map(inputs[0]))
-
-
-def export_strided_conv(builder: ProgramBuilder, inputs: list[str], attributes: Attributes, name: str) -> None:
-    """Append a convolution of every second row and column, whose result is exported.
+def import_split(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> list[FeatureMap]:
+    """Append the parts that a ``Split`` makes of a map's channels, and return them; ``validate`` has checked it.
 
     Args:
         builder: the program under construction.
         inputs: names of the node's inputs.
         attributes: its attributes.
-        name: name of its output.
     """
+    value = builder.ordered_value(builder.map(inputs[0]))
+    ends = np.cumsum(split_channels(builder, inputs, attributes)).tolist()
+    return [_selected(builder, value, range(start, end)) for start, end in pairwise([0, *ends])]
+
+
+def _export_sums(summed: bool, builder: ProgramBuilder, node: Any, inputs: list[str], _: Attributes) -> None:
+    """Export the row sums of a map, as its mean or its sum over height and width."""
+    builder.export_value(Boundary(BoundaryKind.ROW_SUMS, node.output[0], summed=summed), builder.map(inputs[0]))
+
+
+def _export_strided_conv(builder: ProgramBuilder, node: Any, inputs: list[str], attributes: Attributes) -> None:
+    """Append a convolution of every second row and column, whose result is exported."""
+    name = node.output[0]
     source, weight = builder.map(inputs[0]), builder.constant(inputs[1])
     dense = _ungrouped(weight, int(attributes.get("group", 1)))
     wide, _ = _on_the_input_grid(dense, source.order, (1, 1))
@@ -226,8 +239,9 @@ def export_strided_conv(builder: ProgramBuilder, inputs: list[str], attributes: 
     builder.add(ConvOp(source.values, value, wide, _bias(builder, inputs), (1, 1), first=(row, column)))
 
 
-def _export_pooling(builder: ProgramBuilder, inputs: list[str], attributes: Attributes, name: str) -> None:
+def _export_pooling(builder: ProgramBuilder, node: Any, inputs: list[str], attributes: Attributes) -> None:
     """Add a maximum over windows to what is exported of every second row and column of a map."""
+    name = node.output[0]
     value, boundary = builder.exported_map(inputs[0])
     pooling = Pooling(name, attributes["kernel_shape"][0], attributes.get("strides", (1,))[0])
     builder.boundaries[value] = replace(boundary, poolings=(*boundary.poolings, pooling))
@@ -300,10 +314,30 @@ IMPORTERS: dict[str, Importer] = {
     "Transpose": _transpose,
 }
 
-Exporter = Callable[[ProgramBuilder, list[str], Attributes, str], None]
-EXPORTERS: dict[str, Exporter] = {
-    "GlobalAveragePool": _export_mean,
+Exporter = Callable[[ProgramBuilder, Any, list[str], Attributes], None]
+_EXPORTERS: dict[str, Exporter] = {
+    "Gather": export_gathered,
+    "GlobalAveragePool": partial(_export_sums, False),
+    "Max": export_larger,
     "MaxPool": _export_pooling,
-    "ReduceMean": _export_mean,
+    "ReduceMean": partial(_export_sums, False),
 }
-"""Importers of operators whose output, of which they get the name, leaves the compiled code."""
+"""Importers of operators whose output leaves the compiled code; they get the node, too."""
+
+
+def exporter_of(builder: ProgramBuilder, kind: str, inputs: list[str], attributes: Attributes) -> Exporter | None:
+    """Return the importer of a node if its output leaves the compiled code, otherwise ``None``.
+
+    Args:
+        builder: the program under construction.
+        kind: ONNX's name of the operator.
+        inputs: names of the node's inputs.
+        attributes: its attributes.
+    """
+    if kind == "Conv" and max(attributes.get("strides", ()), default=1) > 1:
+        return _export_strided_conv
+    if kind == "ReduceSum" and sums_pixels(builder, inputs, attributes):
+        return partial(_export_sums, True)
+    if kind == "MaxPool" and builder.is_inside(inputs[0]):
+        return export_windows
+    return _EXPORTERS.get(kind)

@@ -6,21 +6,18 @@ number for each channel. That is little work, in operators of many kinds; the co
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lkdn_deploy.backends.native.ir import Subgraph, UnsupportedError
+from lkdn_deploy.backends.native.frontend.inferred import InferredShapes, infer_shapes
+from lkdn_deploy.backends.native.ir import Boundary, BoundaryKind, Subgraph, UnsupportedError
 from lkdn_deploy.graph.folding import Folding, FoldingError
 
 MAX_SHARE = 0.1
 """Share of a network's work beyond which the rest does not repay the exchange of values."""
-
-_PROBE_SIZES = ((120, 104), (136, 152))
-"""Two input sizes without a common side, which tell tensors of the input's size from others."""
 
 
 def node_attributes(node: Any) -> dict[str, Any]:
@@ -28,6 +25,13 @@ def node_attributes(node: Any) -> dict[str, Any]:
     import onnx
 
     return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+
+
+def gathered_axis(node: Any) -> int | None:
+    """Return the axis of an image, 2 or 3, along which a node gathers rows or columns by their numbers, or ``None``."""
+    axis = node_attributes(node).get("axis", 0)
+    known = node.op_type == "Gather" and node.domain in ("", "ai.onnx") and axis in (2, 3, -2, -1)
+    return axis % 4 if known else None
 
 
 class Partition:
@@ -42,16 +46,21 @@ class Partition:
         self._constants = {item.name: item for item in self._model.graph.initializer}
         self._input = self._model.graph.input[0].name
         self.depths = dict.fromkeys((*self._constants, self._input, ""), 0)
+        self._names = {*self.depths, *(name for node in model.graph.node for name in node.output)}
         self._nodes: dict[int, list[Any]] = {}
         self._requested: set[str] = set()
-        self._rows: dict[str, str] = {}
-        """Tensor of the rows between which a map is interpolated, by the map's name."""
+        self._made: dict[str, Any] = {}
+        """Nodes that are left to ONNX Runtime, by the tensors that they compute."""
+        self._stretched: dict[str, Boundary] = {}
+        """Boundaries of maps that are stretched vertically in the stage that uses them, by the maps' names."""
+        self._numbers: dict[str, str] = {}
+        """Tensors of numbers that are known outside ONNX Runtime, by their names in it."""
         self._folding = Folding()
 
     @cached_property
-    def _inferred(self) -> "_InferredShapes":
+    def _inferred(self) -> InferredShapes:
         """Shapes of all tensors, inferred on demand because that takes longer than the rest of the import."""
-        return _infer_shapes(self._model)
+        return infer_shapes(self._model)
 
     def map_channels(self, name: str) -> int | None:
         """Return the channels of a tensor that is known here and has the input's size; ``None`` for any other."""
@@ -67,9 +76,45 @@ class Partition:
         """Make a tensor an output of its subgraph."""
         self._requested.add(name)
 
-    def interpolation_rows(self, name: str) -> str | None:
-        """Return the tensor of those rows from which a map is interpolated vertically; ``None`` if there is none."""
-        return self._rows.get(name)
+    def boundary(self, name: str) -> Boundary:
+        """Return the boundary by which a map is imported."""
+        return self._stretched.get(name) or Boundary(BoundaryKind.NCHW, name)
+
+    def unused(self, name: str) -> str:
+        """Return this name, or a longer one if there is a tensor of that name."""
+        base, number = name, len(self._names)
+        while name in self._names:
+            name, number = f"{base}/{number}", number + 1
+        self._names.add(name)
+        return name
+
+    def numbers(self, name: str) -> str | None:
+        """Return a tensor of 64-bit integers with the numbers of a tensor of one dimension that is known here.
+
+        Returns:
+            Its name, which ``request`` takes; ``None`` if the tensor is no such one.
+        """
+        import onnx
+
+        if name not in self._numbers:
+            if name in self._constants:
+                constant = self._constants[name]
+                kind, is_list = constant.data_type, len(constant.dims) == 1 and constant.dims[0] > 0
+            else:
+                kind, is_list = self._inferred.types.get(name), self._inferred.is_list(name)
+            if name not in self.depths or kind not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) or not is_list:
+                return None
+            cast = self.unused(f"{name}/numbers")
+            length = list(self._constants[name].dims) if name in self._constants else None
+            self._inferred.add(cast, onnx.TensorProto.INT64, lambda shapes: tuple(length or shapes[name]))
+            self._add([onnx.helper.make_node("Cast", [name], [cast], to=onnx.TensorProto.INT64)], self.depths[name])
+            self._numbers[name] = cast
+        return self._numbers[name]
+
+    def at_most_rows(self, name: str) -> bool:
+        """Return whether a tensor of one dimension has at most as many numbers as the input has rows."""
+        inferred = self._inferred
+        return all(shape[0] <= size[0] for shape, size in zip(inferred.of(name), inferred.sizes, strict=True))
 
     def _channels(self, name: str, expected: Callable[[tuple[int, int]], tuple[int, int]]) -> int | None:
         """Return the channels of a tensor, if its size is as expected for each size of the input."""
@@ -87,10 +132,17 @@ class Partition:
     def offload(self, node: Any) -> None:
         """Leave a node, all whose inputs are known here, to ONNX Runtime."""
         depth = max((self.depths[name] for name in node.input), default=0)
-        self.depths.update(dict.fromkeys(node.output, depth))
-        nodes = [node, *(self._resized_columns(node) if self._is_linear_resize(node) else ())]
+        self._add([node], depth)
+        if self._is_linear_resize(node):
+            self._add(self._resized_columns(node), depth)
+        elif gathered_axis(node) is not None and self.map_channels(node.output[0]) is not None:
+            self._add(self._gathered_columns(node), depth)
+
+    def _add(self, nodes: Sequence[Any], depth: int) -> None:
         self._nodes.setdefault(depth, []).extend(nodes)
-        self.depths.update((name, depth) for it in nodes for name in it.output)
+        for node in nodes:
+            self.depths.update(dict.fromkeys(node.output, depth))
+            self._made.update(dict.fromkeys(node.output, node))
 
     def _is_linear_resize(self, node: Any) -> bool:
         """Return whether a node stretches a small map to the input's size, with linear interpolation."""
@@ -114,15 +166,12 @@ class Partition:
         import onnx
 
         source, sizes, name = node.input[0], node.input[3], node.output[0]
-        new = [f"{name}/{it}" for it in ("small", "wide", "both", "last", "rows")]
-        if any(it in shapes for it in new for shapes in (*self._inferred.shapes, self._constants)):
-            return []  # the graph has a tensor of that name
-        small, wide, both, last, rows = new
-        self._rows[name] = rows
+        new = ("small", "wide", "both", "last", "rows")
+        small, wide, both, last, rows = (self.unused(f"{name}/{it}") for it in new)
+        self._stretched[name] = Boundary(BoundaryKind.INTERP_ROWS, rows)
         self._constants[last] = onnx.numpy_helper.from_array(np.array([3]), last)
-        self._inferred.types[rows] = onnx.TensorProto.FLOAT
-        for shapes in self._inferred.shapes:
-            shapes[rows] = (*shapes[source][:3], shapes[name][3])
+        kind = onnx.TensorProto.FLOAT
+        self._inferred.add(rows, kind, lambda shapes: (*shapes[source][:3], shapes[name][3]))
         resized = onnx.NodeProto()
         resized.CopyFrom(node)
         resized.input[3], resized.output[0] = both, rows
@@ -132,6 +181,30 @@ class Partition:
             onnx.helper.make_node("Concat", [small, wide], [both], axis=0),
             resized,
         ]
+
+    def _gathered_columns(self, node: Any) -> list[Any]:
+        """Return nodes that stretch a map horizontally only, where copies of its rows make the map that a node gathers.
+
+        The copies need not be made: the stage that uses the map finds the row of which each is one.
+        """
+        import onnx
+
+        source, numbers, name = node.input[0], node.input[1], node.output[0]
+        before, nodes, rows = self._made.get(source), [], source
+        if gathered_axis(node) == 3:
+            if before is None or gathered_axis(before) != 2:
+                return []
+            rows = self.unused(f"{name}/rows")
+            nodes = [onnx.helper.make_node("Gather", [before.input[0], numbers], [rows], axis=3)]
+            source, numbers = before.input
+        small, sizes = self._inferred.of(source), self._inferred.of(name)
+        fits = all(len(it) == 4 and 0 < it[2] <= size[2] for it, size in zip(small, sizes, strict=True))
+        copied = self.numbers(numbers)
+        if not fits or copied is None:
+            return []
+        self._inferred.add(rows, onnx.TensorProto.FLOAT, lambda shapes: (*shapes[source][:3], shapes[name][3]))
+        self._stretched[name] = Boundary(BoundaryKind.INTERP_ROWS, rows, numbers=copied)
+        return nodes
 
     def fold(self, node: Any) -> dict[str, NDArray[Any]]:
         """Evaluate a node on constants, and return its outputs, which become constants too.
@@ -212,42 +285,3 @@ def needed_nodes(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
             wanted.update(node.input)
             found.append(node)
     return found[::-1]
-
-
-@dataclass(frozen=True, slots=True)
-class _InferredShapes:
-    """Shapes and types of a graph's tensors, with inputs of some sizes."""
-
-    sizes: list[tuple[int, int]]
-    """(height, width) of the inputs."""
-    shapes: list[dict[str, tuple[int, ...]]]
-    """Shapes by tensor, for each of the sizes."""
-    types: dict[str, int]
-    """Element types by tensor, as ONNX numbers them."""
-
-
-def _infer_shapes(model: Any) -> _InferredShapes:
-    import onnx
-
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    fixed = tuple(int(dim.dim_value) for dim in dims[2:])
-    sizes = [fixed] if len(fixed) == 2 and all(fixed) else list(_PROBE_SIZES)
-    shapes, types = [], {}
-    for size in sizes:
-        sized = onnx.ModelProto()
-        sized.CopyFrom(model)
-        for dim, length in zip(sized.graph.input[0].type.tensor_type.shape.dim, (1, 3, *size), strict=False):
-            dim.dim_value = length
-        del sized.graph.value_info[:]  # declared for any size, they would conflict
-        try:
-            inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
-        except Exception as error:  # ONNX's exceptions have no common base
-            msg = "tensors whose shapes ONNX cannot infer"
-            raise UnsupportedError(msg) from error
-        found = {}
-        for item in (*inferred.input, *inferred.value_info, *inferred.output):
-            tensor = item.type.tensor_type
-            found[item.name] = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
-            types[item.name] = int(tensor.elem_type)
-        shapes.append(found)
-    return _InferredShapes([(int(height), int(width)) for height, width in sizes], shapes, types)

@@ -1,6 +1,7 @@
 """Tensors of an ONNX graph as values of a program, and the program as it grows during the import."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lkdn_deploy.backends.native.ir import (
     Elementwise,
     Floats,
     Op,
+    RowPooling,
     UnsupportedError,
     require,
 )
@@ -49,6 +51,16 @@ class FeatureMap:
         return self.channels_last == other.channels_last and np.array_equal(self.order, other.order)
 
 
+@dataclass(frozen=True, slots=True)
+class RowWindows:
+    """The largest numbers of all windows of adjacent rows of a map, which are computed only where they are used."""
+
+    node: Any
+    """The node of the graph that computes them."""
+    side: int
+    """Rows of a window."""
+
+
 @dataclass(slots=True)
 class ProgramBuilder:
     """A program under construction; the fields without a description are those of `Program`."""
@@ -65,6 +77,10 @@ class ProgramBuilder:
     boundaries: dict[int, Boundary] = field(default_factory=dict)
     producers: dict[int, Op] = field(default_factory=dict)
     """Operations by the value that they compute."""
+    windows: dict[str, RowWindows] = field(default_factory=dict)
+    """Tensors of windows over rows, by name."""
+    poolings: dict[str, tuple[int, RowPooling]] = field(default_factory=dict)
+    """Tensors of some of these windows by name, with the value of the map."""
     copied: dict[tuple[tuple[int, ...], bytes], int] = field(default_factory=dict)
     """Values that hold the channels of others, by these and by the order of the channels."""
 
@@ -143,9 +159,7 @@ class ProgramBuilder:
             if channels is None:
                 msg = "an operation on a tensor that does not have the input's size"
                 raise UnsupportedError(msg)
-            rows = self.partition.interpolation_rows(name)
-            boundary = Boundary(BoundaryKind.INTERP_ROWS, rows) if rows else Boundary(BoundaryKind.NCHW, name)
-            outside = self._import(boundary, channels)
+            outside = self._import(self.partition.boundary(name), channels)
             self.maps[name] = found = self.new_map(channels)
             self.add(Elementwise((outside,), found.values[0], "copy"))
         return self.maps[name]
@@ -153,6 +167,10 @@ class ProgramBuilder:
     def is_map(self, name: str) -> bool:
         """Return whether ``map`` would succeed."""
         return name in self.maps or self.partition.map_channels(name) is not None
+
+    def is_inside(self, name: str) -> bool:
+        """Return whether the program computes a tensor, which the other engine does not know."""
+        return name in self.maps and name not in self.partition.depths
 
     def per_channel(self, name: str) -> int | None:
         """Return the value of a tensor that another engine computes, one number for each channel, or ``None``."""
@@ -164,17 +182,17 @@ class ProgramBuilder:
         return next(known, None) or self._import(boundary, channels)
 
     def _import(self, boundary: Boundary, channels: int) -> int:
-        self.partition.request(boundary.name)
+        for name in filter(None, (boundary.name, boundary.numbers)):
+            self.partition.request(name)
         value = self.new_value(channels, self.partition.depths[boundary.name])
         self.boundaries[value] = boundary
         return value
 
-    def export_value(self, kind: BoundaryKind, name: str, source: FeatureMap) -> None:
-        """Export a map to the other engine.
+    def export_value(self, boundary: Boundary, source: FeatureMap) -> int:
+        """Export a map to the other engine, and return the value that leaves.
 
         Args:
-            kind: NCHW, or ROW_SUMS for its mean.
-            name: name of the tensor there.
+            boundary: its format and name.
             source: the map to export.
 
         Raises:
@@ -182,8 +200,47 @@ class ProgramBuilder:
         """
         require(not source.channels_last and source.scale == 1, "an unsupported operator on an NHWC or large tensor")
         value = self.ordered_value(source)
-        exported = self.export(Boundary(kind, name), self.channels[value], value)
+        exported = self.export(boundary, self.channels[value], value)
         self.add(Elementwise((value,), exported, "copy"))
+        return exported
+
+    def export_rows(self, name: str) -> int:
+        """Export a map for windows over its rows, unless it was, and return the value that leaves."""
+        source = self.maps[name]
+        value = self.ordered_value(source)
+        for other, boundary in self.boundaries.items():
+            if boundary.kind is BoundaryKind.ROWS and self.producers[other].inputs == (value,):
+                return other
+        return self.export_value(Boundary(BoundaryKind.ROWS, self.partition.unused(f"{name}/rows")), source)
+
+    def add_pooling(self, value: int, pooling: RowPooling) -> None:
+        """Add the largest numbers of windows over the rows of a map that is exported for these.
+
+        Args:
+            value: the value that leaves.
+            pooling: the windows.
+        """
+        boundary = self.boundaries[value]
+        self.boundaries[value] = replace(boundary, poolings=(*boundary.poolings, pooling))
+        self.poolings[pooling.name] = value, pooling
+        self.partition.depths[pooling.name] = self.partition.depths[boundary.name]
+        for name in pooling.starts:
+            self.partition.request(name)
+
+    def offload(self, node: Any) -> None:
+        """Leave a node to the other engine, to which the maps that it reads are exported.
+
+        Raises:
+            UnsupportedError: if one of them cannot be.
+        """
+        for name in node.input:
+            if name in self.partition.depths:
+                continue
+            if name in self.windows:
+                self.offload(self.windows[name].node)
+            elif name in self.maps:
+                self.export_value(Boundary(BoundaryKind.NCHW, name), self.maps[name])
+        self.partition.offload(node)
 
     def export(self, boundary: Boundary, channels: int, *sources: int) -> int:
         """Add a value that is exported, and return its number.
@@ -209,6 +266,20 @@ class ProgramBuilder:
                 return value, boundary
         msg = "a maximum over windows of other than a convolution of every second row and column"
         raise UnsupportedError(msg)
+
+
+def split_channels(builder: ProgramBuilder, inputs: list[str], attributes: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of channels of the parts that a ``Split`` makes; ``validate`` has checked it.
+
+    Args:
+        builder: the program under construction.
+        inputs: names of the node's inputs.
+        attributes: its attributes, of which ``num_outputs`` must be there.
+    """
+    if inputs[1:2] > [""]:
+        return [int(it) for it in builder.constants[inputs[1]]]
+    parts = int(attributes["num_outputs"])
+    return [len(builder.map(inputs[0]).order) // parts] * parts
 
 
 def sliced_channels(builder: ProgramBuilder, inputs: list[str]) -> range:

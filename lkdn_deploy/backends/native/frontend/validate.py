@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder, sliced_channels
+from lkdn_deploy.backends.native.frontend.gathered import check_gathered, check_larger
+from lkdn_deploy.backends.native.frontend.tensors import ProgramBuilder, sliced_channels, split_channels
 from lkdn_deploy.backends.native.ir import MalformedError, require
 from lkdn_deploy.backends.onnx_bytes import MAX_NODES
 from lkdn_deploy.core.cache import Store
@@ -215,6 +216,11 @@ def _check_pow(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> Non
     require(square, "a power other than the square")
 
 
+def _check_reduce_sum(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+    if not sums_pixels(builder, inputs, attributes):
+        _check_over_channels(builder, inputs, attributes)
+
+
 def _check_over_channels(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
     source = builder.map(inputs[0])
     axes = builder.constants.get(inputs[1]) if len(inputs) > 1 else np.array(attributes.get("axes", ()), np.int64)
@@ -242,20 +248,52 @@ def _check_slice(builder: ProgramBuilder, inputs: list[str], _: Attributes) -> N
     _demand(len(sliced_channels(builder, inputs)) > 0, "a part without channels")
 
 
-def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+def _check_split(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+    source, count = builder.map(inputs[0]), int(attributes["num_outputs"])
+    plain = not source.channels_last and source.scale == 1
+    require(plain and attributes.get("axis", 0) in (1, -3), "parts of other than channels")
+    if inputs[1:2] > [""]:
+        lengths = builder.constants.get(inputs[1])
+        require(lengths is not None and lengths.dtype == np.int64, "parts whose lengths are computed")
+        listed = lengths is not None and lengths.shape == (count,) and int(lengths.min()) >= 1
+        require(listed, "a part without channels")
+    else:
+        require(len(source.order) % count == 0, "parts of different lengths that are not told")
+    channels = split_channels(builder, inputs, attributes)
+    _demand(sum(channels) == len(source.order), f"parts of {sum(channels)} channels in all, not {len(source.order)}")
+
+
+def sums_pixels(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> bool:
+    """Return whether a reduction is one over height and width, which remain as 1.
+
+    Args:
+        builder: the maps and constants that were imported so far.
+        inputs: names of the node's inputs.
+        attributes: its attributes.
+    """
     axes = np.array(attributes.get("axes", ()), np.int64)
     if len(inputs) > 1 and inputs[1]:
         axes = builder.constants.get(inputs[1], axes)
     integers = axes.dtype == np.int64 and axes.ndim == 1 and bool(np.isin(axes, range(-4, 4)).all())
-    is_global = integers and sorted((axes % 4).tolist()) == [2, 3] and attributes.get("keepdims", 1) == 1
+    return integers and sorted((axes % 4).tolist()) == [2, 3] and attributes.get("keepdims", 1) == 1
+
+
+def _check_mean(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
+    is_global = sums_pixels(builder, inputs, attributes)
     require(is_global, "a mean over axes other than height and width")  # none means all
 
 
 def _check_pooling(builder: ProgramBuilder, inputs: list[str], attributes: Attributes) -> None:
-    builder.exported_map(inputs[0])
     side, step = (list(attributes.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
     plain = list(attributes.get("pads", [0] * 4)) == [0] * 4 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
     plain = plain and not attributes.get("ceil_mode", 0) and list(attributes.get("dilations", [1] * 2)) == [1] * 2
+    if builder.is_inside(inputs[0]):
+        source = builder.maps[inputs[0]]
+        rows = len(side) == 2 and side[1] == 1 <= side[0] <= MAX_REACH and step == [1, 1]
+        require(plain and rows, "a maximum over windows of other than adjacent rows")
+        require(not source.channels_last and source.scale == 1, "a maximum over rows of an NHWC or large tensor")
+        return
+    builder.exported_map(inputs[0])
     square = all(len(it) == 2 and it[0] == it[1] >= 1 for it in (side, step)) and side[0] <= MAX_REACH
     require(plain and square, "a maximum over windows of different sides, or with a border")
 
@@ -268,13 +306,16 @@ _CHECKS: dict[str, _Check] = {
     "DepthToSpace": _check_depth_to_space,
     "Div": _check_div,
     "Gelu": _check_gelu,
+    "Gather": check_gathered,
     "GlobalAveragePool": lambda *_: None,
     "LayerNormalization": _check_layer_norm,
+    "Max": check_larger,
     "MaxPool": _check_pooling,
     "Pow": _check_pow,
     "ReduceL2": _check_over_channels,
     "ReduceMean": _check_mean,
-    "ReduceSum": _check_over_channels,
+    "ReduceSum": _check_reduce_sum,
     "Slice": _check_slice,
+    "Split": _check_split,
 }
 """Operators of which more is checked than that their operands have one layout, as ``ops`` does for all."""

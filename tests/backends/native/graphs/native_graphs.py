@@ -95,6 +95,15 @@ class Graph:
         bounds = (self.constant(np.array([it])) for it in (first, last, 1))
         return self.op("Slice", value, *bounds, channels=len(range(self.channels[value])[first:last]))
 
+    def split(self, value: str, *lengths: int) -> list[str]:
+        """Split the channels of a map, in two halves unless lengths are given."""
+        names = [f"v{len(self.nodes)}_{part}" for part in range(len(lengths) or 2)]
+        inputs = [value, *([self.constant(np.array(lengths))] if lengths else [])]
+        halves = {} if lengths else {"num_outputs": 2}
+        self.nodes.append(helper.make_node("Split", inputs, names, axis=1, **halves))
+        self.channels |= dict(zip(names, lengths or [self.channels[value] // 2] * 2, strict=True))
+        return names
+
     def larger(self, value: str, times: int, mode: str = "CRD") -> str:
         return self.op("DepthToSpace", value, channels=self.channels[value] // times**2, blocksize=times, mode=mode)
 

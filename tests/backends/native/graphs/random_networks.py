@@ -18,6 +18,7 @@ RANDOM_OPS: dict[str, Callable[[Graph, int, str, str], str]] = {
     "attention": lambda g, _, x, y: g.attention(x, y),
     "sum": lambda g, number, x, y: g.op("Add", g.convolution(x, 5, (3, 3)), g.convolution(y, 5, WINDOWS[number % 5])),
     "part": lambda g, number, x, _: g.part(x, number % g.channels[x], g.channels[x]),
+    "split": lambda g, number, x, _: g.split(g.convolution(x, 6), 1 + number % 5, 5 - number % 5)[number % 2],
     "concat": lambda g, _, x, y: g.convolution(g.op("Concat", x, y, channels=2 * g.channels[x], axis=1), 6),
     "mul": lambda g, _, x, y: g.op("Mul", x, g.op("Gelu", y)),
     **{kind: lambda g, _, x, y, kind=kind: g.op(kind, x, y) for kind in ("Add", "Sub")},  # type: ignore[misc]
