@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("llvmlite")
 
 from in_node import PROCESSORS, Instructions, node
-from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, dense, reference
+from native_graphs import HERE, MODEL, WITH_SUBGRAPHS, Graph, Run, compiled, dense, of_all_kinds, reference
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fixed.measured import measure
@@ -91,19 +91,29 @@ def test_every_operator(tmp_path: Path) -> None:
     check(tmp_path, MODEL, SIZES, threads=(1, 3), tolerance=2e-5)
 
 
-def test_fixed_point(tmp_path: Path) -> None:
+def check_fixed(folder: Path, model: bytes) -> None:
     """Numbers and their extremes are those of the native engine in fixed point."""
-    model = bundled()["lkdn-s", 2].read_bytes()
     program = import_program(model)
     fixed = quantise(program, measure(program, [picture(SIDE, SIDE)], HERE))
     sizes = [(1, 1), (5, 47), (16, 31)]
     network = compile_wasm(fixed.program, fixed)
-    exact = CompiledNetwork(fixed.program, PROCESSORS["plain"], fixed)
-    for (height, width, count), result in in_wasm(tmp_path, network, sizes, (1, 2), "plain").items():
-        native = Run(exact, height, width)
-        np.testing.assert_array_equal(result, native(to_batch(picture(height, width))[0]))
-        found = dict(json.loads((tmp_path / f"{height}x{width}x{count}.json").read_text()))
-        assert [found[it] for it in fixed.watched] == native.extremes().tolist()
+    for instructions, processor in PROCESSORS.items():
+        exact = CompiledNetwork(fixed.program, processor, fixed)
+        for (height, width, count), result in in_wasm(folder, network, sizes, (1, 2), instructions).items():
+            native = Run(exact, height, width)
+            np.testing.assert_array_equal(result, native(to_batch(picture(height, width))[0]))
+            found = dict(json.loads((folder / f"{height}x{width}x{count}.json").read_text()))
+            assert [found[it] for it in fixed.watched] == native.extremes().tolist()
+
+
+def test_a_bundled_network_in_fixed_point(tmp_path: Path) -> None:
+    check_fixed(tmp_path, bundled()["lkdn-s", 2].read_bytes())
+
+
+@pytest.mark.long
+def test_every_operator_in_fixed_point(tmp_path: Path) -> None:
+    graph = Graph()
+    check_fixed(tmp_path, graph.model(of_all_kinds(graph)))
 
 
 def test_minimal_filtering(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from lkdn_deploy.backends.native.schedule import FusedOp, Stage
 
 _FEW_OUTPUTS = 4
 """Output channels that a convolution can accumulate at once where registers are few. Equal parts of all channels may
-have half as many, which take more loads for each product."""
+have half as many, which take more loads for each product. Each tap has a loop of its own then."""
 
 
 def even(channels: int) -> int:
@@ -76,7 +76,8 @@ class _FixedLowering(Lowering):
     def __init__(self, paired: PairedPlan, max_outputs: int) -> None:
         super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % PAIR)
         self._fixed, self._formats, self._distances = paired.fixed, paired.lane_formats, paired.distances
-        if max_outputs <= _FEW_OUTPUTS:
+        self._few_outputs = max_outputs <= _FEW_OUTPUTS
+        if self._few_outputs:
             self._parts = full_parts
         self._tables: dict[str, int] = {}
         self._watched: list[int] = []
@@ -235,8 +236,8 @@ class _FixedLowering(Lowering):
             for low, high in pairwise(sorted({start, end, *inner})):
                 part = _padded(weight[:, low:high], 1)
                 for i in range(rows):
-                    used = [j for j in range(columns) if part[:, :, i, j].any()]
-                    if used:
+                    taps = [j for j in range(columns) if part[:, :, i, j].any()]
+                    for used in [[it] for it in taps] if self._few_outputs else filter(None, [taps]):
                         row = part[:, :, i, used].transpose(1, 2, 0)
                         yield TapLoop(
                             self._operand(value),

@@ -2,8 +2,8 @@
 
 There are few registers for vectors of few lanes, and hosts of WebAssembly do not use them well: they order what they
 compute by the results to which it leads, all of these at once, but keep the order of loads and stores. So there sums
-are stored after each row of a window, which separates what is computed before from what is loaded after it, and blocks
-are finished one after the other. Weights lie in memory in all lanes, where loads need no address of their own.
+are stored after some products, which separates what is computed before from what is loaded after it, and blocks are
+finished one after the other. Weights lie in memory in all lanes, where loads need no address of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +29,9 @@ _MANY_SUMS = 10
 
 _MOST_SUMS = 2 * BLOCK
 """Vectors of the sums of a block in a step in fixed point: of two planes, or of a plane of two channels."""
+
+_APART = 12
+"""Products after which sums are stored."""
 
 _Loaded = Callable[[int], Any]
 """Vectors by their number or place."""
@@ -153,7 +156,7 @@ class DepthwiseEmitter:
             plane: number of the plane.
             weights: its biases and weights.
             count: number of blocks, of which the first is the current one.
-            keep: is called with the sums so far after each row of the window.
+            keep: is called with the sums so far after some products, and at the end.
         """
         maths, operand = self._maths, self._signature.operands[conv.source]
         biases, step = operand.lane_format.channels, operand.lane_format.block_vectors
@@ -161,6 +164,7 @@ class DepthwiseEmitter:
         chains = 1 if keep or count * biases * BLOCK >= _MANY_SUMS else 2
         first = [[bias, maths.zero][:chains] for bias in map(weights, range(biases)) for _ in range(BLOCK)]
         sums = [[[*it] for it in first] for _ in range(count)]
+        done = 0
         for products, row in zip(conv.products, conv.rows, strict=True):
             places = sorted({it.vector + step * block for block in range(count) for it in products})
             pointer = self._buffers.channel(conv.source, row, plane)
@@ -172,8 +176,9 @@ class DepthwiseEmitter:
                 for block in range(count):
                     total, value = sums[block][it.total], maths.typed(load(it.vector + step * block))
                     total[chain] = maths.multiply_add(weight, value, total[chain])
-            if keep:
-                keep(sums)
+                done += count
+                if keep and (done % _APART < count or done == count * sum(map(len, conv.products))):
+                    keep(sums)
         return [[reduce(maths.add, total) for total in block] for block in sums]
 
     def _repeat_blocks(self, kernel: FusedKernel, blocks: Callable[[int, Any], None]) -> None:

@@ -249,3 +249,23 @@ def dense(channels: int, seed: int = 0) -> bytes:
 GRAPH, ATTENTIVE = Graph(), Graph()
 MODEL = GRAPH.model(everything(GRAPH))
 WITH_SUBGRAPHS = ATTENTIVE.model(attentive(ATTENTIVE))
+
+
+def of_all_kinds(graph: Graph) -> str:
+    """A network of the operators that fixed point has, in the orders that published networks have."""
+    head = graph.depthwise(graph.convolution("lr", 7, bias=False))
+    distilled = graph.op("Gelu", graph.convolution(head, 5))
+    refined = graph.op("Gelu", graph.depthwise(graph.convolution(head, 7)))
+    near = graph.op("Gelu", graph.depthwise(graph.convolution(refined, 5)))
+    wide = graph.convolution(graph.op("Concat", distilled, refined, near, channels=17, axis=1), 29)
+    attention = graph.depthwise(graph.depthwise(graph.convolution(wide, 29), (5, 5)), (5, 5), 3)
+    normed = graph.norm(graph.convolution(graph.op("Mul", wide, attention), 7))
+    body = graph.op("Add", normed, head)
+    flat = graph.depthwise(graph.op("LeakyRelu", body, alpha=0.1), (1, 7))
+    tall = graph.op("Relu", graph.convolution(flat, 8, (3, 1)))
+    grouped = graph.op("PRelu", graph.convolution(tall, 8, (3, 3), 2, groups=2), graph.numbers(8, 1, 1))
+    active = graph.silu(graph.op("Tanh", graph.convolution(graph.part(grouped, 1, -2), 6)))
+    attended = graph.attention(graph.convolution(active, 6, (3, 3)), active)
+    last = graph.convolution(graph.op("Concat", attended, body, channels=13, axis=1), 24, (3, 3))
+    first = graph.larger(graph.op("Add", last, graph.convolution("lr", 24)), 2)
+    return graph.larger(graph.convolution(graph.op("LeakyRelu", first, alpha=0.2), 12, (3, 3)), 2, "DCR")
