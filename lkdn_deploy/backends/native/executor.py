@@ -77,13 +77,21 @@ class Executor:
         self._damage = np.zeros(1, np.int64)
         self._outputs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         """Table entry and facts of each stage that writes the output image; see ``codegen.output``."""
-        self._records: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
-        """Watched values of each stage of each thread, with the extremes of each."""
+        stages = [it for segment in network.segments for it in segment]
+        self._records = np.zeros((bands * sum(len(it.watched) for it in stages), 2), np.int64)
+        """The extremes of the watched values of each stage of each thread."""
+        self._recorded: list[int] = []
+        """The value of each of the records, as far as they are in use."""
         self._bands = [[self._band(number, memory) for number in range(len(plan.segments))] for memory in rest[:bands]]
         """Bands of each thread, by segment."""
+        self._by_value = np.argsort(self._recorded, kind="stable")
+        """The numbers of the records in the order of their values."""
+        values, self._first_of_value = np.unique(np.sort(self._recorded), return_index=True)
+        """The place of each value's first record in that order."""
         watched = network.fixed.watched if network.fixed else ()
-        self._watched_rows = np.searchsorted(watched, [value for values, _ in self._records for value in values])
-        """The place among the watched values of each of the records."""
+        self._watched = len(watched)
+        self._watched_rows = np.searchsorted(watched, values)
+        """The place among the watched values of each value with records."""
         self._tables = [
             np.array([(it.stages.ctypes.data, len(it.stages), 0, 0) for it in bands], np.int64) for bands in self._bands
         ]
@@ -110,8 +118,7 @@ class Executor:
         """
         network, state = self._network, self._state
         self._set_output(part, target)
-        for _, records in self._records:
-            records[:] = 0
+        self._records[:] = 0
         tensors = {network.program.boundaries[0].name: image[None]}
         state[[BEGUN, DONE]] = 0
         others: list[Future[None]] = []
@@ -153,12 +160,10 @@ class Executor:
         The result, (values, 2), has the order of ``FixedProgram.watched``. The lowest is at most 0, the highest at
         least 0, and a side that is not watched is 0.
         """
-        watched = self._network.fixed.watched if self._network.fixed else ()
-        found = np.zeros((len(watched), 2), np.int16)
-        if len(watched):
-            records = np.concatenate([it for _, it in self._records])
-            np.minimum.at(found[:, 0], self._watched_rows, records[:, 0].astype(np.int16))
-            np.maximum.at(found[:, 1], self._watched_rows, records[:, 1].astype(np.int16))
+        found = np.zeros((self._watched, 2), np.int16)
+        records = self._records[self._by_value]
+        for side, furthest in enumerate((np.minimum, np.maximum)):
+            found[self._watched_rows, side] = furthest.reduceat(records[:, side], self._first_of_value)
         return found
 
     def _follow(self, table: NDArray[np.int64]) -> None:
@@ -229,10 +234,9 @@ class Executor:
             for value, entry in zip(lowered.values, entries, strict=True) if bounds.DEBUG else ():
                 if value in self._row_floats:
                     bounds.check_rows(entry, self._row_floats[value], self._parts)
-            records = np.zeros((len(lowered.watched), 2), np.int64)
             if lowered.watched:
-                self._records.append((lowered.watched, records))
-                entries.append((records.ctypes.data, 0, 0))
+                entries.append((self._records[len(self._recorded) :].ctypes.data, 0, 0))
+                self._recorded += lowered.watched
             operands = np.array(entries, np.int64)
             operands_of.append(operands)
             address = network.stage_addresses[lowered.signature]

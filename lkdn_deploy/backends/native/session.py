@@ -158,7 +158,7 @@ class NativeSession(SequentialSession):
         """Write a part of the result of one image: in fixed point, where that is asked for and its ranges suffice."""
         if self._fixed is not None:
             network, record = self._fixed
-            inside = bool(np.abs(image).max(initial=0) <= 1)  # false for NaN, too
+            inside = bool(image.min(initial=0) >= -1 and image.max(initial=0) <= 1)  # false for NaN, too
             if inside:
                 executor = self._executor_of(network, image)
                 executor.run(image, part, target, self._pool)
