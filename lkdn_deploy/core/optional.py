@@ -21,6 +21,7 @@ EXTRAS = {
     "pydantic": "bench",
     "ray": "ray",
     "spandrel": "spandrel",
+    "threadpoolctl": "native",
     "uvicorn": "serve",
     "vapoursynth": "vapoursynth",
 } | dict.fromkeys(

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lkdn_deploy.backends.native.compile import CompiledNetwork
 from lkdn_deploy.backends.native.fixed.fixed_ir import FixedConv, FixedProgram
@@ -76,8 +77,9 @@ def prepared(
             found = None
     if found is None:
         log.info("measuring the ranges of the network's values, and comparing fixed point with FP32, once")
-        ranges = measure(program, shipped_pictures(), target, threads)
-        trial, fixed = tried(program, ranges, exact, target, threads)
+        with threadpool_limits(1, "blas"):  # its threads would poll for the next small matrix while ours compute
+            ranges = measure(program, shipped_pictures(), target, threads)
+            trial, fixed = tried(program, ranges, exact, target, threads)
         convs = {value: it for value, it in fixed.ops.items() if isinstance(it, FixedConv)} if trial.fits else {}
         found = Preparation(ranges, trial, convs)
         STORE.keep(name, _packed(found))
