@@ -80,7 +80,7 @@ LARGE = {"span-ch48", "compact", "lapar-a", "carn", "carn-m", "idn", "memnet", "
 FUSED = {"lapar-a", "rfdn", "rfdn-l", "rfdn-aim"}
 """Networks that are fused, beside LKDN and its variants."""
 NATIVE = {
-    *("bsrn", "bsrn-s", "bsrn-wo-esa-cca", "carn", "carn-m", "vapsr", "vapsr-s"),
+    *("bsrn", "bsrn-s", "bsrn-wo-esa-cca", "carn", "carn-m", "idn-rgb", "imdn", "vapsr", "vapsr-s"),
     *("rfdn", "rfdn-l", "rfdn-aim", "rlfn", "rlfn-s", "rlfn-ntire"),
     *("span-ch48", "compact", *NEWER - {"gfmn", "safmn-v3"}),
 }
