@@ -15,6 +15,7 @@ one channel, called a plane; or two adjacent columns of one channel, which halve
 convolution, two rows of one channel that are as far apart as its taps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -38,6 +39,9 @@ ALLOCATION_OVERHEAD = PAGE + 2**22 // 4
 
 _HUGE_PAGE_REQUEST = 2**22 // 4
 """Floats from which on NumPy asks the system for huge pages."""
+
+_FEW_OUTPUTS = 5
+"""Output channels that a convolution can accumulate with 16 vector registers, as AVX2 and WebAssembly have."""
 
 
 class LaneFormat(Enum):
@@ -129,7 +133,20 @@ def halo_blocks(halo: int) -> int:
     return -(-halo // BLOCK)
 
 
-def equal_parts(count: int, most: int) -> list[int]:
+def output_parts(max_outputs: int) -> Callable[[int, int], list[int]]:
+    """Return the function that divides output channels into parts, which are computed one after the other.
+
+    Its arguments are the number of channels and the most that a part may have; its result are the bounds of the parts.
+    Equal parts spare the code of a second size, but may have half as many channels as fit in registers. Each part loads
+    all inputs, which is dear where parts are small anyway.
+
+    Args:
+        max_outputs: number of channels that a convolution can accumulate in registers at once.
+    """
+    return _full_parts if max_outputs <= _FEW_OUTPUTS else _equal_parts
+
+
+def _equal_parts(count: int, most: int) -> list[int]:
     """Return the bounds of parts of at most ``most``: equal ones unless they would be small."""
     number = -(-count // most)
     equal = next(it for it in range(number, count + 1) if count % it == 0)
@@ -137,7 +154,7 @@ def equal_parts(count: int, most: int) -> list[int]:
     return [count * part // number for part in range(number + 1)]
 
 
-def full_parts(count: int, most: int) -> list[int]:
+def _full_parts(count: int, most: int) -> list[int]:
     """Return the bounds of parts of ``most``, and of a last one of what is left."""
     return [*range(0, count, most), count]
 

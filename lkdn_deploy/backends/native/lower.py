@@ -21,7 +21,7 @@ from lkdn_deploy.backends.native.ir import (
     Program,
     SelectOp,
 )
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat, equal_parts
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat, output_parts
 from lkdn_deploy.backends.native.schedule import FusedOp, RowPass, Schedule, Stage
 from lkdn_deploy.backends.native.winograd import Factors, MinimalConv, packed_weights, source_channels, tiles_at_once
 
@@ -292,7 +292,7 @@ class Lowering:
         self._program, self._plan, self._max_outputs = program, plan, max_outputs
         self._operands: dict[int, int] = {}
         self._weights: list[Floats] = []
-        self._length, self._each, self._parts = 0, 1, equal_parts  # outputs are computed in multiples of ``_each``
+        self._parts, self._length, self._each = output_parts(max_outputs), 0, 1  # computed in multiples of ``_each``
 
     def stage(self, stage: Stage) -> LoweredStage:
         """Lower the stage."""
@@ -409,7 +409,7 @@ class Lowering:
     def _minimal_conv(self, op: ConvOp) -> MinimalConv:
         vectors = BLOCK * self._max_outputs
         tiles = tiles_at_once(vectors)
-        bounds = equal_parts(len(op.weight), vectors // tiles)
+        bounds = self._parts(len(op.weight), vectors // tiles)
         groups = tuple((low, high - low) for low, high in pairwise(bounds))
         sources = tuple((self._operand(it), source_channels(self._program.channels[it])) for it in op.inputs)
         bias, weights = self._append(op.bias), self._append(packed_weights(op, groups))

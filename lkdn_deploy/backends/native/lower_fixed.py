@@ -25,7 +25,7 @@ from lkdn_deploy.backends.native.fixed.fixed_ir import (
     Storage,
 )
 from lkdn_deploy.backends.native.ir import ConvOp, DepthwiseOp, Elementwise, Floats, Op, require
-from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat, full_parts
+from lkdn_deploy.backends.native.layout import BLOCK, LaneFormat
 from lkdn_deploy.backends.native.lower import (
     Conv,
     DepthwiseConv,
@@ -46,8 +46,7 @@ from lkdn_deploy.backends.native.pairing import PAIR, PairedPlan
 from lkdn_deploy.backends.native.schedule import FusedOp, Stage
 
 _FEW_OUTPUTS = 4
-"""Output channels that a convolution can accumulate at once where registers are few. Equal parts of all channels may
-have half as many, which take more loads for each product. Each tap has a loop of its own then."""
+"""Output channels that a convolution can accumulate at once where registers are few: each tap has its own loop then."""
 
 
 def even(channels: int) -> int:
@@ -77,8 +76,6 @@ class _FixedLowering(Lowering):
         super().__init__(paired.fixed.program, paired.plan, max_outputs - max_outputs % PAIR)
         self._fixed, self._formats, self._distances = paired.fixed, paired.lane_formats, paired.distances
         self._few_outputs = max_outputs <= _FEW_OUTPUTS
-        if self._few_outputs:
-            self._parts = full_parts
         self._tables: dict[str, int] = {}
         self._watched: list[int] = []
         self._each = PAIR
