@@ -58,6 +58,7 @@ FILES = {
     "lkdn-s": "LKDN/LKDN-S_x4.pth",
     "lkdn": "LKDN/LKDN_x4.pth",
     "bsrn": "BSRN/net_g_BSRN_x4.pth",
+    "imdn": "IMDN/IMDN_x4.pth",
     "vapsr": "VapSR/VapSR_X4.pth",
     "span-ch48": "SPAN/spanx4_ch48.safetensors",
     "span-ch28": "NTIRE2024/team38_span_ch28_slim.pth",
