@@ -37,7 +37,7 @@ _Loaded = Callable[[int], Any]
 """Vectors by their number or place."""
 
 _Sums = list[list[Vectors]]
-"""Of each block, of each of its vectors, the sums that add up to it."""
+"""The sums that add up to each vector of each block, by block and vector."""
 
 
 class DepthwiseEmitter:
