@@ -1,7 +1,7 @@
 """Photographs to batches of random crops.
 
 ``folders`` finds the files, ``decoded`` keeps their pixels in the user's cache, ``photos`` chooses those to train on;
-``random_crops`` draws from them, ``workers`` does so in other processes.
+``random_crops`` draws from them, the hard ones with ``hard_places``; ``workers`` does so in other processes.
 """
 
 from lkdn_models.data.decoded import LIMIT as LIMIT

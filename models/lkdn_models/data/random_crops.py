@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_models.data.decoded import Photo
+from lkdn_models.data.hard_places import HardPlaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class CropSettings:
         held_out: number of photographs that are not trained on, at any size, but validated on.
         graphics: share of each batch that is cut from drawings instead of photographs. Half of these crops are
             reduced by the means of blocks instead of bicubic, which leaves single pixels as people have them.
+        hard: share of each batch that is cut from photographs where the first weights are furthest behind the teacher.
 
     Raises:
         UsageError: if a value is out of range.
@@ -41,6 +43,7 @@ class CropSettings:
     candidates: int = 1
     held_out: int = 0
     graphics: float = 0.0
+    hard: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = {
@@ -55,8 +58,12 @@ class CropSettings:
                 if not low <= value <= high:
                     msg = f"{name} must be between {low} and {high}, got {value}"
                     raise UsageError(msg)
-        if not 0 <= self.graphics < 1:
-            msg = f"graphics must be a share from 0 to below 1, got {self.graphics}"
+        for name, share in (("graphics", self.graphics), ("hard", self.hard)):
+            if not 0 <= share < 1:
+                msg = f"{name} must be a share from 0 to below 1, got {share}"
+                raise UsageError(msg)
+        if self.graphics + self.hard > 1:
+            msg = f"graphics and hard must be at most 1 together, got {self.graphics} and {self.hard}"
             raise UsageError(msg)
 
 
@@ -101,6 +108,7 @@ class CropSource:
         settings: CropSettings,
         seed: int,
         drawings: Sequence[Photo] = (),
+        lags: Sequence[NDArray[np.float32]] = (),
     ) -> None:
         """Prepare to draw.
 
@@ -110,12 +118,14 @@ class CropSource:
             settings: the choice of crops.
             seed: seed of the draws.
             drawings: pictures that ``settings.graphics`` of each batch is cut from, with sides as the photographs'.
+            lags: for ``settings.hard``, the map of each photograph, as ``lag_map`` returns them.
         """
         self._scale = scale
         self._settings = settings
         self._seed = seed
         self._photos = _Positions(photos, settings.patch)
         self._drawings = _Positions(drawings, settings.patch)
+        self._hard = HardPlaces(photos, lags, settings.patch) if settings.hard else None
 
     def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Return batch number ``index``: RGB in 0..1, float32, (N, 3, patch, patch) and (N, 3, scale * patch, ...).
@@ -150,8 +160,12 @@ class CropSource:
         """
         # A stream for each crop, so that a part is drawn without the others.
         rng = np.random.default_rng([self._seed, index, number])
-        # The first crops are of drawings: of a batch of 8 shared by 2 processes, a quarter is one crop for each.
+        # The first crops are of drawings, the last of hard places: of a batch of 8 shared by 2 processes, a quarter is
+        # one crop for each.
         graphic = number < round(self._settings.graphics * self._settings.batch)
+        if self._hard and number >= self._settings.batch - round(self._settings.hard * self._settings.batch):
+            place = _Place(*self._hard.draw(rng))
+            return place, bool(rng.integers(2)), int(rng.integers(4)), False
         positions = self._drawings if graphic else self._photos
         # Of drawings, empty places are wanted too: they show what becomes of flat colours at borders.
         drawn = rng.integers(positions.count, size=1 if graphic else self._settings.candidates)

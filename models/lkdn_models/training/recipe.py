@@ -188,6 +188,9 @@ class Recipe:
         if self.seed >= 1 << 63:
             msg = f"seed must be below 2^63, got {self.seed}"
             raise UsageError(msg)
+        if self.data.hard and not self.distillation.active:
+            msg = f"hard is {self.data.hard}, but there is no teacher to be behind of"
+            raise UsageError(msg, "set output in the table distillation, or leave hard out of the table data")
 
 
 def shipped() -> list[str]:

@@ -6,6 +6,7 @@
     states/000000500.pt  everything that is needed to resume exactly from that step; the newest few are kept
     weights.safetensors  averaged weights at the newest state, in training form
     best.safetensors     averaged weights that were best on the first validation set
+    lags.npy             how far the first weights are behind the teacher, for hard crops
     samples/             pictures: bicubic, network, original
     tensorboard/         the log in TensorBoard's format
 
@@ -46,6 +47,7 @@ class RunFolder:
         self.path = path
         self.weights = path / "weights.safetensors"
         self.best = path / "best.safetensors"
+        self.lags = path / "lags.npy"
         self.samples = path / "samples"
         self._tensorboard = path / "tensorboard"
         self._writer: SummaryWriter | None = None
@@ -67,7 +69,7 @@ class RunFolder:
             self._states.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
             self._log.write_text("", encoding="utf-8")
-            for old in (self.weights, self.best):
+            for old in (self.weights, self.best, self.lags):
                 old.unlink(missing_ok=True)
         except OSError as error:
             msg = f"{self.path} cannot be created: {error.strerror}"

@@ -25,6 +25,7 @@ from lkdn_deploy.core.errors import LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.data import CropSettings, CropSource, Photo, Photos, batches, open_photos
+from lkdn_models.data.hard_places import lag_map, read_lags, write_lags
 from lkdn_models.training.distillation import Teacher
 from lkdn_models.training.learner import Learner
 from lkdn_models.training.parallel import Team, start_team
@@ -155,7 +156,11 @@ def _train(
             run.log(0, **_facts(recipe, places, photos), bicubic=validation.bicubic())
         if not state or start == settings.iterations:  # a run may have ended after its state and before its weights
             save(start)
-    source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed, drawings)
+    if recipe.data.hard and teacher and team.leads and not state:
+        _compare(learner, teacher, photos.training, run, team, bar)
+    team.wait()
+    lags = read_lags(run.lags, photos.training) if recipe.data.hard else []
+    source = CropSource(photos.training, recipe.network.scale, recipe.data, recipe.seed, drawings, lags)
     losses: list[float] = []
     stops: list[object] = []
     with (
@@ -218,6 +223,18 @@ def _photos(
     if team.leads:
         team.wait()
     return photos
+
+
+def _compare(
+    learner: Learner, teacher: Teacher, photos: Sequence[Photo], run: RunFolder, team: Team, bar: bool
+) -> None:
+    """Write how far the first weights are behind the teacher in each photograph."""
+    network, pace, lags = learner.averaged(), _Pace(), []
+    for photo in tqdm(photos, desc="comparing with the teacher", unit="photograph", leave=False, disable=not bar):
+        lags.append(lag_map(photo, network, teacher.output, team.device))
+        if not bar and pace.due():
+            tqdm.write(f"compared {len(lags)} of {len(photos)} photographs with the teacher's", file=sys.stderr)
+    write_lags(run.lags, lags)
 
 
 def _facts(recipe: Recipe, places: Places, photos: Photos) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lkdn_deploy.core.errors import UsageError
+from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.data import CropSettings
@@ -137,6 +137,25 @@ def test_a_run_learns_from_a_teacher_and_drawings(pictures: Path, teacher_file: 
     wanted = recipe(Distillation(output=0.5), iterations=2, graphics=0.5)
     assert train(wanted, places)
     assert train(wanted, places, resume=True)
+
+
+def test_a_run_with_hard_crops_resumes_as_if_it_had_not_stopped(pictures: Path, teacher_file: Path) -> None:
+    wanted = recipe(Distillation(output=0.5), iterations=4)
+    wanted = replace(wanted, data=replace(wanted.data, hard=0.5), save_every=2)
+    places = Places([pictures / "photos"], pictures / "run", teacher=teacher_file, cache=pictures / "cache")
+    expected = load_checkpoint(train(wanted, places)).state
+    (pictures / "run" / "states" / "000000004.pt").unlink()
+    found = load_checkpoint(train(wanted, places, resume=True)).state
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    (pictures / "run" / "lags.npy").unlink()
+    with pytest.raises(InputError, match=r"lags\.npy cannot be read"):
+        train(wanted, places, resume=True)
+
+
+def test_hard_crops_need_a_teacher() -> None:
+    plain = recipe(Distillation())
+    with pytest.raises(UsageError, match="no teacher"):
+        replace(plain, data=replace(plain.data, hard=0.5))
 
 
 @pytest.mark.parametrize("name", ["teacher", "graphics"])
