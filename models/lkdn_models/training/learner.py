@@ -14,7 +14,11 @@ from lkdn_models.training.online import OnlineLKDN, merger
 from lkdn_models.training.optim import Adan, Ema
 from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
 
-ERRORS: Mapping[Loss, Callable[[Tensor], Tensor]] = {Loss.L1: torch.abs, Loss.L2: torch.square}
+ERRORS: Mapping[Loss, Callable[[Tensor], Tensor]] = {
+    Loss.L1: torch.abs,
+    Loss.L2: torch.square,
+    Loss.MIXED: lambda error: error.abs() + 5 * error.square(),
+}
 
 
 class Learner:

@@ -38,6 +38,8 @@ class Loss(StrEnum):
     """Absolute error."""
     L2 = "l2"
     """Squared error."""
+    MIXED = "mixed"
+    """Absolute error plus five times the squared error, which makes large errors at sharp edges count more."""
 
 
 BETAS = {Optimiser.ADAN: (0.98, 0.92, 0.99), Optimiser.ADAM: (0.9, 0.999)}

@@ -397,7 +397,8 @@ def test_a_run_from_given_weights_starts_where_they_are(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"optimiser": Optimiser.ADAM}, {"loss": Loss.L2}, {"bf16": True}, {"milestones": (5, 10)}]
+    "changes",
+    [{"optimiser": Optimiser.ADAM}, {"loss": Loss.L2}, {"loss": Loss.MIXED}, {"bf16": True}, {"milestones": (5, 10)}],
 )
 def test_other_ways_to_learn_learn_too(photos, tmp_path, changes):
     train(tiny(40, log_every=10, **changes), places(photos, tmp_path))
