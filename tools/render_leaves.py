@@ -33,7 +33,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Paints:
-    """What the shapes of an image are filled with.
+    """Paints that fill the shapes of an image.
 
     Attributes:
         rng: source of all choices.
@@ -49,8 +49,8 @@ class Paints:
 
     def fill(self, width: int, height: int, radius: float) -> Image.Image:
         """A picture of the given size to cut a shape from; small shapes are plain."""
-        small = self.photo.width > width // FINE + 2 and self.photo.height > height // FINE + 2
-        if self.rng.random() < self.cut_out and small:
+        fits = self.photo.width > width // FINE + 2 and self.photo.height > height // FINE + 2
+        if self.rng.random() < self.cut_out and fits:
             return self._piece(width, height)
         kind = self.rng.random()
         ways = (

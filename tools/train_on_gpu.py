@@ -88,10 +88,11 @@ def pack(
         if path:
             files[f"{name}{path.suffix}"] = path.read_bytes()
     if folder:
-        files["run/log.jsonl"] = (folder / "log.jsonl").read_bytes()
         newest = max((folder / "states").iterdir())
-        files[f"run/states/{newest.name}"] = newest.read_bytes()
-        files["run/weights.safetensors"] = (folder / "weights.safetensors").read_bytes()
+        # lags.npy is in runs with hard crops alone.
+        for path in (folder / "log.jsonl", newest, folder / "weights.safetensors", folder / "lags.npy"):
+            if path.exists() or path.name != "lags.npy":
+                files[f"run/{path.relative_to(folder)}"] = path.read_bytes()
     for path in (path for one in graphics for path in sorted(one.glob("*.png"))):
         files[f"graphics/{path.name}"] = path.read_bytes()
     found = sorted((part for source in find_sources(data, 1) for part in parts(source.high)), reverse=True)

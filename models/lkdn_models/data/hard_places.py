@@ -1,18 +1,16 @@
-"""Maps of how far a network is behind another one in photographs, and crops drawn by them.
+"""Crops drawn by maps of how far a network is behind its teacher in photographs.
 
 Most of a photograph is easy: half of what a network loses against a better one may lie in an eighth of the pixels, at
 sharp edges and thin lines. Crops drawn in proportion to the loss show those places more often.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lkdn_deploy.core.errors import InputError
 from lkdn_deploy.core.files import publish
@@ -20,42 +18,9 @@ from lkdn_models.data.decoded import Photo
 
 CELL = 8
 """Width and height of a cell of a map in LR pixels."""
-WINDOW = 16 * CELL
-"""Largest side of what the networks are run on at a time, in LR pixels, which bounds their memory."""
 POWER, CLIP = 0.8, 0.995
 """Crops are drawn in proportion to this power of their mean lag, clipped at this quantile: a few crops would otherwise
 be drawn again and again."""
-
-Network = Callable[[Tensor], Tensor]
-"""RGB in 0..1, (1, 3, H, W) -> (1, 3, scale * H, scale * W)."""
-
-
-@torch.no_grad()
-def lag_map(photo: Photo, network: Network, teacher: Network, device: torch.device) -> NDArray[np.float32]:
-    """Return by how much the squared error of ``network`` exceeds that of ``teacher``, (h // CELL, w // CELL).
-
-    The mean over each cell and RGB in 0..1; 0 where the network is no worse. Pixels beyond the last whole cell are left
-    out, and windows are run without what is around them, which both networks suffer from alike.
-
-    Args:
-        photo: photograph, with at least ``CELL`` pixels a side at low resolution.
-        network: the network that learns.
-        teacher: the network that it learns from.
-        device: where both compute.
-    """
-    rows, columns = _shape(photo)
-    height, width = rows * CELL, columns * CELL
-    low, high, scale = photo.low, photo.high, photo.scale
-    lag = np.empty((rows, columns), np.float32)
-    for top in range(0, height, WINDOW):
-        for left in range(0, width, WINDOW):
-            bottom, right = min(top + WINDOW, height), min(left + WINDOW, width)
-            given = _to_tensor(low[top:bottom, left:right], device)
-            wanted = _to_tensor(high[scale * top : scale * bottom, scale * left : scale * right], device)
-            behind = (network(given) - wanted).square() - (teacher(given) - wanted).square()
-            cells = torch.nn.functional.avg_pool2d(behind.mean(1), scale * CELL)[0]
-            lag[top // CELL : bottom // CELL, left // CELL : right // CELL] = cells.clamp(min=0).cpu().numpy()
-    return lag
 
 
 def write_lags(path: Path, lags: Sequence[NDArray[np.float32]]) -> None:
@@ -74,7 +39,7 @@ def read_lags(path: Path, photos: Sequence[Photo]) -> list[NDArray[np.float32]]:
     Raises:
         InputError: if the file cannot be read, or is not of these photographs.
     """
-    shapes = [_shape(photo) for photo in photos]
+    shapes = [map_shape(photo) for photo in photos]
     sizes = [math.prod(shape) for shape in shapes]
     try:
         flat = open_memmap(path, mode="r")
@@ -88,8 +53,8 @@ def read_lags(path: Path, photos: Sequence[Photo]) -> list[NDArray[np.float32]]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _shape(photo: Photo) -> tuple[int, int]:
-    """Return the rows and columns of a photograph's map."""
+def map_shape(photo: Photo) -> tuple[int, int]:
+    """Return the rows and columns of a photograph's map, in which pixels beyond the last whole cell are left out."""
     width, height = photo.size
     return height // CELL, width // CELL
 
@@ -102,7 +67,7 @@ class HardPlaces:
 
         Args:
             photos: photographs, at least ``patch`` LR pixels a side.
-            lags: map of each photograph, as ``lag_map`` returns them.
+            lags: map of each photograph, as ``training.distillation.lag_map`` returns them.
             patch: side of a crop in LR pixels.
         """
         self._photos, self._patch = photos, patch
@@ -134,8 +99,3 @@ def _window_means(lag: NDArray[np.float32], cells: int) -> NDArray[np.float64]:
     sums = np.pad(lag.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     windows = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
     return np.maximum(windows, 0) / (tall * wide)  # type: ignore[no-any-return]
-
-
-def _to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in 0..1."""
-    return torch.from_numpy(np.array(pixels)).to(device).permute(2, 0, 1)[None].float().div_(255)

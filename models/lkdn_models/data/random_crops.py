@@ -118,7 +118,7 @@ class CropSource:
             settings: the choice of crops.
             seed: seed of the draws.
             drawings: pictures that ``settings.graphics`` of each batch is cut from, with sides as the photographs'.
-            lags: for ``settings.hard``, the map of each photograph, as ``lag_map`` returns them.
+            lags: for ``settings.hard``, the map of each photograph, as ``training.distillation.lag_map`` returns them.
         """
         self._scale = scale
         self._settings = settings
@@ -136,7 +136,7 @@ class CropSource:
             parts: number of processes.
         """
         low, high = zip(*(self._crop(index, number) for number in self._numbers(part, parts)), strict=True)
-        return _to_tensor(low), _to_tensor(high)
+        return to_tensor(low), to_tensor(high)
 
     def nbytes(self, part: int = 0, parts: int = 1) -> int:
         """Return the bytes that ``batch`` takes in memory."""
@@ -199,7 +199,7 @@ class CropSource:
         return f"{photo.path}{shrunk} at {self._scale * place.left},{self._scale * place.top}"
 
 
-def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Return N images (H, W, 3) uint8 as (N, 3, H, W) float32 in 0..1, channels last in memory."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
 

@@ -9,16 +9,21 @@ Two ways, after "Distilling the Knowledge in a Neural Network" (Hinton et al., 2
   features of a network that has learned by itself have another meaning.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lkdn_deploy.core.errors import UsageError
 from lkdn_deploy.core.spec import LkdnSpec
 from lkdn_models.checkpoint import Checkpoint
+from lkdn_models.data import Photo
+from lkdn_models.data.hard_places import CELL, map_shape
+from lkdn_models.data.random_crops import to_tensor
 from lkdn_models.nets.lkdn import LKDN
 from lkdn_models.training.online import merger
 from lkdn_models.training.recipe import Distillation
@@ -26,6 +31,11 @@ from lkdn_models.zoo import Input
 
 FLAT = 0.02
 """Crops whose values differ by less are flat."""
+WINDOW = 16 * CELL
+"""Largest side of what the networks are run on at a time, in LR pixels, which bounds their memory."""
+
+Network = Callable[[Tensor], Tensor]
+"""RGB in 0..1, (1, 3, H, W) -> (1, 3, scale * H, scale * W)."""
 
 
 class Teacher:
@@ -99,3 +109,31 @@ class _Parts(nn.Module):
         made = [self.network.shallow(low)]
         made += [block(x) for block, x in zip(self.network.blocks, features[:-1], strict=True)]
         return made, self.network.reconstruct(features)
+
+
+@torch.no_grad()
+def lag_map(photo: Photo, network: Network, teacher: Network, device: torch.device) -> NDArray[np.float32]:
+    """Return by how much the squared error of ``network`` exceeds that of ``teacher``, (h // CELL, w // CELL).
+
+    It is the mean over each cell, of RGB in 0..1, and 0 where the network is no worse. Pixels beyond the last whole
+    cell are left out, and windows are run without what is around them, which both networks suffer from alike.
+
+    Args:
+        photo: photograph, with at least ``CELL`` pixels a side at low resolution.
+        network: the network that learns.
+        teacher: the network that it learns from.
+        device: where both compute.
+    """
+    rows, columns = map_shape(photo)
+    height, width = rows * CELL, columns * CELL
+    low, high, scale = photo.low, photo.high, photo.scale
+    lag = np.empty((rows, columns), np.float32)
+    for top in range(0, height, WINDOW):
+        for left in range(0, width, WINDOW):
+            bottom, right = min(top + WINDOW, height), min(left + WINDOW, width)
+            given = to_tensor([low[top:bottom, left:right]]).to(device)
+            wanted = to_tensor([high[scale * top : scale * bottom, scale * left : scale * right]]).to(device)
+            behind = (network(given) - wanted).square() - (teacher(given) - wanted).square()
+            cells = torch.nn.functional.avg_pool2d(behind.mean(1), scale * CELL)[0]
+            lag[top // CELL : bottom // CELL, left // CELL : right // CELL] = cells.clamp(min=0).cpu().numpy()
+    return lag

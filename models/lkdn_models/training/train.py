@@ -25,8 +25,8 @@ from lkdn_deploy.core.errors import LkdnError, UsageError
 from lkdn_deploy.core.files import printable
 from lkdn_models.checkpoint import load_checkpoint, save_checkpoint
 from lkdn_models.data import CropSettings, CropSource, Photo, Photos, batches, open_photos
-from lkdn_models.data.hard_places import lag_map, read_lags, write_lags
-from lkdn_models.training.distillation import Teacher
+from lkdn_models.data.hard_places import read_lags, write_lags
+from lkdn_models.training.distillation import Teacher, lag_map
 from lkdn_models.training.learner import Learner
 from lkdn_models.training.parallel import Team, start_team
 from lkdn_models.training.recipe import Optimisation, Recipe, as_table

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lkdn_deploy.core.errors import InputError, UsageError
 from lkdn_models.data import CropSettings, CropSource, Photo
-from lkdn_models.data.hard_places import HardPlaces, lag_map, read_lags, write_lags
+from lkdn_models.data.hard_places import HardPlaces, read_lags, write_lags
+from lkdn_models.training.distillation import lag_map
 
 CPU = torch.device("cpu")
 
