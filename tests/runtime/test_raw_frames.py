@@ -5,6 +5,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ class Piecewise(io.RawIOBase):
 
     def __init__(self, data: bytes, pieces: list[int]) -> None:
         self.data, self.written = data, b""
-        self._pieces: Iterator[int] = iter(pieces * (len(data) * 8 + 999))
+        self._pieces: Iterator[int] = cycle(pieces)
         self._file = open(os.devnull, "r+b", buffering=0)  # noqa: PTH123, SIM115  always ready
 
     def fileno(self) -> int:
