@@ -63,7 +63,7 @@ def command() -> None:
     "--init",
     type=PATH,
     metavar="FILE",
-    help="Weights to start from. If their scale differs, all but the up-sampler is used.",
+    help="Weights to start from. If their scale differs, the up-sampler is fitted to the photographs.",
 )
 @click.option(
     "--iterations",

@@ -99,6 +99,9 @@ class LKDN(SRNetwork):
 
     def reconstruct(self, features: Sequence[Tensor]) -> Tensor:
         """Return the output, (N, 3, scale * H, scale * W), made of all that ``features`` gives."""
+        return self.upsampler(self.trunk(features))  # type: ignore[no-any-return]
+
+    def trunk(self, features: Sequence[Tensor]) -> Tensor:
+        """Return what the up-sampler gets, (N, C, H, W), made of all that ``features`` gives."""
         shallow, *deep = features
-        trunk = F.gelu(self.c1(torch.cat(deep, dim=1)))
-        return self.upsampler(self.c2(trunk) + shallow)  # type: ignore[no-any-return]
+        return self.c2(F.gelu(self.c1(torch.cat(deep, dim=1)))) + shallow  # type: ignore[no-any-return]

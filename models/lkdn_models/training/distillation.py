@@ -1,16 +1,17 @@
 """Distillation: what a trained network, the teacher, makes of the crops is part of the loss.
 
-Two ways, after "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015) and "FitNets" (Romero et al.,
+Three ways, after "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015) and "FitNets" (Romero et al.,
 2015):
 
 - the teacher's output takes the place of a share of the original, which holds detail that nobody could guess;
 - for a teacher of the same widths, each part of the network learns what the teacher's part makes of the teacher's own
-  features. The parts then learn side by side and much faster than the whole network does, but from random weights only:
-  features of a network that has learned by itself have another meaning.
+  features. The parts then learn side by side and much faster than the whole network does, from random weights or from
+  weights that began so: features of a network that has learned by itself have another meaning;
+- after that, the network as a whole learns what each of its parts is to give, besides the output.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +39,36 @@ Network = Callable[[Tensor], Tensor]
 """RGB in 0..1, (1, 3, H, W) -> (1, 3, scale * H, scale * W)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A teacher's results for a batch.
+
+    Attributes:
+        output: the enlarged crops, (N, 3, scale * H, scale * W), RGB in 0..1, not clipped.
+        features: what `LKDN.features` gives, if the student learns from it; else empty.
+        counts: 1 for crops that are learned from the teacher and 0 for flat ones, (N, 1, 1, 1): of these the original
+            is the only right answer, and teachers err at borders.
+    """
+
+    output: Tensor
+    features: Sequence[Tensor]
+    counts: Tensor
+
+    def feature_error(self, made: Sequence[Tensor]) -> Tensor:
+        """Return the sum over the blocks of the squared error of their results, averaged over the crops.
+
+        It is divided by the mean square of what the teacher's block adds to its input.
+
+        Args:
+            made: what the student's `features` gives for the same batch.
+        """
+        error = self.counts.new_zeros(len(self.counts))
+        for before, wanted, mine in zip(self.features, self.features[1:], made[1:], strict=False):
+            added = (wanted - before).square().mean(dim=(1, 2, 3)).clamp_min(torch.finfo(torch.float32).tiny)
+            error = error + (mine - wanted).square().mean(dim=(1, 2, 3)) / added
+        return (error * self.counts.flatten()).mean()
+
+
 class Teacher:
     """A trained network whose results are part of the loss of another."""
 
@@ -58,9 +89,12 @@ class Teacher:
             raise UsageError(
                 msg, f"the teacher of a x{student.scale} network takes RGB and enlarges by {student.scale}"
             )
-        if settings.blocks and replace(checkpoint.spec, block=student.block, upsampler=student.upsampler) != student:
+        by_parts = settings.blocks or settings.features
+        if by_parts and replace(checkpoint.spec, block=student.block, upsampler=student.upsampler) != student:
             msg = f"{checkpoint.path} has other widths than the recipe's network"
-            raise UsageError(msg, f"expected {student}, got {checkpoint.spec}; or leave blocks out of the recipe")
+            raise UsageError(
+                msg, f"expected {student}, got {checkpoint.spec}; or leave blocks and features out of the recipe"
+            )
         self._settings = settings
         self._network = checkpoint.build().to(device)
         with torch.device("meta"):
@@ -71,13 +105,14 @@ class Teacher:
         """(N, 3, H, W) -> (N, 3, scale * H, scale * W), RGB in 0..1, not clipped."""
         return self._network(low)  # type: ignore[no-any-return]
 
-    def target(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the student's output is compared with besides the original, and by which share, (N, 1, 1, 1).
-
-        The share is 0 for flat crops: of these the original is the only right answer, and teachers err at borders.
-        """
+    @torch.no_grad()
+    def lesson(self, low: Tensor, high: Tensor) -> Lesson:
+        """Return the results for the crops of a batch, low and high resolution."""
         flat = high.amax(dim=(1, 2, 3), keepdim=True) - high.amin(dim=(1, 2, 3), keepdim=True) < FLAT
-        return self.output(low), self._settings.output * (~flat).float()
+        if not self._settings.features:
+            return Lesson(self.output(low), (), (~flat).float())
+        features = self._network.features(low)  # type: ignore[operator]
+        return Lesson(self._network.reconstruct(features), features, (~flat).float())  # type: ignore[operator]
 
     def block_loss(self, weights: Mapping[str, Tensor], low: Tensor) -> Tensor:
         """Return the sum over the student's parts of their errors, given the teacher's features.

@@ -13,6 +13,7 @@ from lkdn_models.training.distillation import Teacher
 from lkdn_models.training.online import OnlineLKDN, merger
 from lkdn_models.training.optim import Adan, Ema
 from lkdn_models.training.recipe import BETAS, Loss, Optimisation, Optimiser, Recipe
+from lkdn_models.training.upsampler import fit_upsampler
 
 ERRORS: Mapping[Loss, Callable[[Tensor], Tensor]] = {
     Loss.L1: torch.abs,
@@ -32,7 +33,7 @@ class Learner:
         Args:
             recipe: network, optimiser and loss.
             device: device to compute on.
-            init: weights to start from; of another scale, all but the up-sampler's are taken.
+            init: weights to start from; of another scale, all but the up-sampler's are taken, see `fit_upsampler`.
             teacher: network to learn from, if the recipe asks for one.
 
         Raises:
@@ -97,6 +98,19 @@ class Learner:
             network.load_state_dict(merger(self._recipe.network)(self.ema.average))
         return network.eval()
 
+    def fit_upsampler(self, crops: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Replace the up-sampler by the one with the least squared error on batches of low- and high-resolution crops.
+
+        It is for a start from weights of another scale, which leaves the up-sampler random.
+        """
+        network = LKDN(self._recipe.network).to(self._device)
+        network.load_state_dict(self.weights)
+        fit_upsampler(network, ((low.to(self._device), high.to(self._device)) for low, high in crops))
+        with torch.no_grad():
+            for name, value in network.named_parameters():
+                self.weights[name].copy_(value)
+                self.ema.average[name].copy_(value)
+
     def state(self) -> dict[str, Any]:
         """Return everything that ``restore`` needs."""
         return {
@@ -130,13 +144,16 @@ class Learner:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.optimisation.bf16):
             if self._teacher and self._recipe.distillation.blocks:
                 return self._teacher.block_loss(self.weights, low)
-            output = self._network(self.weights, low)
+            features, output = self._network.run(self.weights, low)
             flat = self._flat_error(low) if self._recipe.optimisation.flat else 0.0
         error = self._error(output.float() - high)
+        taught: Tensor | float = 0.0
         if self._teacher:
-            target, share = self._teacher.target(low, high)
-            error = share * self._error(output.float() - target.float()) + (1 - share) * error
-        return error.mean() + self._recipe.optimisation.flat * flat
+            settings, lesson = self._recipe.distillation, self._teacher.lesson(low, high)
+            share = settings.output * lesson.counts
+            error = share * self._error(output.float() - lesson.output.float()) + (1 - share) * error
+            taught = settings.features * lesson.feature_error(features) if settings.features else 0.0
+        return error.mean() + self._recipe.optimisation.flat * flat + taught
 
     def _flat_error(self, low: Tensor) -> Tensor:
         """Return the mean squared error on a flat picture for each crop, in the colour of its corner.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from lkdn_deploy.core.spec import LkdnSpec
@@ -36,8 +36,25 @@ class OnlineLKDN:
     def __init__(self, spec: LkdnSpec) -> None:
         self._merge = merger(spec)
         with torch.device("meta"):  # a graph to call: it needs no weights of its own
-            self._plain = LKDN(spec.deployed)
+            self._plain = _WithFeatures(spec.deployed)
 
     def __call__(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Enlarge RGB in 0..1, (N, 3, H, W) -> (N, 3, scale * H, scale * W)."""
-        return functional_call(self._plain, self._merge(weights), (x,))  # type: ignore[no-any-return]
+        return self.run(weights, x)[1]
+
+    def run(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the features, as `LKDN.features` does, and the enlarged picture."""
+        merged = {f"network.{name}": value for name, value in self._merge(weights).items()}
+        return functional_call(self._plain, merged, (x,))  # type: ignore[no-any-return]
+
+
+class _WithFeatures(nn.Module):
+    """A network that gives its features too."""
+
+    def __init__(self, spec: LkdnSpec) -> None:
+        super().__init__()
+        self.network = LKDN(spec)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        features = self.network.features(x)
+        return features, self.network.reconstruct(features)

@@ -130,6 +130,8 @@ class Distillation:
 
     Attributes:
         output: share of the loss that compares with the teacher's output; the rest compares with the original.
+        features: weight of a further loss: the error of what each block gives, in the network as a whole, against what
+            the teacher's block gives, relative to what that adds to its input.
         blocks: whether each part of the network learns the teacher's part instead, given the teacher's features.
 
     Raises:
@@ -137,20 +139,24 @@ class Distillation:
     """
 
     output: float = 0.0
+    features: float = 0.0
     blocks: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.output <= 1:
             msg = f"output must be a share from 0 to 1, got {self.output}"
             raise UsageError(msg)
-        if self.output and self.blocks:
-            msg = "blocks and output exclude each other: with blocks, the output is learned from the teacher alone"
+        if not 0 <= self.features <= 100:
+            msg = f"features must be from 0 to 100, got {self.features}"
+            raise UsageError(msg)
+        if self.blocks and (self.output or self.features):
+            msg = "blocks excludes output and features: with blocks, all is learned from the teacher alone"
             raise UsageError(msg)
 
     @property
     def active(self) -> bool:
         """Whether there is a teacher at all."""
-        return self.blocks or self.output > 0
+        return self.blocks or self.output > 0 or self.features > 0
 
 
 @dataclass(frozen=True, slots=True)

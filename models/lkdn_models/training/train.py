@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from lkdn_deploy.core.errors import LkdnError, UsageError
@@ -29,8 +30,9 @@ from lkdn_models.data.hard_places import read_lags, write_lags
 from lkdn_models.training.distillation import Teacher, lag_map
 from lkdn_models.training.learner import Learner
 from lkdn_models.training.parallel import Team, start_team
-from lkdn_models.training.recipe import Optimisation, Recipe, as_table
+from lkdn_models.training.recipe import Optimisation, Recipe, as_table, from_table
 from lkdn_models.training.runs import RunFolder
+from lkdn_models.training.upsampler import FIT_CROPS
 from lkdn_models.training.validation import Validation
 
 REPORT_EVERY, REPORT_AT_LEAST = 5.0, 60.0
@@ -120,7 +122,8 @@ def _train(
     teacher = None
     if places.teacher:
         teacher = Teacher(load_checkpoint(places.teacher), recipe.network, recipe.distillation, team.device)
-    learner = Learner(recipe, team.device, load_checkpoint(places.init) if places.init else None, teacher)
+    init = load_checkpoint(places.init) if places.init else None
+    learner = Learner(recipe, team.device, init, teacher)
     # Mistakes here are found before the photographs are decoded, which takes a while.
     validation = Validation(run, recipe.network.scale, places.val) if team.leads else None
     if not resume and team.leads:
@@ -139,6 +142,10 @@ def _train(
             raise UsageError(msg, "give the same --data as before, or start another run with --output and --init")
         learner.restore(state)
         start = state["step"]
+
+    if init and init.spec.scale != recipe.network.scale:
+        # Before the first state is saved, so that a resumed run has it too.
+        learner.fit_upsampler(_single_crops(photos.training, recipe, drawings))
 
     def save(step: int) -> None:
         if validation:
@@ -225,6 +232,16 @@ def _photos(
     return photos
 
 
+def _single_crops(
+    photos: Sequence[Photo], recipe: Recipe, drawings: Sequence[Photo]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield crops to fit an up-sampler to, one at a time: a whole batch may take too much memory."""
+    source = CropSource(photos, recipe.network.scale, replace(recipe.data, hard=0.0), recipe.seed, drawings)
+    for number in range(FIT_CROPS):
+        index, part = divmod(number, recipe.data.batch)
+        yield source.batch(index, part, recipe.data.batch)
+
+
 def _compare(
     learner: Learner, teacher: Teacher, photos: Sequence[Photo], run: RunFolder, team: Team, bar: bool
 ) -> None:
@@ -258,11 +275,17 @@ def _facts(recipe: Recipe, places: Places, photos: Photos) -> dict[str, Any]:
 def _state_to_resume(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     state = run.newest()
     total = recipe.optimisation.iterations
-    was, now = dict(_leaves(state["recipe"])), dict(_leaves(as_table(recipe)))
+    try:
+        # Settings that are younger than the run had what is now their default.
+        before = from_table(state["recipe"])
+    except UsageError as error:
+        msg = f"{run.path} was made by another recipe, which this version does not know: {error.message}"
+        raise UsageError(msg, "start another run with --output; --init takes the weights of this one") from error
+    was, now = dict(_leaves(as_table(before))), dict(_leaves(as_table(recipe)))
     # The number of iterations of a run may change.
-    for name in [name for name in was | now if name != "optimisation.iterations"]:
-        if was.get(name) != now.get(name):
-            msg = f"{run.path} was made by another recipe: {name} was {was.get(name)}, and is {now.get(name)}"
+    for name in [name for name in now if name != "optimisation.iterations"]:
+        if was[name] != now[name]:
+            msg = f"{run.path} was made by another recipe: {name} was {was[name]}, and is {now[name]}"
             raise UsageError(msg, "only the number of iterations may change; start another run with --output")
     if state["step"] > total:
         msg = f"{run.path} is already at step {state['step']}, beyond {total} iterations"

@@ -69,7 +69,23 @@ def test_flat_crops_are_compared_with_the_original_alone(teacher_file: Path) -> 
     assert found.differentiate(low, high) == pytest.approx(nn.functional.l1_loss(student(low), high).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("distillation", [Distillation(output=1.0), Distillation(blocks=True)])
+def test_what_the_blocks_give_counts_relative_to_what_the_teachers_blocks_add(teacher_file: Path) -> None:
+    low, high = batch()
+    low[1], high[1] = 0.3, 0.3  # a flat crop, which is learned from the original alone
+    plain, taught = (learner(Distillation(output=0.5, features=weight), teacher_file) for weight in (0.0, 2.0))
+    student = LKDN(SMALL.deployed)
+    student.load_state_dict(merger(SMALL)(taught.weights))
+    mine, wanted = student.features(low), load_checkpoint(teacher_file).build().features(low)
+    errors = [
+        (mine[i][0] - wanted[i][0]).square().sum() / (wanted[i][0] - wanted[i - 1][0]).square().sum() for i in (1, 2)
+    ]
+    expected = plain.differentiate(low, high) + 2.0 * sum(errors).item() / 2
+    assert taught.differentiate(low, high) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "distillation", [Distillation(output=1.0), Distillation(output=1.0, features=1.0), Distillation(blocks=True)]
+)
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher_file: Path, distillation: Distillation) -> None:
     assert learner(distillation, teacher_file, teacher_file).differentiate(*batch()) < 1e-5
 
@@ -93,18 +109,29 @@ def test_blocks_that_learn_side_by_side_make_the_network_like_its_teacher(teache
     assert distance() < before / 4
 
 
-def test_a_teacher_that_does_not_fit_is_refused(teacher_file: Path) -> None:
+@pytest.mark.parametrize("distillation", [Distillation(blocks=True), Distillation(features=0.1)])
+def test_a_teacher_that_does_not_fit_is_refused(teacher_file: Path, distillation: Distillation) -> None:
     checkpoint = load_checkpoint(teacher_file)
     with pytest.raises(UsageError, match="enlarges by 3"):
         Teacher(checkpoint, replace(SMALL, scale=3), Distillation(output=0.5), CPU)
     with pytest.raises(UsageError, match="other widths"):
-        Teacher(checkpoint, replace(SMALL, channels=12), Distillation(blocks=True), CPU)
+        Teacher(checkpoint, replace(SMALL, channels=12), distillation, CPU)
     Teacher(checkpoint, replace(SMALL, channels=12), Distillation(output=0.5), CPU)
 
 
-@pytest.mark.parametrize("settings", [{"output": 1.5}, {"output": -0.1}, {"output": 0.5, "blocks": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"output": 1.5},
+        {"output": -0.1},
+        {"output": 0.5, "blocks": True},
+        {"features": -1},
+        {"features": 101},
+        {"features": 0.1, "blocks": True},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="output"):
+    with pytest.raises(UsageError, match=r"output|features"):
         Distillation(**settings)  # type: ignore[arg-type]
 
 

@@ -211,6 +211,19 @@ def test_the_last_states_and_the_best_weights_are_kept(photos, tmp_path):
     assert sample.shape[1] > 3 * 96
 
 
+def test_a_run_that_is_older_than_a_setting_is_resumed_with_its_default(photos, tmp_path):
+    train(tiny(2), places(photos, tmp_path))
+    run = RunFolder(tmp_path)
+    state = run.newest()
+    del state["recipe"]["data"]["hard"], state["recipe"]["distillation"]
+    run.save(2, state, keep=1)
+    train(tiny(3), places(photos, tmp_path), resume=True)
+    assert run.newest()["step"] == 3
+    run.save(3, {**state, "recipe": {**state["recipe"], "colour": "red"}}, keep=1)
+    with pytest.raises(UsageError, match="which this version does not know: unknown key colour"):
+        train(tiny(3), places(photos, tmp_path), resume=True)
+
+
 def test_a_best_that_is_not_beaten_stays(photos, tmp_path):
     recipe = replace(tiny(4), validate_every=2)
     train(recipe, places(photos, tmp_path / "one"))
@@ -377,17 +390,6 @@ def test_bad_input_is_one_clear_error(photos, data, tmp_path, capsys, arguments,
     words = [word.format(**named) for word in arguments]
     assert run_command(command, [*words, "--output", str(tmp_path / "run")]) == code
     assert message in capsys.readouterr().err
-
-
-def test_weights_of_another_scale_give_all_but_the_upsampler(photos, tmp_path):
-    small = train(tiny(1), places(photos, tmp_path / "x2"))
-    recipe = tiny(1)
-    other = replace(recipe, network=replace(recipe.network, scale=3))
-    start = Learner(other, torch.device("cpu"), load_checkpoint(small)).weights
-    fresh = Learner(other, torch.device("cpu")).weights
-    state = load_checkpoint(small).state
-    for name, value in start.items():
-        assert torch.equal(value, fresh[name] if name.startswith("upsampler.") else state[name]), name
 
 
 def test_a_run_from_given_weights_starts_where_they_are(photos, tmp_path):
